@@ -1,0 +1,312 @@
+"""The one error taxonomy every adapter speaks (ORCH-3058, ADAPT-3002).
+
+    Exception
+      WorkerError                  something went wrong with a job or an engine
+        InvalidRequest             (also a ValueError) the task cannot be served as written
+        AuthenticationFailed       the engine refuses the credentials
+        NotFound                   model, deployment or path does not exist there
+        CapacityExceeded           the engine is busy or a quota is used up
+        EngineUnavailable          no engine could be reached
+        WorkerReset                the engine broke off before or during the answer
+        WorkerTimeout              a limit in time passed
+        StreamingError             the answer is cut off or is not an answer
+        ContentFiltered            a content filter withheld all or part of the answer
+        Cancelled                  somebody asked for the job to stop
+        EgressDenied               the allow-list forbids the host
+        InternalError              a defect in an adapter
+      RegistryError                an adapter cannot be found, loaded or configured
+        AdapterNotFound  AmbiguousAdapter  AdapterLoadError  ContractError  ConfigError
+
+Every error keeps its data in attributes, survives pickling and holds no secret.
+"""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, in the words of the wire contract. Source: HTU-ERR-4002."""
+
+    INVALID_PARAMS = "INVALID_PARAMS"
+    CONTEXT_OVERFLOW = "CONTEXT_OVERFLOW"
+    UPSTREAM_AUTH = "UPSTREAM_AUTH"
+    UPSTREAM_NOT_FOUND = "UPSTREAM_NOT_FOUND"
+    ADMISSION_REJECT = "ADMISSION_REJECT"
+    QUOTA_EXHAUSTED = "QUOTA_EXHAUSTED"
+    LOCAL_SATURATED = "LOCAL_SATURATED"
+    POOL_UNAVAILABLE = "POOL_UNAVAILABLE"
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    WORKER_RESET = "WORKER_RESET"
+    DECODE_TIMEOUT = "DECODE_TIMEOUT"
+    DEADLINE_UNMET = "DEADLINE_UNMET"
+    STREAM_TRUNCATED = "STREAM_TRUNCATED"
+    UPSTREAM_PROTOCOL = "UPSTREAM_PROTOCOL"
+    CONTENT_FILTER = "CONTENT_FILTER"
+    CANCELLED = "CANCELLED"
+    EGRESS_DENIED = "EGRESS_DENIED"
+    INTERNAL = "INTERNAL"
+
+
+_RETRIABLE = frozenset(
+    {
+        ErrorCode.ADMISSION_REJECT,
+        ErrorCode.LOCAL_SATURATED,
+        ErrorCode.POOL_UNAVAILABLE,
+        ErrorCode.CIRCUIT_OPEN,
+        ErrorCode.WORKER_RESET,
+        ErrorCode.DECODE_TIMEOUT,
+        ErrorCode.STREAM_TRUNCATED,
+    }
+)
+
+
+def _revive(cls: type["WorkerError"], fields: dict[str, Any]) -> "WorkerError":
+    return cls(**fields)
+
+
+class WorkerError(Exception):
+    """A job failed, or an engine cannot serve it.
+
+    Args:
+        code: What went wrong; each subclass admits its own codes only.
+        message: One sentence for a person, saying what to do where that is known.
+        retriable: Whether the same task may succeed when it is sent again, here or
+            elsewhere. By default the code decides.
+        retry_after_ms: How long the engine asks to wait first, in milliseconds.
+        status: The HTTP status behind the error.
+        request_id: The engine's own id of the request.
+        job_id: The task's job_id.
+        tokens_emitted: How many Token events were delivered before the error.
+    """
+
+    codes: ClassVar[frozenset[ErrorCode]] = frozenset(ErrorCode)
+
+    def __init__(
+        self,
+        code: ErrorCode | str,
+        message: str,
+        retriable: bool | None = None,
+        retry_after_ms: int | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        job_id: str | None = None,
+        tokens_emitted: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.code = ErrorCode(code)
+        if self.code not in self.codes:
+            allowed = ", ".join(sorted(self.codes))
+            raise ValueError(f"{type(self).__name__} has no code {self.code}; it has {allowed}")
+        self.message = message
+        self.retriable = self.code in _RETRIABLE if retriable is None else retriable
+        self.retry_after_ms = retry_after_ms
+        self.status = status
+        self.request_id = request_id
+        self.job_id = job_id
+        self.tokens_emitted = tokens_emitted
+
+    @staticmethod
+    def of(code: ErrorCode | str, message: str, **fields: Any) -> "WorkerError":
+        """Build the error of the subclass that owns `code`; `fields` as for WorkerError."""
+        return _CLASS_OF[ErrorCode(code)](code, message, **fields)
+
+    def fields(self) -> dict[str, Any]:
+        """The constructor's arguments, by name."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.code)!r}, {self.message!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., "WorkerError"], tuple[Any, ...]]:
+        return _revive, (type(self), self.fields())
+
+
+class InvalidRequest(WorkerError, ValueError):
+    """The task cannot be served as written; sending it again will not help."""
+
+    codes = frozenset({ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW})
+
+
+class AuthenticationFailed(WorkerError):
+    """The engine refuses the credentials, or wants some."""
+
+    codes = frozenset({ErrorCode.UPSTREAM_AUTH})
+
+
+class NotFound(WorkerError):
+    """The model, the deployment or the path does not exist on this engine."""
+
+    codes = frozenset({ErrorCode.UPSTREAM_NOT_FOUND})
+
+
+class CapacityExceeded(WorkerError):
+    """The engine, a quota, or our own queue has no room for the job."""
+
+    codes = frozenset(
+        {ErrorCode.ADMISSION_REJECT, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.LOCAL_SATURATED}
+    )
+
+
+class EngineUnavailable(WorkerError):
+    """No engine could be reached."""
+
+    codes = frozenset({ErrorCode.POOL_UNAVAILABLE, ErrorCode.CIRCUIT_OPEN})
+
+
+class WorkerReset(WorkerError):
+    """The engine failed or broke the connection."""
+
+    codes = frozenset({ErrorCode.WORKER_RESET})
+
+
+class WorkerTimeout(WorkerError):
+    """A limit in time passed: no token came, or the deadline is over."""
+
+    codes = frozenset({ErrorCode.DECODE_TIMEOUT, ErrorCode.DEADLINE_UNMET})
+
+
+class StreamingError(WorkerError):
+    """The answer ended without proof that it is whole, or is not an answer at all."""
+
+    codes = frozenset({ErrorCode.STREAM_TRUNCATED, ErrorCode.UPSTREAM_PROTOCOL})
+
+
+class ContentFiltered(WorkerError):
+    """A content filter withheld the answer or the rest of it."""
+
+    codes = frozenset({ErrorCode.CONTENT_FILTER})
+
+
+class Cancelled(WorkerError):
+    """The job was cancelled. Not asyncio.CancelledError, which is never replaced by this."""
+
+    codes = frozenset({ErrorCode.CANCELLED})
+
+
+class EgressDenied(WorkerError):
+    """The egress allow-list forbids this host (ORCH-3080)."""
+
+    codes = frozenset({ErrorCode.EGRESS_DENIED})
+
+
+class InternalError(WorkerError):
+    """An adapter broke its contract or failed in a way of its own; `__cause__` says how."""
+
+    codes = frozenset({ErrorCode.INTERNAL})
+
+
+_CLASS_OF: dict[ErrorCode, type[WorkerError]] = {
+    code: cls for cls in WorkerError.__subclasses__() for code in cls.codes
+}
+
+
+def _revive_registry_error(cls: type["RegistryError"], fields: dict[str, Any]) -> "RegistryError":
+    error = cls.__new__(cls)
+    error.__dict__.update(fields)
+    return error
+
+
+class RegistryError(Exception):
+    """An adapter cannot be found, loaded or configured. `name` is the adapter's name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __reduce__(self) -> tuple[Callable[..., "RegistryError"], tuple[Any, ...]]:
+        return _revive_registry_error, (type(self), dict(vars(self)))
+
+
+class AdapterNotFound(RegistryError):
+    """No installed distribution offers an adapter of this name, or the name is blocked."""
+
+    def __init__(
+        self, name: str, installed: Iterable[str], nearest: str | None, blocked: bool = False
+    ) -> None:
+        super().__init__(name)
+        self.installed = tuple(installed)
+        self.nearest = nearest
+        self.blocked = blocked
+
+    def __str__(self) -> str:
+        if self.blocked:
+            return (
+                f"adapter {self.name!r} is blocked: take it out of WORKER_ADAPTERS_BLOCKED "
+                "(or the registry's blocked names) to use it"
+            )
+        hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
+        names = ", ".join(self.installed) or "none"
+        return (
+            f"no adapter named {self.name!r}: {hint}installed: {names}. Install the "
+            "distribution that offers it; in a running process call registry.refresh() after that"
+        )
+
+
+class AmbiguousAdapter(RegistryError):
+    """Several distributions offer an adapter of this name."""
+
+    def __init__(self, name: str, distributions: Iterable[str]) -> None:
+        super().__init__(name)
+        self.distributions = tuple(distributions)
+
+    def __str__(self) -> str:
+        return (
+            f"adapter {self.name!r} is offered by {' and '.join(self.distributions)}: "
+            f"ask for one of them, as in registry.get('{self.distributions[0]}:{self.name}'), "
+            "or uninstall the other"
+        )
+
+
+class AdapterLoadError(RegistryError):
+    """The adapter's code could not be imported or its object not built."""
+
+    def __init__(
+        self, name: str, distribution: str, version: str, target: str, reason: str
+    ) -> None:
+        super().__init__(name)
+        self.distribution = distribution
+        self.version = version
+        self.target = target
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"adapter {self.name!r} ({self.target}, from {self.distribution} {self.version}) "
+            f"cannot be loaded: {self.reason}"
+        )
+
+
+class ContractError(RegistryError):
+    """The adapter does not fulfil the contract; `problems` lists everything found."""
+
+    def __init__(self, name: str, target: str, problems: Iterable[str]) -> None:
+        super().__init__(name)
+        self.target = target
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"adapter {self.name!r} ({self.target}) does not fulfil the contract:{lines}"
+
+
+class ConfigError(RegistryError):
+    """The adapter's options are wrong; `problems` names the path of each (`$.base_url`)."""
+
+    def __init__(self, name: str, problems: Iterable[str]) -> None:
+        super().__init__(name)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def single(cls, name: str, problem: str) -> Self:
+        """A ConfigError with one problem."""
+        return cls(name, (problem,))
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"configuration of {self.name!r}: {self.problems[0]}"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"configuration of {self.name!r}:{lines}"

@@ -1,0 +1,330 @@
+"""TokenStream: the order of events, cancelling, deadline and completion proof for every adapter."""
+
+import asyncio
+import logging
+import sys
+import warnings
+from collections.abc import AsyncIterator, Generator
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from adapter_api.clock import StreamClock
+from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
+from adapter_api.events import End, Error, MetricsFrame, Started, Token, TokenEvent
+from adapter_api.task import TaskRequest
+
+logger = logging.getLogger("worker_adapters.stream")
+# A library stays silent unless the application asks to hear it.
+logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
+
+
+class TokenStream(AsyncIterator[TokenEvent]):
+    """The events of one job, whoever produces them.
+
+    `await` it, enter it with `async with`, or iterate it: each opens it, which sends the job. A
+    failure before the engine accepted the job raises from there. A later one arrives as the
+    Error event, and iterating past that raises its error, again and again, so that no loop
+    takes half an answer for a whole one. One task reads at a time; any task may cancel.
+
+    Args:
+        events: The adapter's events, usually an async generator. The stream closes it.
+        task: The job.
+        clock: The job's limits, if the adapter has more than the task's deadline.
+
+    Cancellation:
+        Cancelling the reading task at any point closes `events`, and with that the
+        connection, and the CancelledError goes on.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_advance",
+        "_clock",
+        "_closed",
+        "_events",
+        "_failure",
+        "_held",
+        "_index",
+        "_opened_at",
+        "_phase",
+        "_released",
+        "job_id",
+    )
+
+    _NEW, _OPEN, _METRICS = range(3)
+
+    def __init__(
+        self,
+        events: AsyncIterator[TokenEvent],
+        task: TaskRequest,
+        *,
+        clock: StreamClock | None = None,
+    ) -> None:
+        self.job_id = task.job_id
+        self._events = events
+        self._advance = events.__anext__
+        self._clock = clock if clock is not None else StreamClock(task.deadline_s)
+        self._held: TokenEvent | None = None
+        self._index = 0
+        self._phase = self._NEW
+        self._closed = False
+        self._failure: WorkerError | None = None
+        self._released = asyncio.Event()
+        self._opened_at: tuple[str, int] | None = None
+
+    # Opening
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        self._note_caller()
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        self._note_caller()
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _open(self) -> Self:
+        if self._phase == self._NEW:
+            self._held = await self.__anext__()
+        return self
+
+    def _note_caller(self) -> None:
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+            frame = frame.f_back
+        self._opened_at = (frame.f_code.co_filename, frame.f_lineno)
+
+    # Reading
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        """The next event.
+
+        Raises:
+            StopAsyncIteration: After End.
+            WorkerError: Before Started, or after the Error event.
+            RuntimeError: If another task is reading.
+        """
+        clock = self._clock
+        if self._closed or self._held is not None or clock.stopped_by is not None:
+            return await self._next_known()
+        if clock.reader is not None:
+            raise RuntimeError(f"two tasks read the stream of job {self.job_id} at the same time")
+        if self._opened_at is None:
+            self._note_caller()
+        clock.enter()
+        try:
+            event = await self._advance()
+        except BaseException as exc:
+            return await self._on_failure(exc)
+        if (
+            type(event) is Token
+            and event.index == self._index
+            and self._phase == self._OPEN
+            and clock.stopped_by is None
+        ):
+            self._index += 1
+            clock.leave(True)
+            return event
+        return await self._on_rare(event)
+
+    async def _next_known(self) -> TokenEvent:
+        """What is known without asking the adapter: a held event, the failure, or the end."""
+        if self._held is not None:
+            event, self._held = self._held, None
+            return event
+        if not self._closed:
+            assert self._clock.stopped_by is not None
+            return await self._fail(self._clock.stopped_by)
+        await self._released.wait()
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
+
+    async def _on_failure(self, exc: BaseException) -> TokenEvent:
+        """The adapter raised or ended without a last word: the error it amounts to."""
+        clock = self._clock
+        ours = clock.take_back()
+        if isinstance(exc, asyncio.CancelledError):
+            if ours and clock.stopped_by is not None:
+                return await self._fail(clock.stopped_by)
+            self._close(self._cancelled("the task that read the stream was cancelled"))
+            await self._release()
+            raise exc
+        if isinstance(exc, StopAsyncIteration):
+            return await self._fail(
+                StreamingError(
+                    ErrorCode.STREAM_TRUNCATED, "the adapter's events ended without End or Error"
+                )
+            )
+        if isinstance(exc, WorkerError):
+            return await self._fail(exc)
+        if isinstance(exc, Exception):
+            error = InternalError(
+                ErrorCode.INTERNAL, f"the adapter failed with {type(exc).__name__}"
+            )
+            error.__cause__ = exc
+            return await self._fail(error)
+        self._close(self._cancelled(f"interrupted by {type(exc).__name__}"))
+        await self._release()
+        raise exc
+
+    async def _on_rare(self, event: TokenEvent) -> TokenEvent:
+        """Everything but the next Token in its place."""
+        clock = self._clock
+        if clock.stopped_by is not None:  # the adapter swallowed the interruption
+            clock.take_back()
+            return await self._fail(clock.stopped_by)
+        clock.leave(False)
+        if isinstance(event, Started) and self._phase == self._NEW:
+            self._phase = self._OPEN
+            return event
+        if isinstance(event, Error):
+            return await self._fail(event.error)
+        if isinstance(event, MetricsFrame) and self._phase == self._OPEN:
+            self._phase = self._METRICS
+            return event
+        if isinstance(event, End) and self._phase != self._NEW:
+            self._close(None)
+            await self._release()
+            return event
+        return await self._fail(InternalError(ErrorCode.INTERNAL, self._violation(event)))
+
+    def _violation(self, event: object) -> str:
+        if isinstance(event, Token) and self._phase == self._OPEN:
+            return f"the adapter gave Token index {event.index}, expected {self._index}"
+        if isinstance(event, Started | Token | MetricsFrame | End):
+            after = ("nothing", "Started", "MetricsFrame")[self._phase]
+            return f"the adapter gave {type(event).__name__} after {after}"
+        return f"the adapter gave a {type(event).__name__}, which is not an event"
+
+    async def text(self) -> str:
+        """The whole text of the answer; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+        """
+        async with self:
+            return "".join([event.text async for event in self if type(event) is Token])
+
+    async def frames(self) -> AsyncIterator[dict[str, Any]]:
+        """The events as JSON-able dicts; closes the stream. Never raises WorkerError: a failure
+        is the last frame, of type "error"."""
+        from adapter_api.frames import to_frame  # cattrs takes as long to import as all the rest
+
+        try:
+            async for event in self:
+                yield to_frame(event)
+                if isinstance(event, Error):
+                    return
+        except WorkerError as error:
+            yield to_frame(Error(error))
+        finally:
+            await self.aclose()
+
+    # Ending
+
+    async def cancel(self) -> bool:
+        """Stop the job. No Token comes after this returns, from any task.
+
+        Returns:
+            True once the adapter's resources are released; False if the job had ended.
+        """
+        await self._stop("the job was cancelled")
+        return isinstance(self._failure, Cancelled)
+
+    async def aclose(self) -> None:
+        """Release everything the job holds, cancelling it if it still runs. Idempotent."""
+        await self._stop("the stream was closed before its end")
+
+    async def _stop(self, why: str) -> None:
+        reader = self._clock.reader
+        if self._closed:
+            await self._released.wait()
+        elif reader is None:
+            self._close(self._cancelled(why))
+            await self._release()
+        else:
+            self._clock.interrupt(self._cancelled(why))
+            if reader is not asyncio.current_task():
+                await self._released.wait()
+
+    def _cancelled(self, why: str) -> Cancelled:
+        return Cancelled(ErrorCode.CANCELLED, why, job_id=self.job_id, tokens_emitted=self._index)
+
+    async def _fail(self, error: WorkerError) -> Error:
+        """Close with `error`: as the last event after Started, by raising it before."""
+        if error.job_id is None:
+            error.job_id = self.job_id
+        error.tokens_emitted = self._index
+        started = self._phase != self._NEW
+        if not self._closed:
+            self._close(error)
+            await self._release()
+        if started:
+            return Error(error)
+        raise error
+
+    def _close(self, failure: WorkerError | None) -> None:
+        self._closed = True
+        self._failure = failure
+        self._clock.stop()
+        if failure is not None and self._held is not None and not isinstance(self._held, Started):
+            self._held = None
+
+    async def _release(self) -> None:
+        """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
+        try:
+            aclose = getattr(self._events, "aclose", None)
+            if aclose is not None:
+                await aclose()
+        except Exception:
+            logger.warning("closing the events of job %s failed", self.job_id, exc_info=True)
+        finally:
+            self._released.set()
+
+    def __del__(self) -> None:
+        # asyncio closes the adapter's generator, and so its connection, when it is collected.
+        if getattr(self, "_closed", True) or self._opened_at is None:
+            return
+        self._clock.stop()
+        filename, line = self._opened_at
+        warnings.warn(
+            f"the stream of job {self.job_id}, opened at {filename}:{line}, was dropped before its "
+            "end: use `async with adapter.submit(task) as stream`, or call aclose()",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+
+class StreamTable:
+    """The running streams of one adapter, for cancelling by job_id. Holds them weakly."""
+
+    def __init__(self) -> None:
+        self._streams: WeakSet[TokenStream] = WeakSet()
+
+    def add(self, stream: TokenStream) -> TokenStream:
+        """Remember `stream` for as long as somebody holds it; returns it."""
+        self._streams.add(stream)
+        return stream
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel the job's stream. False if no such job is running."""
+        streams = [stream for stream in self._streams if stream.job_id == job_id]
+        return any([await stream.cancel() for stream in streams])
+
+    async def aclose(self) -> None:
+        """Close every stream."""
+        for stream in list(self._streams):
+            await stream.aclose()

@@ -1,0 +1,69 @@
+"""HTTP for adapters: client, stream decoder, retry, errors and redaction."""
+
+from adapters.http_util.auth import check_credential, with_bearer
+from adapters.http_util.client import (
+    ClientOptions,
+    body_reader,
+    make_client,
+    make_transport,
+    read_bounded,
+    tls_context,
+)
+from adapters.http_util.connection import Connection
+from adapters.http_util.egress import check_egress
+from adapters.http_util.errors import (
+    ErrorBody,
+    error_from_exception,
+    error_from_payload,
+    error_from_response,
+    read_error_body,
+)
+from adapters.http_util.redact import REDACTED, redact, redact_headers
+from adapters.http_util.retry import (
+    RetryBudget,
+    RetryPolicy,
+    may_repeat,
+    retry_after_ms,
+    retrying,
+)
+from adapters.http_util.sse import (
+    MAX_EVENT_BYTES,
+    MAX_LINE_BYTES,
+    ServerSentEvent,
+    SSEDecoder,
+    SSELimitError,
+)
+from adapters.http_util.transport import BodyStream, StreamTransport
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "MAX_LINE_BYTES",
+    "REDACTED",
+    "BodyStream",
+    "ClientOptions",
+    "Connection",
+    "ErrorBody",
+    "RetryBudget",
+    "RetryPolicy",
+    "SSEDecoder",
+    "SSELimitError",
+    "ServerSentEvent",
+    "StreamTransport",
+    "body_reader",
+    "check_credential",
+    "check_egress",
+    "error_from_exception",
+    "error_from_payload",
+    "error_from_response",
+    "make_client",
+    "make_transport",
+    "may_repeat",
+    "read_bounded",
+    "read_error_body",
+    "redact",
+    "redact_headers",
+    "retry_after_ms",
+    "retrying",
+    "tls_context",
+    "with_bearer",
+]

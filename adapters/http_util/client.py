@@ -1,0 +1,123 @@
+"""The HTTP client of an adapter: transport, limits, TLS and proxies in one place (HTU-1001)."""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache, partial
+
+import attrs
+import httpx
+
+from adapters.http_util.transport import MAX_CONNECTIONS, BodyStream, StreamTransport
+
+POOL_TIMEOUT_S = 30.0
+"""How long a request waits for a free connection where no deadline says otherwise."""
+
+
+@attrs.frozen
+class ClientOptions:
+    """How to connect.
+
+    Args:
+        connect_timeout_s: Seconds for name look-up, TCP and TLS together.
+        max_connections: Open connections at most.
+        http2: Offer HTTP/2 (extra `[http2]`), through httpx's own transport.
+        proxy: URL of an HTTP proxy, through httpx's own transport. None: no proxy, whatever the
+            environment says.
+        ca_file: PEM file of the certificate authorities to trust instead of the default ones.
+        client_cert: PEM file with certificate and key, or a pair of files.
+    """
+
+    connect_timeout_s: float = 5.0
+    max_connections: int = MAX_CONNECTIONS
+    http2: bool = False
+    proxy: str | None = attrs.field(default=None, repr=False)
+    ca_file: str | None = None
+    client_cert: str | tuple[str, str] | None = None
+
+
+@lru_cache(maxsize=32)
+def tls_context(ca_file: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
+    """The one verifying TLS context for these files (building it takes tens of milliseconds).
+
+    Raises:
+        OSError: A file cannot be read, or is not what it should be (ssl.SSLError).
+    """
+    if ca_file is not None:
+        context = ssl.create_default_context(cafile=ca_file)
+    else:
+        context = httpx.create_ssl_context(trust_env=False)
+    if client_cert is not None:
+        files = (client_cert,) if isinstance(client_cert, str) else client_cert
+        context.load_cert_chain(*files)
+    return context
+
+
+def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
+    """The transport for these options: our own, or httpx's for proxies and HTTP/2.
+
+    Raises:
+        ImportError: http2 without the package h2.
+    """
+    if not options.http2 and options.proxy is None:
+        return StreamTransport(
+            ssl_context=partial(tls_context, options.ca_file, options.client_cert),
+            max_connections=options.max_connections,
+        )
+    return httpx.AsyncHTTPTransport(
+        verify=tls_context(options.ca_file, options.client_cert),
+        http2=options.http2,
+        proxy=options.proxy,
+        trust_env=False,
+        limits=httpx.Limits(
+            max_connections=options.max_connections,
+            max_keepalive_connections=options.max_connections,
+        ),
+    )
+
+
+def make_client(
+    options: ClientOptions, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """A client that reads no environment, follows no redirect and sets no read timeout: how long an
+    answer may take is for the job's StreamClock to say.
+
+    Args:
+        options: How to connect.
+        transport: Used instead of the one make_transport would make.
+    """
+    return httpx.AsyncClient(
+        transport=make_transport(options) if transport is None else transport,
+        timeout=httpx.Timeout(None, connect=options.connect_timeout_s, pool=POOL_TIMEOUT_S),
+        follow_redirects=False,
+        trust_env=False,
+        # Compressed streams would be held back by the compressor, and may be bombs.
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def body_reader(response: httpx.Response) -> Callable[[], Awaitable[bytes]]:
+    """A function that gives the next piece of the body as it came, b"" at the end.
+
+    With our own transport it reads the connection directly; with any other, httpx's raw iterator.
+    """
+    body = response.extensions.get("body_stream")
+    if isinstance(body, BodyStream):
+        return body.read
+    return partial(_next_piece, aiter(response.aiter_raw()))
+
+
+async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes:
+    async for piece in pieces:
+        if piece:
+            return piece
+    return b""
+
+
+async def read_bounded(response: httpx.Response, max_bytes: int) -> bytes:
+    """The body, or its first `max_bytes` bytes if it is longer."""
+    read = body_reader(response)
+    pieces, size = [], 0
+    while size < max_bytes and (piece := await read()):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)[:max_bytes]

@@ -1,0 +1,278 @@
+"""One HTTP/1.1 connection: asyncio moves the bytes, llhttp (httptools) understands them.
+
+The reader takes what has arrived without a task switch, reading from the socket stops while it
+has not (backpressure), and closing never waits for the peer. Every buffer is bounded.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+import httptools
+import httpx
+
+MAX_HEAD_BYTES = 64 << 10
+"""Status line and headers, or trailers. Common servers send below 1 KiB and refuse above 64."""
+
+MAX_UNREAD_BYTES = 256 << 10
+"""Body that waits for its reader. Above it the socket is not read: about 1,000 tokens."""
+
+READ_BUFFER_BYTES = 64 << 10
+"""Most bytes one read takes; shared by all connections of a transport, as reads do not overlap."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One request at a time: `send`, then `read` until it gives b"", then `release` or `abort`.
+
+    Args:
+        buffer: Where reads go; may be shared with other connections of the same loop.
+        on_opened: Called once, when the connection can be used.
+        on_closed: Called once after that, when the connection is gone.
+    """
+
+    def __init__(
+        self,
+        buffer: memoryview,
+        on_opened: "Callable[[Connection], None]",
+        on_closed: "Callable[[Connection], None]",
+    ) -> None:
+        self._buffer = buffer
+        self._on_opened = on_opened
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._head: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._body: deque[bytes] = deque()
+        self._paused = False
+        self.exchanges = 0
+        self.idle_since = 0.0
+        self.idle_limit_s: float | None = None
+        self._reset(bodiless=False)
+
+    def _reset(self, bodiless: bool) -> None:
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.received = False  # any byte of the answer
+        self._bodiless = bodiless
+        self._unread_bytes = 0
+        self._plain_bytes = 0  # received since the last piece of body: head, framing, trailers
+        self._head_done = False
+        self._complete = False
+        self._keep_alive = False
+        self._error: Exception | None = None
+        self._body.clear()
+
+    # The user's side
+
+    async def send(self, request: bytes, *, bodiless: bool = False) -> None:
+        """Send a request and wait for the head of its answer.
+
+        Args:
+            request: Everything: request line, headers and body.
+            bodiless: The answer has no body, whatever its headers say (HEAD).
+
+        Raises:
+            httpx.ReadError: The connection broke. If `received` is False, not one byte came back.
+            httpx.RemoteProtocolError: The answer is not HTTP.
+        """
+        assert self._transport is not None
+        self._reset(bodiless)
+        self.exchanges += 1
+        if self._gone.done():
+            raise httpx.ReadError("the server closed the connection")
+        self._parser = httptools.HttpResponseParser(self)
+        self._head = self._loop.create_future()
+        self._transport.write(request)
+        try:
+            await self._head
+        finally:
+            self._head = None
+
+    async def read(self) -> bytes:
+        """The next piece of the body; b"" when it is complete.
+
+        Raises:
+            httpx.ReadError: The connection ended before the body did.
+            httpx.RemoteProtocolError: The body is not valid HTTP.
+        """
+        while not self._body:
+            if self._error is not None:
+                raise self._error
+            if self._complete:
+                return b""
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = self._body.popleft() if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._unread_bytes = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the exchange ended so that another may follow."""
+        return (
+            self._complete
+            and self._keep_alive
+            and self._error is None
+            and not self._gone.done()
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._gone.done()
+
+    def rest(self) -> None:
+        """Get ready to lie idle."""
+        self._parser = None
+        self._body.clear()
+        self.idle_since = monotonic()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, without a word to the peer."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def aclose(self) -> None:
+        """Close at once and wait until the socket is closed: one turn of the event loop."""
+        self.abort()
+        if not self._gone.done():
+            await asyncio.shield(self._gone)
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._on_opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        parser = self._parser
+        if parser is None:  # an idle server has nothing to say
+            self.abort()
+            return
+        self.received = True
+        self._plain_bytes += nbytes
+        try:
+            parser.feed_data(self._buffer[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            if self._complete:
+                self._keep_alive = False  # bytes after the answer
+            else:
+                self._fail(httpx.RemoteProtocolError(f"{exc}"))
+        if self._plain_bytes > MAX_HEAD_BYTES and not self._complete:
+            self._fail(
+                httpx.RemoteProtocolError(
+                    f"more than {MAX_HEAD_BYTES} bytes of headers or chunk framing"
+                )
+            )
+        self._wake_reader()
+
+    def eof_received(self) -> None:
+        self._end_of_bytes(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_of_bytes(exc)
+        self._parser = None
+        if not self._gone.done():
+            self._gone.set_result(None)
+            self._on_closed(self)
+
+    def _end_of_bytes(self, exc: Exception | None) -> None:
+        if not self._complete and self._error is None:
+            if self._head_done and exc is None and self._until_close():
+                self._complete = True
+            else:
+                why = f": {exc}" if exc else ""
+                self._fail(httpx.ReadError(f"the server closed the connection{why}"))
+        self._keep_alive = False
+        self._wake_reader()
+
+    def _until_close(self) -> bool:
+        """Whether the end of the connection is the end of the body. Source: RFC 9112, 6.3."""
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == b"content-length" or (
+                lower == b"transfer-encoding" and b"chunked" in value.lower()
+            ):
+                return False
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(self._error)
+        self.abort()
+
+    def _wake_reader(self) -> None:
+        if (
+            self._reader is not None
+            and not self._reader.done()
+            and (self._body or self._complete or self._error is not None)
+        ):
+            self._reader.set_result(None)
+
+    # llhttp's side
+
+    def on_message_begin(self) -> None:
+        if self._complete:  # a second answer to one request: the first one stands
+            self._keep_alive = False
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason = reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:  # trailers are counted and left aside
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers.clear()  # an interim answer: the real one follows
+            return
+        self.status = status
+        self._head_done = True
+        if self._bodiless:
+            self._complete = True
+        if self._head is not None and not self._head.done():
+            self._head.set_result(None)
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            return
+        self._plain_bytes = 0
+        self._body.append(data)
+        self._unread_bytes += len(data)
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._paused:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        if self._head_done and not self._complete:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()

@@ -1,0 +1,306 @@
+"""The default transport: httpx's interface over our own HTTP/1.1 connections and pool.
+
+Why not httpx's own: docs/explanation/decisions/0001-own-transport.md.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+
+import httpx
+
+from adapters.http_util.connection import READ_BUFFER_BYTES, Connection
+
+MAX_CONNECTIONS = 1000
+"""Open connections of one transport, unless the config says otherwise: below the usual limit of
+1,024 open files."""
+
+IDLE_S = 60.0
+"""How long an unused connection is kept, unless the server announces less."""
+
+_Origin = tuple[str, str, int]
+
+
+class StreamTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 over TCP or TLS, for many long streams at once.
+
+    Cancelling any request at any point gives its connection back or closes it: a connection
+    is counted as long as its object is in `_open`, and it leaves that when asyncio reports the
+    socket gone, whatever the task that used it went through. To be used in one event loop.
+
+    Args:
+        ssl_context: Makes the TLS configuration when the first https request needs it.
+        max_connections: Open connections at most; further requests wait for one, first come
+            first served, up to the request's pool timeout.
+        idle_s: Seconds an unused connection is kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: Callable[[], ssl.SSLContext],
+        max_connections: int = MAX_CONNECTIONS,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        self._ssl_context = ssl_context
+        self._max_connections = max_connections
+        self._idle_s = idle_s
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self._open: set[Connection] = set()
+        self._connecting = 0
+        self._idle: dict[_Origin, deque[Connection]] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open or being opened."""
+        return len(self._open) + self._connecting
+
+    @property
+    def idle_connections(self) -> int:
+        """Open connections that no request uses."""
+        return sum(len(connections) for connections in self._idle.values())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request; the answer's body streams.
+
+        Raises:
+            httpx.ConnectError, ConnectTimeout, PoolTimeout, ReadError, ReadTimeout,
+            RemoteProtocolError, LocalProtocolError, UnsupportedProtocol.
+        """
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
+        origin = _origin(request.url)
+        wire = await _serialize(request)
+        connection = await self._acquire(origin, timeouts)
+        try:
+            await self._send(connection, request, wire, timeouts)
+        except httpx.ReadError:
+            if connection.exchanges == 1 or connection.received:
+                raise
+            # The server closed an idle connection while our request was on its way.
+            await connection.aclose()
+            request.extensions["resent"] = True
+            connection = await self._acquire(origin, timeouts, fresh=True)
+            try:
+                await self._send(connection, request, wire, timeouts)
+            except BaseException:
+                await connection.aclose()
+                raise
+        except BaseException:
+            await connection.aclose()
+            raise
+        body = BodyStream(connection, lambda: self._release(origin, connection), timeouts)
+        return httpx.Response(
+            connection.status,
+            headers=connection.headers,
+            stream=body,
+            extensions={
+                "http_version": b"HTTP/1.1",
+                "reason_phrase": connection.reason,
+                "body_stream": body,
+            },
+        )
+
+    async def _send(
+        self,
+        connection: Connection,
+        request: httpx.Request,
+        wire: bytes,
+        timeouts: dict[str, float | None],
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeouts.get("read")):
+                await connection.send(wire, bodiless=request.method == "HEAD")
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout("no answer in time") from exc
+
+    # The pool
+
+    async def _acquire(
+        self, origin: _Origin, timeouts: dict[str, float | None], *, fresh: bool = False
+    ) -> Connection:
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
+        try:
+            async with asyncio.timeout(timeouts.get("pool")):
+                while True:
+                    connection = None if fresh else self._take_idle(origin)
+                    if connection is not None:
+                        return connection
+                    if self.open_connections < self._max_connections:
+                        break
+                    if not self._evict_idle():
+                        await self._wait_for_room()
+        except TimeoutError as exc:
+            raise httpx.PoolTimeout("no connection became free in time") from exc
+        return await self._connect(origin, timeouts.get("connect"))
+
+    def _take_idle(self, origin: _Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        now = monotonic()
+        while idle:
+            connection = idle.pop()
+            limit_s = self._idle_s if connection.idle_limit_s is None else connection.idle_limit_s
+            if connection.reusable and now - connection.idle_since < limit_s:
+                return connection
+            connection.abort()
+        return None
+
+    def _evict_idle(self) -> bool:
+        for idle in self._idle.values():
+            if idle:
+                connection = idle.popleft()
+                self._open.discard(connection)
+                connection.abort()
+                return True
+        return False
+
+    async def _wait_for_room(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_one()  # the room that was meant for us goes to the next
+            raise
+        finally:
+            if not waiter.done():
+                waiter.cancel()
+
+    def _wake_one(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _connect(self, origin: _Origin, timeout_s: float | None) -> Connection:
+        scheme, host, port = origin
+        context = self._ssl_context() if scheme == "https" else None
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(self._buffer, self._open.add, self._on_closed),
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=host if context is not None else None,
+                )
+        except TimeoutError as exc:
+            raise httpx.ConnectTimeout(f"no connection to {host}:{port} in {timeout_s} s") from exc
+        except OSError as exc:  # ssl.SSLError is one, and so is a failed look-up
+            raise httpx.ConnectError(f"{host}:{port}: {_reason(exc)}") from exc
+        else:
+            return connection
+        finally:
+            self._connecting -= 1
+            if self.open_connections < self._max_connections:
+                self._wake_one()
+
+    def _on_closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        for idle in self._idle.values():
+            if connection in idle:
+                idle.remove(connection)
+        self._wake_one()
+
+    async def _release(self, origin: _Origin, connection: Connection) -> None:
+        if not connection.reusable or self._closed:
+            await connection.aclose()
+            return
+        connection.idle_limit_s = _announced_idle_s(connection.headers)
+        connection.rest()
+        self._idle.setdefault(origin, deque()).append(connection)
+        self._wake_one()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        self._idle.clear()
+        while self._waiters:
+            self._wake_one()
+        for connection in list(self._open):
+            await connection.aclose()
+
+
+class BodyStream(httpx.AsyncByteStream):
+    """A body as it arrives.
+
+    Iterate over it, or call `read` for one piece at a time. `aclose` gives the connection back
+    if the body was complete, and closes it otherwise.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        release: Callable[[], Awaitable[None]],
+        timeouts: dict[str, float | None],
+    ) -> None:
+        self._connection = connection
+        self._release = release
+        self._read_timeout_s = timeouts.get("read")
+        self._released = False
+
+    async def read(self) -> bytes:
+        """The next piece; b"" at the end. Raises as `Connection.read`, and httpx.ReadTimeout."""
+        if self._read_timeout_s is None:
+            return await self._connection.read()
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                return await self._connection.read()
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout("the server went silent") from exc
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    async def aclose(self) -> None:
+        if not self._released:
+            self._released = True
+            await self._release()
+
+
+def _origin(url: httpx.URL) -> _Origin:
+    if url.scheme not in ("http", "https"):
+        raise httpx.UnsupportedProtocol(
+            f"the URL must begin with http:// or https://, not {url.scheme}"
+        )
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+async def _serialize(request: httpx.Request) -> bytes:
+    content = await request.aread()
+    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    for name, value in request.headers.raw:
+        if name.lower() == b"transfer-encoding":  # the content is known whole
+            name, value = b"Content-Length", b"%d" % len(content)
+        if b"\r" in value or b"\n" in value or b"\0" in value:
+            raise httpx.LocalProtocolError(
+                f"header {name.decode('latin-1')!r} has a line break in it"
+            )
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n", content)
+    return b"".join(parts)
+
+
+def _announced_idle_s(headers: list[tuple[bytes, bytes]]) -> float | None:
+    """One second less than the server's `Keep-Alive: timeout=N`, None if it has none."""
+    for name, value in headers:
+        if name.lower() == b"keep-alive":
+            for item in value.split(b","):
+                key, _, seconds = item.strip().partition(b"=")
+                if key.lower() == b"timeout" and seconds.isdigit() and len(seconds) < 9:
+                    return max(0.0, float(seconds) - 1.0)
+    return None
+
+
+def _reason(exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {exc.verify_message}"
+    return exc.strerror or str(exc) or type(exc).__name__

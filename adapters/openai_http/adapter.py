@@ -1,0 +1,418 @@
+"""The openai-http adapter: submit, cancel, health, props, engine_version (OC-ADAPT-OAI 6000)."""
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import attrs
+import httpx
+
+from adapter_api import (
+    End,
+    EngineProps,
+    EngineUnavailable,
+    ErrorCode,
+    HealthStatus,
+    InvalidRequest,
+    Metrics,
+    Started,
+    StreamClock,
+    StreamTable,
+    TaskRequest,
+    TokenEvent,
+    TokenStream,
+    WorkerError,
+    WorkerTimeout,
+    hookimpl,
+)
+from adapters.http_util import (
+    RetryBudget,
+    check_egress,
+    error_from_exception,
+    error_from_response,
+    make_client,
+    read_bounded,
+    read_error_body,
+    retrying,
+)
+from adapters.openai_http.body import EventBody
+from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.credentials import Credentials
+from adapters.openai_http.endpoints import resolve
+from adapters.openai_http.refusal import refused_fields
+from adapters.openai_http.server import Server
+from adapters.openai_http.wire import Answer, encode, request_fields
+
+logger = logging.getLogger("worker_adapters.openai_http")
+
+MAX_ERROR_BYTES = 64 << 10
+"""How much of an error body is read: more than any error message, less than a bomb."""
+
+ERROR_BODY_S = 2.0
+"""How long an error body may take to arrive after its status."""
+
+MAX_REFUSALS = 3
+"""How many times one job is sent again because the server refuses a field."""
+
+
+@attrs.define(eq=False)
+class _Job:
+    """What one submit carries through its attempts."""
+
+    task: TaskRequest
+    clock: StreamClock
+    correlation_id: str
+    attempts: int = 0
+
+
+class OpenAIHttpAdapter:
+    """Streams completions from any OpenAI-compatible server.
+
+    Args:
+        config: The options, or just the base_url.
+        **options: Fields of OpenAIHttpConfig, when the first argument is a base_url.
+
+    Raises:
+        ValueError: If an option is wrong; the message names it.
+    """
+
+    Config = OpenAIHttpConfig
+
+    def __init__(self, config: OpenAIHttpConfig | str, /, **options: Any) -> None:
+        if isinstance(config, str):
+            config = OpenAIHttpConfig(config, **options)
+        elif options:
+            raise TypeError("options belong into the OpenAIHttpConfig that was given")
+        self.config = config
+        self._endpoints = resolve(config)
+        self._streams = StreamTable()
+        self._budget = RetryBudget()
+        self._rng = random.Random(config.retry.seed)
+        self._connected: tuple[httpx.AsyncClient, Credentials, Server] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"OpenAIHttpAdapter({self.config!r})"
+
+    # Hooks
+
+    @hookimpl
+    def submit(self, task: TaskRequest) -> TokenStream:
+        """Run `task`; see adapter_api.WorkerAdapter.submit. Nothing is sent before it is opened."""
+        clock = StreamClock(task.deadline_s)
+        job = _Job(task, clock, task.correlation_id or str(uuid4()))
+        return self._streams.add(TokenStream(self._events(job), task, clock=clock))
+
+    @hookimpl
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job by closing its connection, which stops generation on every known server.
+
+        Returns:
+            True once the connection is closed; False if no such job is running.
+        """
+        return await self._streams.cancel(job_id)
+
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        """How the server is, without cost in tokens. An unreachable one is an answer."""
+        _, _, server = self._connect()
+        return await server.health()
+
+    @hookimpl
+    async def props(self) -> EngineProps:
+        """Models, context length, slots and version, as far as the server tells them."""
+        _, _, server = self._connect()
+        return await server.props()
+
+    @hookimpl
+    async def engine_version(self) -> str:
+        """The engine's version, from its version endpoint, a header, the fingerprint or the model."""
+        _, _, server = self._connect()
+        return await server.engine_version()
+
+    @hookimpl
+    async def aclose(self) -> None:
+        """Cancel every job and close every connection. Idempotent."""
+        self._closed = True
+        await self._streams.aclose()
+        if self._connected is not None and self.config.client is None:
+            await self._connected[0].aclose()
+
+    async def __aenter__(self) -> "OpenAIHttpAdapter":
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    # One job
+
+    def _connect(self) -> tuple[httpx.AsyncClient, Credentials, Server]:
+        if self._closed:
+            raise EngineUnavailable(
+                ErrorCode.POOL_UNAVAILABLE,
+                "the adapter is closed; make a new one",
+                retriable=False,
+            )
+        if self._connected is None:
+            config, endpoints = self.config, self._endpoints
+            client = config.client or make_client(config.client_options(), config.transport)
+            credentials = Credentials(config, endpoints.key_header)
+            self._connected = (client, credentials, Server(config, endpoints, client, credentials))
+        return self._connected
+
+    async def _events(self, job: _Job) -> AsyncIterator[TokenEvent]:
+        """Everything that happens to one job, from the first request to End."""
+        _, credentials, server = self._connect()
+        task, clock = job.task, job.clock
+        response = await self._accepted(job)
+        try:
+            answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
+            body = EventBody(response, clock)
+            first_token_at: float | None = None
+            started = False
+            while not answer.done and (events := await body.batch()) is not None:
+                for event in events:
+                    token = answer.read(event)
+                    if not started and answer.completion_id is not None:
+                        started = True
+                        server.note_answer(answer)
+                        yield self._started(task, server, answer)
+                    if token is not None:
+                        if first_token_at is None:
+                            first_token_at = monotonic()
+                            clock.allow(self.config.stall_timeout_s, _stalled)
+                        yield token
+                        continue
+                    if answer.moved:
+                        answer.moved = False
+                        clock.allow(self.config.stall_timeout_s, _stalled)
+                    if answer.done:
+                        break
+                if answer.finish_reason is not None:
+                    body.finish()
+            server.note_answer(answer)
+            proof = answer.proof(always_finishes=server.dialect.always_finishes)
+            metrics = _metrics(job, answer, first_token_at)
+            if answer.done:
+                await body.settle()
+        except WorkerError as error:
+            self._log(logging.WARNING, job, server, f"the job failed: {error.code}")
+            raise
+        finally:
+            await response.aclose()
+        self._log(logging.INFO, job, server, "the answer is whole", metrics)
+        yield End(metrics, answer.finish_reason, proof)
+
+    async def _accepted(self, job: _Job) -> httpx.Response:
+        """The answer, status 200, of the first attempt that gets one."""
+        self._budget.earn()
+        clock, config = job.clock, self.config
+
+        def on_retry(error: WorkerError, attempt: int, wait_s: float) -> None:
+            clock.allow(None)  # waiting before the next request is charged to the deadline alone
+            _, _, server = self._connect()
+            self._log(
+                logging.WARNING,
+                job,
+                server,
+                f"attempt {attempt} failed with {error.code}; the next one follows in {wait_s:.3f} s",
+                status=error.status,
+            )
+
+        retry = retrying(config.retry, clock, self._budget, self._rng, on_retry)
+        return await retry(self._attempt, job)
+
+    async def _attempt(self, job: _Job) -> httpx.Response:
+        """One attempt: a request, sent again only without what the server refuses by name, or with
+        a new token."""
+        _, credentials, server = self._connect()
+        task = job.task
+        chat = self._uses_chat(task)
+        model = task.model or self.config.model
+        url = self._endpoints.chat if chat else self._endpoints.completions
+        check_egress(url, self.config.egress_allow)
+        refusals = 0
+        renewed = False
+        while True:
+            fields = request_fields(
+                task, chat=chat, model=model, without=server.refused_fields(model)
+            )
+            response = await self._post(job, url, encode(fields))
+            if response.status_code == 200:
+                return response
+            status, headers = response.status_code, response.headers
+            error_body = await _read_error(response, credentials.secrets)
+            read = read_error_body(error_body)
+            refused = refused_fields(status, read, fields, chat=chat)
+            if refused and not self.config.strict and refusals < MAX_REFUSALS:
+                refusals += 1
+                server.note_refusal(model, refused)
+                names = ", ".join(sorted(refused))
+                self._log(
+                    logging.WARNING, job, server, f"the server refuses {names}; asked without"
+                )
+            elif (
+                status == 401
+                and not renewed
+                and credentials.renew(response.request.headers.get("authorization"))
+            ):
+                renewed = True
+                self._log(
+                    logging.WARNING, job, server, "the token was refused; asked for a new one"
+                )
+            else:
+                raise error_from_response(
+                    status,
+                    headers,
+                    error_body,
+                    secrets=credentials.secrets,
+                    hint=_hint(status, read.message, chat=chat, from_prompt=task.messages is None),
+                )
+
+    def _uses_chat(self, task: TaskRequest) -> bool:
+        if task.messages is None:
+            return self.config.api == "chat"
+        if self.config.api == "completions":
+            raise InvalidRequest(
+                ErrorCode.INVALID_PARAMS,
+                "api='completions' cannot send messages: set api to 'auto' or 'chat', or give the "
+                "task a prompt",
+            )
+        return True
+
+    async def _post(self, job: _Job, url: httpx.URL, content: bytes) -> httpx.Response:
+        """Send one request and wait for the head of its answer."""
+        client, credentials, server = self._connect()
+        headers = {
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "X-Correlation-Id": job.correlation_id,
+            **self.config.headers,
+            **await credentials.headers(),
+        }
+        job.attempts += 1
+        job.clock.allow(self.config.first_token_timeout_s, _unanswered)
+        try:
+            request = client.build_request("POST", url, content=content, headers=headers)
+            response = await client.send(request, stream=True, follow_redirects=False)
+        except httpx.HTTPError as exc:
+            raise error_from_exception(exc, secrets=credentials.secrets) from exc
+        if request.extensions.get("resent"):
+            job.attempts += 1
+            self._log(
+                logging.WARNING, job, server, "an idle connection had been closed; sent again"
+            )
+        job.clock.rename(_tokenless)
+        server.note_headers(response.headers)
+        return response
+
+    # What is told
+
+    def _started(self, task: TaskRequest, server: Server, answer: Answer) -> Started:
+        return Started(
+            job_id=task.job_id,
+            engine=server.dialect.engine,
+            engine_version=server.version or "unknown",
+            model=answer.model or task.model or self.config.model,
+            seed=None if "seed" in server.refused_fields(task.model) else task.seed,
+            replica_id=self.config.replica_id,
+        )
+
+    def _log(
+        self,
+        level: int,
+        job: _Job,
+        server: Server,
+        human: str,
+        metrics: Metrics | None = None,
+        **more: object,
+    ) -> None:
+        """One line with the fields of ORCH-3027; `human` is the sentence of ORCH-3300."""
+        if not logger.isEnabledFor(level):
+            return
+        fields = {
+            "human": human,
+            "job_id": job.task.job_id,
+            "session_id": job.task.session_id,
+            "correlation_id": job.correlation_id,
+            "engine": server.dialect.engine,
+            "engine_version": server.version,
+            "pool_id": self.config.pool_id,
+            "replica_id": self.config.replica_id,
+            "attempts": job.attempts,
+            **more,
+        }
+        if metrics is not None:
+            fields |= {
+                "tokens_in": metrics.prompt_tokens,
+                "tokens_out": metrics.tokens_generated,
+                "latency_first_token_ms": metrics.time_to_first_token_ms,
+                "decode_time_ms": metrics.decode_time_ms,
+            }
+        logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
+
+
+async def _read_error(response: httpx.Response, secrets: tuple[str, ...]) -> bytes:
+    """The body of a refusal, as far as it comes in time; the connection is given back."""
+    try:
+        async with asyncio.timeout(ERROR_BODY_S):
+            return await read_bounded(response, MAX_ERROR_BYTES)
+    except (TimeoutError, httpx.HTTPError):
+        return b""  # the status says enough
+    finally:
+        await response.aclose()
+
+
+def _hint(status: int, message: str, *, chat: bool, from_prompt: bool) -> str:
+    """What the caller can do about a refusal, where the refusal alone does not say."""
+    if status in (401, 403):
+        return "Set api_key (or ORCHD_OPENAI_API_KEY) to a key this server accepts"
+    mentions_chat = re.search(r"\bchat\b", message, re.IGNORECASE) is not None
+    endpoint_missing = status in (404, 405, 501) and "model" not in message.lower()
+    if not (mentions_chat or endpoint_missing):
+        return ""
+    if chat and not from_prompt:
+        return "If it has no chat endpoint, give the task a prompt and leave api at 'auto'"
+    if chat:
+        return "If it has no chat endpoint, set api='completions'"
+    return "If it only has a chat endpoint, set api='chat' to send prompts as a chat message"
+
+
+def _metrics(job: _Job, answer: Answer, first_token_at: float | None) -> Metrics:
+    now, usage = monotonic(), answer.usage
+    submitted_at = job.clock.started_at
+    return Metrics(
+        tokens_generated=usage.completion_tokens if usage else answer.index,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        time_to_first_token_ms=(
+            None if first_token_at is None else round((first_token_at - submitted_at) * 1000, 3)
+        ),
+        decode_time_ms=0.0 if first_token_at is None else round((now - first_token_at) * 1000, 3),
+        usage_source="engine" if usage else "counted",
+        attempts=job.attempts,
+    )
+
+
+def _unanswered() -> WorkerError:
+    return EngineUnavailable(
+        ErrorCode.POOL_UNAVAILABLE,
+        "the server did not begin to answer within first_token_timeout_s",
+    )
+
+
+def _tokenless() -> WorkerError:
+    return WorkerTimeout(
+        ErrorCode.DECODE_TIMEOUT, "the server sent no token within first_token_timeout_s"
+    )
+
+
+def _stalled() -> WorkerError:
+    return WorkerTimeout(
+        ErrorCode.DECODE_TIMEOUT, "the server sent no further token within stall_timeout_s"
+    )

@@ -1,0 +1,176 @@
+"""What can be set for one OpenAI-compatible endpoint."""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+import attrs
+import httpx
+
+from adapters.http_util import ClientOptions, RetryPolicy, redact_headers
+from adapters.openai_http.dialects import DIALECTS
+
+Api = Literal["auto", "completions", "chat"]
+KeySource = Callable[[], str | Awaitable[str]]
+
+OWNED_HEADERS = frozenset({"authorization", "api-key", "host", "content-length", "content-type"})
+
+
+def _positive(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value > 0):
+        raise ValueError(
+            f"{attribute.name} must be a number of seconds above 0 (None: no limit), got {value!r}"
+        )
+
+
+def _at_least_one(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{attribute.name} must be an integer of at least 1, got {value!r}")
+
+
+def _known_dialect(_: object, __: object, value: str) -> None:
+    if value != "auto" and value not in DIALECTS:
+        raise ValueError(f"dialect must be auto, {', '.join(sorted(DIALECTS))}, got {value!r}")
+
+
+def _known_api(_: object, __: object, value: str) -> None:
+    if value not in ("auto", "completions", "chat"):
+        raise ValueError(f"api must be auto, completions or chat, got {value!r}")
+
+
+def _free_headers(_: object, __: object, value: Mapping[str, str]) -> None:
+    owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
+    if owned:
+        raise ValueError(
+            f"headers must not set {', '.join(owned)}: credentials go into api_key, the rest is "
+            "the adapter's own"
+        )
+    for name, content in value.items():
+        if not (name.isascii() and name.isprintable() and content.isprintable()):
+            raise ValueError(f"headers: {name!r} has a character that no header may have")
+
+
+def _show_headers(headers: Mapping[str, str]) -> str:
+    return repr(redact_headers(headers))
+
+
+def _option(help_text: str, **metadata: Any) -> dict[str, Any]:
+    return {"help": help_text, **metadata}
+
+
+@attrs.frozen
+class OpenAIHttpConfig:
+    """The options of the openai-http adapter. Only base_url is required.
+
+    Durations are in seconds; None means no limit. See docs/reference/openai-http.md.
+    """
+
+    base_url: str = attrs.field(
+        metadata=_option(
+            "The server's address; a path prefix is kept, /v1 added where missing",
+            env="ORCHD_OPENAI_URL",
+        )
+    )
+    api_key: str | KeySource | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata=_option(
+            "The key, or a function (sync or async) that gives one",
+            env="ORCHD_OPENAI_API_KEY",
+            secret=True,
+        ),
+    )
+    model: str | None = attrs.field(
+        default=None, metadata=_option("The model of tasks that name none")
+    )
+    api: Api = attrs.field(
+        default="auto",
+        validator=_known_api,
+        metadata=_option("Which endpoint: auto (by the task), completions or chat"),
+    )
+    dialect: str = attrs.field(
+        default="auto",
+        validator=_known_dialect,
+        metadata=_option("The server's name, or auto to find out from its answers"),
+    )
+    connect_timeout_s: float = attrs.field(
+        default=5.0, validator=_positive, metadata=_option("Limit for connecting")
+    )
+    first_token_timeout_s: float | None = attrs.field(
+        default=30.0,
+        validator=_positive,
+        metadata=_option("Limit for the first token, from each request on"),
+    )
+    stall_timeout_s: float | None = attrs.field(
+        default=30.0,
+        validator=_positive,
+        metadata=_option("Limit between two tokens; pings do not count"),
+    )
+    retry: RetryPolicy = attrs.field(
+        factory=RetryPolicy, metadata=_option("How often to ask again, and when")
+    )
+    headers: Mapping[str, str] = attrs.field(
+        factory=dict,
+        validator=_free_headers,
+        repr=_show_headers,
+        metadata=_option("More headers for every request"),
+    )
+    strict: bool = attrs.field(
+        default=False,
+        metadata=_option("Fail when the server refuses a field, instead of asking without it"),
+    )
+    azure_deployment: str | None = attrs.field(
+        default=None, metadata=_option("Azure OpenAI: the deployment's name")
+    )
+    api_version: str | None = attrs.field(
+        default=None, metadata=_option("Azure OpenAI: the api-version")
+    )
+    azure_token_provider: KeySource | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata=_option("Azure OpenAI: a function that gives an Entra token", secret=True),
+    )
+    http2: bool = attrs.field(
+        default=False, metadata=_option("Offer HTTP/2 (extra [http2]), by httpx's own transport")
+    )
+    proxy: str | None = attrs.field(
+        default=None, repr=False, metadata=_option("URL of an HTTP proxy", secret=True)
+    )
+    ca_file: str | None = attrs.field(
+        default=None, metadata=_option("PEM file of the certificate authorities to trust")
+    )
+    client_cert: str | tuple[str, str] | None = attrs.field(
+        default=None, metadata=_option("PEM file with certificate and key, or a pair of files")
+    )
+    egress_allow: tuple[str, ...] | None = attrs.field(
+        default=None, metadata=_option("Host patterns that may be called; None: all")
+    )
+    max_connections: int = attrs.field(
+        default=ClientOptions().max_connections,
+        validator=_at_least_one,
+        metadata=_option("Open connections at most"),
+    )
+    pool_id: str = attrs.field(
+        default="default", metadata=_option("The pool's name", env="ORCHD_OPENAI_POOL")
+    )
+    replica_id: str = attrs.field(
+        default="r0", metadata=_option("The replica's name", env="ORCHD_OPENAI_REPLICA")
+    )
+    client: httpx.AsyncClient | None = attrs.field(
+        default=None, repr=False, metadata=_option("An httpx.AsyncClient to use; it stays open")
+    )
+    transport: httpx.AsyncBaseTransport | None = attrs.field(
+        default=None, repr=False, metadata=_option("An httpx transport to use")
+    )
+
+    def client_options(self) -> ClientOptions:
+        """The part that says how to connect."""
+        return ClientOptions(
+            connect_timeout_s=self.connect_timeout_s,
+            max_connections=self.max_connections,
+            http2=self.http2,
+            proxy=self.proxy,
+            ca_file=self.ca_file,
+            client_cert=self.client_cert,
+        )

@@ -1,0 +1,87 @@
+"""Where the key of a request comes from: a string, a function, or an Entra token provider."""
+
+import asyncio
+import inspect
+from time import monotonic
+
+from adapter_api import AuthenticationFailed, ErrorCode
+from adapters.http_util import check_credential
+from adapters.openai_http.config import KeySource, OpenAIHttpConfig
+
+TOKEN_LIFETIME_S = 300.0
+"""How long a provided token is used before the provider is asked again. Providers refresh theirs
+at least five minutes before it ends. Source: azure.identity.get_bearer_token_provider."""
+
+
+async def _ask(source: KeySource, what: str) -> str:
+    try:
+        if inspect.iscoroutinefunction(source):
+            value = await source()
+        else:
+            value = await asyncio.to_thread(source)  # it may go to the network
+            if inspect.isawaitable(value):
+                value = await value
+    except Exception as exc:
+        raise AuthenticationFailed(
+            ErrorCode.UPSTREAM_AUTH, f"{what} failed with {type(exc).__name__}"
+        ) from exc
+    if not isinstance(value, str):
+        raise AuthenticationFailed(
+            ErrorCode.UPSTREAM_AUTH, f"{what} gave a {type(value).__name__}, not a string"
+        )
+    return check_credential(value, f"what {what} gave")
+
+
+class Credentials:
+    """The headers that authenticate a request.
+
+    Args:
+        config: Whose key to use. A token provider goes before api_key.
+        key_header: The header for an api_key.
+    """
+
+    def __init__(self, config: OpenAIHttpConfig, key_header: str) -> None:
+        self._key = config.api_key
+        self._provider = config.azure_token_provider
+        self._key_header = key_header
+        self._token: str | None = None
+        self._token_until = 0.0
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The credentials in use now, to be kept out of every text."""
+        return tuple(s for s in (self._token, self._key) if isinstance(s, str))
+
+    def renew(self, refused: str | None) -> bool:
+        """The server refused this Authorization header. True if asking again gives another token."""
+        if self._provider is None:
+            return False
+        if refused == f"Bearer {self._token}":  # otherwise somebody has renewed it already
+            self._token_until = 0.0
+        return True
+
+    async def headers(self) -> dict[str, str]:
+        """The headers for a request.
+
+        Raises:
+            AuthenticationFailed: If a function that should give the key fails.
+            InvalidRequest: If the key cannot stand in a header.
+        """
+        if self._provider is not None:
+            return {"Authorization": f"Bearer {await self._provided(self._provider)}"}
+        if self._key is None or self._key == "":
+            return {}
+        if isinstance(self._key, str):
+            key = check_credential(self._key, "api_key")
+        else:
+            key = self._token = await _ask(self._key, "the api_key function")
+        return {self._key_header: f"Bearer {key}" if self._key_header == "Authorization" else key}
+
+    async def _provided(self, provider: KeySource) -> str:
+        if self._token is None or monotonic() >= self._token_until:
+            async with self._refreshing:  # many callers, one refresh
+                if self._token is None or monotonic() >= self._token_until:
+                    self._token = await _ask(provider, "azure_token_provider")
+                    self._token_until = monotonic() + TOKEN_LIFETIME_S
+        return self._token

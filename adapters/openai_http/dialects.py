@@ -1,0 +1,172 @@
+"""How servers differ, as data. A new server is one entry here; nothing else knows their names."""
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Dialect:
+    """What one kind of server does its own way.
+
+    Args:
+        name: What `dialect=` calls it.
+        engine: What Started.engine calls it.
+        health_path: Where it tells its health, below the server's root.
+        version_path: Where it tells its version, with the key of the answer that holds it.
+        slots_path: Where it lists its slots.
+        always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
+            proves nothing.
+        never_sends: Request fields it is known to refuse; they are left out from the start.
+        error_text: It reports failures as text that begins like this, as if it were the answer.
+        hosts: Host names, or endings of them, that are always this server.
+        headers: Response headers, in lower case, that give it away, with a pattern of the value.
+        version_header: The response header that holds its version.
+        fingerprint: A pattern of its `system_fingerprint`; what it matches is the version.
+        owned_by: What its model list says.
+        completion_id: A pattern of the ids of its completions.
+    """
+
+    name: str
+    engine: str
+    health_path: str | None = None
+    version_path: tuple[str, str] | None = None
+    slots_path: str | None = None
+    always_finishes: bool = False
+    never_sends: frozenset[str] = frozenset()
+    error_text: str | None = None
+    hosts: tuple[str, ...] = ()
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    version_header: str | None = None
+    fingerprint: str | None = None
+    owned_by: str | None = None
+    completion_id: str | None = None
+
+
+UNKNOWN = Dialect(name="unknown", engine="openai-compatible", health_path="/health")
+"""Safe defaults for a server nobody has described yet."""
+
+_ALL = (
+    Dialect(
+        name="openai",
+        engine="openai",
+        always_finishes=True,
+        hosts=("api.openai.com",),
+        headers={"openai-version": ".", "openai-processing-ms": "."},
+        fingerprint=r"fp_\w+",
+    ),
+    Dialect(
+        name="azure",
+        engine="azure-openai",
+        always_finishes=True,
+        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+        headers={"x-ms-region": ".", "apim-request-id": "."},
+    ),
+    Dialect(
+        name="vllm",
+        engine="vllm",
+        health_path="/health",
+        version_path=("/version", "version"),
+        always_finishes=True,
+        fingerprint=r"vllm-\S+",
+        owned_by="vllm",
+    ),
+    Dialect(
+        name="llama-server",
+        engine="llama.cpp",
+        health_path="/health",
+        version_path=("/props", "build_info"),
+        slots_path="/slots",
+        always_finishes=True,
+        headers={"server": r"llama\.cpp"},
+        fingerprint=r"b\d+-\w+",
+        owned_by="llamacpp",
+    ),
+    Dialect(
+        name="llama-cpp-python",
+        engine="llama-cpp-python",
+        # A second request interrupts the first one with [DONE] and no finish_reason.
+        always_finishes=True,
+        owned_by="me",
+        completion_id=r"(chat)?cmpl-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+    ),
+    Dialect(
+        name="transformers",
+        engine="transformers",
+        health_path="/health",
+        always_finishes=True,
+        never_sends=frozenset({"stream_options"}),
+        completion_id=r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+    ),
+    Dialect(
+        name="text-generation-webui",
+        engine="text-generation-webui",
+        health_path="/v1/internal/health",
+        always_finishes=True,
+    ),
+    Dialect(
+        name="litellm",
+        engine="litellm",
+        health_path="/health/readiness",
+        headers={"x-litellm-version": ".", "x-litellm-call-id": "."},
+        version_header="x-litellm-version",
+    ),
+    Dialect(
+        name="ollama",
+        engine="ollama",
+        health_path="/",
+        version_path=("/api/version", "version"),
+        always_finishes=True,
+        fingerprint=r"fp_ollama",
+        owned_by="library",
+    ),
+    Dialect(
+        name="localai",
+        engine="localai",
+        health_path="/readyz",
+        version_path=("/version", "version"),
+        error_text="Internal error: ",
+    ),
+)
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
+
+
+def by_host(host: str) -> Dialect | None:
+    """The dialect a host name gives away."""
+    for dialect in _ALL:
+        if any(host == name or (name[0] == "." and host.endswith(name)) for name in dialect.hosts):
+            return dialect
+    return None
+
+
+def by_headers(headers: Mapping[str, str]) -> Dialect | None:
+    """The dialect an answer's headers give away."""
+    # A proxy passes on the headers of what is behind it: it comes first.
+    for dialect in sorted(_ALL, key=lambda d: d.version_header is None):
+        for name, pattern in dialect.headers.items():
+            if re.match(pattern, headers.get(name, "")):
+                return dialect
+    return None
+
+
+def by_chunk(fingerprint: str | None, completion_id: str | None) -> Dialect | None:
+    """The dialect the first chunk of an answer gives away."""
+    for dialect in reversed(_ALL):  # Ollama's fingerprint looks like OpenAI's, only longer
+        if fingerprint and dialect.fingerprint and re.fullmatch(dialect.fingerprint, fingerprint):
+            return dialect
+    if fingerprint:
+        return None
+    for dialect in _ALL:
+        if dialect.completion_id and re.fullmatch(dialect.completion_id, completion_id or ""):
+            return dialect
+    return None
+
+
+def by_owner(owned_by: str | None) -> Dialect | None:
+    """The dialect the model list gives away."""
+    for dialect in _ALL:
+        if owned_by and dialect.owned_by == owned_by:
+            return dialect
+    return None

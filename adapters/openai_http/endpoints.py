@@ -1,0 +1,145 @@
+"""Where to send what: the URLs and the key's header behind a base_url, in any form people paste."""
+
+import re
+from typing import Literal
+
+import attrs
+import httpx
+
+from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.dialects import by_host
+
+AZURE_API_VERSION = "2024-10-21"
+"""The newest generally available version of Azure's deployment API. Source: Azure OpenAI in
+Microsoft Foundry Models, REST API versions."""
+
+_ENDPOINT = re.compile(r"/(chat/completions|completions|models|responses|embeddings)$")
+_DEPLOYMENT = re.compile(r"(?P<prefix>.*?)/openai/deployments/(?P<deployment>[^/]+)(/.*)?$")
+_VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*(/|$)")
+
+
+@attrs.frozen
+class Endpoints:
+    """The URLs of one server.
+
+    Args:
+        completions: Where prompts go.
+        chat: Where messages go.
+        models: Where the model list is; None where there is none.
+        root: What health and version paths are relative to.
+        key_header: Which header takes an api_key.
+    """
+
+    completions: httpx.URL
+    chat: httpx.URL
+    models: httpx.URL | None
+    root: httpx.URL
+    key_header: Literal["Authorization", "api-key"]
+
+    def at(self, path: str) -> httpx.URL:
+        """The URL of a path below the root."""
+        return self.root.copy_with(raw_path=(self.root.path.rstrip("/") + path).encode())
+
+
+def resolve(config: OpenAIHttpConfig) -> Endpoints:
+    """The endpoints of a config.
+
+    Raises:
+        ValueError: If base_url is not one; the message says what to write.
+    """
+    url = _parse(config.base_url)
+    dialect = by_host(url.host)
+    path = _ENDPOINT.sub("", url.path.rstrip("/"))
+    match = _DEPLOYMENT.fullmatch(path)
+    if config.azure_deployment or match:
+        return _azure_deployment(config, url, path, match)
+    if config.dialect == "azure" or (dialect is not None and dialect.name == "azure"):
+        return _azure_v1(config, url, path)
+    if url.query:
+        raise ValueError(
+            "base_url must not have a query (what follows '?'); put credentials into api_key"
+        )
+    prefix = path if _VERSION_SEGMENT.search(path) else path + "/v1"
+    return _below(url, prefix, _VERSION_SEGMENT.split(path, maxsplit=1)[0], "Authorization")
+
+
+def _parse(text: str) -> httpx.URL:
+    text = text.strip()
+    if "://" not in text:
+        raise ValueError(
+            f"base_url must begin with http:// or https://; perhaps http://{_harmless(text)}"
+        )
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as exc:
+        raise ValueError(f"base_url is not a valid URL: {exc}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("base_url must begin with http:// or https:// and name a host")
+    if url.userinfo:
+        raise ValueError("base_url must not hold a user or password; put the key into api_key")
+    if url.fragment:
+        raise ValueError("base_url must not have a fragment (what follows '#')")
+    return url
+
+
+def _harmless(text: str) -> str:
+    return text if re.fullmatch(r"[\w.\[\]:-]+(/[\w./-]*)?", text) else "HOST:PORT"
+
+
+def _below(
+    url: httpx.URL,
+    prefix: str,
+    root: str,
+    key_header: Literal["Authorization", "api-key"],
+    query: str = "",
+    *,
+    models: bool = True,
+) -> Endpoints:
+    def at(path: str) -> httpx.URL:
+        return url.copy_with(raw_path=(path + query).encode("ascii"), fragment=None)
+
+    return Endpoints(
+        completions=at(prefix + "/completions"),
+        chat=at(prefix + "/chat/completions"),
+        models=at(prefix + "/models") if models else None,
+        root=url.copy_with(raw_path=(root or "/").encode("ascii")),
+        key_header=key_header,
+    )
+
+
+def _azure_deployment(
+    config: OpenAIHttpConfig, url: httpx.URL, path: str, match: "re.Match[str] | None"
+) -> Endpoints:
+    if match is not None:
+        resource, deployment = match["prefix"], match["deployment"]
+        if config.azure_deployment not in (None, deployment):
+            raise ValueError(
+                f"base_url names the deployment {deployment!r}, azure_deployment another: "
+                "leave one of them out"
+            )
+    else:
+        resource = re.sub(r"/openai(/v1)?$", "", path)
+        deployment = config.azure_deployment or ""
+    if not re.fullmatch(r"[\w.-]+", deployment):
+        raise ValueError("azure_deployment may have letters, digits, '-', '_' and '.' only")
+    prefix = f"{resource}/openai/deployments/{deployment}"
+    return _below(url, prefix, resource, "api-key", _api_version(config, url), models=False)
+
+
+def _azure_v1(config: OpenAIHttpConfig, url: httpx.URL, path: str) -> Endpoints:
+    version = config.api_version or url.params.get("api-version")
+    if version not in (None, "v1", "preview", "latest"):
+        raise ValueError(
+            f"api_version {version!r} belongs to a deployment: set azure_deployment to its name "
+            "(or leave api_version out to use the resource's /openai/v1)"
+        )
+    resource = re.sub(r"/openai(/v1)?$", "", path)
+    query = f"?api-version={version}" if version else ""
+    return _below(url, resource + "/openai/v1", resource, "api-key", query)
+
+
+def _api_version(config: OpenAIHttpConfig, url: httpx.URL) -> str:
+    version = config.api_version or url.params.get("api-version") or AZURE_API_VERSION
+    if not re.fullmatch(r"[\w.-]+", version):
+        raise ValueError("api_version may have letters, digits, '-', '_' and '.' only")
+    return f"?api-version={version}"

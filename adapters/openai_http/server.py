@@ -1,0 +1,323 @@
+"""What is known of the server behind a base_url, and the requests that find out more.
+
+Answers to jobs teach it for free. Only health, props and engine_version send requests of their own:
+a submit never waits for one, and never fails because of one.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import attrs
+import httpx
+import msgspec
+
+from adapter_api import EngineProps, HealthState, HealthStatus, WorkerError
+from adapters.http_util import (
+    check_egress,
+    error_from_exception,
+    error_from_response,
+    read_bounded,
+    redact,
+)
+from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.credentials import Credentials
+from adapters.openai_http.dialects import (
+    DIALECTS,
+    UNKNOWN,
+    Dialect,
+    by_chunk,
+    by_headers,
+    by_host,
+    by_owner,
+)
+from adapters.openai_http.endpoints import Endpoints
+from adapters.openai_http.wire import Answer
+
+PROBE_TIMEOUT_S = 5.0
+"""A server that needs longer to say how it is, is not well."""
+
+MAX_PROBE_BYTES = 4 << 20
+"""Model lists of large providers have some hundred kilobytes."""
+
+# How much a source of the version is worth; a better one replaces a worse one, never the reverse.
+_FROM_MODEL, _FROM_FINGERPRINT, _FROM_HEADER, _FROM_ENDPOINT = range(1, 5)
+
+
+@attrs.frozen
+class Reply:
+    """An answer to a probe. `status` is 0 if there was none; `why` then says why."""
+
+    status: int = 0
+    json: Any = None
+    text: str = ""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    why: str = ""
+
+
+class Server:
+    """One server: its dialect, its version, its models, and the fields it refuses.
+
+    Args:
+        config: The adapter's options.
+        endpoints: Where to ask.
+        client: What to ask with.
+        credentials: Whose key.
+    """
+
+    def __init__(
+        self,
+        config: OpenAIHttpConfig,
+        endpoints: Endpoints,
+        client: httpx.AsyncClient,
+        credentials: Credentials,
+    ) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._client = client
+        self._credentials = credentials
+        self._version: str | None = None
+        self._version_worth = 0
+        self._refused: dict[str, frozenset[str]] = {}
+        self._model_entries: tuple[dict[str, Any], ...] = ()
+        self.dialect = (
+            DIALECTS[config.dialect]
+            if config.dialect != "auto"
+            else by_host(endpoints.root.host) or UNKNOWN
+        )
+
+    # What answers teach
+
+    @property
+    def version(self) -> str | None:
+        """The most exact version told so far."""
+        return self._version
+
+    def refused_fields(self, model: str | None) -> frozenset[str]:
+        """Request fields to leave out for `model`."""
+        return self.dialect.never_sends | self._refused.get(model or "", frozenset())
+
+    def note_refusal(self, model: str | None, fields: frozenset[str]) -> None:
+        """The server refuses `fields` for `model`."""
+        self._refused[model or ""] = self._refused.get(model or "", frozenset()) | fields
+
+    def note_headers(self, headers: Mapping[str, str]) -> None:
+        """Learn from the headers of any answer."""
+        self._recognize(by_headers(headers))
+        if self.dialect.version_header is not None:
+            self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
+
+    def note_answer(self, answer: Answer) -> None:
+        """Learn from what a streamed answer said of its server so far."""
+        self._recognize(by_chunk(answer.fingerprint, answer.completion_id))
+        self._note_version(answer.fingerprint, _FROM_FINGERPRINT)
+        self._note_version(answer.model, _FROM_MODEL)
+
+    def _recognize(self, dialect: Dialect | None) -> None:
+        if dialect is not None and self.dialect is UNKNOWN:
+            self.dialect = dialect
+
+    def _note_version(self, version: object, worth: int) -> None:
+        if isinstance(version, str) and version and worth >= self._version_worth:
+            self._version, self._version_worth = version[:256], worth
+
+    # What probes find out
+
+    async def health(self) -> HealthStatus:
+        """How the server is. Costs no tokens and never raises WorkerError."""
+        started = monotonic()
+        reply = await self._ask_health()
+        status = self._judge(reply)
+        listed = None
+        if status.live and status.ready:
+            status, listed = await self._look_closer(status)
+        return attrs.evolve(
+            status,
+            latency_ms=round((monotonic() - started) * 1000, 3),
+            model_listed=listed,
+        )
+
+    async def _ask_health(self) -> Reply:
+        path = self.dialect.health_path
+        if path is not None and self._endpoints.key_header == "Authorization":
+            reply = await self._get(self._endpoints.at(path))
+            if reply.status not in (401, 403, 404, 405):
+                return reply
+        if self._endpoints.models is None:
+            # A deployment of Azure has nothing to ask for free; any answer shows that it lives.
+            reply = await self._get(self._endpoints.chat)
+            alive = reply.status in (400, 404, 405, 415)
+            return attrs.evolve(reply, status=200) if alive else reply
+        return await self._get_models()
+
+    def _judge(self, reply: Reply) -> HealthStatus:
+        if reply.status == 0:
+            return HealthStatus(HealthState.UNHEALTHY, reply.why, live=False, ready=False)
+        if 200 <= reply.status < 300:
+            return HealthStatus(HealthState.HEALTHY, "ready")
+        if reply.status in (401, 403):
+            return HealthStatus(
+                HealthState.UNHEALTHY, "the server refuses the key", live=True, ready=False
+            )
+        said = reply.text[:200]
+        if reply.status == 503 and ("load" in said.lower() or "start" in said.lower()):
+            return HealthStatus(HealthState.UNHEALTHY, "loading", live=True, ready=False)
+        if reply.status == 429:
+            return HealthStatus(HealthState.DEGRADED, "busy", live=True, ready=True)
+        if reply.status == 404:
+            return HealthStatus(
+                HealthState.DEGRADED,
+                "alive, but tells nothing of its health",
+                live=True,
+                ready=True,
+            )
+        return HealthStatus(
+            HealthState.UNHEALTHY,
+            f"the server answered {reply.status}: {redact(said, self._credentials.secrets)}",
+            live=True,
+            ready=False,
+        )
+
+    async def _look_closer(self, status: HealthStatus) -> tuple[HealthStatus, bool | None]:
+        """Whether the key is accepted, the model listed and a slot free."""
+        if self._endpoints.models is None:
+            return status, None
+        reply = await self._get_models()
+        if reply.status in (401, 403):
+            return self._judge(reply), None
+        listed = None
+        names = self._model_names()
+        if names and self._config.model is not None:
+            listed = self._config.model in names
+        if listed is False:
+            status = HealthStatus(
+                HealthState.DEGRADED, f"ready, but does not list model {self._config.model!r}"
+            )
+        total, free = await self._slots()
+        if total and free == 0:
+            status = HealthStatus(HealthState.DEGRADED, f"busy: all {total} slots are in use")
+        return status, listed
+
+    async def engine_version(self) -> str:
+        """The version, asked for unless the best source has told it already."""
+        if self._version_worth < _FROM_HEADER:
+            if self.dialect is UNKNOWN and self._endpoints.models is not None:
+                await self._get_models()
+            await self._ask_version()
+        return self._version or "unknown"
+
+    async def _ask_version(self) -> None:
+        if self.dialect.version_path is not None:
+            sources = [self.dialect.version_path]
+        elif self.dialect is UNKNOWN:
+            sources = [("/version", "version"), ("/api/version", "version")]
+        else:
+            return
+        for path, key in sources:
+            reply = await self._get(self._endpoints.at(path))
+            if reply.status == 200 and isinstance(reply.json, dict):
+                self._note_version(reply.json.get(key), _FROM_ENDPOINT)
+                return
+
+    async def props(self) -> EngineProps:
+        """Everything the server tells of itself."""
+        if self._endpoints.models is not None:
+            await self._get_models()
+        version = await self.engine_version()
+        total, free = await self._slots()
+        return EngineProps(
+            engine=self.dialect.engine,
+            engine_version=None if version == "unknown" else version,
+            models=self._model_names(),
+            context_length=self._context_length(),
+            slots_total=total,
+            slots_free=free,
+            model_digest=self._model_digest(),
+            dropped_fields={
+                model: tuple(sorted(fields)) for model, fields in self._refused.items()
+            },
+            features={"dialect": self.dialect.name, "base_url": str(self._endpoints.root)},
+        )
+
+    async def _slots(self) -> tuple[int | None, int | None]:
+        if self.dialect.slots_path is None:
+            return None, None
+        slots = (await self._get(self._endpoints.at(self.dialect.slots_path))).json
+        if not isinstance(slots, list):
+            return None, None
+        busy = sum(1 for slot in slots if isinstance(slot, dict) and slot.get("is_processing"))
+        return len(slots), len(slots) - busy
+
+    async def _get_models(self) -> Reply:
+        assert self._endpoints.models is not None
+        reply = await self._get(self._endpoints.models)
+        data = reply.json.get("data") if isinstance(reply.json, dict) else None
+        if reply.status == 200 and isinstance(data, list):
+            self._model_entries = tuple(entry for entry in data if isinstance(entry, dict))
+            if self._model_entries:
+                owner = self._model_entries[0].get("owned_by")
+                self._recognize(by_owner(owner if isinstance(owner, str) else None))
+        return reply
+
+    def _model_names(self) -> tuple[str, ...]:
+        return tuple(e["id"] for e in self._model_entries if isinstance(e.get("id"), str))
+
+    def _chosen_model(self) -> dict[str, Any]:
+        for entry in self._model_entries:
+            if entry.get("id") == self._config.model:
+                return entry
+        return self._model_entries[0] if len(self._model_entries) == 1 else {}
+
+    def _context_length(self) -> int | None:
+        entry = self._chosen_model()
+        meta = entry.get("meta")
+        if not isinstance(meta, dict):
+            meta = {}
+        for value in (
+            entry.get("max_model_len"),
+            meta.get("n_ctx"),
+            meta.get("n_ctx_train"),
+            entry.get("context_length"),
+            entry.get("context_window"),
+        ):
+            if type(value) is int and value > 0:
+                return value
+        return None
+
+    def _model_digest(self) -> str | None:
+        digest = self._chosen_model().get("digest")
+        return digest if isinstance(digest, str) and digest else None
+
+    async def _get(self, url: httpx.URL) -> Reply:
+        """GET `url`. What goes wrong is in the reply."""
+        try:
+            check_egress(url, self._config.egress_allow)
+            headers = {**self._config.headers, **await self._credentials.headers()}
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT_S),
+                self._client.stream("GET", url, headers=headers) as response,
+            ):
+                body = await read_bounded(response, MAX_PROBE_BYTES)
+        except TimeoutError:
+            return Reply(why=f"no answer within {PROBE_TIMEOUT_S:g} s")
+        except WorkerError as error:
+            return Reply(why=error.message)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            why = error_from_exception(exc, secrets=self._credentials.secrets).message
+            return Reply(why=why)
+        self.note_headers(response.headers)
+        return _reply(response, body, self._credentials.secrets)
+
+
+def _reply(response: httpx.Response, body: bytes, secrets: tuple[str, ...]) -> Reply:
+    try:
+        payload = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        payload = None
+    text = ""
+    if response.status_code >= 400:
+        text = error_from_response(
+            response.status_code, response.headers, body, secrets=secrets
+        ).message
+    return Reply(response.status_code, payload, text, response.headers)

@@ -1,0 +1,394 @@
+"""The wire format, without I/O: a task becomes a request body, chunks become events."""
+
+import json
+from typing import Any
+
+import attrs
+import msgspec
+
+from adapter_api import (
+    ContentFiltered,
+    ErrorCode,
+    InvalidRequest,
+    StreamingError,
+    TaskRequest,
+    Token,
+    WorkerReset,
+)
+from adapter_api.events import Proof
+from adapters.http_util import ServerSentEvent, error_from_payload, redact
+
+DONE = b"[DONE]"
+
+OWNED_FIELDS = {
+    "model": "TaskRequest.model",
+    "prompt": "TaskRequest.prompt",
+    "messages": "TaskRequest.messages",
+    "max_tokens": "TaskRequest.max_tokens",
+    "max_completion_tokens": "TaskRequest.max_tokens",
+    "temperature": "TaskRequest.temperature",
+    "top_p": "TaskRequest.top_p",
+    "seed": "TaskRequest.seed",
+    "stop": "TaskRequest.stop",
+    "stream": "",
+    "stream_options": "",
+    "n": "",
+    "best_of": "",
+    "tools": "",
+    "tool_choice": "",
+    "functions": "",
+    "function_call": "",
+}
+"""Request fields that are the adapter's; `extra` must not have them. With the place to set each, or
+"" where the contract has no room for it (one text answer for one job)."""
+
+REQUIRED_FIELDS = frozenset({"model", "prompt", "messages", "stream"})
+"""Fields without which the request would be another one: never left out, whatever a server says."""
+
+_FAILED = frozenset({"abort", "error"})
+_PROGRESS_FIELDS = ("reasoning_content", "reasoning", "thinking", "tool_calls")
+
+
+def request_fields(
+    task: TaskRequest, *, chat: bool, model: str | None, without: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The fields of a request's JSON body.
+
+    Args:
+        task: The job.
+        chat: For the chat endpoint (a prompt becomes one user message).
+        model: The model's name; None leaves the field out.
+        without: Fields the server refuses. For a chat, max_tokens is then sent as
+            max_completion_tokens, as OpenAI's newer models demand.
+
+    Raises:
+        InvalidRequest: If `extra` has a field the adapter owns.
+    """
+    for key in task.extra:
+        if key in OWNED_FIELDS:
+            place = OWNED_FIELDS[key]
+            hint = f"use {place} instead" if place else "the adapter has no room for it"
+            raise InvalidRequest(
+                ErrorCode.INVALID_PARAMS, f"extra must not have {key!r}: {hint}", job_id=task.job_id
+            )
+    body: dict[str, Any] = {"model": model} if model is not None else {}
+    if chat:
+        body["messages"] = _messages(task)
+    else:
+        body["prompt"] = task.prompt
+    body["max_tokens"] = task.max_tokens
+    for name in ("temperature", "top_p", "seed"):
+        value = getattr(task, name)
+        if value is not None:
+            body[name] = value
+    if task.stop:
+        body["stop"] = list(task.stop)
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    body |= task.extra
+    for name in without:
+        body.pop(name, None)
+    if chat and "max_tokens" in without and "max_completion_tokens" not in without:
+        body["max_completion_tokens"] = task.max_tokens
+    return body
+
+
+def encode(fields: dict[str, Any]) -> bytes:
+    """The fields as JSON.
+
+    Raises:
+        InvalidRequest: If something in them (usually of `extra`) is not JSON.
+    """
+    try:
+        return msgspec.json.encode(fields)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+        raise InvalidRequest(
+            ErrorCode.INVALID_PARAMS, f"the task cannot be sent as JSON: {exc}"
+        ) from exc
+
+
+def _messages(task: TaskRequest) -> list[dict[str, Any]]:
+    if task.messages is None:
+        return [{"role": "user", "content": task.prompt}]
+    messages = []
+    for message in task.messages:
+        content = message.content
+        item = {
+            "role": message.role,
+            "content": content if isinstance(content, str) else list(content),
+        }
+        if message.name is not None:
+            item["name"] = message.name
+        messages.append(item)
+    return messages
+
+
+@attrs.define
+class Delta:
+    """What a chat chunk adds."""
+
+    content: str | None = None
+
+
+@attrs.define
+class Choice:
+    """One choice of a chunk, as far as nearly every chunk goes."""
+
+    index: int = 0
+    text: str | None = None
+    delta: Delta | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+
+
+@attrs.define
+class Chunk:
+    """A chunk, as far as nearly every chunk goes. What does not fit is read by `_read_rare`."""
+
+    choices: list[Choice] = attrs.field(factory=list)
+    usage: Any = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+
+@attrs.define
+class Usage:
+    """The engine's own count."""
+
+    prompt_tokens: int | None
+    completion_tokens: int
+
+
+class Answer:
+    """Reads the events of one answer and knows whether it is whole.
+
+    Args:
+        error_text: Text that begins like this is a failure (a dialect's trait).
+        secrets: Credentials to keep out of error messages.
+    """
+
+    __slots__ = (
+        "_error_text",
+        "_secrets",
+        "completion_id",
+        "done",
+        "fingerprint",
+        "finish_reason",
+        "index",
+        "model",
+        "moved",
+        "seen",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        *,
+        error_text: str | None = None,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
+        self._error_text = error_text
+        self._secrets = secrets
+        self.index = 0
+        """How many tokens were read."""
+        self.seen = False
+        """Whether a choice came, other than the ordinary ones that bring a token."""
+        self.done = False
+        """Whether `[DONE]` came."""
+        self.moved = False
+        """Whether the engine produced something that is not text (reasoning, a tool call)."""
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self.fingerprint: str | None = None
+        self.completion_id: str | None = None
+
+    def read(self, event: ServerSentEvent) -> Token | None:
+        """The token an event brings, if it brings one.
+
+        Raises:
+            WorkerError: The event is an error, or not what a server may send here.
+        """
+        data = event.data
+        if self.completion_id is not None and event.event == "message":
+            try:
+                chunk = _decode(data)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                return self._read_rare(event)
+            if len(chunk.choices) == 1 and chunk.error is None and chunk.usage is None:
+                choice = chunk.choices[0]
+                if (
+                    choice.finish_reason is None
+                    and choice.logprobs is None
+                    and choice.index == 0
+                    and self._error_text is None
+                ):
+                    text = choice.text or (choice.delta and choice.delta.content)
+                    if text:
+                        token = Token(text, self.index)
+                        self.index += 1
+                        return token
+        return self._read_rare(event)
+
+    def _read_rare(self, event: ServerSentEvent) -> Token | None:
+        """Any event: slower, forgiving where nothing is lost by it."""
+        data = event.data.strip()
+        if data == DONE:
+            self.done = True
+            return None
+        if not data or event.event == "ping":
+            return None
+        payload = self._parse(data, event.event)
+        if payload is None:
+            return None
+        if event.event == "error" or not isinstance(payload, dict) or _is_error(payload):
+            raise error_from_payload(payload, secrets=self._secrets)
+        self._note_identity(payload)
+        self._note_usage(payload.get("usage"))
+        choices = payload.get("choices")
+        if choices is None:
+            return None
+        if not isinstance(choices, list):
+            raise self._protocol_error("choices is not a list")
+        token = None
+        for choice in choices:
+            token = self._read_choice(choice, token)
+        return token
+
+    def _parse(self, data: bytes, event: str) -> Any:
+        text = data.decode("utf-8", "replace")
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            if event == "error":
+                return text
+            shown = redact(text[:120], self._secrets)
+            raise self._protocol_error(f"an event is not JSON: {shown!r}") from None
+
+    def _read_choice(self, choice: Any, token: Token | None) -> Token | None:
+        if not isinstance(choice, dict):
+            raise self._protocol_error("a choice is not an object")
+        index = choice.get("index") or 0
+        if type(index) is not int or index != 0:
+            raise self._protocol_error(f"choice {str(index)[:20]} came where only 0 was asked for")
+        self.seen = True
+        text = self._text(choice)
+        finish_reason = choice.get("finish_reason")
+        if finish_reason is not None and not isinstance(finish_reason, str):
+            raise self._protocol_error("finish_reason is not a string")
+        if finish_reason:
+            self.finish_reason = finish_reason
+        if not text:
+            return token
+        if self._error_text is not None and text.startswith(self._error_text):
+            raise error_from_payload(text, secrets=self._secrets)
+        if token is not None:
+            raise self._protocol_error("a chunk has two choices where one was asked for")
+        token = Token(text, self.index, _logprob(choice.get("logprobs")))
+        self.index += 1
+        return token
+
+    def _text(self, choice: dict[str, Any]) -> str:
+        found = choice.get("text")
+        for key in ("delta", "message"):
+            part = choice.get(key)
+            if part is None:
+                continue
+            if not isinstance(part, dict):
+                raise self._protocol_error(f"{key} is not an object")
+            found = found or part.get("content") or part.get("refusal")
+            self.moved = self.moved or any(part.get(name) for name in _PROGRESS_FIELDS)
+        if found is None:
+            return ""
+        if not isinstance(found, str):
+            raise self._protocol_error("the text of a choice is not a string")
+        # JSON may hold half of a surrogate pair, which no encoder takes.
+        return found.encode("utf-8", "replace").decode() if _has_surrogate(found) else found
+
+    def _note_identity(self, payload: dict[str, Any]) -> None:
+        self.completion_id = _string(payload.get("id")) or self.completion_id or ""
+        self.model = _string(payload.get("model")) or self.model
+        self.fingerprint = _string(payload.get("system_fingerprint")) or self.fingerprint
+
+    def _note_usage(self, usage: Any) -> None:
+        if not isinstance(usage, dict):
+            return
+        prompt, completion = (
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+        )
+        if completion is not None and (completion or prompt):  # all zero says nothing
+            self.usage = Usage(prompt, completion)
+
+    def proof(self, *, always_finishes: bool = False) -> Proof:
+        """What proves that the answer is whole, asked when its body has ended.
+
+        Args:
+            always_finishes: `[DONE]` without a finish_reason proves nothing (a dialect's trait).
+
+        Raises:
+            WorkerError: STREAM_TRUNCATED if nothing does; the failure, if it ended as one.
+        """
+        if self.finish_reason in _FAILED:
+            raise WorkerReset(
+                ErrorCode.WORKER_RESET, f"the engine ended the answer with {self.finish_reason!r}"
+            )
+        if self.finish_reason == "content_filter":
+            raise ContentFiltered(
+                ErrorCode.CONTENT_FILTER, "a content filter withheld the rest of the answer"
+            )
+        if self.finish_reason is not None:
+            return "finish_reason"
+        if self.done and self._began() and not always_finishes:
+            return "done"
+        raise StreamingError(ErrorCode.STREAM_TRUNCATED, self._what_is_missing())
+
+    def _began(self) -> bool:
+        return self.seen or self.index > 0
+
+    def _what_is_missing(self) -> str:
+        if not self._began():
+            return "the server answered 200 and sent no answer"
+        if self.done:
+            return (
+                "the answer ended with [DONE] but without a finish_reason, which means it was cut"
+            )
+        return "the answer ended without a finish_reason and without [DONE]"
+
+    def _protocol_error(self, what: str) -> StreamingError:
+        return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not an OpenAI stream: {what}")
+
+
+def _is_error(payload: dict[str, Any]) -> bool:
+    return bool(
+        payload.get("error")
+        or payload.get("object") == "error"
+        or ("detail" in payload and "choices" not in payload)
+    )
+
+
+def _string(value: Any) -> str | None:
+    return value[:256] if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _logprob(logprobs: Any) -> float | None:
+    """The log probability of a piece that is one token; None for several, or for nonsense."""
+    if not isinstance(logprobs, dict):
+        return None
+    values = logprobs.get("token_logprobs")
+    if values is None and isinstance(logprobs.get("content"), list):
+        values = [item.get("logprob") for item in logprobs["content"] if isinstance(item, dict)]
+    if isinstance(values, list) and len(values) == 1 and isinstance(values[0], int | float):
+        value = float(values[0])
+        return value if value <= 0 else None
+    return None

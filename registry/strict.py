@@ -1,0 +1,437 @@
+"""Structuring with cattrs that coerces nothing and gives each problem its path.
+
+cattrs by itself makes 'None' of None, 7 of 7.9 and 1 of True, and splits a string where a list
+of strings is wanted. Here a value either has the declared type or is a problem. The one
+widening is an int where a float is wanted. A type that cattrs has no hook for (a client, a
+callable) takes its instances as they are.
+"""
+
+import collections.abc as abc
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any
+
+import attrs
+from cattrs import Converter, IterableValidationError, transform_error
+from cattrs.errors import ClassValidationError
+
+from adapter_api.errors import WorkerError
+from registry.near import nearest
+
+_Hook = Callable[[Any, Any], Any]
+
+_BUILDERS: dict[Any, Callable[[Iterable[Any]], Any]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    abc.MutableSequence: list,
+    abc.Sequence: tuple,
+    abc.Collection: tuple,
+    abc.Iterable: tuple,
+    abc.MutableSet: set,
+    abc.Set: frozenset,
+}
+_MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
+
+# A message is one line on a terminal: longer values tell nothing more.
+_MAX_SHOWN_CHARS = 60
+
+
+@attrs.frozen
+class Problem:
+    """What is wrong with one value.
+
+    Args:
+        path: Where it is below the object, as ".retry.attempts" or ".stop[2]".
+        text: What is wrong.
+        shows_value: Whether `text` may contain the value, or a part of it.
+    """
+
+    path: str
+    text: str
+    shows_value: bool = False
+
+
+class Problems(Exception):
+    """Everything wrong with one object."""
+
+    def __init__(self, items: Iterable[Problem]) -> None:
+        super().__init__()
+        self.items = tuple(items)
+
+
+@attrs.frozen
+class InitField:
+    """A field of an attrs class that its constructor takes.
+
+    Args:
+        name: The constructor's word for it.
+        type: The declared type, resolved where it can be.
+        attribute: attrs' own description.
+    """
+
+    name: str
+    type: Any
+    attribute: "attrs.Attribute[Any]"
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.attribute.default is attrs.NOTHING
+
+    @property
+    def env(self) -> str | None:
+        """The environment variable it can come from."""
+        return self.attribute.metadata.get("env")
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value must never be shown."""
+        return bool(self.attribute.metadata.get("secret", False))
+
+
+def init_fields(cls: type) -> tuple[InitField, ...]:
+    """The fields that the constructor of the attrs class `cls` takes, in its order."""
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception:  # the contract check reports it; here the annotation stays text
+        hints = {}
+    return tuple(
+        InitField(field.alias or field.name, hints.get(field.name, field.type), field)
+        for field in attrs.fields(cls)
+        if field.init
+    )
+
+
+def structure(cls: type, data: Mapping[Any, Any]) -> Any:
+    """The object of the attrs class `cls` that `data` describes.
+
+    Raises:
+        Problems: All that were found.
+    """
+    return _converter.get_structure_hook(cls)(data, cls)
+
+
+def type_text(kind: Any) -> str:
+    """A type as a person writes it, without the modules' names."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is None or kind is NoneType:
+        return "None"
+    if isinstance(kind, str):
+        return kind
+    if origin in (typing.Union, UnionType):
+        return " | ".join(map(type_text, arguments))
+    if origin is typing.Literal:
+        return " | ".join(map(repr, arguments))
+    if origin is typing.Annotated:
+        return type_text(arguments[0])
+    if abc.Callable in (kind, origin) or kind is Callable:
+        return "callable"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " | ".join(repr(member.value) for member in kind)
+    if origin is not None:
+        inner = ", ".join("..." if a is Ellipsis else type_text(a) for a in arguments)
+        return f"{type_text(origin)}[{inner}]"
+    return str(getattr(kind, "__name__", kind)).removeprefix("typing.")
+
+
+# Problems
+
+
+def _mismatch(kind: Any, value: object) -> Problems:
+    return Problems([Problem("", f"expected {type_text(kind)}, got {type(value).__name__}")])
+
+
+def _not_among(kind: Any, value: object) -> Problems:
+    """For types whose values are listed: the value itself says more than its type."""
+    if not isinstance(value, str | int | float):
+        return _mismatch(kind, value)
+    text = f"expected {type_text(kind)}, got {shown(value)}"
+    return Problems([Problem("", text, shows_value=True)])
+
+
+def shown(value: object) -> str:
+    """`repr(value)`, cut to what fits on a line."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
+
+
+def _problems_of(error: Exception) -> tuple[Problem, ...]:
+    if isinstance(error, Problems):
+        return error.items
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        return (Problem("", "; ".join(transform_error(error)), shows_value=True),)
+    if isinstance(error, WorkerError):
+        return (Problem("", error.message, shows_value=True),)
+    # attrs' validators put the attribute and the value behind the text in args.
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    return (Problem("", text or type(error).__name__, shows_value=True),)
+
+
+def _at(path: str, error: Exception, *, secret: bool = False) -> Iterator[Problem]:
+    for problem in _problems_of(error):
+        hidden = secret and problem.shows_value
+        yield Problem(
+            path + problem.path,
+            "it is not valid (the value is secret)" if hidden else problem.text,
+            problem.shows_value and not hidden,
+        )
+
+
+# Hooks. Each takes the value and the type, as cattrs calls them.
+
+
+def _structure_scalar(value: Any, kind: Any) -> Any:
+    if issubclass(kind, Enum):
+        return _structure_enum(value, kind)
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise _mismatch(kind, value)
+
+
+def _structure_enum(value: Any, kind: type[Enum]) -> Any:
+    for member in kind:
+        if value is member or (type(value) is type(member.value) and value == member.value):
+            return member
+    raise _not_among(kind, value)
+
+
+def _structure_literal(value: Any, kind: Any) -> Any:
+    for option in typing.get_args(kind):
+        if type(option) is type(value) and option == value:
+            return option
+    raise _not_among(kind, value)
+
+
+def _structure_callable(value: Any, kind: Any) -> Any:
+    if not callable(value):
+        raise _mismatch(kind, value)
+    return value
+
+
+def _structure_union(value: Any, kind: Any) -> Any:
+    members = typing.get_args(kind)
+    if type(value) in members:  # else a float before an int would take the int
+        return value
+    deepest: Problems | None = None
+    listed = False
+    for member in members:
+        if member is NoneType:
+            continue
+        try:
+            return _converter.get_structure_hook(member)(value, member)
+        except Problems as problems:
+            listed = listed or any(p.shows_value and not p.path for p in problems.items)
+            if any(problem.path for problem in problems.items):
+                deepest = problems
+        except Exception:
+            listed = True
+    if deepest is not None:  # the value has this member's shape, and something in it is wrong
+        raise deepest
+    raise _not_among(kind, value) if listed else _mismatch(kind, value)
+
+
+def _structure_collection(value: Any, kind: Any) -> Any:
+    if not isinstance(value, abc.Sequence | abc.Set) or isinstance(value, str | bytes | bytearray):
+        raise _mismatch(kind, value)
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        if len(value) != len(arguments):
+            text = f"expected {len(arguments)} items ({type_text(kind)}), got {len(value)}"
+            raise Problems([Problem("", text)])
+        return tuple(_structure_items(zip(range(len(value)), value, arguments, strict=True)))
+    item = arguments[0] if arguments else Any
+    build = _BUILDERS[origin]
+    return build(_structure_items((index, part, item) for index, part in enumerate(value)))
+
+
+def _structure_mapping(value: Any, kind: Any) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise _mismatch(kind, value)
+    key_kind, value_kind = typing.get_args(kind) or (Any, Any)
+    keys = _structure_items((key, key, key_kind) for key in value)
+    values = _structure_items((key, part, value_kind) for key, part in value.items())
+    return dict(zip(keys, values, strict=True))
+
+
+def _structure_items(items: Iterable[tuple[Any, Any, Any]]) -> list[Any]:
+    """Structure each (index, value, type)."""
+    results, problems = [], []
+    for index, value, kind in items:
+        try:
+            results.append(_converter.get_structure_hook(kind)(value, kind))
+        except Exception as error:
+            problems += _at(f"[{index!r}]", error)
+    if problems:
+        raise Problems(problems)
+    return results
+
+
+def _instance_hook(kind: Any) -> _Hook:
+    """For types of which only instances will do."""
+    checked = typing.get_origin(kind) or kind
+
+    def structure_instance(value: Any, _: Any) -> Any:
+        try:
+            fits = isinstance(value, checked)
+        except TypeError:  # a Protocol that is not for run time, a type variable, a string
+            return value
+        if not fits:
+            raise _mismatch(kind, value)
+        return value
+
+    return structure_instance
+
+
+# attrs classes
+
+
+def _class_hook(cls: type) -> _Hook:
+    fields = init_fields(cls)
+
+    def structure_class(value: Any, _: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            text = f"expected {cls.__name__} or a mapping, got {type(value).__name__}"
+            raise Problems([Problem("", text)])
+        values, problems = _structure_fields(fields, value)
+        if not problems:
+            try:
+                return cls(**values)
+            except Exception as error:
+                problems = _field_problems(cls, fields, values) or [*_at("", error)]
+        else:
+            problems += _field_problems(cls, fields, values)
+        raise Problems(_without_secrets(problems, fields, value))
+
+    return structure_class
+
+
+def _structure_fields(
+    fields: tuple[InitField, ...], data: Mapping[Any, Any]
+) -> tuple[dict[str, Any], list[Problem]]:
+    values: dict[str, Any] = {}
+    names = [field.name for field in fields]
+    problems = [Problem(f".{key}", _unknown(str(key), names)) for key in data if key not in names]
+    for field in fields:
+        if field.name not in data:
+            if field.required:
+                problems.append(Problem(f".{field.name}", _missing(field)))
+            continue
+        kind = _accepted(field)
+        try:
+            values[field.name] = _converter.get_structure_hook(kind)(data[field.name], kind)
+        except Exception as error:
+            problems += _at(f".{field.name}", error, secret=field.secret)
+    return values, problems
+
+
+def _unknown(key: str, names: list[str]) -> str:
+    near = nearest(key, names)
+    if near is not None:
+        return f"unknown option; did you mean {near}?"
+    return f"unknown option; the options are: {', '.join(names) or 'none'}"
+
+
+def _missing(field: InitField) -> str:
+    where = f", or set {field.env} and give no option at all" if field.env else ""
+    return f"missing; give {field.name}=...{where}"
+
+
+def _accepted(field: InitField) -> Any:
+    """What the field's converter says that it takes, or else the field's own type."""
+    converter = field.attribute.converter
+    function = converter.converter if isinstance(converter, attrs.Converter) else converter
+    if function is not None and not isinstance(function, type):
+        try:
+            first = next(iter(inspect.signature(function).parameters))
+            return typing.get_type_hints(function)[first]
+        except (TypeError, ValueError, NameError, AttributeError, StopIteration, KeyError):
+            pass  # it does not say
+    return Any if field.type is None or isinstance(field.type, str) else field.type
+
+
+def _field_problems(
+    cls: type, fields: tuple[InitField, ...], values: dict[str, Any]
+) -> list[Problem]:
+    """Ask each field's converter and validator alone, to learn which field is wrong."""
+    problems: list[Problem] = []
+    bare = cls.__new__(cls)
+    given = [field for field in fields if field.name in values]
+    for field in given:
+        try:
+            value = _converted(bare, field, values[field.name])
+            object.__setattr__(bare, field.attribute.name, value)
+        except (TypeError, ValueError) as error:
+            problems += _at(f".{field.name}", error, secret=field.secret)
+    for field in given:
+        attribute = field.attribute
+        if attribute.validator is None or not hasattr(bare, attribute.name):
+            continue
+        try:
+            attribute.validator(bare, attribute, getattr(bare, attribute.name))
+        except (TypeError, ValueError) as error:
+            problems += _at(f".{field.name}", error, secret=field.secret)
+        except Exception:  # it may want a field that is not there now; the constructor decides
+            continue
+    return problems
+
+
+def _converted(bare: object, field: InitField, value: Any) -> Any:
+    converter = field.attribute.converter
+    if converter is None:
+        return value
+    if isinstance(converter, attrs.Converter):
+        return converter(value, bare, field.attribute)
+    return converter(value)
+
+
+def _without_secrets(
+    problems: list[Problem], fields: tuple[InitField, ...], data: Mapping[Any, Any]
+) -> Iterator[Problem]:
+    secrets = [data[field.name] for field in fields if field.secret and field.name in data]
+    for problem in problems:
+        yield attrs.evolve(problem, text=hide(problem.text, secrets))
+
+
+def hide(text: str, secrets: Iterable[object]) -> str:
+    """`text` without those of `secrets` that are strings."""
+    for secret in secrets:
+        if isinstance(secret, str) and secret:
+            text = text.replace(secret, "[hidden]")
+    return text
+
+
+# The converter
+
+
+def _origin_in(kinds: Iterable[Any]) -> Callable[[Any], bool]:
+    known = frozenset(kinds)
+    return lambda kind: (typing.get_origin(kind) or kind) in known
+
+
+def _make_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True, structure_fallback_factory=_instance_hook)
+    for scalar in (str, bytes, int, float, bool):
+        converter.register_structure_hook(scalar, _structure_scalar)
+    for predicate, hook in (
+        (_origin_in([typing.Union, UnionType]), _structure_union),
+        (_origin_in([typing.Literal]), _structure_literal),
+        (_origin_in([abc.Callable]), _structure_callable),
+        (_origin_in(_BUILDERS), _structure_collection),
+        (_origin_in(_MAPPINGS), _structure_mapping),
+        (lambda kind: issubclass(kind, Enum), _structure_enum),
+    ):
+        converter.register_structure_hook_func(predicate, hook)
+    converter.register_structure_hook_factory(attrs.has, _class_hook)
+    return converter
+
+
+_converter = _make_converter()
