@@ -1,7 +1,7 @@
 """The contract between orchestrators and engine adapters. No I/O happens here.
 
-The stream's classes load on first use: they need asyncio, which takes longer to import than
-everything else here together.
+Only the errors load at once. attrs, pluggy and asyncio each take longer to import than all of
+this package, so what is made with them loads on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -28,14 +28,14 @@ from adapter_api.errors import (
     WorkerReset,
     WorkerTimeout,
 )
-from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
-from adapter_api.health import EngineProps, HealthState, HealthStatus
-from adapter_api.hookspecs import API_VERSION, PROJECT, WorkerAdapter, hookimpl, hookspec
-from adapter_api.task import Message, TaskRequest
 
 if TYPE_CHECKING:
     from adapter_api.clock import StreamClock
+    from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
+    from adapter_api.health import EngineProps, HealthState, HealthStatus
+    from adapter_api.hookspecs import API_VERSION, PROJECT, WorkerAdapter, hookimpl, hookspec
     from adapter_api.stream import StreamTable, TokenStream
+    from adapter_api.task import Message, TaskRequest
 
 __all__ = [
     "API_VERSION",
@@ -81,13 +81,35 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "API_VERSION": "hookspecs",
+    "End": "events",
+    "EngineProps": "health",
+    "Error": "events",
+    "HealthState": "health",
+    "HealthStatus": "health",
+    "Message": "task",
+    "Metrics": "events",
+    "MetricsFrame": "events",
+    "PROJECT": "hookspecs",
+    "Started": "events",
+    "StreamClock": "clock",
+    "StreamTable": "stream",
+    "TaskRequest": "task",
+    "Token": "events",
+    "TokenEvent": "events",
+    "TokenStream": "stream",
+    "WorkerAdapter": "hookspecs",
+    "hookimpl": "hookspecs",
+    "hookspec": "hookspecs",
+}
+
+
 def __getattr__(name: str) -> object:
-    if name == "StreamClock":
-        from adapter_api import clock
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return clock.StreamClock
-    if name in ("StreamTable", "TokenStream"):
-        from adapter_api import stream
-
-        return getattr(stream, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"adapter_api.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

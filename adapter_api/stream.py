@@ -65,7 +65,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._events = events
         self._advance = events.__anext__
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
-        self._held: TokenEvent | None = None
+        self._held: list[TokenEvent] = []  # read, but not yet given to the reader
         self._index = 0
         self._phase = self._NEW
         self._closed = False
@@ -93,7 +93,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     async def _open(self) -> Self:
         if self._phase == self._NEW:
-            self._held = await self.__anext__()
+            self._held.append(await self.__anext__())
         return self
 
     def _note_caller(self) -> None:
@@ -116,7 +116,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             RuntimeError: If another task is reading.
         """
         clock = self._clock
-        if self._closed or self._held is not None or clock.stopped_by is not None:
+        if self._closed or self._held or clock.stopped_by is not None:
             return await self._next_known()
         if clock.reader is not None:
             raise RuntimeError(f"two tasks read the stream of job {self.job_id} at the same time")
@@ -140,9 +140,8 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     async def _next_known(self) -> TokenEvent:
         """What is known without asking the adapter: a held event, the failure, or the end."""
-        if self._held is not None:
-            event, self._held = self._held, None
-            return event
+        if self._held:
+            return self._held.pop(0)
         if not self._closed:
             assert self._clock.stopped_by is not None
             return await self._fail(self._clock.stopped_by)
@@ -252,7 +251,10 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if self._closed:
             await self._released.wait()
         elif reader is None:
-            self._close(self._cancelled(why))
+            error = self._cancelled(why)
+            if self._phase != self._NEW:
+                self._held.append(Error(error))
+            self._close(error)
             await self._release()
         else:
             self._clock.interrupt(self._cancelled(why))
@@ -279,8 +281,6 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._closed = True
         self._failure = failure
         self._clock.stop()
-        if failure is not None and self._held is not None and not isinstance(self._held, Started):
-            self._held = None
 
     async def _release(self) -> None:
         """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""

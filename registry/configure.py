@@ -2,9 +2,9 @@
 
 import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, TypeVar
 
 import attrs
@@ -61,12 +61,13 @@ def structure_config(name: str, cls: type[_C], data: Mapping[str, Any], env: boo
         ConfigError: With every problem and its path; it holds no secret.
     """
     fields = {field.name: field for field in init_fields(cls)}
+    texts: Mapping[str, str] = {}
+    if env:
+        texts, data = data, {key: _from_text(data[key], fields[key].accepts) for key in data}
     try:
-        if env:
-            data = _read_texts(fields, data)
         return typing.cast(_C, strict.structure(cls, data))
     except Problems as problems:
-        lines = [_line(problem, fields, env) for problem in problems.items]
+        lines = [_line(problem, fields, texts) for problem in problems.items]
     # Outside of `except`: what the error came from may hold a secret.
     raise ConfigError(name, lines)
 
@@ -106,9 +107,7 @@ def describe_fields(cls: type) -> tuple[ConfigField, ...]:
 def secrets_of(config: object) -> list[object]:
     """The values of a config's secret fields, for hiding them in messages."""
     return [
-        getattr(config, field.attribute.name)
-        for field in init_fields(type(config))
-        if field.secret
+        getattr(config, field.attribute.name) for field in init_fields(type(config)) if field.secret
     ]
 
 
@@ -125,29 +124,19 @@ def _default_text(field: InitField) -> str | None:
     return repr(default.value if isinstance(default, Enum) else default)
 
 
-def _line(problem: Problem, fields: Mapping[str, InitField], env: bool) -> str:
-    place = f"${problem.path}"
-    field = fields.get(problem.path.removeprefix(".").partition("[")[0].partition(".")[0])
-    if env and field is not None and field.env:
+def _line(problem: Problem, fields: Mapping[str, InitField], texts: Mapping[str, str]) -> str:
+    """The problem as a line; `texts` holds what came from the environment, by field."""
+    place, text = f"${problem.path}", problem.text
+    name = problem.path.removeprefix(".").partition("[")[0].partition(".")[0]
+    field = fields.get(name)
+    if texts and field is not None and field.env:
+        if problem.path == f".{name}" and text.endswith(", got str") and not field.secret:
+            text = f"{text.removesuffix('str')}{strict.shown(texts[name])}"
         place = f"{field.env} ({place})"
-    return f"{place}: {problem.text}"
+    return f"{place}: {text}"
 
 
 # Texts of environment variables
-
-
-def _read_texts(fields: Mapping[str, InitField], texts: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for name, text in texts.items():
-        field = fields[name]
-        value = values[name] = _from_text(text, field.type)
-        if value is text and not _takes_text(field.type):
-            got = "another text (the value is secret)" if field.secret else strict.shown(text)
-            problems.append(Problem(f".{name}", f"expected {_spelling(field.type)}, got {got}"))
-    if problems:
-        raise Problems(problems)
-    return values
 
 
 def _from_text(text: str, kind: Any) -> Any:
@@ -168,21 +157,11 @@ def _from_text(text: str, kind: Any) -> Any:
             return kind(text)
         except ValueError:
             return text
-    if origin in (list, tuple, set, frozenset, Sequence):
+    if origin in strict.BUILDERS:
         item = arguments[0]
         return [_from_text(part.strip(), item) for part in text.split(",") if part.strip()]
     options = arguments if origin is typing.Literal else _members(kind)
     return next((option for option in options if _word(option) == text), text)
-
-
-def _takes_text(kind: Any) -> bool:
-    """Whether a text that stands for nothing else may still be meant for `kind`."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        return _takes_text(arguments[0])
-    if origin in (typing.Union, UnionType):
-        return any(_takes_text(member) for member in arguments if member is not NoneType)
-    return kind not in (bool, int, float)
 
 
 def _members(kind: Any) -> list[Any]:
@@ -191,8 +170,3 @@ def _members(kind: Any) -> list[Any]:
 
 def _word(option: Any) -> str:
     return str(option.value if isinstance(option, Enum) else option)
-
-
-def _spelling(kind: Any) -> str:
-    text = strict.type_text(kind)
-    return f"{text} (true or false)" if kind is bool else text

@@ -271,7 +271,7 @@ def _argument_problems(function: FunctionType, hook: _Hook) -> Iterator[str]:
 
 
 def _identity_problems(cls: type) -> Iterator[str]:
-    if cls.__eq__ is not object.__eq__:
+    if any("__eq__" in vars(base) for base in cls.__mro__ if base is not object):
         yield (
             "its objects compare by value, and pluggy tells plugins apart with ==: "
             "use @attrs.define(eq=False), or remove __eq__"
@@ -279,7 +279,7 @@ def _identity_problems(cls: type) -> Iterator[str]:
     elif cls.__hash__ is None:
         yield "its objects are unhashable: remove `__hash__ = None`"
     if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         yield f"it is abstract: implement {missing}"
 
 
@@ -301,7 +301,7 @@ def _config_problems(cls: type) -> Iterator[str]:
 def _construction_problems(cls: type) -> Iterator[str]:
     try:
         signature = inspect.signature(cls)
-    except ValueError:  # some classes written in C have none
+    except (TypeError, ValueError):  # some classes written in C have none
         return
     try:
         signature.bind(None)
@@ -315,7 +315,7 @@ def _construction_problems(cls: type) -> Iterator[str]:
 def _version_problems(cls: type) -> Iterator[str]:
     version = getattr(cls, "API_VERSION", API_VERSION)
     if type(version) is not int:
-        yield f"API_VERSION must be an integer, got {version!r}: write `API_VERSION = {API_VERSION}`"
+        yield f"API_VERSION must be an int, got {version!r}: write `API_VERSION = {API_VERSION}`"
     elif version > API_VERSION:
         yield (
             f"it is written for API_VERSION {version}, and the installed worker-adapters has "
@@ -326,3 +326,45 @@ def _version_problems(cls: type) -> Iterator[str]:
             f"it is written for API_VERSION {version}, and the installed worker-adapters has "
             f"{API_VERSION}: upgrade the adapter's distribution"
         )
+
+
+# Middleware
+
+
+def middleware_problems(plugin: object, before: tuple[object, ...] = ()) -> list[str]:
+    """Everything because of which `plugin` cannot be middleware.
+
+    Args:
+        plugin: The object with `@hookimpl(wrapper=True)` methods.
+        before: The middleware it is used together with.
+
+    Returns:
+        One sentence for each problem; empty if all is well.
+    """
+    if isinstance(plugin, type):
+        return ["give an object, not the class"]
+    if any(plugin is other or plugin == other for other in before):
+        return [
+            "it is equal to another one, and pluggy tells plugins apart with ==: "
+            "give each once, and use @attrs.define(eq=False)"
+        ]
+    decorated, _, problems = _methods(type(plugin))
+    if not decorated:
+        problems.append(
+            "it has no hook: write `def submit(self, task)` and @hookimpl(wrapper=True)"
+        )
+    for attribute, function in decorated.items():
+        options = getattr(function, _IMPL)
+        name = options.get("specname") or attribute
+        if not options.get("wrapper"):
+            problems.append(
+                f"{attribute} would take the adapter's place: use @hookimpl(wrapper=True)"
+            )
+        elif not inspect.isgeneratorfunction(function):
+            problems.append(
+                f"{attribute} must be a generator: `events = yield`, then `return` what is "
+                "to be seen instead"
+            )
+        elif name not in HOOKS:
+            problems.append(_unknown_hook(name))
+    return problems

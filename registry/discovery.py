@@ -2,17 +2,20 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import importlib_metadata
 
-from adapter_api.hookspecs import PROJECT
+if TYPE_CHECKING:
+    _Distribution: TypeAlias = importlib_metadata.IDistribution  # not in older versions
+    _Offer: TypeAlias = tuple[_Distribution, list[str]]
 
 logger = logging.getLogger("worker_adapters.registry")
 
-GROUP = PROJECT
-"""The entry-point group in which distributions offer adapters."""
+GROUP = "worker_adapters"
+"""The entry-point group of adapters: hookspecs.PROJECT, but listing names needs no pluggy."""
 
 _TARGET = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[.*\])?")
 _UNKNOWN = "unknown"
@@ -37,42 +40,67 @@ class AdapterRecord:
     problem: str | None = None
 
 
-@attrs.frozen
 class Catalogue:
-    """All adapters that were installed when it was made, by name."""
+    """All adapters that were installed when it was made.
 
-    records: Mapping[str, tuple[AdapterRecord, ...]]
+    Args:
+        offers: For each name, who offers it and with which targets.
+    """
 
-    def names(self) -> tuple[str, ...]:
+    def __init__(self, offers: Mapping[str, Sequence["_Offer"]]) -> None:
+        self._offers = offers
+        self._records: dict[str, tuple[AdapterRecord, ...]] = {}
+
+    def names(self) -> list[str]:
         """Every name that is offered, sorted."""
-        return tuple(sorted(self.records))
+        return sorted(self._offers)
 
     def find(self, name: str) -> tuple[AdapterRecord, ...]:
         """Who offers `name`, which may be "distribution:name"; several if it is ambiguous."""
-        if name in self.records:
-            return self.records[name]
+        if name in self._offers:
+            return self._of(name)
         distribution, _, plain = name.partition(":")
         return tuple(
             record
-            for record in self.records.get(plain, ())
+            for record in self._of(plain)
             if normalized(record.distribution) == normalized(distribution)
         )
+
+    def _of(self, name: str) -> tuple[AdapterRecord, ...]:
+        """The records of a name. Only here is METADATA read: its parser takes long to import."""
+        if name in self._offers and name not in self._records:
+            self._records[name] = tuple(
+                AdapterRecord(
+                    name, *identify(distribution), " and ".join(targets), _problem(targets)
+                )
+                for distribution, targets in self._offers[name]
+            )
+        return self._records.get(name, ())
 
 
 def scan() -> Catalogue:
     """Look at every installed distribution.
 
-    Each distribution is read on its own, so that a malformed one harms no other, and only
-    the text of those with our group is parsed: that halves the time that
-    `importlib_metadata.entry_points` takes.
+    Each is read on its own, so that a malformed one harms no other, and only texts that hold
+    our group are parsed, which takes half the time of `importlib_metadata.entry_points`.
     """
-    found: dict[str, list[AdapterRecord]] = {}
-    for distribution in importlib_metadata.distributions():
-        for record in _offers(distribution):
-            same_name = found.setdefault(record.name, [])
-            if record not in same_name:  # a folder may be on sys.path twice
-                same_name.append(record)
-    return Catalogue({name: tuple(records) for name, records in found.items()})
+    offers: dict[str, list[_Offer]] = {}
+    for distribution in _distributions():
+        try:
+            text = distribution.read_text("entry_points.txt")
+        except Exception:
+            name = _quick_name(distribution)
+            logger.warning("skipping the unreadable entry points of %s", name, exc_info=True)
+            continue
+        if text is None or GROUP not in text:
+            continue
+        targets: dict[str, list[str]] = {}
+        for name, target in _lines_of_group(text):
+            if target not in targets.setdefault(name, []):
+                targets[name].append(target)
+        for name, found in targets.items():
+            offers.setdefault(name, []).append((distribution, found))
+    return Catalogue(offers)
 
 
 def normalized(distribution: str) -> str:
@@ -87,25 +115,28 @@ def module_and_attribute(target: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _offers(distribution: importlib_metadata.IDistribution) -> Iterator[AdapterRecord]:
+def _distributions() -> Iterable["_Distribution"]:
+    """Every distribution once: the one that comes first on sys.path, as import prefers it."""
+    found: dict[str, _Distribution] = {}
+    for distribution in importlib_metadata.distributions():
+        name = _quick_name(distribution)
+        # A folder without metadata is what a broken uninstallation leaves.
+        if name not in found or not _has_metadata(found[name]):
+            found[name] = distribution
+    return found.values()
+
+
+def _quick_name(distribution: "_Distribution") -> str:
+    """The normalized name, from the folder's name where it can be: no file is read."""
     try:
-        text = distribution.read_text("entry_points.txt")
+        # Not public, yet what importlib_metadata itself wants of every kind of distribution.
+        return str(distribution._normalized_name)  # type: ignore[attr-defined]
     except Exception:
-        logger.warning("skipping the unreadable entry points of %s", distribution, exc_info=True)
-        return
-    if text is None or GROUP not in text:
-        return
-    targets: dict[str, list[str]] = {}
-    for name, target in _lines_of_group(text):
-        if target not in targets.setdefault(name, []):
-            targets[name].append(target)
-    if not targets:
-        return
-    origin, version = identify(distribution)
-    if _is_shadowed(distribution, origin, version):
-        return
-    for name, found in targets.items():
-        yield AdapterRecord(name, origin, version, " and ".join(found), _problem(found))
+        return f"{_UNKNOWN} {id(distribution)}"
+
+
+def _has_metadata(distribution: "_Distribution") -> bool:
+    return bool(distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"))
 
 
 def _lines_of_group(text: str) -> Iterator[tuple[str, str]]:
@@ -132,22 +163,10 @@ def _problem(targets: list[str]) -> str | None:
     return None
 
 
-def identify(distribution: importlib_metadata.IDistribution) -> tuple[str, str]:
+def identify(distribution: "_Distribution") -> tuple[str, str]:
     """A distribution's name and version; "unknown" for what its metadata does not tell."""
     try:
         metadata = distribution.metadata
         return str(metadata["Name"] or _UNKNOWN), str(metadata["Version"] or _UNKNOWN)
     except Exception:  # absent or unreadable metadata raises differently in each version
         return _UNKNOWN, _UNKNOWN
-
-
-def _is_shadowed(
-    distribution: importlib_metadata.IDistribution, origin: str, version: str
-) -> bool:
-    """Whether one of the same name comes earlier on sys.path, and so is the one imported."""
-    try:
-        first = importlib_metadata.distribution(origin)
-    except importlib_metadata.PackageNotFoundError:
-        return False
-    here = str(distribution.locate_file("")), origin, version
-    return (str(first.locate_file("")), *identify(first)) != here

@@ -23,7 +23,7 @@ from registry.near import nearest
 
 _Hook = Callable[[Any, Any], Any]
 
-_BUILDERS: dict[Any, Callable[[Iterable[Any]], Any]] = {
+BUILDERS: Mapping[Any, Callable[[Iterable[Any]], Any]] = {
     list: list,
     tuple: tuple,
     set: set,
@@ -35,6 +35,8 @@ _BUILDERS: dict[Any, Callable[[Iterable[Any]], Any]] = {
     abc.MutableSet: set,
     abc.Set: frozenset,
 }
+"""What is built for each type of collection."""
+
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 # A message is one line on a terminal: longer values tell nothing more.
@@ -82,6 +84,19 @@ class InitField:
     def required(self) -> bool:
         """Whether it has no default."""
         return self.attribute.default is attrs.NOTHING
+
+    @property
+    def accepts(self) -> Any:
+        """The type of what it takes: its converter's word on that, or else the declared type."""
+        converter = self.attribute.converter
+        function: Any = getattr(converter, "converter", converter)  # out of an attrs.Converter
+        if function is not None and not isinstance(function, type):
+            try:
+                first = next(iter(inspect.signature(function).parameters))
+                return typing.get_type_hints(function)[first]
+            except (TypeError, ValueError, NameError, AttributeError, StopIteration, KeyError):
+                pass  # it does not say
+        return Any if self.type is None or isinstance(self.type, str) else self.type
 
     @property
     def env(self) -> str | None:
@@ -247,7 +262,7 @@ def _structure_collection(value: Any, kind: Any) -> Any:
             raise Problems([Problem("", text)])
         return tuple(_structure_items(zip(range(len(value)), value, arguments, strict=True)))
     item = arguments[0] if arguments else Any
-    build = _BUILDERS[origin]
+    build = BUILDERS[origin]
     return build(_structure_items((index, part, item) for index, part in enumerate(value)))
 
 
@@ -262,7 +277,8 @@ def _structure_mapping(value: Any, kind: Any) -> dict[Any, Any]:
 
 def _structure_items(items: Iterable[tuple[Any, Any, Any]]) -> list[Any]:
     """Structure each (index, value, type)."""
-    results, problems = [], []
+    results: list[Any] = []
+    problems: list[Problem] = []
     for index, value, kind in items:
         try:
             results.append(_converter.get_structure_hook(kind)(value, kind))
@@ -325,7 +341,7 @@ def _structure_fields(
             if field.required:
                 problems.append(Problem(f".{field.name}", _missing(field)))
             continue
-        kind = _accepted(field)
+        kind = field.accepts
         try:
             values[field.name] = _converter.get_structure_hook(kind)(data[field.name], kind)
         except Exception as error:
@@ -345,25 +361,12 @@ def _missing(field: InitField) -> str:
     return f"missing; give {field.name}=...{where}"
 
 
-def _accepted(field: InitField) -> Any:
-    """What the field's converter says that it takes, or else the field's own type."""
-    converter = field.attribute.converter
-    function = converter.converter if isinstance(converter, attrs.Converter) else converter
-    if function is not None and not isinstance(function, type):
-        try:
-            first = next(iter(inspect.signature(function).parameters))
-            return typing.get_type_hints(function)[first]
-        except (TypeError, ValueError, NameError, AttributeError, StopIteration, KeyError):
-            pass  # it does not say
-    return Any if field.type is None or isinstance(field.type, str) else field.type
-
-
 def _field_problems(
     cls: type, fields: tuple[InitField, ...], values: dict[str, Any]
 ) -> list[Problem]:
     """Ask each field's converter and validator alone, to learn which field is wrong."""
     problems: list[Problem] = []
-    bare = cls.__new__(cls)
+    bare = cls.__new__(cls)  # type: ignore[call-overload]  # cls is no metaclass
     given = [field for field in fields if field.name in values]
     for field in given:
         try:
@@ -385,12 +388,11 @@ def _field_problems(
 
 
 def _converted(bare: object, field: InitField, value: Any) -> Any:
-    converter = field.attribute.converter
+    converter: Any = field.attribute.converter
     if converter is None:
         return value
-    if isinstance(converter, attrs.Converter):
-        return converter(value, bare, field.attribute)
-    return converter(value)
+    takes_all = isinstance(converter, attrs.Converter)
+    return converter(value, bare, field.attribute) if takes_all else converter(value)
 
 
 def _without_secrets(
@@ -425,7 +427,7 @@ def _make_converter() -> Converter:
         (_origin_in([typing.Union, UnionType]), _structure_union),
         (_origin_in([typing.Literal]), _structure_literal),
         (_origin_in([abc.Callable]), _structure_callable),
-        (_origin_in(_BUILDERS), _structure_collection),
+        (_origin_in(BUILDERS), _structure_collection),
         (_origin_in(_MAPPINGS), _structure_mapping),
         (lambda kind: issubclass(kind, Enum), _structure_enum),
     ):

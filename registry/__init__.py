@@ -1,0 +1,72 @@
+"""Adapters by name: found among what is installed, loaded, configured, dispatched to (ORCH-3054).
+
+`get`, `names`, `describe`, `refresh`, `dispatch` and `aclose` are methods of one default
+Registry, made when the first of them is used. Everything but the errors loads on first use.
+"""
+
+from typing import TYPE_CHECKING
+
+from adapter_api.errors import (
+    AdapterLoadError,
+    AdapterNotFound,
+    AmbiguousAdapter,
+    ConfigError,
+    ContractError,
+    RegistryError,
+)
+
+if TYPE_CHECKING:
+    from registry.bound import BoundAdapter
+    from registry.configure import ConfigField
+    from registry.registry import AdapterInfo, Registry
+
+    _default = Registry()
+    aclose = _default.aclose
+    describe = _default.describe
+    dispatch = _default.dispatch
+    get = _default.get
+    names = _default.names
+    refresh = _default.refresh
+
+__all__ = [
+    "AdapterInfo",
+    "AdapterLoadError",
+    "AdapterNotFound",
+    "AmbiguousAdapter",
+    "BoundAdapter",
+    "ConfigError",
+    "ConfigField",
+    "ContractError",
+    "Registry",
+    "RegistryError",
+    "aclose",
+    "describe",
+    "dispatch",
+    "get",
+    "names",
+    "refresh",
+]
+
+_HOMES = {
+    "AdapterInfo": "registry.registry",
+    "BoundAdapter": "registry.bound",
+    "ConfigField": "registry.configure",
+    "Registry": "registry.registry",
+}
+_METHODS = frozenset({"aclose", "describe", "dispatch", "get", "names", "refresh"})
+
+
+def __getattr__(name: str) -> object:
+    if name in _METHODS:
+        from registry.registry import Registry
+
+        # setdefault is atomic: two threads that come first together get one Registry.
+        value = getattr(globals().setdefault("_default", Registry()), name)
+    elif name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

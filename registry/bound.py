@@ -1,0 +1,307 @@
+"""BoundAdapter: the typed front over one adapter's hooks."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import pluggy
+
+from adapter_api.errors import (
+    ContractError,
+    EngineUnavailable,
+    ErrorCode,
+    InternalError,
+    WorkerError,
+)
+from adapter_api.events import TokenEvent
+from adapter_api.health import EngineProps, HealthState, HealthStatus
+from adapter_api.hookspecs import PROJECT, WorkerAdapter, hookimpl
+from adapter_api.stream import StreamTable, TokenStream
+from adapter_api.task import TaskRequest
+
+logger = logging.getLogger("worker_adapters.registry")
+
+_T = TypeVar("_T")
+
+
+class BoundAdapter:
+    """One adapter, ready to use (ORCH-3055, ORCH-3056).
+
+    pluggy broadcasts and an adapter is addressed, so each has a plugin manager of its own that
+    holds the adapter and the application's middleware and nothing else.
+
+    Use it with `async with`, or call `start` and `aclose`. It starts by itself before the first
+    call that needs the engine. It belongs to the event loop it is first used in.
+
+    Args:
+        adapter: The object with the hooks.
+        name: The adapter's name in the registry.
+        distribution: The distribution it comes from.
+        version: That distribution's version.
+        config: The config it was built from.
+        middleware: Objects with `@hookimpl(wrapper=True)` methods; the first is the outermost.
+
+    Raises:
+        ContractError: If pluggy refuses the adapter or a middleware object.
+    """
+
+    def __init__(
+        self,
+        adapter: object,
+        *,
+        name: str,
+        distribution: str = "unknown",
+        version: str = "unknown",
+        config: object = None,
+        middleware: Iterable[object] = (),
+    ) -> None:
+        self.adapter = adapter
+        self.name = name
+        self.distribution = distribution
+        self.version = version
+        self.config = config
+        self._target = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
+        self._streams = StreamTable()
+        self._lock = asyncio.Lock()
+        self._closed = self._close_called = False
+        self._innermost = _Innermost()
+        self._hooks: Any = self._register(tuple(middleware)).hook
+        self._started = not self._has("start")
+
+    def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(WorkerAdapter)
+        # pluggy calls the wrapper that was registered last first.
+        plugins = [self.adapter, *reversed(middleware)]
+        if middleware:
+            plugins.append(self._innermost)  # of those that try to be last, the last one is
+        try:
+            for place, plugin in enumerate(plugins):
+                manager.register(plugin, name=str(place))
+            manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise ContractError(self.name, self._target, [str(error)]) from error
+        return manager
+
+    def _has(self, hook: str) -> bool:
+        """Whether the adapter has this optional hook."""
+        return any(
+            impl.plugin is self.adapter for impl in getattr(self._hooks, hook).get_hookimpls()
+        )
+
+    def __repr__(self) -> str:
+        return f"<BoundAdapter {self.name} ({self.distribution} {self.version})>"
+
+    # Jobs
+
+    def submit(self, task: TaskRequest) -> TokenStream:
+        """Run `task`. Nothing is sent before the stream is awaited, entered or iterated.
+
+        Args:
+            task: The job.
+
+        Returns:
+            Its events; see TokenStream for what it raises and when.
+
+        Raises:
+            EngineUnavailable: POOL_UNAVAILABLE, not retriable, if the adapter is closed.
+        """
+        if self._closed:
+            raise self._gone()
+        events = self._events(task) if self._started else self._events_after_start(task)
+        stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
+        return self._streams.add(stream)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Stop a job. No Token comes after this returns; idempotent.
+
+        Args:
+            job_id: The task's job_id.
+
+        Returns:
+            True if a running job was stopped; False for an unknown id.
+        """
+        stopped = await self._streams.cancel(job_id)
+        if self._closed or not self._started or not self._has("cancel"):
+            return stopped
+        known = await self._ask("cancel", bool, job_id=job_id)
+        return stopped or known
+
+    def _events(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        """What the submit hook returns. Its failure belongs to the job, so the stream raises it."""
+        try:
+            events = self._hooks.submit(task=task)
+        except Exception as error:
+            self._innermost.events = None
+            return _failing(error)
+        inner, self._innermost.events = self._innermost.events, None
+        if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
+            events = aiter(events)
+        if not isinstance(events, AsyncIterator):
+            return _failing(
+                InternalError(
+                    ErrorCode.INTERNAL,
+                    f"submit of adapter {self.name!r} gave a {_discarded(events)}, "
+                    "not an async iterator of events",
+                )
+            )
+        if inner is None or inner is events or isinstance(events, TokenStream):
+            return events
+        return _Nested(events, inner)
+
+    async def _events_after_start(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        await self._ensure_started()
+        events = self._events(task)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await _close(events)
+
+    # The engine
+
+    async def health(self) -> HealthStatus:
+        """How the engine is. Never raises for an engine: a failing check is an unhealthy one.
+
+        Raises:
+            ContractError: If the adapter's answer is not a HealthStatus.
+        """
+        try:
+            await self._ensure_started()
+            return await self._ask("health", HealthStatus)
+        except ContractError:
+            raise
+        except WorkerError as error:
+            message = str(error)
+        except Exception as error:
+            logger.warning("the health check of adapter %s failed", self.name, exc_info=True)
+            message = f"the health check failed with {type(error).__name__}"
+        return HealthStatus(HealthState.UNHEALTHY, message, live=False, ready=False)
+
+    async def props(self) -> EngineProps:
+        """What the engine can do; empty where the adapter cannot tell."""
+        await self._ensure_started()
+        return await self._ask("props", EngineProps) if self._has("props") else EngineProps()
+
+    async def engine_version(self) -> str:
+        """The engine's version; "unknown" where the adapter cannot tell."""
+        await self._ensure_started()
+        return await self._ask("engine_version", str) if self._has("engine_version") else "unknown"
+
+    async def _ask(self, hook: str, expected: type[_T], **arguments: object) -> _T:
+        answer = getattr(self._hooks, hook)(**arguments)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if not isinstance(answer, expected):
+            problem = f"{hook} gave a {type(answer).__name__}, expected {expected.__name__}"
+            raise ContractError(self.name, self._target, [problem])
+        return answer
+
+    # Lifecycle
+
+    async def start(self) -> None:
+        """Acquire what the adapter needs. A second call does nothing; a failed one may be repeated.
+
+        Raises:
+            EngineUnavailable: If the adapter is closed.
+        """
+        await self._ensure_started()
+
+    async def aclose(self) -> None:
+        """Cancel the jobs that run and release everything. Idempotent, and final."""
+        self._closed = True
+        await self._streams.aclose()  # before the lock: one of them may be starting the adapter
+        async with self._lock:
+            if self._close_called:
+                return
+            self._close_called = True
+            if self._has("aclose"):
+                await self._hooks.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            try:
+                await self.aclose()
+            except Exception:
+                logger.warning("closing adapter %s failed", self.name, exc_info=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _ensure_started(self) -> None:
+        if self._closed:
+            raise self._gone()
+        if self._started:
+            return
+        async with self._lock:
+            if self._closed:
+                raise self._gone()
+            if not self._started:
+                await self._hooks.start()
+                self._started = True
+
+    def _gone(self) -> EngineUnavailable:
+        return EngineUnavailable(
+            ErrorCode.POOL_UNAVAILABLE,
+            f"adapter {self.name!r} is closed: get a new one with registry.get({self.name!r})",
+            retriable=False,
+        )
+
+
+class _Innermost:
+    """Remembers what the adapter gave to the middleware around it."""
+
+    def __init__(self) -> None:
+        self.events: Any = None
+
+    @hookimpl(wrapper=True, trylast=True)
+    def submit(self) -> Any:
+        self.events = yield
+        return self.events
+
+
+class _Nested(AsyncIterator[TokenEvent]):
+    """A middleware's events; closing them closes the adapter's, whatever the middleware does."""
+
+    def __init__(self, outer: AsyncIterator[TokenEvent], inner: object) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    def __anext__(self) -> Awaitable[TokenEvent]:
+        return self._outer.__anext__()
+
+    async def aclose(self) -> None:
+        try:
+            await _close(self._outer)
+        finally:
+            await _close(self._inner)
+
+
+async def _close(events: object) -> None:
+    aclose = getattr(events, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+async def _failing(error: Exception) -> AsyncIterator[TokenEvent]:
+    raise error
+    yield  # what makes it a generator
+
+
+def _discarded(value: object) -> str:
+    """The type of a wrong answer; a coroutine among them would warn that nobody awaited it."""
+    close = getattr(value, "close", None)
+    if asyncio.iscoroutine(value) and close is not None:
+        close()
+    return type(value).__name__

@@ -1,0 +1,316 @@
+"""Registry: adapters by name."""
+
+import os
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from adapter_api.errors import (
+    AdapterLoadError,
+    AdapterNotFound,
+    AmbiguousAdapter,
+    ConfigError,
+    ContractError,
+)
+from registry import discovery
+from registry.discovery import AdapterRecord, Catalogue
+from registry.near import nearest
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from adapter_api.stream import TokenStream
+    from adapter_api.task import TaskRequest
+    from registry.bound import BoundAdapter
+    from registry.configure import ConfigField
+    from registry.loading import LoadedAdapter
+
+# Loading, configuring and binding are imported by the methods that do so: with them come
+# asyncio and cattrs, and a program that lists names needs neither.
+
+BLOCKED_VARIABLE = "WORKER_ADAPTERS_BLOCKED"
+"""Holds the names that no registry may use, with commas between them."""
+
+Status = Literal["ok", "blocked", "ambiguous", "broken"]
+
+
+@attrs.frozen
+class AdapterInfo:
+    """What is known of an installed adapter.
+
+    Args:
+        name: The name it was asked for by.
+        distribution: The distribution that offers it; several with commas if it is ambiguous.
+        version: The version of each.
+        target: The target of each, as "module:attribute".
+        status: "ok", "blocked", "ambiguous" or "broken".
+        reason: Why it is not ok; "" if it is.
+        config_fields: Its options; empty unless it is ok.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    status: Status
+    reason: str = ""
+    config_fields: "tuple[ConfigField, ...]" = ()
+
+
+class Registry:
+    """Finds, loads, configures and binds adapters by name (ORCH-3054).
+
+    Registries share nothing but the imported modules.
+
+    Args:
+        middleware: Objects whose `@hookimpl(wrapper=True)` methods go around the hooks of every
+            adapter; the first is the outermost.
+        blocked: Names not to be used, as a list or with commas between them. None reads the
+            environment variable WORKER_ADAPTERS_BLOCKED.
+
+    Raises:
+        ContractError: If a middleware object is not one.
+    """
+
+    def __init__(
+        self, *, middleware: Iterable[object] = (), blocked: Iterable[str] | str | None = None
+    ) -> None:
+        self._middleware = tuple(middleware)
+        self._blocked = _blocked_names(blocked)
+        self._found: Catalogue | None = None
+        self._loaded: dict[AdapterRecord, LoadedAdapter] = {}
+        self._dispatching: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, list[tuple[AdapterRecord, BoundAdapter]]
+        ] = WeakKeyDictionary()
+        if self._middleware:
+            from registry.contract import middleware_problems
+
+            for place, plugin in enumerate(self._middleware):
+                problems = middleware_problems(plugin, self._middleware[:place])
+                if problems:
+                    raise ContractError("middleware", type(plugin).__qualname__, problems)
+
+    def names(self) -> list[str]:
+        """The names of the installed adapters, sorted, without blocked ones. Imports no plugin."""
+        return [name for name in self._catalogue().names() if name not in self._blocked]
+
+    def get(self, name: str, config: object = None, /, **options: Any) -> "BoundAdapter":
+        """Build an adapter. It connects when it is first used.
+
+        Args:
+            name: The adapter's name, or "distribution:name".
+            config: Its config: an object of the adapter's config class, or a mapping.
+            options: Its config's fields, instead of `config`. With neither, the config comes
+                from the environment variables that `describe` names.
+
+        Returns:
+            A new BoundAdapter at each call; the caller closes it.
+
+        Raises:
+            AdapterNotFound: If none of that name is installed, or it is blocked.
+            AmbiguousAdapter: If several distributions offer it.
+            AdapterLoadError: If its code fails at import or construction.
+            ContractError: If it does not fulfil the contract.
+            ConfigError: If its options are wrong.
+        """
+        loaded = self._load(self._record(name))
+        return self._bind(loaded, _configured(loaded, config, options))
+
+    def describe(self, name: str) -> AdapterInfo:
+        """Tell about an adapter, loading it; what is wrong with it is its status and reason.
+
+        Raises:
+            AdapterNotFound: If none of that name is installed.
+        """
+        records = self._records(name)
+
+        def info(
+            status: Status, reason: object = "", fields: "tuple[ConfigField, ...]" = ()
+        ) -> AdapterInfo:
+            return AdapterInfo(
+                name=name,
+                distribution=", ".join(record.distribution for record in records),
+                version=", ".join(record.version for record in records),
+                target=", ".join(record.target for record in records),
+                status=status,
+                reason=str(reason),
+                config_fields=fields,
+            )
+
+        try:
+            loaded = self._load(self._record(name))
+            from registry.configure import describe_fields
+
+            return info("ok", fields=describe_fields(loaded.config_class))
+        except AdapterNotFound as error:
+            return info("blocked", error)
+        except AmbiguousAdapter as error:
+            return info("ambiguous", error)
+        except (AdapterLoadError, ContractError) as error:
+            return info("broken", error)
+        except Exception as error:  # the repr of a default is the plugin's code
+            return info("broken", f"its options cannot be described: {type(error).__name__}")
+
+    def dispatch(
+        self,
+        name: str,
+        task: "TaskRequest",
+        config: object = None,
+        /,
+        **options: Any,
+    ) -> "TokenStream":
+        """Run a task on the adapter of that name (ORCH-3055); `await` the result to open it.
+
+        The adapter is built once for each event loop, name and (equal) config and kept until
+        `aclose`. A program with many configs should `get` and close its adapters itself.
+
+        Args:
+            name: The adapter's name, or "distribution:name".
+            task: The job.
+            config: As for `get`.
+            options: As for `get`.
+
+        Returns:
+            The job's stream.
+
+        Raises:
+            RegistryError: As `get` does.
+            RuntimeError: Outside of an event loop.
+        """
+        import asyncio
+
+        adapters = self._dispatching.setdefault(asyncio.get_running_loop(), [])
+        record = self._record(name)
+        loaded = self._load(record)
+        settings = _configured(loaded, config, options)
+        for known, adapter in adapters:
+            if known == record and _equal(adapter.config, settings):
+                return adapter.submit(task)
+        adapter = self._bind(loaded, settings)
+        adapters.append((record, adapter))
+        return adapter.submit(task)
+
+    def refresh(self) -> None:
+        """Look again at what is installed, for plugins that came while the process runs.
+
+        Adapters already built, and modules already imported, stay as they are.
+        """
+        import importlib
+
+        importlib.invalidate_caches()
+        self._found = None
+        self._loaded.clear()
+
+    async def aclose(self) -> None:
+        """Close the adapters that `dispatch` built in this event loop. Idempotent.
+
+        Raises:
+            ExceptionGroup: What their closing raised, after all were asked to close.
+        """
+        import asyncio
+
+        errors = []
+        for _, adapter in self._dispatching.pop(asyncio.get_running_loop(), []):
+            try:
+                await adapter.aclose()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("adapters could not be closed", errors)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _catalogue(self) -> Catalogue:
+        if self._found is None:
+            self._found = discovery.scan()
+        return self._found
+
+    def _records(self, name: str) -> tuple[AdapterRecord, ...]:
+        records = self._catalogue().find(name)
+        if not records:
+            names = self.names()
+            full = [f"{r.distribution}:{n}" for n in names for r in self._catalogue().find(n)]
+            raise AdapterNotFound(name, names, nearest(name, full if ":" in name else names))
+        return records
+
+    def _record(self, name: str) -> AdapterRecord:
+        """The one record that may be used by `name`."""
+        records = self._records(name)
+        if records[0].name in self._blocked:
+            raise AdapterNotFound(name, self.names(), None, blocked=True)
+        if len(records) > 1:
+            raise AmbiguousAdapter(name, [record.distribution for record in records])
+        return records[0]
+
+    def _load(self, record: AdapterRecord) -> "LoadedAdapter":
+        from registry.loading import load
+
+        if record not in self._loaded:
+            self._loaded[record] = load(record)
+        return self._loaded[record]
+
+    def _bind(self, loaded: "LoadedAdapter", config: object) -> "BoundAdapter":
+        from registry.bound import BoundAdapter
+        from registry.loading import build
+
+        record = loaded.record
+        return BoundAdapter(
+            build(loaded, config),
+            name=record.name,
+            distribution=record.distribution,
+            version=record.version,
+            config=config,
+            middleware=self._middleware,
+        )
+
+
+def _blocked_names(blocked: Iterable[str] | str | None) -> frozenset[str]:
+    if blocked is None:
+        blocked = os.environ.get(BLOCKED_VARIABLE, "")
+    if isinstance(blocked, str):
+        blocked = blocked.split(",")
+    return frozenset(name.strip() for name in blocked) - {""}
+
+
+def _configured(loaded: "LoadedAdapter", config: object, options: Mapping[str, Any]) -> object:
+    from registry.configure import config_from_environment, structure_config
+
+    name, cls = loaded.record.name, loaded.config_class
+    if config is None:
+        if options:
+            return structure_config(name, cls, options)
+        return config_from_environment(name, cls)
+    if options:
+        raise ConfigError.single(name, "give either a config or options, not both")
+    if isinstance(config, cls):
+        return config
+    if isinstance(config, Mapping):
+        return structure_config(name, cls, config)
+    raise ConfigError.single(
+        name, f"$: expected {cls.__name__} or a mapping, got {type(config).__name__}"
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two configs are equal; field by field where their class compares identities."""
+    if type(one) is not type(other):
+        return False
+    try:
+        if type(one).__eq__ is not object.__eq__:
+            return bool(one == other)
+        fields: tuple[Any, ...] = attrs.fields(type(one))  # type: ignore[arg-type]
+        return all(getattr(one, f.name) == getattr(other, f.name) for f in fields)
+    except Exception:  # values of foreign types may refuse to be compared
+        return one is other

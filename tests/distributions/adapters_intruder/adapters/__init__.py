@@ -1,0 +1,1 @@
+"""A regular package under the name of a namespace package that others share."""

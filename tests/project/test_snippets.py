@@ -1,0 +1,115 @@
+"""Every snippet of the README and the docs does what it shows."""
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import attrs
+import pytest
+
+from registry.cli.toy_server import ToyServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SERVER_IN_TEXT = "http://localhost:8000"
+
+# Commands that .ci/run runs word for word, on a fresh machine, and that would nest here.
+RUN_BY_CI = re.compile(r"-m venv|pip install|pytest|\.ci/run|nox|ruff|mypy|tests\.benchmarks")
+
+
+@attrs.frozen
+class Snippet:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def _snippets() -> Iterator[Snippet]:
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            yield Snippet(str(page.relative_to(ROOT)), line, match[1], match[3])
+
+
+ALL = list(_snippets())
+PYTHON = [s for s in ALL if s.language == "python"]
+SHELL = [s for s in ALL if s.language in ("bash", "console") and not RUN_BY_CI.search(s.text)]
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    """The toy server, in a thread of its own, in place of the reader's server."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = ToyServer()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    yield server.base_url
+    asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+def _run(command: list[str], url: str, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORCHD_")}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment | {"ORCHD_OPENAI_URL": url, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("snippet", PYTHON, ids=str)
+def test_python_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) -> None:
+    """A Python block runs as a script, against a real server where it names one, without warnings."""
+    script = tmp_path / "snippet.py"
+    script.write_text(snippet.text.replace(SERVER_IN_TEXT, server_url))
+    done = _run([sys.executable, "-W", "error", str(script)], server_url, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not the whole answer" not in done.stdout
+
+
+@pytest.mark.parametrize("snippet", SHELL, ids=str)
+def test_shell_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) -> None:
+    """Each command of a shell block succeeds."""
+    tools = Path(sys.executable).parent
+    for line in snippet.text.splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words and (snippet.language == "bash" or line.startswith("$ ")):
+            words = [word.replace(SERVER_IN_TEXT, server_url) for word in words]
+            done = _run([str(tools / words[0]), *words[1:]], server_url, tmp_path)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_readme_has_exactly_two_commands_to_begin_with() -> None:
+    """The first bash block installs and shows it, the second runs the tests; .ci/run runs both."""
+    blocks = [s.text.strip() for s in ALL if s.page == "README.md" and s.language == "bash"]
+    assert blocks[0].endswith("worker-adapters demo")
+    assert blocks[1].endswith("pytest")
+    assert all("\n" not in block for block in blocks[:2])
+
+
+def test_every_link_in_the_docs_leads_somewhere() -> None:
+    """Relative links of the README and the docs name files that exist."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} -> {target}"
