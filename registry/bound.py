@@ -176,7 +176,8 @@ class BoundAdapter:
         except WorkerError as error:
             message = str(error)
         except Exception as error:
-            logger.warning("the health check of adapter %s failed", self.name, exc_info=True)
+            # Foreign texts may hold a key: they are for the one who asks to debug.
+            logger.debug("the health check of adapter %s failed", self.name, exc_info=True)
             message = f"the health check failed with {type(error).__name__}"
         return HealthStatus(HealthState.UNHEALTHY, message, live=False, ready=False)
 
@@ -247,9 +248,10 @@ class BoundAdapter:
         async with self._lock:
             if self._closed:
                 raise self._gone()
-            if not self._started:
-                await self._hooks.start()
-                self._started = True
+            if self._started:
+                return
+            await self._hooks.start()
+            self._started = True
 
     def _gone(self) -> EngineUnavailable:
         return EngineUnavailable(

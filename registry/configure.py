@@ -142,8 +142,6 @@ def _line(problem: Problem, fields: Mapping[str, InitField], texts: Mapping[str,
 def _from_text(text: str, kind: Any) -> Any:
     """The value that `text` means for a field of type `kind`; `text` itself if none."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        return _from_text(text, arguments[0])
     if origin in (typing.Union, UnionType):
         for member in arguments:
             value = _from_text(text, member)

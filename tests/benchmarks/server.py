@@ -16,9 +16,7 @@ _LAST = (
     b'data: {"id":"cmpl-1","object":"text_completion","created":1795397022,"model":"bench",'
     b'"choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"stop"}]}\n\n'
 )
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def _framed(data: bytes) -> bytes:

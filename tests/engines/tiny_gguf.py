@@ -53,9 +53,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> int:
     return len(pieces)
 
 
-def _add_weights(
-    writer: gguf.GGUFWriter, vocabulary: int, rng: "np.random.Generator"
-) -> None:
+def _add_weights(writer: gguf.GGUFWriter, vocabulary: int, rng: "np.random.Generator") -> None:
     def matrix(name: str, rows: int, columns: int) -> None:
         weights = rng.normal(0.0, 0.25, (rows, columns)).astype(np.float32)
         if name == "output.weight":

@@ -15,7 +15,7 @@ ALLOWED = {
     "adapters.http_util": {
         "adapter_api", "attrs", "httptools", "httpx", "msgspec", "tenacity",
     },
-    "adapters.mock": {"adapter_api", "adapters.http_util", "attrs"},
+    "adapters.mock": {"adapter_api", "attrs"},
     "adapters.openai_http": {
         "adapter_api", "adapters.http_util", "attrs", "httpx", "msgspec",
     },

@@ -548,7 +548,6 @@ class Misspelt:
         return (yield)
 
 
-
 @pytest.mark.parametrize(
     ("plugin", "problem"),
     [

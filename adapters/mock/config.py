@@ -1,0 +1,76 @@
+"""The script of a mock adapter."""
+
+from typing import Any
+
+import attrs
+
+from adapter_api import ErrorCode, HealthState
+
+WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " test", ".")
+
+
+def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if value is not None and value < 0:
+        raise ValueError(f"{attribute.name} must be 0 or more, got {value!r}")
+
+
+def _known_code(_: object, __: object, value: str | None) -> None:
+    if value is not None and value not in ErrorCode.__members__:
+        raise ValueError(f"error_code must be one of {', '.join(ErrorCode)}, got {value!r}")
+
+
+def _texts(_: object, __: object, value: tuple[str, ...]) -> None:
+    if not all(isinstance(text, str) and text for text in value):
+        raise ValueError("tokens must be non-empty strings")
+
+
+@attrs.frozen
+class MockConfig:
+    """What the adapter plays. The same config and task give the same events, but for times."""
+
+    tokens: tuple[str, ...] = attrs.field(
+        default=WORDS,
+        converter=tuple,
+        validator=_texts,
+        metadata={"help": "The texts of the tokens, in order"},
+    )
+    delay_s: float = attrs.field(
+        default=0.0, validator=_not_negative, metadata={"help": "Seconds before each token"}
+    )
+    echo: bool = attrs.field(
+        default=False, metadata={"help": "Answer with the words of the prompt instead of tokens"}
+    )
+    finish_reason: str = attrs.field(default="stop", metadata={"help": "How the answer ends"})
+    engine_version: str = attrs.field(default="1.0", metadata={"help": "The version it tells"})
+    health: HealthState = attrs.field(
+        default=HealthState.HEALTHY,
+        converter=HealthState,
+        metadata={"help": "healthy, degraded or unhealthy"},
+    )
+    live: bool | None = attrs.field(default=None, metadata={"help": "live, if not as health says"})
+    ready: bool | None = attrs.field(
+        default=None, metadata={"help": "ready, if not as health says"}
+    )
+    error_code: str | None = attrs.field(
+        default=None, validator=_known_code, metadata={"help": "The error every job ends with"}
+    )
+    error_after: int = attrs.field(
+        default=0,
+        validator=_not_negative,
+        metadata={"help": "Tokens before the error; 0: it comes before Started"},
+    )
+    retry_after_ms: int | None = attrs.field(
+        default=None, validator=_not_negative, metadata={"help": "What the error asks to wait"}
+    )
+    stall_after: int | None = attrs.field(
+        default=None,
+        validator=_not_negative,
+        metadata={"help": "Tokens after which nothing comes any more"},
+    )
+    first_token_timeout_s: float | None = attrs.field(
+        default=30.0, validator=_not_negative, metadata={"help": "Limit for the first token"}
+    )
+    stall_timeout_s: float | None = attrs.field(
+        default=30.0, validator=_not_negative, metadata={"help": "Limit between two tokens"}
+    )
+    replica_id: str | None = attrs.field(default=None, metadata={"help": "The replica's name"})

@@ -1,0 +1,5 @@
+"""The command `worker-adapters`."""
+
+from registry.cli.main import main
+
+__all__ = ["main"]
