@@ -303,8 +303,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             f"the stream of job {self.job_id}, opened at {filename}:{line}, was dropped before its "
             "end: use `async with adapter.submit(task) as stream`, or call aclose()",
             ResourceWarning,
-            source=self,
-            stacklevel=2,
+            stacklevel=2,  # no source=self: a recorded warning would keep the connection open
         )
 
 

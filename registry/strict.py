@@ -421,7 +421,7 @@ def _origin_in(kinds: Iterable[Any]) -> Callable[[Any], bool]:
 
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, structure_fallback_factory=_instance_hook)
-    for scalar in (str, bytes, int, float, bool):
+    for scalar in (str, bytes, int, float, bool, Enum):
         converter.register_structure_hook(scalar, _structure_scalar)
     for predicate, hook in (
         (_origin_in([typing.Union, UnionType]), _structure_union),
@@ -429,7 +429,6 @@ def _make_converter() -> Converter:
         (_origin_in([abc.Callable]), _structure_callable),
         (_origin_in(BUILDERS), _structure_collection),
         (_origin_in(_MAPPINGS), _structure_mapping),
-        (lambda kind: issubclass(kind, Enum), _structure_enum),
     ):
         converter.register_structure_hook_func(predicate, hook)
     converter.register_structure_hook_factory(attrs.has, _class_hook)

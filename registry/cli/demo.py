@@ -18,7 +18,7 @@ async def run_demo() -> int:
     console = Console(highlight=False)
     async with ToyServer(delay_s=DELAY_S) as server:
         console.print(f"A toy engine (no model, just words) listens at {server.base_url}.")
-        console.print(f"registry.get(\"openai-http\", base_url=...) sends it {PROMPT!r}:\n")
+        console.print(f"registry.get(\"openai-http\", base_url=...) sends it\n{PROMPT!r}:\n")
         async with registry.get("openai-http", base_url=server.base_url) as adapter:
             task = TaskRequest(model="toy", prompt=PROMPT, max_tokens=TOKENS, seed=42)
             kinds: list[str] = []

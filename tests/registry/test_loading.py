@@ -16,6 +16,12 @@ def record_of(name: str) -> AdapterRecord:
     return record
 
 
+def load_and_build(name: str) -> object:
+    """The adapter's object, with the defaults of its config."""
+    loaded = load(record_of(name))
+    return build(loaded, loaded.config_class())
+
+
 def test_good_adapter_loads(samples):
     """A class that fulfils the contract comes with its config class (ORCH-3054)."""
     samples("acme_echo")
@@ -68,8 +74,7 @@ def test_failures_disturb_nobody(samples):
     assert len(names) == 10
     for name in names:
         with pytest.raises((AdapterLoadError, ContractError)):
-            loaded = load(record_of(name))
-            build(loaded, loaded.config_class(token="t"))
+            load_and_build(name)
     assert load(record_of("pack-ok")).cls.__name__ == "OkAdapter"
 
 
@@ -104,13 +109,13 @@ def test_keyboard_interrupt_passes(site, adapter_source, place):
     }[place]
     site.install("made", f"a = made_{place}:Adapter", {f"made_{place}.py": source})
     with pytest.raises(KeyboardInterrupt):
-        build(loaded := load(record_of("a")), loaded.config_class())
+        load_and_build("a")
 
 
 def test_missing_attribute_without_a_near_one(site):
     """A module that has nothing like the attribute is only told so."""
     site.install("made", "a = made_empty:Adapter", {"made_empty.py": "x = 1"})
-    with pytest.raises(AdapterLoadError, match="made_empty has no Adapter$"):
+    with pytest.raises(AdapterLoadError, match=r"made_empty has no Adapter$"):
         load(record_of("a"))
 
 
@@ -187,8 +192,9 @@ def test_namespace_without_an_intruder_loads(fresh_python):
 def hidden(site, another_site, source: str = "", **options: bool) -> str:
     """The message where a regular package comes before the namespace package that is wanted."""
     modules = {"made_space/part.py": "class Adapter: ..."}
-    site.install("made-part", "a = made_space.part:Adapter", modules)
-    another_site.install("made-foreign", "", {"made_space/__init__.py": source}, **options)
+    site.install("made-part", "a = made_space.part:Adapter", modules, **options)
+    foreign = {"made_space/other.py": "", "made_space/__init__.py": source}
+    another_site.install("made-foreign", "", foreign, **options)
     with pytest.raises(AdapterLoadError) as caught:
         load(record_of("a"))
     return str(caught.value)
@@ -242,7 +248,9 @@ def test_own_package_that_fails_is_no_intruder(site):
     """A distribution's own package that fails is blamed on nobody else."""
     modules = {"made_own/__init__.py": "1 / 0", "made_own/part.py": ""}
     site.install("made-part", "a = made_own.part:Adapter", modules, record=True)
-    with pytest.raises(AdapterLoadError, match="importing made_own.part raised ZeroDivisionError"):
+    with pytest.raises(
+        AdapterLoadError, match=r"importing made_own\.part raised ZeroDivisionError"
+    ):
         load(record_of("a"))
 
 

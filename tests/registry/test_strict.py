@@ -1,6 +1,5 @@
 """Strict structuring: a value has the declared type or is a problem with a path."""
 
-import abc
 import collections.abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class Text(str):
     """A kind of text of its own."""
 
 
-class Base(abc.ABC):
+class Base:
     """A class of which only instances will do."""
 
 
