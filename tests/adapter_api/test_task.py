@@ -57,7 +57,9 @@ def test_a_wrong_field_is_named_with_what_is_allowed(field: str, value: Any, all
     assert allowed in caught.value.message
 
 
-@pytest.mark.parametrize("fields", [{}, {"prompt": "x", "messages": [{"role": "u", "content": "c"}]}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"prompt": "x", "messages": [{"role": "u", "content": "c"}]}]
+)
 def test_exactly_one_of_prompt_and_messages(fields: dict[str, Any]) -> None:
     """Neither and both are refused."""
     with pytest.raises(InvalidRequest, match="exactly one of prompt and messages"):

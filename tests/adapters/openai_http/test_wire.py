@@ -319,7 +319,8 @@ chunk_fields = st.fixed_dictionaries(
                 optional={
                     "index": json_values | st.just(0),
                     "text": json_values | st.text(max_size=5),
-                    "delta": json_values | st.fixed_dictionaries({}, optional={"content": json_values}),
+                    "delta": json_values
+                    | st.fixed_dictionaries({}, optional={"content": json_values}),
                     "finish_reason": json_values,
                     "logprobs": json_values,
                 },
