@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.faults.server import Request, Script, Wire
+from tests.script_server import Request, Script, Wire
 
 RECORDED = Path(__file__).parent / "data" / "recorded"
 STREAMS = sorted(

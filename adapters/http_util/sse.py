@@ -11,6 +11,10 @@ MAX_LINE_BYTES = 1 << 20
 MAX_EVENT_BYTES = 4 << 20
 """All data lines of one event together, for the same reason."""
 
+MAX_BLOCK_BYTES = 64 << 10
+"""An unfinished event longer than this is read line by line: looking for its end anew with every
+piece would take quadratic time."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -52,6 +56,7 @@ class SSEDecoder:
         "_event",
         "_held",
         "_held_bytes",
+        "_max_block_bytes",
         "_max_event_bytes",
         "_max_line_bytes",
         "_skip_lf",
@@ -65,6 +70,7 @@ class SSEDecoder:
     ) -> None:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
+        self._max_block_bytes = min(max_line_bytes, max_event_bytes, MAX_BLOCK_BYTES)
         self._held: list[bytes] = []  # bytes of an event, or line, that has not ended yet
         self._held_bytes = 0
         self._data: list[bytes] = []
@@ -87,13 +93,11 @@ class SSEDecoder:
         if self._by_line or b"\r" in chunk:
             return self._feed_lines(chunk)
         if b"\n" not in chunk:
-            self._hold(chunk)
-            return self._feed_lines(b"") if self._held_bytes > self._max_line_bytes else []
+            return self._hold_block(chunk)
         block = self._take_held(chunk)
         end = block.rfind(b"\n\n")
         if end < 0 or len(block) > self._max_line_bytes:
-            self._hold(block)
-            return self._feed_lines(b"") if self._held_bytes > self._max_line_bytes else []
+            return self._hold_block(block)
         self._hold(block[end + 2 :])
         events = []
         for part in block[:end].split(b"\n\n"):
@@ -116,6 +120,10 @@ class SSEDecoder:
             self._held.append(piece)
             self._held_bytes += len(piece)
 
+    def _hold_block(self, block: bytes) -> list[ServerSentEvent]:
+        self._hold(block)
+        return self._feed_lines(b"") if self._held_bytes > self._max_block_bytes else []
+
     def _take_held(self, chunk: bytes) -> bytes:
         if not self._held:
             return chunk
@@ -126,11 +134,11 @@ class SSEDecoder:
         return whole
 
     def _feed_lines(self, chunk: bytes) -> list[ServerSentEvent]:
-        self._by_line = True
+        switching, self._by_line = not self._by_line, True
         if self._skip_lf and chunk:
             self._skip_lf = False
             chunk = chunk.removeprefix(b"\n")
-        if self._held_bytes <= self._max_line_bytes and b"\n" not in chunk and b"\r" not in chunk:
+        if not switching and b"\n" not in chunk and b"\r" not in chunk:
             self._hold(chunk)
             self._check_line(self._held_bytes)
             return []

@@ -78,10 +78,10 @@ class StreamTransport(httpx.AsyncBaseTransport):
         try:
             await self._send(connection, request, wire, timeouts)
         except httpx.ReadError:
+            await connection.aclose()
             if connection.exchanges == 1 or connection.received:
                 raise
             # The server closed an idle connection while our request was on its way.
-            await connection.aclose()
             request.extensions["resent"] = True
             connection = await self._acquire(origin, timeouts, fresh=True)
             try:

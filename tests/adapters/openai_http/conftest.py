@@ -8,7 +8,7 @@ import pytest
 
 from adapter_api import TaskRequest
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
-from tests.faults.server import FaultServer, Script
+from tests.script_server import ScriptServer, Script
 
 FAST_RETRY = RetryPolicy(base_s=0.01, cap_s=0.02, seed=1)
 
@@ -16,10 +16,10 @@ FAST_RETRY = RetryPolicy(base_s=0.01, cap_s=0.02, seed=1)
 @asynccontextmanager
 async def _serving(
     script: Script, **options: Any
-) -> AsyncIterator[tuple[FaultServer, OpenAIHttpAdapter]]:
+) -> AsyncIterator[tuple[ScriptServer, OpenAIHttpAdapter]]:
     options.setdefault("retry", FAST_RETRY)
     async with (
-        FaultServer(script) as server,
+        ScriptServer(script) as server,
         OpenAIHttpAdapter(server.base_url, **options) as adapter,
     ):
         yield server, adapter

@@ -28,7 +28,7 @@ from adapter_api import (
 )
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
 from tests.adapters.openai_http.conftest import Serving
-from tests.faults.server import FaultServer, Request, Script, Wire
+from tests.script_server import ScriptServer, Request, Script, Wire
 from tests.openai_chunks import delta, piece, usage, well_behaved, whole_answer
 
 
@@ -257,7 +257,7 @@ async def test_nothing_is_sent_again_after_a_token(serving: Serving) -> None:
 
 async def test_an_unreachable_server_is_tried_again() -> None:
     """Connect failures are repeated within the policy, then POOL_UNAVAILABLE."""
-    async with FaultServer(well_behaved()) as server:
+    async with ScriptServer(well_behaved()) as server:
         url = server.base_url
     retry = RetryPolicy(attempts=3, base_s=0.01, seed=1)
     async with OpenAIHttpAdapter(url, retry=retry) as adapter:
@@ -427,7 +427,7 @@ async def test_a_key_function_is_asked_for_each_request(serving: Serving) -> Non
     assert sent == ["Bearer first-key", "Bearer second-key"]
 
 
-async def _azure(server: FaultServer, provider: Any) -> OpenAIHttpAdapter:
+async def _azure(server: ScriptServer, provider: Any) -> OpenAIHttpAdapter:
     return OpenAIHttpAdapter(server.base_url, azure_deployment="gpt", azure_token_provider=provider)
 
 
@@ -440,7 +440,7 @@ async def test_an_entra_token_is_fetched_once_for_many() -> None:
         await asyncio.sleep(0.05)
         return f"token-{len(asked)}"
 
-    async with FaultServer(well_behaved()) as server, await _azure(server, provider) as adapter:
+    async with ScriptServer(well_behaved()) as server, await _azure(server, provider) as adapter:
         jobs = [adapter.submit(TaskRequest(prompt="x")).text() for _ in range(8)]
         await asyncio.gather(*jobs)
         assert len(asked) == 1
@@ -467,12 +467,12 @@ async def test_a_refused_entra_token_is_renewed_once() -> None:
         return answer
 
     async with (
-        FaultServer(script("Bearer token-2")) as server,
+        ScriptServer(script("Bearer token-2")) as server,
         await _azure(server, provider) as adapter,
     ):
         assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
         assert len(server.posts) == 2
-    async with FaultServer(script("never")) as server, await _azure(server, provider) as adapter:
+    async with ScriptServer(script("never")) as server, await _azure(server, provider) as adapter:
         assert isinstance(await _failure(adapter, TaskRequest(prompt="x")), AuthenticationFailed)
         assert len(server.posts) == 2
 
@@ -486,7 +486,7 @@ async def test_a_failing_provider_is_a_clear_error(result: Any) -> None:
             raise result
         return result
 
-    async with FaultServer(well_behaved()) as server, await _azure(server, provider) as adapter:
+    async with ScriptServer(well_behaved()) as server, await _azure(server, provider) as adapter:
         error = await _failure(adapter, TaskRequest(prompt="x"))
         assert server.requests == []
     assert "azure_token_provider" in error.message
@@ -560,7 +560,7 @@ async def test_after_the_finish_nothing_is_waited_for_long(serving: Serving) -> 
 
 async def test_jobs_without_the_registry_and_through_it(serving: Serving) -> None:
     """OpenAIHttpAdapter(url), OpenAIHttpAdapter(config) and registry.get are one adapter."""
-    async with FaultServer(well_behaved()) as server:
+    async with ScriptServer(well_behaved()) as server:
         for adapter in (
             OpenAIHttpAdapter(server.base_url),
             OpenAIHttpAdapter(OpenAIHttpConfig(server.base_url)),
@@ -595,11 +595,11 @@ async def test_the_egress_list_is_asked_before_anything_is_sent(serving: Serving
 
 async def test_a_client_of_the_callers_stays_open(serving: Serving) -> None:
     """client= is used and not closed; httpx's own transport reads the same stream."""
-    async with FaultServer(well_behaved()) as server, httpx.AsyncClient() as client:
+    async with ScriptServer(well_behaved()) as server, httpx.AsyncClient() as client:
         async with OpenAIHttpAdapter(server.base_url, client=client) as adapter:
             assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
         assert not client.is_closed
-    async with FaultServer(well_behaved()) as server:
+    async with ScriptServer(well_behaved()) as server:
         transport = httpx.AsyncHTTPTransport()
         async with OpenAIHttpAdapter(server.base_url, transport=transport) as adapter:
             assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"

@@ -11,7 +11,7 @@ from adapter_api import HealthState, HealthStatus, TaskRequest
 from adapters.openai_http import OpenAIHttpAdapter
 from adapters.openai_http import server as server_module
 from tests.adapters.openai_http.conftest import Serving
-from tests.faults.server import Request, Script, Wire
+from tests.script_server import Request, Script, Wire
 from tests.openai_chunks import recorded, well_behaved, whole_answer
 
 Route = tuple[int, Any]
