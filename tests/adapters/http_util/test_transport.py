@@ -275,16 +275,9 @@ async def test_connecting_fails_as_httpx_says() -> None:
         with pytest.raises(httpx.UnsupportedProtocol):
             await client.get("ftp://127.0.0.1")
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1)
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with _client(connect=0.1) as (client, transport):
-        with pytest.raises(httpx.ConnectTimeout):  # TCP is there, TLS never answers
-            await client.get(f"https://127.0.0.1:{port}")
-    server.close()
+    async with ScriptServer(raw(OK)) as server, _client(connect=0.1) as (client, _):
+        with pytest.raises(httpx.ConnectTimeout):  # TCP is there, TLS is never answered
+            await client.get(f"https://127.0.0.1:{server.port}")
 
 
 async def test_read_timeouts_of_httpx_are_kept() -> None:
