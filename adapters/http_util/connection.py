@@ -152,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
     async def aclose(self) -> None:
         """Close at once and wait until the socket is closed: one turn of the event loop."""
         self.abort()
-        if not self._gone.done():
+        if self._transport is not None and not self._gone.done():
             await asyncio.shield(self._gone)
 
     # asyncio's side

@@ -179,13 +179,29 @@ class StreamTransport(httpx.AsyncBaseTransport):
                 return
 
     async def _connect(self, origin: _Origin, timeout_s: float | None) -> Connection:
-        scheme, host, port = origin
-        context = self._ssl_context() if scheme == "https" else None
+        connection = Connection(self._buffer, self._open.add, self._on_closed)
         self._connecting += 1
         try:
+            await self._open_connection(connection, origin, timeout_s)
+        except BaseException:
+            await connection.aclose()  # in TLS, asyncio would wait for the peer's goodbye
+            raise
+        else:
+            return connection
+        finally:
+            self._connecting -= 1
+            if self.open_connections < self._max_connections:
+                self._wake_one()
+
+    async def _open_connection(
+        self, connection: Connection, origin: _Origin, timeout_s: float | None
+    ) -> None:
+        scheme, host, port = origin
+        context = self._ssl_context() if scheme == "https" else None
+        try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._buffer, self._open.add, self._on_closed),
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection,
                     host,
                     port,
                     ssl=context,
@@ -195,12 +211,6 @@ class StreamTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in {timeout_s} s") from exc
         except OSError as exc:  # ssl.SSLError is one, and so is a failed look-up
             raise httpx.ConnectError(f"{host}:{port}: {_reason(exc)}") from exc
-        else:
-            return connection
-        finally:
-            self._connecting -= 1
-            if self.open_connections < self._max_connections:
-                self._wake_one()
 
     def _on_closed(self, connection: Connection) -> None:
         self._open.discard(connection)

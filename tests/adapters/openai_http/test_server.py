@@ -82,7 +82,12 @@ async def test_a_model_that_is_not_listed(serving: Serving) -> None:
     ],
 )  # fmt: skip
 async def test_health_in_every_state(
-    serving: Serving, paths: dict[str, Route], state: HealthState, live: bool, ready: bool, says: str
+    serving: Serving,
+    paths: dict[str, Route],
+    state: HealthState,
+    live: bool,
+    ready: bool,
+    says: str,
 ) -> None:
     """Loading is live and not ready; busy is degraded and ready; a refused key is not ready."""
     status = await _health(serving, routes(paths))
@@ -183,7 +188,10 @@ async def test_an_unknown_server_is_asked_at_the_usual_places(serving: Serving) 
 
 async def test_a_deployment_of_azure_has_a_health_of_its_own(serving: Serving) -> None:
     """It lists no models: any answer to a harmless request shows that it lives."""
-    async with serving(well_behaved(), azure_deployment="gpt", api_key="k" * 8) as (server, adapter):
+    async with serving(well_behaved(), azure_deployment="gpt", api_key="k" * 8) as (
+        server,
+        adapter,
+    ):
         status = await adapter.health()
         props = await adapter.props()
         assert all(r.method == "GET" and r.headers["api-key"] == "k" * 8 for r in server.requests)
