@@ -12,6 +12,7 @@ from adapters.http_util.client import (
 from adapters.http_util.connection import Connection
 from adapters.http_util.egress import check_egress
 from adapters.http_util.errors import (
+    MAX_SEARCHED_CHARS,
     ErrorBody,
     error_from_exception,
     error_from_payload,
@@ -38,6 +39,7 @@ from adapters.http_util.transport import BodyStream, StreamTransport
 __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_LINE_BYTES",
+    "MAX_SEARCHED_CHARS",
     "REDACTED",
     "BodyStream",
     "ClientOptions",

@@ -36,8 +36,16 @@ class ClientOptions:
 
 
 @lru_cache(maxsize=32)
-def tls_context(ca_file: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
+def tls_context(
+    ca_file: str | None, client_cert: str | tuple[str, str] | None, *, http2: bool = False
+) -> ssl.SSLContext:
     """The one verifying TLS context for these files (building it takes tens of milliseconds).
+
+    Args:
+        ca_file: As in ClientOptions.
+        client_cert: As in ClientOptions.
+        http2: For a transport that offers HTTP/2. httpx writes the offer into the context, so
+            this must be another one than for HTTP/1.1.
 
     Raises:
         OSError: A file cannot be read, or is not what it should be (ssl.SSLError).
@@ -49,6 +57,7 @@ def tls_context(ca_file: str | None, client_cert: str | tuple[str, str] | None) 
     if client_cert is not None:
         files = (client_cert,) if isinstance(client_cert, str) else client_cert
         context.load_cert_chain(*files)
+    context.set_alpn_protocols(["http/1.1", "h2"] if http2 else ["http/1.1"])
     return context
 
 
@@ -64,7 +73,7 @@ def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
             max_connections=options.max_connections,
         )
     return httpx.AsyncHTTPTransport(
-        verify=tls_context(options.ca_file, options.client_cert),
+        verify=tls_context(options.ca_file, options.client_cert, http2=options.http2),
         http2=options.http2,
         proxy=options.proxy,
         trust_env=False,

@@ -27,18 +27,15 @@ class Connection(asyncio.BufferedProtocol):
 
     Args:
         buffer: Where reads go; may be shared with other connections of the same loop.
-        on_opened: Called once, when the connection can be used.
-        on_closed: Called once after that, when the connection is gone.
+        on_closed: Called once, when the connection was made and is gone.
     """
 
     def __init__(
         self,
         buffer: memoryview,
-        on_opened: "Callable[[Connection], None]",
         on_closed: "Callable[[Connection], None]",
     ) -> None:
         self._buffer = buffer
-        self._on_opened = on_opened
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -62,6 +59,7 @@ class Connection(asyncio.BufferedProtocol):
         self._unread_bytes = 0
         self._plain_bytes = 0  # received since the last piece of body: head, framing, trailers
         self._head_done = False
+        self._until_close = False
         self._complete = False
         self._keep_alive = False
         self._error: Exception | None = None
@@ -128,12 +126,13 @@ class Connection(asyncio.BufferedProtocol):
             and not self._gone.done()
             and self._transport is not None
             and not self._transport.is_closing()
+            and self._transport.get_write_buffer_size() == 0  # it answered without reading it all
         )
 
     @property
-    def closed(self) -> bool:
-        """Whether the connection is gone."""
-        return self._gone.done()
+    def made(self) -> bool:
+        """Whether the connection was ever there."""
+        return self._transport is not None
 
     def rest(self) -> None:
         """Get ready to lie idle."""
@@ -160,7 +159,6 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._on_opened(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -199,23 +197,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end_of_bytes(self, exc: Exception | None) -> None:
         if not self._complete and self._error is None:
-            if self._head_done and exc is None and self._until_close():
+            if self._head_done and exc is None and self._until_close:
                 self._complete = True
             else:
                 why = f": {exc}" if exc else ""
                 self._fail(httpx.ReadError(f"the server closed the connection{why}"))
         self._keep_alive = False
         self._wake_reader()
-
-    def _until_close(self) -> bool:
-        """Whether the end of the connection is the end of the body. Source: RFC 9112, 6.3."""
-        for name, value in self.headers:
-            lower = name.lower()
-            if lower == b"content-length" or (
-                lower == b"transfer-encoding" and b"chunked" in value.lower()
-            ):
-                return False
-        return True
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
@@ -239,7 +227,8 @@ class Connection(asyncio.BufferedProtocol):
             self._keep_alive = False
 
     def on_status(self, reason: bytes) -> None:
-        self.reason = reason
+        if not self._head_done:
+            self.reason += reason  # it may come in pieces
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # trailers are counted and left aside
@@ -250,11 +239,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:
             return
         status = self._parser.get_status_code()
-        if status < 200:
-            self.headers.clear()  # an interim answer: the real one follows
+        sized = any(name.lower() == b"content-length" for name, _ in self.headers)
+        codings = [v.lower() for k, v in self.headers if k.lower() == b"transfer-encoding"]
+        if status < 200:  # an interim answer: the real one follows
+            # llhttp would read a body of some. Source: RFC 9110, 15.2 (no body) and 7.8 (upgrade).
+            if status < 100 or status == 101 or sized or codings:
+                self._fail(httpx.RemoteProtocolError(f"a false interim answer, status {status}"))
+            self.headers.clear()
+            self.reason = b""
             return
+        if codings not in ([], [b"chunked"], [b"identity"]):  # llhttp would pass the coded bytes on
+            self._fail(httpx.RemoteProtocolError("a transfer coding nobody asked for"))
         self.status = status
         self._head_done = True
+        self._until_close = not sized and codings != [b"chunked"]  # RFC 9112, 6.3
         if self._bodiless:
             self._complete = True
         if self._head is not None and not self._head.done():

@@ -26,7 +26,10 @@ def check_egress(url: httpx.URL, allow: Sequence[str] | None) -> None:
     shown = f"[{host}]" if ":" in host else host
     for pattern in allow:
         wanted = pattern.lower()
-        if fnmatchcase(host, wanted) or fnmatchcase(f"{shown}:{port}", wanted):
+        if wanted.count(":") > 1 and "[" not in wanted:
+            wanted = f"[{wanted}]"  # an IPv6 address alone
+        wanted = wanted.replace("[", "[[]")  # to fnmatch, brackets are a set of characters
+        if fnmatchcase(shown, wanted) or fnmatchcase(f"{shown}:{port}", wanted):
             return
     raise EgressDenied(
         ErrorCode.EGRESS_DENIED,

@@ -1,4 +1,4 @@
-"""Whatever a server or a connection answers instead of a stream, as a WorkerError (HTU-ERR-4002)."""
+"""Whatever a server or connection answers instead of a stream, as a WorkerError (HTU-ERR-4002)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,9 @@ from adapters.http_util.retry import retry_after_ms
 MAX_MESSAGE_CHARS = 500
 """Enough of an error's text to act on; servers put whole prompts and pages in there."""
 
+MAX_SEARCHED_CHARS = 64 << 10
+"""How much of an error's text is searched for credentials, and so at most shown."""
+
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _CONTEXT_WORDS = re.compile(
     r"maximum context length|context[ _](?:length|window|size)[^.]{0,40}exceed"
@@ -45,7 +48,8 @@ _INVALID_CODES = frozenset(
 
 @attrs.frozen
 class ErrorBody:
-    """What an error body says, whatever its shape."""
+    """What an error body says, whatever its shape. The message is one line, bounded, without
+    credentials."""
 
     message: str
     codes: frozenset[str] = frozenset()
@@ -53,51 +57,66 @@ class ErrorBody:
     status: int | None = None
 
 
-def read_error_body(body: bytes) -> ErrorBody:
+def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> ErrorBody:
     """Read an error body: an error object, a string, a `detail` as FastAPI sends it, text, HTML or
-    nothing. Never raises."""
+    nothing. Never raises.
+
+    Args:
+        body: What came.
+        secrets: Credentials to keep out of the message.
+    """
     try:
         payload = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return ErrorBody(_tidy(body.decode("utf-8", "replace")))
-    return read_error_payload(payload)
+        return ErrorBody(_tidy(body.decode("utf-8", "replace"), secrets))
+    return read_error_payload(payload, secrets)
 
 
-def read_error_payload(payload: Any) -> ErrorBody:
+def read_error_payload(payload: Any, secrets: Iterable[str] = ()) -> ErrorBody:
     """As read_error_body, of decoded JSON; also of the `error` value in a stream."""
+    try:
+        return _read_payload(payload, secrets)
+    except RecursionError:
+        return ErrorBody("an error that is nested too deeply to be read")
+
+
+def _read_payload(payload: Any, secrets: Iterable[str]) -> ErrorBody:
     if isinstance(payload, dict):
         inner = payload.get("error")
         if isinstance(inner, dict):
-            return read_error_payload(inner)
+            return _read_payload(inner, secrets)
         if isinstance(inner, str) and inner:
-            return ErrorBody(_tidy(inner), _codes(payload), status=_status(payload))
+            return ErrorBody(_tidy(inner, secrets), _codes(payload), status=_status(payload))
         if "detail" in payload:
-            return _read_detail(payload["detail"])
+            return _read_detail(payload["detail"], secrets)
         message = payload.get("message")
         if not isinstance(message, str):
             message = str(payload) if payload else ""
         param = payload.get("param")
         return ErrorBody(
-            _tidy(message),
+            _tidy(message, secrets),
             _codes(payload),
             param if isinstance(param, str) else None,
             _status(payload),
         )
-    return ErrorBody(_tidy(payload if isinstance(payload, str) else str(payload)))
+    return ErrorBody(_tidy(payload if isinstance(payload, str) else str(payload), secrets))
 
 
-def _read_detail(detail: Any) -> ErrorBody:
+def _read_detail(detail: Any, secrets: Iterable[str]) -> ErrorBody:
     if isinstance(detail, list):
         parts, fields = [], []
         for item in detail:
             if not isinstance(item, dict):
                 parts.append(str(item))
                 continue
-            where = [str(step) for step in item.get("loc") or () if step != "body"]
+            place = item.get("loc")
+            steps = place if isinstance(place, list) else []
+            where = [str(step) for step in steps if step != "body"]
             fields += where[:1]
             parts.append(f"{'.'.join(where)}: {item.get('msg') or item.get('type')}")
-        return ErrorBody(_tidy("; ".join(parts)), param=fields[0] if len(fields) == 1 else None)
-    return read_error_payload(detail)
+        param = fields[0] if len(fields) == 1 else None
+        return ErrorBody(_tidy("; ".join(parts), secrets), param=param)
+    return _read_payload(detail, secrets)
 
 
 def _codes(payload: Mapping[str, Any]) -> frozenset[str]:
@@ -118,11 +137,13 @@ def _status(payload: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _tidy(text: str) -> str:
-    """One line, without markup, of bounded length."""
-    text = text[: 8 * MAX_MESSAGE_CHARS]
+def _tidy(text: str, secrets: Iterable[str]) -> str:
+    """One printable line, without credentials (also none cut in half) and markup, of bounded
+    length."""
+    text = redact(text[:MAX_SEARCHED_CHARS], secrets)[: 8 * MAX_MESSAGE_CHARS]
     if text.lstrip().startswith("<"):
         text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    text = "".join(char if char.isprintable() else " " for char in text)  # no terminal's commands
     text = " ".join(text.split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 3] + "..."
 
@@ -173,8 +194,8 @@ def error_from_response(
         secrets: Credentials to keep out of the message.
         hint: What the caller can do, appended to the message.
     """
-    read = read_error_body(body)
-    said = f": {redact(read.message, secrets)}" if read.message else ""
+    read = read_error_body(body, secrets)
+    said = f": {read.message}" if read.message else ""
     if 300 <= status < 400:
         said = " (redirects are not followed; set base_url to where it points)"
     return WorkerError.of(
@@ -182,14 +203,19 @@ def error_from_response(
         f"the server answered {status}{said}{hint and '. ' + hint}",
         status=status,
         retry_after_ms=retry_after_ms(headers),
-        request_id=headers.get("x-request-id") or headers.get("apim-request-id"),
+        request_id=_request_id(headers, secrets),
     )
+
+
+def _request_id(headers: Mapping[str, str], secrets: Iterable[str]) -> str | None:
+    found = headers.get("x-request-id") or headers.get("apim-request-id")
+    return _tidy(found, secrets) if found else None
 
 
 def error_from_payload(payload: Any, *, secrets: Iterable[str] = ()) -> WorkerError:
     """The error for an error object, or string, inside a stream."""
-    read = read_error_payload(payload)
-    message = redact(read.message, secrets) or "no message"
+    read = read_error_payload(payload, secrets)
+    message = read.message or "no message"
     return WorkerError.of(
         code_for(read.status, read), f"the server broke off: {message}", status=read.status
     )

@@ -17,25 +17,38 @@ SECRET_HEADERS = frozenset(
     }
 )
 
-# What follows each is a credential whoever wrote it: a header or field name with its value,
-# a scheme with its token, or a token whose form gives it away (OpenAI, JWT, GitHub, HF, AWS).
+_KEYS = "api[-_ ]?key|subscription-key|access[-_]?token|client[-_]?secret"
+_WORD_END = r"""(?:[\s.,;:)"']|$)"""
+
+# What follows each is a credential whoever wrote it: a header or field name with its value (as a
+# line, in JSON, or in a pair that Python shows), a scheme with its token, a token whose form gives
+# it away (OpenAI and others, JWT, GitHub, HF, AWS, Google), and who calls in a URL. The words that
+# follow "bearer" and "basic" in a sentence are none.
 _SECRET = re.compile(
-    r"""
-      (?P<name>\b(?:authorization|(?:x-)?api[-_]?key|access[-_]?token|client[-_]?secret)
-          ["']?\s*[:=]\s*["']?(?:(?:bearer|basic)\s+)?) [^\s"',;&}]+
-    | (?P<scheme>\b(?:bearer|basic)\s+) [A-Za-z0-9._~+/=-]{6,}
-    | \b(?:sk|pk|rk)-[A-Za-z0-9*_-]{6,}
-    | \beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*
-    | \b(?:hf|ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{10,}
-    | \bAKIA[A-Z0-9]{12,}
-    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)
+    rf"""
+      (?P<name> (?:{_KEYS}|(?P<auth>authorization)) [\\"']*\s*[:=]\s*b?(?P<quote>\\*["'])?
+          (?:(?:bearer|basic|digest|token|negotiate|ntlm|api-?key|key)\s+)?)
+      (?(quote)(?:(?!(?P=quote)).)+|[^\s"',;&}}]+(?(auth)(?:[ \t]+[^\s"',;&}}]+)?))
+    | (?P<pair> \(b?["'][\w-]*(?:{_KEYS}|authorization)["'],\s*b?["']) [^"']+
+    | (?P<scheme> \bbearer\s+
+            (?!(?:auth\w+|credentials?|schemes?|headers?|tokens?){_WORD_END})
+          | \bbasic\s+ (?!(?-i:[A-Z]?[a-z]+){_WORD_END}))
+      [A-Za-z0-9._~+/=-]{{6,}}
+    | (?<![A-Za-z0-9])(?:
+        (?:sk|pk|rk)-[A-Za-z0-9*_-]{{6,}}(?:\.[A-Za-z0-9*_-]+)*
+      | eyJ[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*
+      | (?:hf|gh[oprsu])_(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9]{{10,}}
+      | github_pat_[A-Za-z0-9_]{{10,}}
+      | (?:gsk_|xai-|pplx-|nvapi-|AIza)(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9_-]{{16,}}
+      | AKIA[A-Z0-9]{{12,}})
+    | (?<=://)[^\s/?\#"'<>]+(?=@)
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 
 
 def _replace(match: "re.Match[str]") -> str:
-    kept = match.group("name") or match.group("scheme") or ""
+    kept = match.group("name") or match.group("pair") or match.group("scheme") or ""
     return kept + REDACTED
 
 
@@ -46,7 +59,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text: Anything that is about to be logged, shown or raised.
         secrets: Credentials known to be in use; they go wherever they stand.
     """
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
         if len(secret) >= 4:  # a shorter one would tear ordinary words apart
             text = text.replace(secret, REDACTED)
     return _SECRET.sub(_replace, text)

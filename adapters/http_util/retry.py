@@ -43,7 +43,11 @@ class RetryPolicy:
 
     def delay_s(self, n: int, rng: random.Random) -> float:
         """Delay number `n` (from 0), in seconds."""
-        return rng.uniform(0.0, min(self.cap_s, self.base_s * self.multiplier**n))
+        try:
+            longest_s = min(self.cap_s, self.base_s * self.multiplier**n)
+        except OverflowError:  # of the power
+            longest_s = self.cap_s
+        return rng.uniform(0.0, longest_s)
 
 
 @attrs.define(eq=False)
@@ -77,8 +81,8 @@ def may_repeat(error: BaseException) -> bool:
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
-    """The wait a server asks for, in milliseconds: `retry-after-ms`, or Retry-After in seconds or as
-    a date. None if it asks for none, or not in a way that can be understood.
+    """The wait a server asks for, in milliseconds: `retry-after-ms`, or Retry-After in seconds or
+    as a date. None if it asks for none, or not in a way that can be understood.
 
     Source: RFC 9110, 10.2.3; `retry-after-ms` as OpenAI and Azure send it.
     """
@@ -93,7 +97,7 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
         return None
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -57,6 +57,7 @@ class SSEDecoder:
         "_held",
         "_held_bytes",
         "_max_block_bytes",
+        "_max_cut_bytes",
         "_max_event_bytes",
         "_max_line_bytes",
         "_skip_lf",
@@ -70,7 +71,8 @@ class SSEDecoder:
     ) -> None:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
-        self._max_block_bytes = min(max_line_bytes, max_event_bytes, MAX_BLOCK_BYTES)
+        self._max_cut_bytes = min(max_line_bytes, max_event_bytes)  # no limit can be passed in it
+        self._max_block_bytes = min(self._max_cut_bytes, MAX_BLOCK_BYTES)
         self._held: list[bytes] = []  # bytes of an event, or line, that has not ended yet
         self._held_bytes = 0
         self._data: list[bytes] = []
@@ -96,7 +98,7 @@ class SSEDecoder:
             return self._hold_block(chunk)
         block = self._take_held(chunk)
         end = block.rfind(b"\n\n")
-        if end < 0 or len(block) > self._max_line_bytes:
+        if end < 0 or len(block) > self._max_cut_bytes:
             return self._hold_block(block)
         self._hold(block[end + 2 :])
         events = []

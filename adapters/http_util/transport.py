@@ -4,9 +4,11 @@ Why not httpx's own: docs/explanation/decisions/0001-own-transport.md.
 """
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 
 import httpx
@@ -21,14 +23,16 @@ IDLE_S = 60.0
 """How long an unused connection is kept, unless the server announces less."""
 
 _Origin = tuple[str, str, int]
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
 class StreamTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over TCP or TLS, for many long streams at once.
 
     Cancelling any request at any point gives its connection back or closes it: a connection
-    is counted as long as its object is in `_open`, and it leaves that when asyncio reports the
-    socket gone, whatever the task that used it went through. To be used in one event loop.
+    is counted as long as its object is in `_open`, and it leaves that when it could not be made
+    or when asyncio reports the socket gone, whatever the task that used it went through. To be
+    used in one event loop.
 
     Args:
         ssl_context: Makes the TLS configuration when the first https request needs it.
@@ -49,15 +53,15 @@ class StreamTransport(httpx.AsyncBaseTransport):
         self._idle_s = idle_s
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._open: set[Connection] = set()
-        self._connecting = 0
         self._idle: dict[_Origin, deque[Connection]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
+        self._promised = 0  # room for waiters that were woken and have not taken it yet
         self._closed = False
 
     @property
     def open_connections(self) -> int:
         """Connections that are open or being opened."""
-        return len(self._open) + self._connecting
+        return len(self._open)
 
     @property
     def idle_connections(self) -> int:
@@ -122,41 +126,49 @@ class StreamTransport(httpx.AsyncBaseTransport):
     async def _acquire(
         self, origin: _Origin, timeouts: dict[str, float | None], *, fresh: bool = False
     ) -> Connection:
+        self._check_open()
+        if self._waiters or not self._has_room():
+            try:
+                async with asyncio.timeout(timeouts.get("pool")):
+                    await self._wait_for_room()
+            except TimeoutError as exc:
+                raise httpx.PoolTimeout("no connection became free in time") from exc
+            self._check_open()
+        connection = None if fresh else self._take_idle(origin)
+        if connection is not None:
+            return connection
+        if self.open_connections >= self._max_connections:
+            self._evict_idle()
+        return await self._connect(origin, timeouts.get("connect"))
+
+    def _check_open(self) -> None:
         if self._closed:
             raise httpx.ConnectError("the transport is closed")
-        try:
-            async with asyncio.timeout(timeouts.get("pool")):
-                while True:
-                    connection = None if fresh else self._take_idle(origin)
-                    if connection is not None:
-                        return connection
-                    if self.open_connections < self._max_connections:
-                        break
-                    if not self._evict_idle():
-                        await self._wait_for_room()
-        except TimeoutError as exc:
-            raise httpx.PoolTimeout("no connection became free in time") from exc
-        return await self._connect(origin, timeouts.get("connect"))
+
+    def _has_room(self) -> bool:
+        in_use = self.open_connections - self.idle_connections
+        return in_use + self._promised < self._max_connections
 
     def _take_idle(self, origin: _Origin) -> Connection | None:
         idle = self._idle.get(origin)
-        now = monotonic()
         while idle:
             connection = idle.pop()
-            limit_s = self._idle_s if connection.idle_limit_s is None else connection.idle_limit_s
-            if connection.reusable and now - connection.idle_since < limit_s:
+            if self._may_rest(connection):
                 return connection
-            connection.abort()
+            self._drop(connection)
         return None
 
-    def _evict_idle(self) -> bool:
-        for idle in self._idle.values():
-            if idle:
-                connection = idle.popleft()
-                self._open.discard(connection)
-                connection.abort()
-                return True
-        return False
+    def _may_rest(self, connection: Connection) -> bool:
+        limit_s = self._idle_s if connection.idle_limit_s is None else connection.idle_limit_s
+        return connection.reusable and monotonic() - connection.idle_since < limit_s
+
+    def _evict_idle(self) -> None:
+        idle = next(filter(None, self._idle.values()))  # there is one, or there were no room
+        self._drop(idle.popleft())
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.abort()
 
     async def _wait_for_room(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -164,40 +176,44 @@ class StreamTransport(httpx.AsyncBaseTransport):
         try:
             await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled():
-                self._wake_one()  # the room that was meant for us goes to the next
+            if waiter.cancelled():
+                with suppress(ValueError):  # `_wake` may have passed over it
+                    self._waiters.remove(waiter)
+            else:
+                self._promised -= 1
+                self._wake()  # the room that was meant for us goes to the next
             raise
-        finally:
-            if not waiter.done():
-                waiter.cancel()
+        self._promised -= 1
 
-    def _wake_one(self) -> None:
-        while self._waiters:
+    def _wake(self) -> None:
+        """Promise all room there is, first come first served. Who comes later waits behind."""
+        while self._waiters and (self._closed or self._has_room()):
             waiter = self._waiters.popleft()
             if not waiter.done():
+                self._promised += 1
                 waiter.set_result(None)
-                return
 
     async def _connect(self, origin: _Origin, timeout_s: float | None) -> Connection:
-        connection = Connection(self._buffer, self._open.add, self._on_closed)
-        self._connecting += 1
+        connection = Connection(self._buffer, self._on_closed)
+        self._open.add(connection)
         try:
             await self._open_connection(connection, origin, timeout_s)
+            self._check_open()
         except BaseException:
+            if not connection.made:
+                self._on_closed(connection)
             await connection.aclose()  # in TLS, asyncio would wait for the peer's goodbye
             raise
-        else:
-            return connection
-        finally:
-            self._connecting -= 1
-            if self.open_connections < self._max_connections:
-                self._wake_one()
+        return connection
 
     async def _open_connection(
         self, connection: Connection, origin: _Origin, timeout_s: float | None
     ) -> None:
         scheme, host, port = origin
-        context = self._ssl_context() if scheme == "https" else None
+        try:
+            context = self._ssl_context() if scheme == "https" else None
+        except OSError as exc:
+            raise httpx.LocalProtocolError(f"the files for TLS cannot be used: {exc}") from exc
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.get_running_loop().create_connection(
@@ -209,7 +225,9 @@ class StreamTransport(httpx.AsyncBaseTransport):
                 )
         except TimeoutError as exc:
             raise httpx.ConnectTimeout(f"no connection to {host}:{port} in {timeout_s} s") from exc
-        except OSError as exc:  # ssl.SSLError is one, and so is a failed look-up
+        # ssl.SSLError is an OSError, and so is a failed look-up; ValueError: no possible host name;
+        # OverflowError: no possible port.
+        except (OSError, ValueError, OverflowError) as exc:
             raise httpx.ConnectError(f"{host}:{port}: {_reason(exc)}") from exc
 
     def _on_closed(self, connection: Connection) -> None:
@@ -217,7 +235,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         for idle in self._idle.values():
             if connection in idle:
                 idle.remove(connection)
-        self._wake_one()
+        self._wake()
 
     async def _release(self, origin: _Origin, connection: Connection) -> None:
         if not connection.reusable or self._closed:
@@ -225,15 +243,19 @@ class StreamTransport(httpx.AsyncBaseTransport):
             return
         connection.idle_limit_s = _announced_idle_s(connection.headers)
         connection.rest()
-        self._idle.setdefault(origin, deque()).append(connection)
-        self._wake_one()
+        idle = self._idle.setdefault(origin, deque())
+        idle.append(connection)
+        while idle and not self._may_rest(idle[0]):
+            self._drop(idle.popleft())
+        self._wake()
 
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
         self._idle.clear()
-        while self._waiters:
-            self._wake_one()
+        self._wake()
+        for connection in list(self._open):
+            connection.abort()
         for connection in list(self._open):
             await connection.aclose()
 
@@ -258,6 +280,8 @@ class BodyStream(httpx.AsyncByteStream):
 
     async def read(self) -> bytes:
         """The next piece; b"" at the end. Raises as `Connection.read`, and httpx.ReadTimeout."""
+        if self._released:  # the connection may serve another request by now
+            raise httpx.StreamClosed
         if self._read_timeout_s is None:
             return await self._connection.read()
         try:
@@ -281,20 +305,30 @@ def _origin(url: httpx.URL) -> _Origin:
         raise httpx.UnsupportedProtocol(
             f"the URL must begin with http:// or https://, not {url.scheme}"
         )
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+    port = (443 if url.scheme == "https" else 80) if url.port is None else url.port
+    return url.scheme, url.raw_host.decode("ascii"), port
 
 
 async def _serialize(request: httpx.Request) -> bytes:
     content = await request.aread()
-    parts = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    method = request.method.encode("ascii", "replace")
+    if not _TOKEN.fullmatch(method):
+        raise httpx.LocalProtocolError(f"{request.method!r} is no method")
+    parts = [method, b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+    sized = bool(content)
     for name, value in request.headers.raw:
-        if name.lower() == b"transfer-encoding":  # the content is known whole
-            name, value = b"Content-Length", b"%d" % len(content)
+        if not _TOKEN.fullmatch(name):
+            raise httpx.LocalProtocolError(f"{name.decode('latin-1')!r} is no header name")
         if b"\r" in value or b"\n" in value or b"\0" in value:
             raise httpx.LocalProtocolError(
                 f"header {name.decode('latin-1')!r} has a line break in it"
             )
-        parts += (name, b": ", value, b"\r\n")
+        if name.lower() in (b"transfer-encoding", b"content-length"):
+            sized = True  # the content is known whole, and so is its length
+        else:
+            parts += (name, b": ", value, b"\r\n")
+    if sized:
+        parts.append(b"Content-Length: %d\r\n" % len(content))
     parts += (b"\r\n", content)
     return b"".join(parts)
 
@@ -310,7 +344,8 @@ def _announced_idle_s(headers: list[tuple[bytes, bytes]]) -> float | None:
     return None
 
 
-def _reason(exc: OSError) -> str:
+def _reason(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {exc.verify_message}"
-    return exc.strerror or str(exc) or type(exc).__name__
+    said = exc.strerror if isinstance(exc, OSError) else None
+    return said or str(exc) or type(exc).__name__

@@ -5,6 +5,7 @@ import logging
 import random
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -172,7 +173,7 @@ class OpenAIHttpAdapter:
         response = await self._accepted(job)
         try:
             answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
-            body = EventBody(response, clock)
+            body = EventBody(response, clock, credentials.secrets)
             first_token_at: float | None = None
             started = False
             while not answer.done and (events := await body.batch()) is not None:
@@ -246,7 +247,10 @@ class OpenAIHttpAdapter:
             if response.status_code == 200:
                 return response
             status, headers = response.status_code, response.headers
-            error_body = await _read_error(response, credentials.secrets)
+            secrets = credentials.secrets
+            # If the body takes too long, the status is what the job ends with.
+            job.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
+            error_body = await _read_error(response)
             read = read_error_body(error_body)
             refused = refused_fields(status, read, fields, chat=chat)
             if refused and not self.config.strict and refusals < MAX_REFUSALS:
@@ -270,7 +274,7 @@ class OpenAIHttpAdapter:
                     status,
                     headers,
                     error_body,
-                    secrets=credentials.secrets,
+                    secrets=secrets,
                     hint=_hint(status, read.message, chat=chat, from_prompt=task.messages is None),
                 )
 
@@ -358,7 +362,7 @@ class OpenAIHttpAdapter:
         logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
 
 
-async def _read_error(response: httpx.Response, secrets: tuple[str, ...]) -> bytes:
+async def _read_error(response: httpx.Response) -> bytes:
     """The body of a refusal, as far as it comes in time; the connection is given back."""
     try:
         async with asyncio.timeout(ERROR_BODY_S):

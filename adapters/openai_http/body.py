@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import httpx
 
@@ -18,8 +19,15 @@ from adapters.http_util import (
 MAX_JSON_BYTES = 16 << 20
 """A plain JSON answer to a streaming request, whole: far above any model's longest output."""
 
+MAX_PAGE_BYTES = 64 << 10
+"""Of a page of HTML: enough to say what it is."""
+
+MAX_BLANK_BYTES = 4 << 10
+"""Blanks before the answer, with which some servers keep the connection alive until it begins."""
+
 LINGER_S = 1.0
-"""How long to wait, after the finish_reason, for usage and [DONE]: the answer is whole already."""
+"""How long to wait, after the finish_reason, for usage and [DONE] together: the answer is whole
+already, and whatever else comes prolongs nothing."""
 
 SETTLE_S = 0.05
 """How long to wait, after [DONE], for the end of the body, which keeps the connection usable."""
@@ -34,21 +42,26 @@ class EventBody:
     Args:
         response: The answer, status 200, nothing of its body read yet.
         clock: The job's clock.
+        secrets: Credentials to keep out of error messages.
     """
 
-    def __init__(self, response: httpx.Response, clock: StreamClock) -> None:
+    def __init__(
+        self, response: httpx.Response, clock: StreamClock, secrets: tuple[str, ...] = ()
+    ) -> None:
         self._response = response
         self._clock = clock
+        self._secrets = secrets
         self._read: Callable[[], Awaitable[bytes]] = body_reader(response)
         self._decoder = SSEDecoder()
+        self._blanks = b""
         self._begun = False
-        self._finishing = False
+        self._linger_until: float | None = None
         self._ended = False
 
     def finish(self) -> None:
         """The finish_reason came: what follows is welcome, but not waited for."""
-        if not self._finishing:
-            self._finishing = True
+        if self._linger_until is None:
+            self._linger_until = monotonic() + LINGER_S
             self._clock.allow(None)
 
     async def batch(self) -> list[ServerSentEvent] | None:
@@ -61,12 +74,17 @@ class EventBody:
         if self._ended:
             return None
         try:
-            if self._finishing:
-                piece = await self._read_within(LINGER_S)
-            else:
+            if self._linger_until is None:
                 piece = await self._read()
+            else:
+                piece = await self._read_until(self._linger_until)
             if not self._begun:
-                self._begin()
+                self._check_encoding()
+                self._blanks += piece
+                if piece.isspace() and len(self._blanks) <= MAX_BLANK_BYTES:
+                    return []
+                self._begun = True
+                piece = self._blanks
                 if piece.lstrip()[:1] in (b"{", b"<"):
                     self._ended = True
                     return [ServerSentEvent(await self._whole(piece))]
@@ -78,34 +96,37 @@ class EventBody:
             raise StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not a sane stream: {exc}") from exc
         except httpx.HTTPError as exc:
             self._ended = True
-            if self._finishing:
+            if self._linger_until is not None:
                 return None
-            raise error_from_exception(exc, answering=True) from exc
+            raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
 
     async def settle(self) -> None:
         """Read the few bytes behind [DONE], so that the connection can be used again."""
         self.finish()
+        until = monotonic() + SETTLE_S
         try:
-            while await self._read_within(SETTLE_S):
+            while await self._read_until(until):
                 pass
         except httpx.HTTPError:
             self._ended = True  # the connection will not be used again, that is all
 
-    def _begin(self) -> None:
-        self._begun = True
+    def _check_encoding(self) -> None:
         encoding = self._response.headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", ""):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
-                f"the server sent {encoding[:20]!r} encoding although identity was asked for",
+                "the server sent a compressed answer although it was asked not to",
             )
 
-    async def _read_within(self, limit_s: float) -> bytes:
+    async def _read_until(self, when: float) -> bytes:
+        left_s = when - monotonic()
         remaining_s = self._clock.remaining_s()
         if remaining_s is not None:
-            limit_s = min(limit_s, max(0.0, remaining_s - DEADLINE_MARGIN_S))
+            left_s = min(left_s, remaining_s - DEADLINE_MARGIN_S)
+        if left_s <= 0:  # bytes that are always there would never let a timeout fire
+            return b""
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(left_s):
                 return await self._read()
         except TimeoutError:
             return b""
@@ -114,21 +135,26 @@ class EventBody:
         """The rest of a body that is one JSON document.
 
         Raises:
-            StreamingError: It is too long, or a page of HTML.
+            StreamingError: It is cut off, too long, or a page of HTML.
         """
+        is_page = start.lstrip()[:1] == b"<"
+        limit = MAX_PAGE_BYTES if is_page else MAX_JSON_BYTES
         pieces, size = [start], len(start)
-        while size <= MAX_JSON_BYTES and (piece := await self._read()):
+        while size <= limit and (piece := await self._read()):
             pieces.append(piece)
             size += len(piece)
-        body = b"".join(pieces)
-        if body.lstrip()[:1] == b"<":
-            said = error_from_response(200, {}, body).message
+        if is_page:
+            page = b"".join(pieces)[:MAX_PAGE_BYTES]
+            said = error_from_response(200, {}, page, secrets=self._secrets).message
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
                 f"a page of HTML came instead of an answer ({said}). Does base_url name the API?",
             )
-        if size > MAX_JSON_BYTES:
+        if size > limit:
             raise StreamingError(
-                ErrorCode.UPSTREAM_PROTOCOL, f"a JSON answer longer than {MAX_JSON_BYTES} bytes"
+                ErrorCode.UPSTREAM_PROTOCOL, f"a JSON answer longer than {limit} bytes"
             )
+        body = b"".join(pieces).rstrip()
+        if not body.endswith(b"}"):
+            raise StreamingError(ErrorCode.STREAM_TRUNCATED, "a JSON answer is cut off")
         return body

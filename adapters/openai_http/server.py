@@ -15,6 +15,7 @@ import msgspec
 
 from adapter_api import EngineProps, HealthState, HealthStatus, WorkerError
 from adapters.http_util import (
+    MAX_SEARCHED_CHARS,
     check_egress,
     error_from_exception,
     error_from_response,
@@ -33,7 +34,7 @@ from adapters.openai_http.dialects import (
     by_owner,
 )
 from adapters.openai_http.endpoints import Endpoints
-from adapters.openai_http.wire import Answer
+from adapters.openai_http.wire import MAX_NAME_CHARS, Answer
 
 PROBE_TIMEOUT_S = 5.0
 """A server that needs longer to say how it is, is not well."""
@@ -120,7 +121,8 @@ class Server:
 
     def _note_version(self, version: object, worth: int) -> None:
         if isinstance(version, str) and version and worth >= self._version_worth:
-            self._version, self._version_worth = version[:256], worth
+            shown = redact(version[:MAX_SEARCHED_CHARS], self._credentials.secrets)
+            self._version, self._version_worth = shown[:MAX_NAME_CHARS], worth
 
     # What probes find out
 

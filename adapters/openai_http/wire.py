@@ -16,7 +16,12 @@ from adapter_api import (
     WorkerReset,
 )
 from adapter_api.events import Proof
-from adapters.http_util import ServerSentEvent, error_from_payload, redact
+from adapters.http_util import (
+    MAX_SEARCHED_CHARS,
+    ServerSentEvent,
+    error_from_payload,
+    redact,
+)
 
 DONE = b"[DONE]"
 
@@ -45,7 +50,11 @@ OWNED_FIELDS = {
 REQUIRED_FIELDS = frozenset({"model", "prompt", "messages", "stream"})
 """Fields without which the request would be another one: never left out, whatever a server says."""
 
+MAX_NAME_CHARS = 256
+"""Of a model, a fingerprint, an id: names go into logs."""
+
 _FAILED = frozenset({"abort", "error"})
+_MAX_LOGPROB = 1e300  # JSON has integers that no float holds
 _PROGRESS_FIELDS = ("reasoning_content", "reasoning", "thinking", "tool_calls")
 
 
@@ -238,12 +247,14 @@ class Answer:
         if data == DONE:
             self.done = True
             return None
-        if not data or event.event == "ping":
+        if event.event == "ping" or (not data and event.event != "error"):
             return None
         payload = self._parse(data, event.event)
+        if event.event == "error":
+            raise error_from_payload(payload or "", secrets=self._secrets)
         if payload is None:
             return None
-        if event.event == "error" or not isinstance(payload, dict) or _is_error(payload):
+        if not isinstance(payload, dict) or _is_error(payload):
             raise error_from_payload(payload, secrets=self._secrets)
         self._note_identity(payload)
         self._note_usage(payload.get("usage"))
@@ -264,7 +275,8 @@ class Answer:
         except (ValueError, RecursionError):
             if event == "error":
                 return text
-            shown = redact(text[:120], self._secrets)
+            # Cut after redacting: half a key would not be recognized.
+            shown = redact(text[:MAX_SEARCHED_CHARS], self._secrets)[:120]
             raise self._protocol_error(f"an event is not JSON: {shown!r}") from None
 
     def _read_choice(self, choice: Any, token: Token | None) -> Token | None:
@@ -272,7 +284,7 @@ class Answer:
             raise self._protocol_error("a choice is not an object")
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
-            raise self._protocol_error(f"choice {str(index)[:20]} came where only 0 was asked for")
+            raise self._protocol_error("a choice came whose index is not 0, the only one asked for")
         self.seen = True
         text = self._text(choice)
         finish_reason = choice.get("finish_reason")
@@ -304,13 +316,20 @@ class Answer:
             return ""
         if not isinstance(found, str):
             raise self._protocol_error("the text of a choice is not a string")
-        # JSON may hold half of a surrogate pair, which no encoder takes.
-        return found.encode("utf-8", "replace").decode() if _has_surrogate(found) else found
+        if _has_surrogate(found):  # JSON may hold half of a pair, which no encoder takes
+            return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return found
 
     def _note_identity(self, payload: dict[str, Any]) -> None:
-        self.completion_id = _string(payload.get("id")) or self.completion_id or ""
-        self.model = _string(payload.get("model")) or self.model
-        self.fingerprint = _string(payload.get("system_fingerprint")) or self.fingerprint
+        self.completion_id = self._name(payload.get("id")) or self.completion_id or ""
+        self.model = self._name(payload.get("model")) or self.model
+        self.fingerprint = self._name(payload.get("system_fingerprint")) or self.fingerprint
+
+    def _name(self, value: Any) -> str | None:
+        """A name the server gave, as it may be logged."""
+        if not isinstance(value, str) or not value:
+            return None
+        return redact(value[:MAX_SEARCHED_CHARS], self._secrets)[:MAX_NAME_CHARS]
 
     def _note_usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
@@ -362,15 +381,10 @@ class Answer:
 
 
 def _is_error(payload: dict[str, Any]) -> bool:
-    return bool(
-        payload.get("error")
-        or payload.get("object") == "error"
-        or ("detail" in payload and "choices" not in payload)
-    )
-
-
-def _string(value: Any) -> str | None:
-    return value[:256] if isinstance(value, str) and value else None
+    if payload.get("error") or payload.get("object") == "error":
+        return True
+    empty_error = payload.get("error") not in (None, False)
+    return "choices" not in payload and (empty_error or "detail" in payload)
 
 
 def _count(value: Any) -> int | None:
@@ -389,6 +403,6 @@ def _logprob(logprobs: Any) -> float | None:
     if values is None and isinstance(logprobs.get("content"), list):
         values = [item.get("logprob") for item in logprobs["content"] if isinstance(item, dict)]
     if isinstance(values, list) and len(values) == 1 and isinstance(values[0], int | float):
-        value = float(values[0])
-        return value if value <= 0 else None
+        value = values[0]
+        return float(value) if -_MAX_LOGPROB <= value <= 0 else None
     return None

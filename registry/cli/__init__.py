@@ -1,5 +1,5 @@
 """The command `worker-adapters`."""
 
-from registry.cli.main import main
+from registry.cli.entry import main
 
 __all__ = ["main"]

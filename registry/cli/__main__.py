@@ -1,5 +1,6 @@
 """`python -m registry.cli`, the same as `worker-adapters`."""
 
-from registry.cli.main import main
+from registry.cli.entry import main
 
-main()
+if __name__ == "__main__":
+    main()

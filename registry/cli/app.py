@@ -1,170 +1,176 @@
-"""The commands of `worker-adapters`."""
+"""The commands of `worker-adapters`, as typer sees them.
 
-import asyncio
-import json
+Each function reads what was typed and returns what is to be done. That is done outside of typer,
+which would otherwise see interruptions and closed pipes first, and exit in its own ways.
+"""
+
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
 from typing import Annotated, Any
 
-import attrs
 import typer
 
-import registry
-from adapter_api import HealthState, HealthStatus, TaskRequest
+from adapter_api import InvalidRequest, TaskRequest
 from registry.cli import status
-from registry.cli.demo import demo as run_demo
-from registry.cli.options import adapter_options
-from registry.cli.show import show_rows
+from registry.cli.catalogue import describe_one, list_all
+from registry.cli.demo import run_demo
+from registry.cli.health import check_health
+from registry.cli.options import get_adapter
+from registry.cli.status import UsageError
 from registry.cli.submit import run_job
 
-app = typer.Typer(
-    help="One contract for any LLM engine: list adapters, stream from them, check their health.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+PROGRAM = "worker-adapters"
+
+_Action = Callable[[], int]
+
+# typer exports the leaves of click's exceptions only, and newer ones bring a click of their own.
+_ClickException: Any = next(
+    cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException"
 )
 
-AdapterOption = Annotated[
+_Adapter = Annotated[
     str, typer.Option("--adapter", help="The adapter's name, or distribution:name.")
 ]
-BaseUrlOption = Annotated[
+_BaseUrl = Annotated[
     str | None,
     typer.Option(
-        help="The server's address. Without it and --option, the adapter is configured from the "
-        "environment (ORCHD_OPENAI_URL, ...). A key always comes from there."
+        "--base-url",
+        help="The server's address. What is not typed comes from the environment "
+        "(ORCHD_OPENAI_URL, ...); an API key only from there (ORCHD_OPENAI_API_KEY).",
     ),
 ]
-OptionOption = Annotated[
+_Option = Annotated[
     list[str] | None,
     typer.Option(
-        "--option", metavar="KEY=VALUE", help="Another option of the adapter; repeatable."
+        "--option",
+        metavar="KEY=VALUE",
+        help="Any other option of the adapter, as `describe` lists them; repeatable.",
     ),
 ]
 
 
-def _options(adapter: str, base_url: str | None, pairs: list[str] | None) -> dict[str, Any]:
-    options = adapter_options(adapter, base_url, pairs or [])
-    if options:
-        options = _with_secrets_of_environment(adapter, options)
-    return options
+def run_app(arguments: Sequence[str]) -> int:
+    """Run what was typed; returns the exit status.
+
+    Raises:
+        RegistryError, WorkerError, UsageError: For the caller to show.
+    """
+    try:
+        action = _app()(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+    except _ClickException as error:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
+        raise UsageError(f"{error.format_message().rstrip('.')}; see {command} --help") from None
+    return action() if callable(action) else status.OK  # after --help there is nothing to do
 
 
-def _with_secrets_of_environment(adapter: str, options: dict[str, Any]) -> dict[str, Any]:
-    """A key on the command line would be seen by everybody on the machine: it comes from the
-    environment even where the rest is typed."""
-    import os
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="One contract for any LLM engine: list adapters, stream from them, check engines.",
+        epilog=status.MEANINGS,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # Boxes are for people.
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    )
+    app.callback()(_common)
+    app.command("list")(_list)
+    app.command("describe")(_describe)
+    app.command("submit", epilog=status.MEANINGS)(_submit)
+    app.command("health", epilog=status.MEANINGS)(_health)
+    app.command("demo")(_demo)
+    return app
 
-    for field in registry.describe(adapter).config_fields:
-        if field.secret and field.env and field.name not in options and os.environ.get(field.env):
-            options[field.name] = os.environ[field.env]
-    return options
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {version('worker-adapters')}")
+        raise typer.Exit
 
 
-@app.command("list")
-def list_adapters() -> None:
+def _common(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def _list() -> _Action:
     """List the installed adapters: name, distribution, version, status."""
-    with status.clear_errors():
-        infos = [registry.describe(name) for name in registry.names()]
-    show_rows(
-        ("name", "distribution", "version", "status"),
-        [
-            (
-                i.name,
-                i.distribution,
-                i.version,
-                i.status if i.status == "ok" else f"{i.status}: {i.reason}",
-            )
-            for i in infos
-        ],
-    )
+    return list_all
 
 
-@app.command()
-def describe(name: Annotated[str, typer.Argument(help="The adapter's name.")]) -> None:
+def _describe(name: Annotated[str, typer.Argument(help="The adapter's name.")]) -> _Action:
     """Show an adapter's origin and options: type, default, environment variable, meaning."""
-    with status.clear_errors():
-        info = registry.describe(name)
-    print(f"{info.name}: {info.distribution} {info.version}, {info.target}, {info.status}")
-    if info.status != "ok":
-        status.complain(info.reason)
-        raise typer.Exit(status.NO_ADAPTER)
-    show_rows(
-        ("option", "type", "default", "environment", "meaning"),
-        [
-            (f.name, f.type, "required" if f.required else f.default or "", f.env or "", f.help)
-            for f in info.config_fields
-        ],
-    )
+    return partial(describe_one, name)
 
 
-@app.command()
-def submit(
+def _submit(
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
-    adapter: AdapterOption = "openai-http",
-    base_url: BaseUrlOption = None,
-    option: OptionOption = None,
+    adapter: _Adapter = "openai-http",
+    base_url: _BaseUrl = None,
     model: Annotated[str | None, typer.Option(help="The engine's name of the model.")] = None,
     max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 256,
     temperature: Annotated[float | None, typer.Option(help="0 or more.")] = None,
     top_p: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the answer repeatable.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text to end at; repeatable.")] = None,
-    deadline: Annotated[float | None, typer.Option(help="Seconds for everything.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds for everything, from submit to the last token.")
+    ] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Send the prompt as a chat message.")
+        bool, typer.Option("--chat", help="Send the prompt as a user's chat message.")
     ] = False,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Print JSON frames, one a line.")
+        bool, typer.Option("--frames", help="Print events as JSON frames, one a line.")
     ] = False,
-) -> None:
-    """Run one job and stream its text.
+    option: _Option = None,
+) -> _Action:
+    """Run one job and stream its text to standard output."""
 
-    Exit status: 0 the answer is whole, 1 the job failed, 2 wrong usage or configuration, 3 no such
-    adapter, 130 cancelled by Ctrl-C.
-    """
-    text = sys.stdin.read() if prompt == "-" else prompt
-    with status.clear_errors():
-        task = TaskRequest(
-            model=model,
-            prompt=None if chat else text,
-            messages=[{"role": "user", "content": text}] if chat else None,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            stop=stop or (),
-            deadline_s=deadline,
-        )
-        code = run_job(adapter, _options(adapter, base_url, option), task, frames=frames)
-    raise typer.Exit(code)
+    def action() -> int:
+        text = _read(prompt)
+        try:
+            task = TaskRequest(
+                model=model,
+                prompt=None if chat else text,
+                messages=[{"role": "user", "content": text}] if chat else None,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed,
+                stop=stop,
+                deadline_s=deadline,
+            )
+        except InvalidRequest as error:
+            raise UsageError(error.message) from None
+        return run_job(get_adapter(adapter, base_url, option or []), task, frames=frames)
+
+    return action
 
 
-@app.command()
-def health(
-    adapter: AdapterOption = "openai-http",
-    base_url: BaseUrlOption = None,
-    option: OptionOption = None,
+def _health(
+    adapter: _Adapter = "openai-http",
+    base_url: _BaseUrl = None,
+    option: _Option = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
-    """Say how the engine is. Exit status: 0 ready, 1 not ready."""
-
-    async def check() -> HealthStatus:
-        async with registry.get(adapter, **_options(adapter, base_url, option)) as bound:
-            return await bound.health()
-
-    with status.clear_errors():
-        found = asyncio.run(check())
-    if as_json:
-        print(json.dumps(attrs.asdict(found)))
-    else:
-        latency = "" if found.latency_ms is None else f" ({found.latency_ms:.0f} ms)"
-        print(f"{found.state}: {found.message or 'no details'}{latency}")
-    ready = found.ready and found.state is not HealthState.UNHEALTHY
-    raise typer.Exit(status.OK if ready else status.JOB_FAILED)
+) -> _Action:
+    """Say how the engine is; status 0 if it accepts work, 1 if not."""
+    return lambda: check_health(get_adapter(adapter, base_url, option or []), as_json=as_json)
 
 
-@app.command()
-def demo() -> None:
+def _demo() -> _Action:
     """Stream from a toy engine over real HTTP; needs nothing else installed."""
-    with status.clear_errors():
-        code = run_demo()
-    raise typer.Exit(code)
+    return run_demo
+
+
+def _read(prompt: str) -> str:
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        text.encode()  # bytes that are no text arrive as half surrogates
+    except UnicodeError:
+        raise UsageError("the prompt is not valid text in this locale's encoding") from None
+    return text

@@ -2,135 +2,84 @@
 
 import asyncio
 import contextlib
-import json
-import os
-import re
 import signal
-import sys
-from typing import Any, TextIO
+from collections.abc import Iterator
+from types import FrameType
 
-from rich.console import Console
-
-import registry
-from adapter_api import Cancelled, End, Error, TaskRequest, Token, TokenStream, WorkerError
-from adapter_api.frames import to_frame
+from adapter_api import Cancelled, Error, TaskRequest, TokenStream, WorkerError
+from registry import BoundAdapter
 from registry.cli import status
+from registry.cli.output import Output
 
-# What a model says must not steer the terminal it is shown on.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NOT_WHOLE = "what was printed is not the whole answer"
 
 
-class Output:
-    """Where the answer goes: text as it comes, or a frame a line.
+def run_job(adapter: BoundAdapter, task: TaskRequest, *, frames: bool) -> int:
+    """Run `task`, print its answer, and close the adapter.
+
+    SIGINT and SIGTERM cancel the job; this returns when its connection is closed. The second
+    signal acts as if nobody had asked for it.
 
     Args:
-        frames: Frames instead of text.
-        out: The file, usually standard output.
-    """
+        adapter: Where to run it.
+        task: The job.
+        frames: Whether to print every event as a JSON frame, instead of the text.
 
-    def __init__(self, *, frames: bool, out: TextIO | None = None) -> None:
-        self._frames = frames
-        self._out = sys.stdout if out is None else out
-        self._terminal = self._out.isatty()
-        self.tokens = 0
-        self.end: End | None = None
-
-    def show(self, event: Any) -> None:
-        """Print one event, at once."""
-        if self._frames:
-            self._out.write(json.dumps(to_frame(event)) + "\n")
-        elif isinstance(event, Token):
-            text = _CONTROL.sub("\ufffd", event.text) if self._terminal else event.text
-            self._out.write(text)
-        if isinstance(event, Token):
-            self.tokens += 1
-        elif isinstance(event, End):
-            self.end = event
-        self._out.flush()
-
-    def close(self) -> None:
-        """End the line of text that was begun."""
-        if not self._frames and self.tokens:
-            self._out.write("\n")
-            self._out.flush()
-        if self._terminal and self.end is not None:
-            _summarize(self.end)
-
-
-def _summarize(end: End) -> None:
-    metrics = end.metrics
-    parts = [f"{metrics.tokens_generated} tokens"]
-    if metrics.time_to_first_token_ms is not None:
-        parts.append(f"first after {metrics.time_to_first_token_ms:.0f} ms")
-    if metrics.decode_time_ms > 0:
-        parts.append(f"{metrics.tokens_generated / metrics.decode_time_ms * 1000:.0f} tokens/s")
-    parts.append(f"finish_reason {end.finish_reason}")
-    Console(stderr=True).print(" · ".join(parts), style="dim")
-
-
-def run_job(adapter: str, options: dict[str, Any], task: TaskRequest, *, frames: bool) -> int:
-    """Run `task` and show it. Returns the exit status.
-
-    SIGINT and SIGTERM cancel the job and wait until its connection is closed; so does a reader
-    of our output that goes away.
+    Returns:
+        The exit status.
 
     Raises:
-        RegistryError, WorkerError: Before the job has started.
+        BrokenPipeError: If the reader of our output went away; the job is cancelled.
     """
-    output = Output(frames=frames)
-    try:
-        return asyncio.run(_run(adapter, options, task, output))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing may be flushed there at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return status.OK
+    return asyncio.run(_run(adapter, task, Output(frames=frames)))
 
 
-async def _run(adapter: str, options: dict[str, Any], task: TaskRequest, output: Output) -> int:
-    async with registry.get(adapter, **options) as bound:
-        stream = bound.submit(task)
-        caught: list[int] = []
-        with _signals(stream, caught):
+async def _run(adapter: BoundAdapter, task: TaskRequest, output: Output) -> int:
+    async with contextlib.aclosing(adapter):
+        stream = adapter.submit(task)
+        failure: WorkerError | None = None
+        with _cancelled_by_signals(stream) as caught:
             try:
                 async with stream:
                     async for event in stream:
-                        if isinstance(event, Error):
-                            return _failed(event.error, output, caught)
                         output.show(event)
-            except WorkerError as error:
-                if not caught:
-                    raise
-                return _failed(error, output, caught)
-        output.close()
-        return status.OK
+                        if isinstance(event, Error):
+                            failure = event.error
+                            break
+            except WorkerError as error:  # before it has started
+                output.show(Error(error))
+                failure = error
+    return status.OK if failure is None else _report(failure, output, caught)
 
 
-def _failed(error: WorkerError, output: Output, caught: list[int]) -> int:
-    output.show(Error(error))
-    output.close()
-    if isinstance(error, Cancelled) and caught:
-        status.complain("cancelled; what was printed is not the whole answer")
-        return status.TERMINATED if caught[0] == signal.SIGTERM else status.CANCELLED
-    incomplete = "; what was printed is not the whole answer" if output.tokens else ""
-    status.complain(f"{error}{incomplete}")
-    return status.JOB_FAILED
+def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:
+    """Say why there is no whole answer; returns the exit status."""
+    cancelled = isinstance(failure, Cancelled) and bool(caught)
+    text = "cancelled" if cancelled else status.one_line(failure)
+    status.complain(f"{text}; {_NOT_WHOLE}" if output.tokens else text)
+    if not cancelled:
+        return status.FAILED
+    return status.TERMINATED if caught[0] == signal.SIGTERM else status.CANCELLED
 
 
 @contextlib.contextmanager
-def _signals(stream: TokenStream, caught: list[int]) -> Any:
-    """While entered, SIGINT and SIGTERM cancel `stream` and are noted in `caught`."""
+def _cancelled_by_signals(stream: TokenStream) -> Iterator[list[int]]:
+    """While entered, the first SIGINT or SIGTERM cancels `stream`; the list then holds it."""
     loop = asyncio.get_running_loop()
+    caught: list[int] = []
     cancelling: set[asyncio.Task[bool]] = set()
 
-    def cancel(number: int) -> None:
+    def cancel(number: int, _: FrameType | None) -> None:
         caught.append(number)
-        cancelling.add(loop.create_task(stream.cancel()))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        loop.call_soon_threadsafe(lambda: cancelling.add(loop.create_task(stream.cancel())))
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, cancel, number)
+    # Not loop.add_signal_handler: its handlers wait for the loop, and while a reader does not read,
+    # writing to it blocks the loop. The second signal must end the process even then.
+    before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield caught
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)

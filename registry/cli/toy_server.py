@@ -1,223 +1,223 @@
 """A small OpenAI-compatible server with a toy engine, for the demo and for trying things out.
 
-The engine is no model: it strings words together, always the same for the same prompt and seed. The
-protocol around it is real: HTTP/1.1 with keep-alive, server-sent events, usage, error objects.
+The engine is no model. The protocol around it is real: HTTP/1.1 with keep-alive, server-sent events
+in chunks, usage, error objects; a client that goes away stops the generation.
 """
 
 import asyncio
 import json
-import random
 from typing import Any, Self
 
-VERSION = "toy-1.0"
-MODEL = "toy"
-MAX_BODY_BYTES = 1 << 20
+import attrs
 
-_WORDS = ["the", "a", "one", "every", "quiet", "bright", "small", "old", "river", "lantern", "engine", "token", "stream", "harbour", "orchard", "signal", "carries", "follows", "becomes", "answers", "remembers", "crosses", "keeps", "and", "but", "while", "then", "softly", "again", "never", "always", "without", "beyond", "toward", "light", "stone", "winter"]
+from registry.cli.toy_engine import MODEL, VERSION, Answer, Job, Refusal, parse_job
+
+MAX_BODY_BYTES = 1 << 20  # far more than a prompt to a toy needs
+
+_CHAT = "/v1/chat/completions"
+_METHODS = {
+    "/health": "GET",
+    "/version": "GET",
+    "/v1/models": "GET",
+    "/v1/completions": "POST",
+    _CHAT: "POST",
+}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    411: "Length Required",
+    413: "Content Too Large",
+    505: "HTTP Version Not Supported",
+}
 
 
-def toy_words(prompt: str, seed: int | None, count: int) -> list[str]:
-    """The engine: `count` words that depend on prompt and seed only."""
-    rng = random.Random(f"{seed}:{prompt}")
-    words = [rng.choice(_WORDS) for _ in range(count)]
-    return [words[0].capitalize(), *(f" {word}" for word in words[1:])] if words else []
+@attrs.frozen
+class _Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
 
-
-class _Refusal(Exception):
-    def __init__(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    @property
+    def last(self) -> bool:
+        """Whether the client wants no more answers on this connection."""
+        return "close" in self.headers.get("connection", "").lower()
 
 
 class ToyServer:
     """Serves on a loopback port of its own while entered (`async with`).
 
     Args:
-        api_key: If given, requests need it as bearer token.
-        delay_s: Seconds between two tokens.
-        natural_end: How many words the engine has to say at most.
+        api_key: If given, everything under /v1 needs it as bearer token.
+        delay_s: Seconds before each word.
+        most_words: How many words the engine has to say at most.
+
+    Attributes:
+        base_url: Where it listens, once entered.
+        running: How many streams are being generated now.
     """
 
     def __init__(
-        self, *, api_key: str | None = None, delay_s: float = 0.0, natural_end: int = 400
+        self, *, api_key: str | None = None, delay_s: float = 0.0, most_words: int = 400
     ) -> None:
         self._api_key = api_key
         self._delay_s = delay_s
-        self._natural_end = natural_end
+        self._most_words = most_words
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self.base_url = ""
+        self.running = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop at once, breaking off whatever is being answered. Idempotent."""
+        if self._server is not None:
+            self._server.close()
         for connection in self._connections:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._connections)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
         try:
             while await self._exchange(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client went away, or speaks no HTTP
-        except asyncio.CancelledError:
-            if self._server is None or self._server.is_serving():
-                raise
-        finally:
-            self._connections.discard(task)
             writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the client went away, or what it speaks is not HTTP
+        except asyncio.CancelledError:
+            pass  # by aclose; a cancelled task makes asyncio 3.11 log a traceback here
+        finally:
+            writer.transport.abort()
+            self._connections.discard(task)
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request. False when the connection is over."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        request_line, *lines = head.split("\r\n")
-        method, target, _ = request_line.split(" ", 2)
-        headers = {
-            name.strip().lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines if line)
-        }
-        length = int(headers.get("content-length", "0"))
+        """Answer one request. Returns whether another may follow on this connection."""
         try:
-            if length > MAX_BODY_BYTES:
-                raise _Refusal(413, "the request is too large")
-            body = await reader.readexactly(length)
-            await self._answer(method, target.partition("?")[0], headers, body, writer)
-        except _Refusal as refusal:
-            _write_json(writer, refusal.status, refusal.body)
+            request = await _read(reader)
+        except Refusal as refusal:  # where the next request begins is not known
+            _write_json(writer, refusal.status, refusal.body, last=True)
+            await writer.drain()
+            return False
+        try:
+            answer = self._route(request)
+        except Refusal as refusal:
+            _write_json(writer, refusal.status, refusal.body, last=request.last)
+        else:
+            if isinstance(answer, Job):
+                await self._complete(answer, reader, writer, last=request.last)
+            else:
+                _write_json(writer, 200, answer, last=request.last)
         await writer.drain()
-        return headers.get("connection", "").lower() != "close" and length <= MAX_BODY_BYTES
+        return not request.last
 
-    async def _answer(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def _route(self, request: _Request) -> dict[str, Any] | Job:
+        path = request.path
+        if path not in _METHODS:
+            raise Refusal(404, f"there is no {path} here")
+        if request.method != _METHODS[path]:
+            raise Refusal(405, f"{path} takes {_METHODS[path]} only")
         if path == "/health":
-            return _write_json(writer, 200, {"status": "ok"})
-        if self._api_key is not None and headers.get("authorization") != f"Bearer {self._api_key}":
-            raise _Refusal(401, "Incorrect API key provided", "authentication_error")
+            return {"status": "ok"}
         if path == "/version":
-            return _write_json(writer, 200, {"version": VERSION})
+            return {"version": VERSION}
+        given = request.headers.get("authorization")
+        if self._api_key is not None and given != f"Bearer {self._api_key}":
+            raise Refusal(401, "Incorrect API key provided", "authentication_error")
         if path == "/v1/models":
-            entry = {"id": MODEL, "object": "model", "created": 0, "owned_by": "toy"}
-            return _write_json(writer, 200, {"object": "list", "data": [entry]})
-        if path not in ("/v1/completions", "/v1/chat/completions"):
-            raise _Refusal(404, f"there is no {path} here")
-        if method != "POST":
-            raise _Refusal(405, f"{method} is not allowed here")
-        return await self._complete(path == "/v1/chat/completions", _parse(body), writer)
+            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "toy"}
+            return {"object": "list", "data": [model]}
+        return parse_job(path == _CHAT, request.body)
 
     async def _complete(
-        self, chat: bool, request: dict[str, Any], writer: asyncio.StreamWriter
+        self, job: Job, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, last: bool
     ) -> None:
-        prompt = _prompt(chat, request)
-        limit = request.get("max_tokens") or 16
-        if type(limit) is not int or limit < 1:
-            raise _Refusal(400, "max_tokens must be an integer of at least 1")
-        words = toy_words(prompt, request.get("seed"), min(limit, self._natural_end))
-        finish_reason = "stop" if limit > self._natural_end else "length"
-        prompt_tokens = len(prompt.split())
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": len(words),
-            "total_tokens": prompt_tokens + len(words),
-        }
-        chunks = _Chunks(chat)
-        if not request.get("stream"):
-            answer = chunks.whole("".join(words), finish_reason)
-            return _write_json(writer, 200, {**answer, "usage": usage})
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
+        answer = Answer(job, self._most_words)
+        if not job.stream:
+            await asyncio.sleep(self._delay_s * len(answer.words))
+            _write_json(writer, 200, answer.whole(), last=last)
+            return
+        _write_head(
+            writer,
+            200,
+            "Content-Type: text/event-stream",
+            "Cache-Control: no-cache",
+            "Transfer-Encoding: chunked",
+            last=last,
         )
-        for word in words:
-            _write_event(writer, chunks.piece(word))
-            await writer.drain()
-            await asyncio.sleep(self._delay_s)
-            if writer.is_closing():  # nobody listens: stop generating
-                raise ConnectionResetError
-        _write_event(writer, chunks.piece("", finish_reason))
-        if (request.get("stream_options") or {}).get("include_usage"):
-            _write_event(writer, chunks.usage(usage))
+        self.running += 1
+        try:
+            for chunk in answer.chunks():
+                await asyncio.sleep(self._delay_s)
+                if writer.is_closing() or reader.at_eof():
+                    raise ConnectionResetError("nobody listens any more")
+                _write_event(writer, json.dumps(chunk))
+                await writer.drain()
+        finally:
+            self.running -= 1
+        for chunk in answer.last_chunks():
+            _write_event(writer, json.dumps(chunk))
         _write_event(writer, "[DONE]")
         writer.write(b"0\r\n\r\n")
-        return None
 
 
-class _Chunks:
-    """The objects of one answer, for the completions or the chat endpoint."""
+async def _read(reader: asyncio.StreamReader) -> _Request:
+    """The next request.
 
-    def __init__(self, chat: bool) -> None:
-        self._chat = chat
-        self._base = {"id": "chatcmpl-toy" if chat else "cmpl-toy", "created": 0, "model": MODEL}
-
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self._base, "object": kind, "choices": choices, "system_fingerprint": VERSION}
-
-    def piece(self, text: str, finish_reason: str | None = None) -> dict[str, Any]:
-        part = {"delta": {"content": text} if text else {}} if self._chat else {"text": text}
-        kind = "chat.completion.chunk" if self._chat else "text_completion"
-        return self._object(kind, [{"index": 0, **part, "finish_reason": finish_reason}])
-
-    def usage(self, usage: dict[str, int]) -> dict[str, Any]:
-        kind = "chat.completion.chunk" if self._chat else "text_completion"
-        return {**self._object(kind, []), "usage": usage}
-
-    def whole(self, text: str, finish_reason: str) -> dict[str, Any]:
-        message = {"message": {"role": "assistant", "content": text}}
-        part: dict[str, Any] = message if self._chat else {"text": text}
-        kind = "chat.completion" if self._chat else "text_completion"
-        return self._object(kind, [{"index": 0, **part, "finish_reason": finish_reason}])
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        request = json.loads(body)
-    except ValueError as error:
-        raise _Refusal(400, f"the body is not JSON: {error}") from None
-    if not isinstance(request, dict):
-        raise _Refusal(400, "the body must be a JSON object")
-    return request
+    Raises:
+        Refusal: If it cannot be read; what follows on the connection cannot be either.
+        IncompleteReadError: If there is none.
+    """
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    request_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+    match request_line.split(" "):
+        case [method, target, "HTTP/1.1"]:
+            pass
+        case [_, _, version] if version.startswith("HTTP/"):
+            raise Refusal(505, "this server speaks HTTP/1.1 only")
+        case _:
+            raise Refusal(400, "this is not an HTTP request")
+    pairs = [line.partition(":") for line in lines]
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    if "transfer-encoding" in headers:
+        raise Refusal(411, "a request needs a Content-Length; chunks are not understood")
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise Refusal(400, "Content-Length must be a number")
+    if len(length) > 9 or int(length) > MAX_BODY_BYTES:
+        raise Refusal(413, f"a request may have {MAX_BODY_BYTES} bytes at most")
+    body = await reader.readexactly(int(length))
+    return _Request(method, target.partition("?")[0], headers, body)
 
 
-def _prompt(chat: bool, request: dict[str, Any]) -> str:
-    if not chat:
-        prompt = request.get("prompt")
-        if not isinstance(prompt, str):
-            raise _Refusal(400, "prompt must be a string")
-        return prompt
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise _Refusal(400, "messages must be a non-empty list")
-    return "\n".join(str(m.get("content", "")) if isinstance(m, dict) else "" for m in messages)
+def _write_head(writer: asyncio.StreamWriter, status: int, *headers: str, last: bool) -> None:
+    connection = ("Connection: close",) if last else ()
+    lines = (f"HTTP/1.1 {status} {_REASONS[status]}", *headers, *connection, "", "")
+    writer.write("\r\n".join(lines).encode("ascii"))
 
 
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
-
-
-def _write_json(writer: asyncio.StreamWriter, status: int, payload: object) -> None:
+def _write_json(
+    writer: asyncio.StreamWriter, status: int, payload: dict[str, Any], *, last: bool
+) -> None:
     body = json.dumps(payload).encode()
-    writer.write(
-        b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        % (status, _REASONS.get(status, "Refused").encode(), len(body))
-        + body
-    )
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    _write_head(writer, status, *headers, last=last)
+    writer.write(body)
 
 
-def _write_event(writer: asyncio.StreamWriter, payload: object) -> None:
-    text = payload if isinstance(payload, str) else json.dumps(payload)
-    data = f"data: {text}\n\n".encode()
-    writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+def _write_event(writer: asyncio.StreamWriter, data: str) -> None:
+    event = f"data: {data}\n\n".encode()
+    writer.write(b"%x\r\n%s\r\n" % (len(event), event))

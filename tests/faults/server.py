@@ -1,246 +1,205 @@
-"""A server that does on the wire exactly what a script says: right, wrong, or nothing.
+"""A server that misbehaves on purpose, and takes notes.
 
-It knows no adapter: any HTTP client may talk to it. What the client sent, and when it closed its
-connections, is recorded.
+It speaks HTTP/1.1 from raw asyncio transports, so that it can do everything to a connection that
+the other end of the world can. Nothing of any client's code is in it.
 """
 
 import asyncio
-import json
 import socket
-import ssl
-import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
-import attrs
+from tests.faults.scenario import Scenario
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.wire import ClientGone, Connection, Request, Wire
 
-CLOSE_LIMIT_S = 5.0
+SCRIPT_LIMIT_S = 15.0
+"""No script runs for longer, whatever the client does: several times any limit in use here."""
 
+SEND_BUFFER_BYTES = 64 << 10
+"""The kernel's, for each connection: little, so that a client that does not read soon shows."""
 
-@attrs.define(eq=False)
-class Connection:
-    """One accepted connection, as the server saw it.
-
-    Args:
-        opened_at: When it was accepted (time.monotonic).
-        closed_at: When the client closed it, None while it is open.
-        sent_bytes: What the server wrote.
-        requests: How many requests came on it.
-    """
-
-    opened_at: float
-    closed_at: float | None = None
-    sent_bytes: int = 0
-    requests: int = 0
-    gone: asyncio.Event = attrs.field(factory=asyncio.Event)
-
-
-@attrs.frozen
-class Request:
-    """One request as it came."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-    connection: Connection
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body)
-
-
-class Wire:
-    """What a script writes with."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: Connection
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.connection = connection
-        self.keep_alive = True
-
-    async def raw(self, data: bytes) -> None:
-        """Write bytes as they are."""
-        self._writer.write(data)
-        self.connection.sent_bytes += len(data)
-        await self._writer.drain()
-
-    async def head(
-        self, status: int = 200, headers: Mapping[str, str] | None = None, *, reason: str = "X"
-    ) -> None:
-        """Write a status line and headers."""
-        lines = [f"HTTP/1.1 {status} {reason}", *(f"{k}: {v}" for k, v in (headers or {}).items())]
-        await self.raw(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-
-    async def stream_head(self, headers: Mapping[str, str] | None = None) -> None:
-        """Begin a chunked event stream."""
-        base = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
-        await self.head(200, {**base, **(headers or {})})
-
-    async def chunk(self, data: bytes) -> None:
-        """Write one chunk of a chunked body."""
-        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
-
-    async def event(self, payload: object) -> None:
-        """Write one event; anything but str and bytes becomes JSON."""
-        if isinstance(payload, bytes):
-            data = payload
-        else:
-            data = (payload if isinstance(payload, str) else json.dumps(payload)).encode()
-        await self.chunk(b"data: " + data + b"\n\n")
-
-    async def end(self) -> None:
-        """End a chunked body."""
-        await self.raw(b"0\r\n\r\n")
-
-    async def answer(
-        self, payload: object, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """A whole answer with a body: JSON, or bytes as they are."""
-        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        kind = "text/plain" if isinstance(payload, bytes) else "application/json"
-        base = {"Content-Type": kind, "Content-Length": str(len(body))}
-        await self.head(status, {**base, **(headers or {})})
-        await self.raw(body)
-
-    async def close(self) -> None:
-        """Close the connection in order (FIN)."""
-        self.keep_alive = False
-        self._writer.close()
-
-    async def reset(self) -> None:
-        """Break the connection (RST)."""
-        self.keep_alive = False
-        await asyncio.sleep(0.02)  # what was written before shall arrive
-        raw: socket.socket = self._writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-    async def until_closed(self, limit_s: float = CLOSE_LIMIT_S) -> None:
-        """Do nothing until the client closes the connection."""
-        self.keep_alive = False
-        async with asyncio.timeout(limit_s):
-            await self.connection.gone.wait()
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has closed the connection."""
-        return self.connection.gone.is_set()
-
-
-Script = Callable[[Request, Wire], Awaitable[None]]
-
-
-class _Protocol(asyncio.StreamReaderProtocol):
-    def __init__(self, server: "FaultServer") -> None:
-        self.connection = Connection(monotonic())
-        reader = asyncio.StreamReader(limit=1 << 22)
-        super().__init__(reader, lambda r, w: server._serve(r, w, self.connection))
-
-    def _note_gone(self) -> None:
-        if self.connection.closed_at is None:
-            self.connection.closed_at = monotonic()
-            self.connection.gone.set()
-
-    def eof_received(self) -> bool | None:
-        self._note_gone()
-        return super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._note_gone()
-        super().connection_lost(exc)
+MAX_REQUEST_BYTES = 32 << 20
+"""Far above any request of a test; a client that sends more is cut off."""
 
 
 class FaultServer:
-    """Serves a script on a loopback port while entered (`async with`).
+    """Serves the scenarios on a free port of 127.0.0.1.
+
+    The first segment of a request's path names the scenario: give a client
+    `server.url("fin-mid-event")` as its base URL. Requests with GET get an ordinary model list or a
+    404, unless `fault_gets`.
+
+        async with FaultServer() as server:
+            ...
+            assert len(server.requests) == 1
 
     Args:
-        script: Called for each request.
-        tls: Serve https with this context.
+        scenarios: What to serve, by name.
+        fault_gets: GET requests get the scenario's answer too.
+
+    Raises:
+        ExceptionGroup: On leaving, if a script failed with anything but ClientGone.
     """
 
-    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
-        self._script = script
-        self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(
+        self, scenarios: Mapping[str, Scenario] = SCENARIOS, *, fault_gets: bool = False
+    ) -> None:
+        self.scenarios = scenarios
+        self.fault_gets = fault_gets
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
-        self.failures: list[BaseException] = []
-        self.port = 0
+        self._talks: set[_Talk] = set()
+        self._failures: list[Exception] = []
+        self._server: asyncio.Server | None = None
 
     @property
     def base_url(self) -> str:
-        """Where it listens."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        """`http://127.0.0.1:PORT`."""
+        assert self._server is not None, "the server runs inside `async with` only"
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    @property
-    def posts(self) -> list[Request]:
-        """The requests that ask for an answer."""
-        return [request for request in self.requests if request.method == "POST"]
+    def url(self, scenario: str) -> str:
+        """The base URL of a scenario.
+
+        Raises:
+            KeyError: There is no such scenario.
+        """
+        return f"{self.base_url}/{self.scenarios[scenario].name}"
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(self), "127.0.0.1", 0, ssl=self._tls, backlog=1024
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await loop.create_server(lambda: _Talk(self), "127.0.0.1", 0, backlog=1024)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(talk.stop() for talk in list(self._talks)))
+        if self._failures:
+            raise ExceptionGroup("scripts failed", self._failures)
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: Connection
-    ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections.append(connection)
-        wire = Wire(reader, writer, connection)
+
+class _Talk(asyncio.Protocol):
+    """One connection: reads requests and runs a script for each."""
+
+    _transport: asyncio.Transport
+    _record: Connection
+
+    def __init__(self, server: FaultServer) -> None:
+        self._server = server
+        self._inbox = bytearray()
+        self._skip_bytes = 0  # of a request's body that its script did not wait for
+        self._script: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._lost = asyncio.Event()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES
+        )
+        self._writable.set()
+        connections = self._server.connections
+        self._record = Connection(len(connections) + 1, monotonic())
+        connections.append(self._record)
+        self._server._talks.add(self)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        skipped = min(self._skip_bytes, len(data))
+        self._skip_bytes -= skipped
+        self._inbox += data[skipped:]
+        if len(self._inbox) > MAX_REQUEST_BYTES:
+            self._transport.abort()
+        else:
+            self._next_request()
+
+    def eof_received(self) -> bool:
+        # No client of this protocol closes half a connection: this one is gone.
+        self._note_gone()
+        return self._script is not None  # which closes the other half when it ends
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._note_gone()
+        self._writable.set()
+        self._lost.set()
+        self._server._talks.discard(self)
+
+    def _note_gone(self) -> None:
+        if not self._record.closed:
+            self._record.closed_by_client_at = monotonic()
+        self._gone.set()
+
+    # The conversation
+
+    def _next_request(self) -> None:
+        end = self._inbox.find(b"\r\n\r\n")
+        if self._script is not None or end < 0:
+            return
+        first, *lines = self._inbox[:end].decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ", 2)
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        body_start = end + 4
+        body_end = body_start + int(headers.get("content-length", "0"))
+        name = path.split("/")[1].partition("?")[0]
+        scenario = self._server.scenarios.get(name)
+        if scenario is not None and scenario.early:
+            self._transport.pause_reading()
+        elif len(self._inbox) < body_end:
+            return
+        body = bytes(self._inbox[body_start:body_end])
+        self._skip_bytes = max(0, body_end - len(self._inbox))
+        del self._inbox[:body_end]
+        requests = self._server.requests
+        number = 1 + sum(request.scenario == name for request in requests)
+        request = Request(
+            name, number, self._record.number, method, path, headers, body, monotonic()
+        )
+        requests.append(request)
+        self._record.requests += 1
+        self._script = asyncio.get_running_loop().create_task(self._answer(scenario, request))
+
+    async def _answer(self, scenario: Scenario | None, request: Request) -> None:
+        wire = Wire(request, self._record, self._transport, self._writable, self._gone)
         try:
-            while wire.keep_alive:
-                request = await _read_request(reader, connection)
-                self.requests.append(request)
-                await self._script(request, wire)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass  # the client closed the connection
-        except asyncio.CancelledError:
-            pass  # the server is closed
-        except BaseException as error:
-            self.failures.append(error)
+            async with asyncio.timeout(SCRIPT_LIMIT_S):
+                if scenario is None:
+                    await wire.answer_json(404, {"scenarios": sorted(self._server.scenarios)})
+                elif request.method == "POST" or self._server.fault_gets:
+                    await scenario.script(wire)
+                elif request.path.endswith("/models"):
+                    await wire.answer_json(200, {"object": "list", "data": [{"id": "fault"}]})
+                else:
+                    await wire.answer_json(404, {"error": {"message": "nothing here"}})
+        except (ClientGone, TimeoutError):
+            pass
+        except Exception as exc:
+            self._server._failures.append(exc)
         finally:
-            self._tasks.discard(task)
-            writer.close()
+            self._script = None
+            if wire.ended and not self._gone.is_set():
+                self._transport.resume_reading()
+                self._next_request()
+            else:
+                await wire.close()
 
-    async def all_closed(self, limit_s: float = CLOSE_LIMIT_S) -> bool:
-        """Whether the client closes every connection within `limit_s` seconds."""
-        try:
-            async with asyncio.timeout(limit_s):
-                for connection in self.connections:
-                    await connection.gone.wait()
-        except TimeoutError:
-            return False
-        return True
-
-
-async def _read_request(reader: asyncio.StreamReader, connection: Connection) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    line, *rest = head.rstrip("\r\n").split("\r\n")
-    method, target, _ = line.split(" ")
-    headers = {k.strip().lower(): v.strip() for k, _, v in (item.partition(":") for item in rest)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    connection.requests += 1
-    return Request(method, target, headers, body, connection)
+    async def stop(self) -> None:
+        """End the conversation, whatever its state."""
+        if self._script is not None:
+            self._script.cancel()
+            await asyncio.wait([self._script])
+        self._transport.abort()
+        await self._lost.wait()

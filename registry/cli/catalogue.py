@@ -1,0 +1,59 @@
+"""Show which adapters there are, and what can be set for one."""
+
+import os
+
+import registry
+from adapter_api.errors import AdapterNotFound
+from registry import AdapterInfo
+from registry.cli import status
+from registry.cli.show import show_rows
+from registry.registry import BLOCKED_VARIABLE
+
+_STYLES = {"ok": "green", "blocked": "yellow", "ambiguous": "yellow", "broken": "red"}
+
+
+def list_all() -> int:
+    """Print the installed adapters. Returns the exit status."""
+    rows = [(info.name, info.distribution, info.version, _status(info)) for info in _installed()]
+    show_rows(("name", "distribution", "version", "status"), rows, _STYLES)
+    return status.OK
+
+
+def describe_one(name: str) -> int:
+    """Print an adapter's origin and options. Returns the exit status.
+
+    Raises:
+        AdapterNotFound: If there is none of that name.
+    """
+    info = registry.describe(name)
+    print(f"{info.name}: {info.distribution} {info.version}, {info.target}, {info.status}")
+    if info.status != "ok":
+        status.complain(info.reason)
+        return status.NO_ADAPTER
+    show_rows(
+        ("option", "type", "default", "environment", "meaning"),
+        [
+            (f.name, f.type, "required" if f.required else f.default or "", f.env or "", f.help)
+            for f in info.config_fields
+        ],
+        {"required": "bold"},
+    )
+    return status.OK
+
+
+def _installed() -> list[AdapterInfo]:
+    """Blocked ones too: registry.names() leaves them out, and here somebody may look for one."""
+    blocked = {name.strip() for name in os.environ.get(BLOCKED_VARIABLE, "").split(",")} - {""}
+    infos = []
+    for name in sorted({*registry.names(), *blocked}):
+        try:
+            infos.append(registry.describe(name))
+        except AdapterNotFound:  # blocked before it is installed
+            continue
+    return infos
+
+
+def _status(info: AdapterInfo) -> str:
+    if info.status == "ok":
+        return info.status
+    return f"{info.status}: {status.one_line(info.reason)}"

@@ -1,0 +1,133 @@
+"""The adapter, on a client with room for a single connection, and what it makes of a job."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+
+from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
+from adapters.http_util import ClientOptions, RetryPolicy, StreamTransport, make_client
+from adapters.openai_http import OpenAIHttpAdapter
+from tests.faults import LIMIT_S, FaultServer
+
+KEY = "correct-horse-battery-staple-9000"
+"""Looks like nothing in particular, so that only knowing it helps to keep it out of texts."""
+
+SLACK_S = 0.25
+"""What a busy machine may add to any time."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a job.
+
+    Args:
+        text: The text that was delivered.
+        end: The End event, None if the job failed.
+        error: What it failed with.
+        started: The Started event, None if the job failed before it.
+        took_s: From submit to the last event.
+    """
+
+    text: str
+    end: End | None
+    error: WorkerError | None
+    started: Started | None
+    took_s: float
+
+
+async def run(adapter: OpenAIHttpAdapter, task: TaskRequest) -> Outcome:
+    """Submit a job and read it to its end."""
+    began = monotonic()
+    pieces: list[str] = []
+    started = end = error = None
+    stream = adapter.submit(task)
+    try:
+        async for event in stream:
+            match event:
+                case Started():
+                    started = event
+                case Token(text=text, index=index):
+                    assert text
+                    assert index == len(pieces)
+                    pieces.append(text)
+                case End():
+                    end = event
+                case Error(error=failure):
+                    error = failure
+                    break
+    except WorkerError as failure:
+        assert started is None, "a failure after Started is an event"
+        error = failure
+    took_s = monotonic() - began
+    await stream.aclose()
+    return Outcome("".join(pieces), end, error, started, took_s)
+
+
+@attrs.frozen
+class Bench:
+    """A server, and adapters that share one connection to it."""
+
+    server: FaultServer
+    transport: StreamTransport
+    client: httpx.AsyncClient
+
+    def adapter(self, scenario: str, **options: Any) -> OpenAIHttpAdapter:
+        """An adapter for a scenario, with short limits and quick retries."""
+        return OpenAIHttpAdapter(
+            self.server.url(scenario),
+            **{
+                "client": self.client,
+                "api_key": KEY,
+                "first_token_timeout_s": LIMIT_S,
+                "stall_timeout_s": LIMIT_S,
+                "retry": RetryPolicy(base_s=0.01, cap_s=0.02, seed=1),
+                **options,
+            },
+        )
+
+    @property
+    def in_use(self) -> int:
+        """Connections that some job holds."""
+        return self.transport.open_connections - self.transport.idle_connections
+
+
+@attrs.frozen
+class Benches:
+    """Makes a Bench; `async with benches(fault_gets=True) as bench`."""
+
+    made: list[tuple[FaultServer, httpx.AsyncClient]] = attrs.field(factory=list)
+
+    async def __call__(self, *, fault_gets: bool = False) -> Bench:
+        server = await FaultServer(fault_gets=fault_gets).__aenter__()
+        options = ClientOptions(connect_timeout_s=LIMIT_S, max_connections=1)
+        transport = StreamTransport(ssl_context=_no_tls, max_connections=1)
+        client = make_client(options, transport)
+        self.made.append((server, client))
+        return Bench(server, transport, client)
+
+
+def _no_tls() -> Any:
+    raise AssertionError("no test here uses TLS")
+
+
+MakeBench = Callable[..., Awaitable[Bench]]
+
+
+@pytest.fixture
+async def make_bench() -> AsyncIterator[MakeBench]:
+    """A function that makes a Bench."""
+    benches = Benches()
+    yield benches
+    for server, client in benches.made:
+        await client.aclose()
+        await server.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def bench(make_bench: MakeBench) -> Bench:
+    """A Bench."""
+    return await make_bench()

@@ -1,0 +1,173 @@
+"""The command line, called in this process or started as one of its own, and toy servers."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import attrs
+import pytest
+
+import registry
+from registry.cli.entry import run
+from registry.cli.toy_server import ToyServer
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-W", "error", "-m", "registry.cli"]
+
+
+@attrs.frozen
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("ORCHD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Runs the command line in this process, each time with a registry of its own."""
+
+    def call(*arguments: str, stdin: str | bytes = "") -> Done:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+        fresh = registry.Registry()
+        for name in ("get", "names", "describe"):
+            monkeypatch.setattr(registry, name, getattr(fresh, name))
+        capsys.readouterr()
+        code = run(arguments)
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts the command line as a process; what still runs in the end is killed."""
+    with ExitStack() as stack:
+
+        def begin(*arguments: str, path: Path | None = None, **options: Any) -> Any:
+            folders = os.pathsep.join(str(folder) for folder in (path, ROOT) if folder)
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                env={**os.environ, "PYTHONPATH": folders},
+                text=True,
+                **{**pipes, "stderr": subprocess.PIPE, **options},
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
+
+
+@contextmanager
+def _serving(**options: Any) -> Iterator[ToyServer]:
+    """A toy server in a thread of its own: the command line blocks this one."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = ToyServer(**options)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ToyServer]]:
+    """Starts toy servers; takes ToyServer's arguments."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(_serving(**options))
+
+
+class Engine:
+    """A server that gives every request the same bytes, and then closes the connection.
+
+    Attributes:
+        bodies: The bodies of the requests that came.
+    """
+
+    def __init__(self, answer: bytes) -> None:
+        self.bodies: list[Any] = []
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            with connection, connection.makefile("rb") as request:
+                length = 0
+                while (line := request.readline().lower()).strip():
+                    if line.startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                if not length:  # `close` asks for an end so
+                    return
+                self.bodies.append(json.loads(request.read(length)))
+                with suppress(ConnectionError):
+                    connection.sendall(self._answer)
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        socket.create_connection(self._socket.getsockname()).close()
+        self._thread.join(10)
+        self._socket.close()
+
+
+@pytest.fixture
+def engine() -> Iterator[Callable[..., Engine]]:
+    """Starts engines that stream given texts, and end as an answer should unless told not to."""
+    with ExitStack() as stack:
+
+        def begin(*texts: str, whole: bool = True) -> Engine:
+            ends = [None] * len(texts) + (["stop"] if whole else [])
+            choices = [
+                {"index": 0, "text": text, "finish_reason": end}
+                for text, end in zip([*texts, ""], ends, strict=False)
+            ]
+            events = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices]
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+            made = Engine((head + "".join(events)).encode())
+            stack.callback(made.close)
+            return made
+
+        yield begin
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something is so, for 10 seconds at most."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < end, "it did not come to pass"
+            time.sleep(0.005)
+
+    return wait

@@ -1,0 +1,93 @@
+"""The entry: help, and the ways a command can end that are no job's."""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.cli import main
+from registry.cli.entry import run
+
+Cli = Callable[..., Any]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["submit", "--help"], ["health", "--help"]])
+def test_help_is_plain_in_a_pipe(cli: Cli, arguments: list[str]) -> None:
+    """Help names the exit statuses and has no boxes in a pipe; without arguments it is shown."""
+    done = cli(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "Exit status" in done.out
+    assert done.out.isascii()
+
+
+def test_help_tells_where_keys_come_from(cli: Cli) -> None:
+    """An API key comes from the environment only, and the help says so."""
+    assert "ORCHD_OPENAI_API_KEY" in cli("submit", "--help").out
+
+
+def test_an_unknown_command(cli: Cli) -> None:
+    """One line; status 2."""
+    done = cli("nonsense")
+    assert done.code == 2
+    assert done.err == "error: No such command 'nonsense'; see worker-adapters --help\n"
+
+
+def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console script's function exits as the command ended."""
+    monkeypatch.setattr(sys, "argv", ["worker-adapters", "describe", "nonsense"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 3
+
+
+def test_python_m_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m registry.cli` is the command."""
+    monkeypatch.setattr(sys, "argv", ["-", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("registry.cli", run_name="__main__")
+    assert caught.value.code == 0
+
+
+def test_interrupted_while_it_waits_for_the_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C outside of a job is one line and status 130, no traceback."""
+
+    class Interrupted:
+        def read(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    assert run(["submit", "-"]) == 130
+    assert capsys.readouterr() == ("", "error: cancelled\n")
+
+
+def test_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A closed pipe is no error to speak of, and is not written to again at exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run(["list"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Output that cannot be written is an error in one line."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run(["list"]) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"
+
+
+def test_other_missing_modules_are_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the extra's absence is explained; what else cannot be imported shows its traceback."""
+    monkeypatch.setitem(sys.modules, "registry.cli.app", None)
+    with pytest.raises(ModuleNotFoundError):
+        run(["list"])
