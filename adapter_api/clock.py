@@ -30,10 +30,11 @@ class StreamClock:
         "_interrupted",
         "_late",
         "_limit_s",
-        "_reader",
         "_since",
         "_timer",
+        "_unwatched",
         "deadline_at",
+        "reader",
         "spent_s",
         "started_at",
         "stopped_by",
@@ -46,10 +47,11 @@ class StreamClock:
         self.stopped_by: WorkerError | None = None
         self._limit_s: float | None = None
         self._late: Late | None = None
-        self._reader: asyncio.Task[object] | None = None
+        self.reader: asyncio.Task[object] | None = None  # the task that waits for the next event
         self._interrupted = False
         self._before = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unwatched = True  # no timer runs for the limits as they are
 
     def remaining_s(self) -> float | None:
         """Seconds left of the deadline (negative once it is over); None without one."""
@@ -60,10 +62,17 @@ class StreamClock:
         return self.deadline_at is None or monotonic() + wait_s < self.deadline_at
 
     def allow(self, limit_s: float | None, late: Late | None = None) -> None:
-        """Start a new wait: `limit_s` seconds without progress end the job with `late()`."""
+        """Start a new wait: `limit_s` seconds without progress end the job with `late()`.
+
+        Args:
+            limit_s: Seconds; None for no limit but the deadline.
+            late: Makes the error; by default it is DECODE_TIMEOUT.
+        """
         self._limit_s, self._late = limit_s, late
         self.progress()
-        if self._reader is not None:
+        if self.reader is None:
+            self._unwatched = True
+        else:
             self._arm()
 
     def rename(self, late: Late) -> None:
@@ -77,80 +86,86 @@ class StreamClock:
 
     # What follows is called by TokenStream.
 
-    @property
-    def reader(self) -> "asyncio.Task[object] | None":
-        """The task that waits for the next event now."""
-        return self._reader
-
     def enter(self) -> None:
         """The current task begins to wait for the engine."""
         self._since = monotonic() - self.spent_s
-        self._reader = asyncio.current_task()
-        if self._timer is None and (self.deadline_at is not None or self._limit_s is not None):
+        self.reader = reader = asyncio.current_task()
+        self._before = 0 if reader is None else reader.cancelling()
+        if self._unwatched:
             self._arm()
 
     def leave(self, progress: bool) -> None:
         """The wait is over; without progress the time it took stays charged to the limit."""
-        self._reader = None
+        self.reader = None
         self.spent_s = 0.0 if progress else monotonic() - self._since
 
     def interrupt(self, error: WorkerError) -> None:
         """End the job with `error`, now. The first error given stays."""
         if self.stopped_by is None:
             self.stopped_by = error
-        if self._reader is not None and not self._interrupted:
-            self._interrupted = True
-            self._before = self._reader.cancelling()
-            self._reader.cancel()
+        reader = self.reader
+        if reader is None or self._interrupted:
+            return
+        if reader is asyncio.current_task():
+            # The adapter's own code stops its job. A task that cancels itself and does not wait
+            # before it gives the next event would be cancelled later, outside of the stream.
+            asyncio.get_running_loop().call_soon(self.interrupt, error)
+            return
+        self._interrupted = True
+        reader.cancel()
 
     def take_back(self) -> bool:
         """Uncancel the reader if `interrupt` cancelled it.
 
         Returns:
-            True if the cancellation was ours alone; False if somebody else cancelled the
-            task too, whose CancelledError must go on.
+            Whether somebody else cancelled the task during this wait, be it before or after
+            `interrupt` did: that cancellation must go on.
         """
-        reader, ours = self._reader, self._interrupted
+        reader, ours = self.reader, self._interrupted
         self._interrupted = False
-        if not ours or reader is None:
+        if reader is None:
             return False
-        return reader.uncancel() <= self._before
+        return (reader.uncancel() if ours else reader.cancelling()) > self._before
 
     def stop(self) -> None:
         """Nothing is to be watched any more."""
-        self._reader = None
+        self.reader = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _due(self, now: float) -> tuple[float, Late] | None:
+    def _due(self) -> tuple[float, Late] | None:
+        """When the next limit passes, and with what error. Silence counts while somebody waits."""
         limits: list[tuple[float, Late]] = []
         if self.deadline_at is not None:
             limits.append((self.deadline_at, self._deadline_unmet))
-        if self._limit_s is not None and self._late is not None:
-            since = self._since if self._reader is not None else now
-            limits.append((since + self._limit_s, self._late))
+        if self._limit_s is not None and self.reader is not None:
+            limits.append((self._since + self._limit_s, self._late or self._silent))
         return min(limits, key=lambda limit: limit[0], default=None)
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = monotonic()
-        due = self._due(now)
+        self._unwatched = self.reader is None
+        due = self._due()
         if due is not None:
             self._timer = asyncio.get_running_loop().call_later(
-                max(0.0, due[0] - now), self._on_timer
+                max(0.0, due[0] - monotonic()), self._on_timer
             )
 
     def _on_timer(self) -> None:
         self._timer = None
-        now = monotonic()
-        due = self._due(now)
-        if due is not None and due[0] <= now:
+        due = self._due()
+        if due is not None and due[0] <= monotonic():
             self.interrupt(due[1]())
         else:
             self._arm()
+
+    def _silent(self) -> WorkerError:
+        return WorkerTimeout(
+            ErrorCode.DECODE_TIMEOUT, f"the engine made no progress for {self._limit_s:g} s"
+        )
 
     def _deadline_unmet(self) -> WorkerError:
         assert self.deadline_at is not None

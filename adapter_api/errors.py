@@ -22,7 +22,7 @@ Every error keeps its data in attributes, survives pickling and holds no secret.
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 
 class ErrorCode(StrEnum):
@@ -61,8 +61,26 @@ _RETRIABLE = frozenset(
 )
 
 
-def _revive(cls: type["WorkerError"], fields: dict[str, Any]) -> "WorkerError":
-    return cls(**fields)
+_E = TypeVar("_E", bound=Exception)
+
+
+def _revive(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    """An unpickled error: as it was, notes included, whatever its constructor takes."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+_FIELDS = (
+    "code",
+    "message",
+    "retriable",
+    "retry_after_ms",
+    "status",
+    "request_id",
+    "job_id",
+    "tokens_emitted",
+)
 
 
 class WorkerError(Exception):
@@ -113,7 +131,7 @@ class WorkerError(Exception):
 
     def fields(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in _FIELDS}
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -122,7 +140,7 @@ class WorkerError(Exception):
         return f"{type(self).__name__}({str(self.code)!r}, {self.message!r})"
 
     def __reduce__(self) -> tuple[Callable[..., "WorkerError"], tuple[Any, ...]]:
-        return _revive, (type(self), self.fields())
+        return _revive, (type(self), self.args, dict(vars(self)))
 
 
 class InvalidRequest(WorkerError, ValueError):
@@ -204,12 +222,6 @@ _CLASS_OF: dict[ErrorCode, type[WorkerError]] = {
 }
 
 
-def _revive_registry_error(cls: type["RegistryError"], fields: dict[str, Any]) -> "RegistryError":
-    error = cls.__new__(cls)
-    error.__dict__.update(fields)
-    return error
-
-
 class RegistryError(Exception):
     """An adapter cannot be found, loaded or configured. `name` is the adapter's name."""
 
@@ -218,7 +230,7 @@ class RegistryError(Exception):
         self.name = name
 
     def __reduce__(self) -> tuple[Callable[..., "RegistryError"], tuple[Any, ...]]:
-        return _revive_registry_error, (type(self), dict(vars(self)))
+        return _revive, (type(self), self.args, dict(vars(self)))
 
 
 class AdapterNotFound(RegistryError):

@@ -1,4 +1,4 @@
-"""What an adapter tells of a job: Started, Token*, MetricsFrame?, then End or Error (ADAPT-3001)."""
+"""What an adapter tells of a job: Started, Token*, MetricsFrame?, End or Error (ADAPT-3001)."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

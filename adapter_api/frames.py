@@ -101,11 +101,14 @@ def from_frame(frame: Frame) -> TokenEvent:
     Raises:
         ValueError: If the frame is not one; the message gives the path of each problem.
     """
-    if not isinstance(frame, dict) or frame.get("type") not in _TYPES:
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise ValueError(f'a frame is a dict whose "type" is one of {", ".join(_TYPES)}')
+    if not all(isinstance(key, str) for key in frame):
+        raise ValueError("the keys of a frame are strings @ $")
     body = {key: value for key, value in frame.items() if key != "type"}
     try:
-        event: TokenEvent = _converter.structure(body, _TYPES[frame["type"]])
+        event: TokenEvent = _converter.structure(body, _TYPES[kind])
     except ClassValidationError as error:
         raise ValueError("; ".join(transform_error(error))) from error
     except (TypeError, ValueError) as error:

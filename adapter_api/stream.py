@@ -30,11 +30,13 @@ class TokenStream(AsyncIterator[TokenEvent]):
     Args:
         events: The adapter's events, usually an async generator. The stream closes it.
         task: The job.
-        clock: The job's limits, if the adapter has more than the task's deadline.
+        clock: The job's limits, if the adapter has more than the task's deadline. That deadline
+            is kept in any case.
 
     Cancellation:
         Cancelling the reading task at any point closes `events`, and with that the
-        connection, and the CancelledError goes on.
+        connection, and the CancelledError goes on, also where the adapter answers it with
+        another exception or with its end.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         "_opened_at",
         "_phase",
         "_released",
+        "_releaser",
         "job_id",
     )
 
@@ -65,12 +68,15 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._events = events
         self._advance = events.__anext__
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
+        if self._clock.deadline_at is None and task.deadline_s is not None:
+            self._clock.deadline_at = self._clock.started_at + task.deadline_s
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
         self._index = 0
         self._phase = self._NEW
         self._closed = False
         self._failure: WorkerError | None = None
         self._released = asyncio.Event()
+        self._releaser: asyncio.Task[object] | None = None
         self._opened_at: tuple[str, int] | None = None
 
     # Opening
@@ -153,13 +159,18 @@ class TokenStream(AsyncIterator[TokenEvent]):
     async def _on_failure(self, exc: BaseException) -> TokenEvent:
         """The adapter raised or ended without a last word: the error it amounts to."""
         clock = self._clock
-        ours = clock.take_back()
-        if isinstance(exc, asyncio.CancelledError):
-            if ours and clock.stopped_by is not None:
-                return await self._fail(clock.stopped_by)
-            self._close(self._cancelled("the task that read the stream was cancelled"))
-            await self._release()
-            raise exc
+        goes_on = _what_goes_on(exc, cancelled=clock.take_back())
+        if goes_on is not None:
+            self._close(_cancelled(f"the reader was ended by {type(goes_on).__name__}"))
+            if isinstance(exc, GeneratorExit):
+                self._released.set()  # the reader's coroutine is destroyed and may not wait
+            else:
+                await self._release()
+            raise goes_on
+        if clock.stopped_by is not None:
+            if not isinstance(exc, asyncio.CancelledError | StopAsyncIteration | WorkerError):
+                self._log_untidy(exc)
+            return await self._fail(clock.stopped_by)
         if isinstance(exc, StopAsyncIteration):
             return await self._fail(
                 StreamingError(
@@ -168,22 +179,15 @@ class TokenStream(AsyncIterator[TokenEvent]):
             )
         if isinstance(exc, WorkerError):
             return await self._fail(exc)
-        if isinstance(exc, Exception):
-            error = InternalError(
-                ErrorCode.INTERNAL, f"the adapter failed with {type(exc).__name__}"
-            )
-            error.__cause__ = exc
-            return await self._fail(error)
-        self._close(self._cancelled(f"interrupted by {type(exc).__name__}"))
-        await self._release()
-        raise exc
+        error = InternalError(ErrorCode.INTERNAL, f"the adapter failed with {type(exc).__name__}")
+        error.__cause__ = exc
+        return await self._fail(error)
 
     async def _on_rare(self, event: TokenEvent) -> TokenEvent:
         """Everything but the next Token in its place."""
         clock = self._clock
         if clock.stopped_by is not None:  # the adapter swallowed the interruption
-            clock.take_back()
-            return await self._fail(clock.stopped_by)
+            return await self._on_failure(asyncio.CancelledError())
         clock.leave(False)
         if isinstance(event, Started) and self._phase == self._NEW:
             self._phase = self._OPEN
@@ -195,7 +199,11 @@ class TokenStream(AsyncIterator[TokenEvent]):
             return event
         if isinstance(event, End) and self._phase != self._NEW:
             self._close(None)
-            await self._release()
+            try:
+                await self._release()
+            except BaseException:
+                self._held.append(event)  # the answer is whole, whoever reads on
+                raise
             return event
         return await self._fail(InternalError(ErrorCode.INTERNAL, self._violation(event)))
 
@@ -237,61 +245,76 @@ class TokenStream(AsyncIterator[TokenEvent]):
         """Stop the job. No Token comes after this returns, from any task.
 
         Returns:
-            True once the adapter's resources are released; False if the job had ended.
+            True once the adapter's resources are released; False if the job had ended. The
+            adapter's own code, which cannot wait for its own end, gets True at once.
         """
         await self._stop("the job was cancelled")
-        return isinstance(self._failure, Cancelled)
+        return isinstance(self._failure or self._clock.stopped_by, Cancelled)
 
     async def aclose(self) -> None:
         """Release everything the job holds, cancelling it if it still runs. Idempotent."""
         await self._stop("the stream was closed before its end")
 
     async def _stop(self, why: str) -> None:
-        reader = self._clock.reader
+        reader, caller = self._clock.reader, asyncio.current_task()
         if self._closed:
-            await self._released.wait()
+            if self._releaser is None or self._releaser is not caller:
+                await self._released.wait()
         elif reader is None:
-            error = self._cancelled(why)
+            error = self._clock.stopped_by or _cancelled(why)
+            self._close(error)
             if self._phase != self._NEW:
                 self._held.append(Error(error))
-            self._close(error)
             await self._release()
         else:
-            self._clock.interrupt(self._cancelled(why))
-            if reader is not asyncio.current_task():
+            self._clock.interrupt(_cancelled(why))
+            if reader is not caller:
                 await self._released.wait()
-
-    def _cancelled(self, why: str) -> Cancelled:
-        return Cancelled(ErrorCode.CANCELLED, why, job_id=self.job_id, tokens_emitted=self._index)
 
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""
-        if error.job_id is None:
-            error.job_id = self.job_id
-        error.tokens_emitted = self._index
-        started = self._phase != self._NEW
-        if not self._closed:
-            self._close(error)
-            await self._release()
-        if started:
+        self._close(error)
+        await self._release()
+        if self._phase != self._NEW:
             return Error(error)
         raise error
 
     def _close(self, failure: WorkerError | None) -> None:
+        if failure is not None:
+            failure.job_id = self.job_id
+            failure.tokens_emitted = self._index
         self._closed = True
         self._failure = failure
         self._clock.stop()
 
     async def _release(self) -> None:
         """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
+        self._releaser = task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        goes_on = None
         try:
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
                 await aclose()
-        except Exception:
-            logger.warning("closing the events of job %s failed", self.job_id, exc_info=True)
+        except BaseException as exc:
+            cancelled = task is not None and task.cancelling() > before
+            goes_on = _what_goes_on(exc, cancelled=cancelled)
+            if goes_on is not exc:
+                self._log_untidy(exc)
         finally:
+            self._releaser = None
             self._released.set()
+        if goes_on is not None:
+            raise goes_on
+
+    def _log_untidy(self, exc: BaseException) -> None:
+        # Foreign texts may hold a key: they are for the one who asks to debug.
+        logger.warning(
+            "closing the events of job %s failed with %s",
+            self.job_id,
+            type(exc).__name__,
+            exc_info=exc if logger.isEnabledFor(logging.DEBUG) else None,
+        )
 
     def __del__(self) -> None:
         # asyncio closes the adapter's generator, and so its connection, when it is collected.
@@ -305,6 +328,26 @@ class TokenStream(AsyncIterator[TokenEvent]):
             ResourceWarning,
             stacklevel=2,  # no source=self: a recorded warning would keep the connection open
         )
+
+
+def _cancelled(why: str) -> Cancelled:
+    return Cancelled(ErrorCode.CANCELLED, why)
+
+
+def _what_goes_on(exc: BaseException, *, cancelled: bool) -> BaseException | None:
+    """What leaves the stream because of an adapter's exception, whatever the job's outcome.
+
+    A cancellation that somebody asked for, also where the adapter made another exception of it,
+    and what is no Exception (KeyboardInterrupt). A CancelledError that nobody asked for comes from
+    inside of the adapter, a task it waits for, say, and is a failure like any other.
+    """
+    if cancelled and isinstance(exc, Exception):
+        again = asyncio.CancelledError()
+        again.__cause__ = exc
+        return again
+    if cancelled or not isinstance(exc, Exception | asyncio.CancelledError):
+        return exc
+    return None
 
 
 class StreamTable:

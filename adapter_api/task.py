@@ -18,7 +18,10 @@ _Check = Callable[[Any], bool]
 
 
 def _invalid(field: str, allowed: str, value: object) -> InvalidRequest:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # an int of 5,000 digits, say, has none
+        shown = f"a {type(value).__name__}"
     if len(shown) > 60:
         shown = shown[:57] + "..."
     return InvalidRequest(ErrorCode.INVALID_PARAMS, f"{field} must be {allowed}, got {shown}")
@@ -42,7 +45,12 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def _is_id(value: object) -> bool:
@@ -126,7 +134,11 @@ def _to_stop(value: Any) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         value = (value,)
-    if not isinstance(value, Sequence) or not all(isinstance(s, str) and s for s in value):
+    if (
+        isinstance(value, bytes)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(s, str) and s for s in value)
+    ):
         raise _invalid("stop", "a non-empty string or a list of them (or None)", value)
     return tuple(value)
 

@@ -101,11 +101,8 @@ class StreamTransport(httpx.AsyncBaseTransport):
             connection.status,
             headers=connection.headers,
             stream=body,
-            extensions={
-                "http_version": b"HTTP/1.1",
-                "reason_phrase": connection.reason,
-                "body_stream": body,
-            },
+            # Without the server's reason phrase: httpx logs it, and it could be anything.
+            extensions={"http_version": b"HTTP/1.1", "body_stream": body},
         )
 
     async def _send(

@@ -19,18 +19,24 @@ def _known_code(_: object, __: object, value: str | None) -> None:
         raise ValueError(f"error_code must be one of {', '.join(ErrorCode)}, got {value!r}")
 
 
+def _to_texts(value: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, str):  # it is a sequence of strings, too, but hardly meant so
+        raise ValueError(f"tokens must be a list of non-empty strings, got {value!r}")
+    return tuple(value)
+
+
 def _texts(_: object, __: object, value: tuple[str, ...]) -> None:
     if not all(isinstance(text, str) and text for text in value):
-        raise ValueError("tokens must be non-empty strings")
+        raise ValueError(f"tokens must be a list of non-empty strings, got {list(value)!r}")
 
 
 @attrs.frozen
 class MockConfig:
-    """What the adapter plays. The same config and task give the same events, but for times."""
+    """What the adapter plays. The same config and task give the same events."""
 
     tokens: tuple[str, ...] = attrs.field(
         default=WORDS,
-        converter=tuple,
+        converter=_to_texts,
         validator=_texts,
         metadata={"help": "The texts of the tokens, in order"},
     )
@@ -42,6 +48,9 @@ class MockConfig:
     )
     finish_reason: str = attrs.field(default="stop", metadata={"help": "How the answer ends"})
     engine_version: str = attrs.field(default="1.0", metadata={"help": "The version it tells"})
+    model: str = attrs.field(
+        default="mock", metadata={"help": "The model of jobs whose task names none"}
+    )
     health: HealthState = attrs.field(
         default=HealthState.HEALTHY,
         converter=HealthState,

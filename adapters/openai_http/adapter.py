@@ -18,6 +18,7 @@ from adapter_api import (
     EngineProps,
     EngineUnavailable,
     ErrorCode,
+    HealthState,
     HealthStatus,
     InvalidRequest,
     Metrics,
@@ -32,6 +33,7 @@ from adapter_api import (
     hookimpl,
 )
 from adapters.http_util import (
+    ErrorBody,
     RetryBudget,
     check_egress,
     error_from_exception,
@@ -39,6 +41,7 @@ from adapters.http_util import (
     make_client,
     read_bounded,
     read_error_body,
+    redact,
     retrying,
 )
 from adapters.openai_http.body import EventBody
@@ -121,7 +124,10 @@ class OpenAIHttpAdapter:
     @hookimpl
     async def health(self) -> HealthStatus:
         """How the server is, without cost in tokens. An unreachable one is an answer."""
-        _, _, server = self._connect()
+        try:
+            _, _, server = self._connect()
+        except WorkerError as error:
+            return HealthStatus(HealthState.UNHEALTHY, error.message)
         return await server.health()
 
     @hookimpl
@@ -132,7 +138,7 @@ class OpenAIHttpAdapter:
 
     @hookimpl
     async def engine_version(self) -> str:
-        """The engine's version, from its version endpoint, a header, the fingerprint or the model."""
+        """The engine's version, as exactly as the server tells it."""
         _, _, server = self._connect()
         return await server.engine_version()
 
@@ -161,25 +167,38 @@ class OpenAIHttpAdapter:
             )
         if self._connected is None:
             config, endpoints = self.config, self._endpoints
-            client = config.client or make_client(config.client_options(), config.transport)
+            try:
+                client = config.client or make_client(config.client_options(), config.transport)
+            except (ImportError, OSError, ValueError) as exc:  # an extra, a file, a proxy's URL
+                raise InvalidRequest(
+                    ErrorCode.INVALID_PARAMS,
+                    f"no connection can be made with these options: {redact(str(exc))}",
+                ) from exc
             credentials = Credentials(config, endpoints.key_header)
             self._connected = (client, credentials, Server(config, endpoints, client, credentials))
+        if self._connected[0].is_closed:
+            raise EngineUnavailable(
+                ErrorCode.POOL_UNAVAILABLE,
+                "the httpx client that was given is closed",
+                retriable=False,
+            )
         return self._connected
 
     async def _events(self, job: _Job) -> AsyncIterator[TokenEvent]:
         """Everything that happens to one job, from the first request to End."""
         _, credentials, server = self._connect()
         task, clock = job.task, job.clock
-        response = await self._accepted(job)
+        response = await self._accepted(job, server)
+        answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
+        body = EventBody(response, clock, credentials.secrets)
+        first_token_at: float | None = None
+        started = False
         try:
-            answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
-            body = EventBody(response, clock, credentials.secrets)
-            first_token_at: float | None = None
-            started = False
             while not answer.done and (events := await body.batch()) is not None:
                 for event in events:
                     token = answer.read(event)
-                    if not started and answer.completion_id is not None:
+                    # Azure's first chunk has neither id nor choices, and says nothing of the model.
+                    if not started and (answer.completion_id or answer.seen or token is not None):
                         started = True
                         server.note_answer(answer)
                         yield self._started(task, server, answer)
@@ -195,38 +214,38 @@ class OpenAIHttpAdapter:
                     if answer.done:
                         break
                 if answer.finish_reason is not None:
-                    body.finish()
+                    body.finish(answer.index)
             server.note_answer(answer)
             proof = answer.proof(always_finishes=server.dialect.always_finishes)
             metrics = _metrics(job, answer, first_token_at)
             if answer.done:
                 await body.settle()
-        except WorkerError as error:
-            self._log(logging.WARNING, job, server, f"the job failed: {error.code}")
+        except BaseException as exc:
+            self._log_failure(job, server, exc, _metrics(job, answer, first_token_at))
             raise
         finally:
             await response.aclose()
         self._log(logging.INFO, job, server, "the answer is whole", metrics)
         yield End(metrics, answer.finish_reason, proof)
 
-    async def _accepted(self, job: _Job) -> httpx.Response:
+    async def _accepted(self, job: _Job, server: Server) -> httpx.Response:
         """The answer, status 200, of the first attempt that gets one."""
         self._budget.earn()
         clock, config = job.clock, self.config
 
         def on_retry(error: WorkerError, attempt: int, wait_s: float) -> None:
             clock.allow(None)  # waiting before the next request is charged to the deadline alone
-            _, _, server = self._connect()
-            self._log(
-                logging.WARNING,
-                job,
-                server,
-                f"attempt {attempt} failed with {error.code}; the next one follows in {wait_s:.3f} s",
-                status=error.status,
+            human = (
+                f"attempt {attempt} failed with {error.code}; the next follows in {wait_s:.3f} s"
             )
+            self._log(logging.WARNING, job, server, human, status=error.status)
 
         retry = retrying(config.retry, clock, self._budget, self._rng, on_retry)
-        return await retry(self._attempt, job)
+        try:
+            return await retry(self._attempt, job)
+        except BaseException as exc:
+            self._log_failure(job, server, exc)
+            raise
 
     async def _attempt(self, job: _Job) -> httpx.Response:
         """One attempt: a request, sent again only without what the server refuses by name, or with
@@ -234,7 +253,7 @@ class OpenAIHttpAdapter:
         _, credentials, server = self._connect()
         task = job.task
         chat = self._uses_chat(task)
-        model = task.model or self.config.model
+        model = self._model(task)
         url = self._endpoints.chat if chat else self._endpoints.completions
         check_egress(url, self.config.egress_allow)
         refusals = 0
@@ -275,8 +294,11 @@ class OpenAIHttpAdapter:
                     headers,
                     error_body,
                     secrets=secrets,
-                    hint=_hint(status, read.message, chat=chat, from_prompt=task.messages is None),
+                    hint=_hint(status, read, chat=chat, from_prompt=task.messages is None),
                 )
+
+    def _model(self, task: TaskRequest) -> str | None:
+        return task.model or self.config.model
 
     def _uses_chat(self, task: TaskRequest) -> bool:
         if task.messages is None:
@@ -292,6 +314,7 @@ class OpenAIHttpAdapter:
     async def _post(self, job: _Job, url: httpx.URL, content: bytes) -> httpx.Response:
         """Send one request and wait for the head of its answer."""
         client, credentials, server = self._connect()
+        job.clock.allow(self.config.first_token_timeout_s, _keyless)
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
@@ -301,9 +324,11 @@ class OpenAIHttpAdapter:
             **await credentials.headers(),
         }
         job.attempts += 1
-        job.clock.allow(self.config.first_token_timeout_s, _unanswered)
+        job.clock.rename(_unanswered)
         try:
-            request = client.build_request("POST", url, content=content, headers=headers)
+            request = client.build_request(
+                "POST", url, content=content, headers=headers, timeout=self.config.timeouts()
+            )
             response = await client.send(request, stream=True, follow_redirects=False)
         except httpx.HTTPError as exc:
             raise error_from_exception(exc, secrets=credentials.secrets) from exc
@@ -323,10 +348,21 @@ class OpenAIHttpAdapter:
             job_id=task.job_id,
             engine=server.dialect.engine,
             engine_version=server.version or "unknown",
-            model=answer.model or task.model or self.config.model,
-            seed=None if "seed" in server.refused_fields(task.model) else task.seed,
+            model=answer.model or self._model(task),
+            seed=None if "seed" in server.refused_fields(self._model(task)) else task.seed,
             replica_id=self.config.replica_id,
         )
+
+    def _log_failure(
+        self, job: _Job, server: Server, exc: BaseException, metrics: Metrics | None = None
+    ) -> None:
+        """How a job ended that has no End: by an error, a limit in time, or its reader's wish."""
+        error = exc if isinstance(exc, WorkerError) else job.clock.stopped_by
+        if error is None or error.code is ErrorCode.CANCELLED:
+            self._log(logging.INFO, job, server, "the job was cancelled", metrics)
+        else:
+            human = f"the job failed with {error.code}"
+            self._log(logging.WARNING, job, server, human, metrics, status=error.status)
 
     def _log(
         self,
@@ -373,18 +409,21 @@ async def _read_error(response: httpx.Response) -> bytes:
         await response.aclose()
 
 
-def _hint(status: int, message: str, *, chat: bool, from_prompt: bool) -> str:
+def _hint(status: int, body: ErrorBody, *, chat: bool, from_prompt: bool) -> str:
     """What the caller can do about a refusal, where the refusal alone does not say."""
     if status in (401, 403):
         return "Set api_key (or ORCHD_OPENAI_API_KEY) to a key this server accepts"
-    mentions_chat = re.search(r"\bchat\b", message, re.IGNORECASE) is not None
-    endpoint_missing = status in (404, 405, 501) and "model" not in message.lower()
-    if not (mentions_chat or endpoint_missing):
+    mentions_chat = re.search(r"\bchat\b", body.message, re.IGNORECASE) is not None
+    endpoint_missing = status in (404, 405, 501) and not re.search(
+        "model|deployment", body.message, re.IGNORECASE
+    )
+    wrong_endpoint = "operationnotsupported" in body.codes  # Azure's word for it
+    if not (mentions_chat or endpoint_missing or wrong_endpoint):
         return ""
     if chat and not from_prompt:
         return "If it has no chat endpoint, give the task a prompt and leave api at 'auto'"
     if chat:
-        return "If it has no chat endpoint, set api='completions'"
+        return "If it has no chat endpoint, set api='completions' to send prompts as they are"
     return "If it only has a chat endpoint, set api='chat' to send prompts as a chat message"
 
 
@@ -400,6 +439,13 @@ def _metrics(job: _Job, answer: Answer, first_token_at: float | None) -> Metrics
         decode_time_ms=0.0 if first_token_at is None else round((now - first_token_at) * 1000, 3),
         usage_source="engine" if usage else "counted",
         attempts=job.attempts,
+    )
+
+
+def _keyless() -> WorkerError:
+    return EngineUnavailable(
+        ErrorCode.POOL_UNAVAILABLE,
+        "the function that gives the key did not within first_token_timeout_s",
     )
 
 

@@ -56,11 +56,18 @@ class EventBody:
         self._blanks = b""
         self._begun = False
         self._linger_until: float | None = None
+        self._tokens_at_finish = -1
         self._ended = False
 
-    def finish(self) -> None:
-        """The finish_reason came: what follows is welcome, but not waited for."""
-        if self._linger_until is None:
+    def finish(self, tokens: int) -> None:
+        """The finish_reason came: what follows is welcome, but not waited for.
+
+        Args:
+            tokens: How many were read so far. Further ones, of a server that sends a
+                finish_reason with each, show that it is not at its end, and prolong the wait.
+        """
+        if tokens != self._tokens_at_finish:
+            self._tokens_at_finish = tokens
             self._linger_until = monotonic() + LINGER_S
             self._clock.allow(None)
 
@@ -102,7 +109,7 @@ class EventBody:
 
     async def settle(self) -> None:
         """Read the few bytes behind [DONE], so that the connection can be used again."""
-        self.finish()
+        self._clock.allow(None)
         until = monotonic() + SETTLE_S
         try:
             while await self._read_until(until):

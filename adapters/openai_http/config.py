@@ -1,6 +1,7 @@
 """What can be set for one OpenAI-compatible endpoint."""
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
@@ -8,12 +9,29 @@ import attrs
 import httpx
 
 from adapters.http_util import ClientOptions, RetryPolicy, redact_headers
+from adapters.http_util.client import POOL_TIMEOUT_S
 from adapters.openai_http.dialects import DIALECTS
 
 Api = Literal["auto", "completions", "chat"]
 KeySource = Callable[[], str | Awaitable[str]]
 
-OWNED_HEADERS = frozenset({"authorization", "api-key", "host", "content-length", "content-type"})
+OWNED_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "api-key",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "x-correlation-id",
+    }
+)
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -40,19 +58,24 @@ def _known_api(_: object, __: object, value: str) -> None:
 
 
 def _free_headers(_: object, __: object, value: Mapping[str, str]) -> None:
+    for name, content in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is no name a header may have")
+        if not (isinstance(content, str) and content.isascii() and content.isprintable()):
+            raise ValueError(f"headers: {name} must be a string of printable ASCII characters")
     owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
     if owned:
         raise ValueError(
-            f"headers must not set {', '.join(owned)}: credentials go into api_key, the rest is "
-            "the adapter's own"
+            f"headers must not set {', '.join(owned)}: credentials go into api_key, a correlation "
+            "id into TaskRequest.correlation_id, the rest is the adapter's own"
         )
-    for name, content in value.items():
-        if not (name.isascii() and name.isprintable() and content.isprintable()):
-            raise ValueError(f"headers: {name!r} has a character that no header may have")
 
 
 def _show_headers(headers: Mapping[str, str]) -> str:
     return repr(redact_headers(headers))
+
+
+_CONNECTING = ("transport", "http2", "proxy", "ca_file", "client_cert")
 
 
 def _option(help_text: str, **metadata: Any) -> dict[str, Any]:
@@ -163,6 +186,19 @@ class OpenAIHttpConfig:
     transport: httpx.AsyncBaseTransport | None = attrs.field(
         default=None, repr=False, metadata=_option("An httpx transport to use")
     )
+
+    def __attrs_post_init__(self) -> None:
+        # Whoever makes the connection has these already; to ignore a ca_file would be worse.
+        given = "client" if self.client is not None else "transport"
+        if self.client is not None or self.transport is not None:
+            idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
+            if idle:
+                raise ValueError(f"{', '.join(idle)} cannot be used together with {given}")
+
+    def timeouts(self) -> httpx.Timeout:
+        """The limits of each request, also with a caller's client. How long an answer may take is
+        for the job's clock to say."""
+        return httpx.Timeout(None, connect=self.connect_timeout_s, pool=POOL_TIMEOUT_S)
 
     def client_options(self) -> ClientOptions:
         """The part that says how to connect."""

@@ -2,15 +2,20 @@
 
 import asyncio
 import inspect
+from collections import deque
 from time import monotonic
 
 from adapter_api import AuthenticationFailed, ErrorCode
-from adapters.http_util import check_credential
+from adapters.http_util import REDACTED, check_credential, redact_headers
 from adapters.openai_http.config import KeySource, OpenAIHttpConfig
 
 TOKEN_LIFETIME_S = 300.0
 """How long a provided token is used before the provider is asked again. Providers refresh theirs
 at least five minutes before it ends. Source: azure.identity.get_bearer_token_provider."""
+
+MAX_REMEMBERED = 32
+"""How many tokens are kept out of texts after newer ones have taken their place: an answer to an
+earlier request may still come."""
 
 
 async def _ask(source: KeySource, what: str) -> str:
@@ -44,17 +49,21 @@ class Credentials:
         self._key = config.api_key
         self._provider = config.azure_token_provider
         self._key_header = key_header
+        shown = redact_headers(config.headers)
+        hidden = [value for name, value in config.headers.items() if shown[name] == REDACTED]
+        self._configured = (*hidden, *([self._key] if isinstance(self._key, str) else []))
+        self._given: deque[str] = deque(maxlen=MAX_REMEMBERED)
         self._token: str | None = None
         self._token_until = 0.0
         self._refreshing = asyncio.Lock()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials in use now, to be kept out of every text."""
-        return tuple(s for s in (self._token, self._key) if isinstance(s, str))
+        """The credentials in use, to be kept out of every text."""
+        return (*self._given, *self._configured)
 
     def renew(self, refused: str | None) -> bool:
-        """The server refused this Authorization header. True if asking again gives another token."""
+        """The server refused this Authorization header. True if there may be another token."""
         if self._provider is None:
             return False
         if refused == f"Bearer {self._token}":  # otherwise somebody has renewed it already
@@ -75,13 +84,19 @@ class Credentials:
         if isinstance(self._key, str):
             key = check_credential(self._key, "api_key")
         else:
-            key = self._token = await _ask(self._key, "the api_key function")
+            key = self._remember(await _ask(self._key, "the api_key function"))
         return {self._key_header: f"Bearer {key}" if self._key_header == "Authorization" else key}
 
     async def _provided(self, provider: KeySource) -> str:
         if self._token is None or monotonic() >= self._token_until:
             async with self._refreshing:  # many callers, one refresh
                 if self._token is None or monotonic() >= self._token_until:
-                    self._token = await _ask(provider, "azure_token_provider")
+                    token = await _ask(provider, "azure_token_provider")
+                    self._token = self._remember(token)
                     self._token_until = monotonic() + TOKEN_LIFETIME_S
         return self._token
+
+    def _remember(self, secret: str) -> str:
+        if secret not in self._given:
+            self._given.append(secret)
+        return secret

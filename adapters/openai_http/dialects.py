@@ -18,7 +18,6 @@ class Dialect:
         slots_path: Where it lists its slots.
         always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
             proves nothing.
-        never_sends: Request fields it is known to refuse; they are left out from the start.
         error_text: It reports failures as text that begins like this, as if it were the answer.
         hosts: Host names, or endings of them, that are always this server.
         headers: Response headers, in lower case, that give it away, with a pattern of the value.
@@ -26,6 +25,7 @@ class Dialect:
         fingerprint: A pattern of its `system_fingerprint`; what it matches is the version.
         owned_by: What its model list says.
         completion_id: A pattern of the ids of its completions.
+        model: A pattern of the model names in its completions, where the id alone is not enough.
     """
 
     name: str
@@ -34,7 +34,6 @@ class Dialect:
     version_path: tuple[str, str] | None = None
     slots_path: str | None = None
     always_finishes: bool = False
-    never_sends: frozenset[str] = frozenset()
     error_text: str | None = None
     hosts: tuple[str, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
@@ -42,6 +41,7 @@ class Dialect:
     fingerprint: str | None = None
     owned_by: str | None = None
     completion_id: str | None = None
+    model: str | None = None
 
 
 UNKNOWN = Dialect(name="unknown", engine="openai-compatible", health_path="/health")
@@ -53,14 +53,19 @@ _ALL = (
         engine="openai",
         always_finishes=True,
         hosts=("api.openai.com",),
-        headers={"openai-version": ".", "openai-processing-ms": "."},
+        headers={"openai-version": ".", "openai-organization": "."},
         fingerprint=r"fp_\w+",
     ),
     Dialect(
         name="azure",
         engine="azure-openai",
         always_finishes=True,
-        hosts=(".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+        hosts=(
+            ".openai.azure.com",
+            ".openai.azure.us",
+            ".cognitiveservices.azure.com",
+            ".services.ai.azure.com",
+        ),
         headers={"x-ms-region": ".", "apim-request-id": "."},
     ),
     Dialect(
@@ -96,14 +101,16 @@ _ALL = (
         engine="transformers",
         health_path="/health",
         always_finishes=True,
-        never_sends=frozenset({"stream_options"}),
+        # LocalAI and others have such ids too; a revision behind the model's name has nobody else.
         completion_id=r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+        model=r".+@.+",
     ),
     Dialect(
         name="text-generation-webui",
         engine="text-generation-webui",
         health_path="/v1/internal/health",
         always_finishes=True,
+        completion_id=r"(conv|chatcmpl)-\d{19}",
     ),
     Dialect(
         name="litellm",
@@ -151,7 +158,9 @@ def by_headers(headers: Mapping[str, str]) -> Dialect | None:
     return None
 
 
-def by_chunk(fingerprint: str | None, completion_id: str | None) -> Dialect | None:
+def by_chunk(
+    fingerprint: str | None, completion_id: str | None, model: str | None
+) -> Dialect | None:
     """The dialect the first chunk of an answer gives away."""
     for dialect in reversed(_ALL):  # Ollama's fingerprint looks like OpenAI's, only longer
         if fingerprint and dialect.fingerprint and re.fullmatch(dialect.fingerprint, fingerprint):
@@ -159,7 +168,11 @@ def by_chunk(fingerprint: str | None, completion_id: str | None) -> Dialect | No
     if fingerprint:
         return None
     for dialect in _ALL:
-        if dialect.completion_id and re.fullmatch(dialect.completion_id, completion_id or ""):
+        if (
+            dialect.completion_id
+            and re.fullmatch(dialect.completion_id, completion_id or "")
+            and re.fullmatch(dialect.model or ".*", model or "", re.DOTALL)
+        ):
             return dialect
     return None
 

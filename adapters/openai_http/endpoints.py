@@ -13,6 +13,9 @@ AZURE_API_VERSION = "2024-10-21"
 """The newest generally available version of Azure's deployment API. Source: Azure OpenAI in
 Microsoft Foundry Models, REST API versions."""
 
+# Versions that /openai/v1 knows. A dated one is of the deployments' API.
+_V1_VERSIONS = ("v1", "preview", "latest")
+
 _ENDPOINT = re.compile(r"/(chat/completions|completions|models|responses|embeddings)$")
 _DEPLOYMENT = re.compile(r"(?P<prefix>.*?)/openai/deployments/(?P<deployment>[^/]+)(/.*)?$")
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*(/|$)")
@@ -38,7 +41,7 @@ class Endpoints:
 
     def at(self, path: str) -> httpx.URL:
         """The URL of a path below the root."""
-        return self.root.copy_with(raw_path=(self.root.path.rstrip("/") + path).encode())
+        return self.root.copy_with(raw_path=(_path(self.root).rstrip("/") + path).encode("ascii"))
 
 
 def resolve(config: OpenAIHttpConfig) -> Endpoints:
@@ -49,12 +52,16 @@ def resolve(config: OpenAIHttpConfig) -> Endpoints:
     """
     url = _parse(config.base_url)
     dialect = by_host(url.host)
-    path = _ENDPOINT.sub("", url.path.rstrip("/"))
+    path = _ENDPOINT.sub("", _path(url).rstrip("/"))
     match = _DEPLOYMENT.fullmatch(path)
     if config.azure_deployment or match:
         return _azure_deployment(config, url, path, match)
     if config.dialect == "azure" or (dialect is not None and dialect.name == "azure"):
         return _azure_v1(config, url, path)
+    if config.api_version:
+        raise ValueError(
+            "api_version is for Azure OpenAI: set azure_deployment or dialect='azure' too"
+        )
     if url.query:
         raise ValueError(
             "base_url must not have a query (what follows '?'); put credentials into api_key"
@@ -80,6 +87,11 @@ def _parse(text: str) -> httpx.URL:
     if url.fragment:
         raise ValueError("base_url must not have a fragment (what follows '#')")
     return url
+
+
+def _path(url: httpx.URL) -> str:
+    """The path as it stands in the URL: decoding it would make another one of %2F and %3F."""
+    return url.raw_path.partition(b"?")[0].decode("ascii")
 
 
 def _harmless(text: str) -> str:
@@ -127,12 +139,14 @@ def _azure_deployment(
 
 
 def _azure_v1(config: OpenAIHttpConfig, url: httpx.URL, path: str) -> Endpoints:
-    version = config.api_version or url.params.get("api-version")
-    if version not in (None, "v1", "preview", "latest"):
+    if config.api_version not in (None, *_V1_VERSIONS):
         raise ValueError(
-            f"api_version {version!r} belongs to a deployment: set azure_deployment to its name "
-            "(or leave api_version out to use the resource's /openai/v1)"
+            f"api_version {config.api_version!r} belongs to a deployment: set azure_deployment to "
+            "its name (or leave api_version out to use the resource's /openai/v1)"
         )
+    version = config.api_version or url.params.get("api-version")
+    if version not in _V1_VERSIONS:
+        version = None  # that of another API, such as /openai/responses, pasted with its URL
     resource = re.sub(r"/openai(/v1)?$", "", path)
     query = f"?api-version={version}" if version else ""
     return _below(url, resource + "/openai/v1", resource, "api-key", query)

@@ -1,12 +1,11 @@
 """Which field a server refuses, read from the words of its 400 or 422."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from adapters.http_util import ErrorBody
 from adapters.openai_http.wire import REQUIRED_FIELDS
 
-# A field that is refused, as against one whose value is: only the former may be left out.
 _REFUSED = re.compile(
     r"unrecogni[sz]ed|unexpected|unknown|unsupported|not supported|does ?n[o']t support"
     r"|not permitted|not allowed|extra[ _](?:inputs?|fields?|forbidden)|no such field"
@@ -14,9 +13,18 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
+# A field whose value is refused may not be left out: the engine would use a value of its own.
+_VALUE = re.compile(
+    r"(?:unsupported|invalid|unknown|unexpected)[ _](?:value|type)|\bvalues?\b|must be|should be"
+    r"|at (?:most|least)|between|(?:greater|less|larger|smaller) than|maximum|minimum|out of range",
+    re.IGNORECASE,
+)
+
+_SENTENCE_END = re.compile(r"[.!?;]\s+")
+
 
 def refused_fields(
-    status: int, body: ErrorBody, sent: Iterable[str], *, chat: bool
+    status: int, body: ErrorBody, sent: Collection[str], *, chat: bool
 ) -> frozenset[str]:
     """The fields that were sent, are refused by name, and may be left out or sent differently.
 
@@ -26,12 +34,26 @@ def refused_fields(
         sent: The names of the request's fields.
         chat: Whether max_tokens has another name to go by (max_completion_tokens).
     """
-    if status not in (400, 422) or not _REFUSED.search(f"{body.message} {' '.join(body.codes)}"):
+    codes = " ".join(body.codes)
+    if status not in (400, 422) or _VALUE.search(codes):
         return frozenset()
+    by_code = _REFUSED.search(codes) is not None
+    # Only the sentence that refuses counts: the next one may list what is allowed.
+    refusals = [
+        sentence
+        for sentence in _SENTENCE_END.split(body.message)
+        if (by_code or _REFUSED.search(sentence)) and not _VALUE.search(sentence)
+    ]
+    if refusals and body.param in sent:
+        refusals = [body.param]
     return frozenset(
         name
         for name in sent
         if name not in REQUIRED_FIELDS
         and (chat or name != "max_tokens")
-        and (name == body.param or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", body.message))
+        and any(_has_word(name, text) for text in refusals)
     )
+
+
+def _has_word(word: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None

@@ -5,6 +5,7 @@ a submit never waits for one, and never fails because of one.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
@@ -37,13 +38,17 @@ from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.wire import MAX_NAME_CHARS, Answer
 
 PROBE_TIMEOUT_S = 5.0
-"""A server that needs longer to say how it is, is not well."""
+"""For all requests of one check together: a server that needs longer to say how it is, is not
+well."""
 
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
 
 # How much a source of the version is worth; a better one replaces a worse one, never the reverse.
 _FROM_MODEL, _FROM_FINGERPRINT, _FROM_HEADER, _FROM_ENDPOINT = range(1, 5)
+
+_LOADING = re.compile(r"\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b", re.I)
+_BUSY = re.compile(r"\b(?:overloaded|busy|no (?:free |available )?slots?)\b", re.I)
 
 
 @attrs.frozen
@@ -65,6 +70,7 @@ class Server:
         endpoints: Where to ask.
         client: What to ask with.
         credentials: Whose key.
+        probe_timeout_s: Seconds that health, props or engine_version may take.
     """
 
     def __init__(
@@ -73,11 +79,14 @@ class Server:
         endpoints: Endpoints,
         client: httpx.AsyncClient,
         credentials: Credentials,
+        *,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._client = client
         self._credentials = credentials
+        self._probe_timeout_s = probe_timeout_s
         self._version: str | None = None
         self._version_worth = 0
         self._refused: dict[str, frozenset[str]] = {}
@@ -97,7 +106,7 @@ class Server:
 
     def refused_fields(self, model: str | None) -> frozenset[str]:
         """Request fields to leave out for `model`."""
-        return self.dialect.never_sends | self._refused.get(model or "", frozenset())
+        return self._refused.get(model or "", frozenset())
 
     def note_refusal(self, model: str | None, fields: frozenset[str]) -> None:
         """The server refuses `fields` for `model`."""
@@ -111,7 +120,7 @@ class Server:
 
     def note_answer(self, answer: Answer) -> None:
         """Learn from what a streamed answer said of its server so far."""
-        self._recognize(by_chunk(answer.fingerprint, answer.completion_id))
+        self._recognize(by_chunk(answer.fingerprint, answer.completion_id, answer.model))
         self._note_version(answer.fingerprint, _FROM_FINGERPRINT)
         self._note_version(answer.model, _FROM_MODEL)
 
@@ -129,29 +138,32 @@ class Server:
     async def health(self) -> HealthStatus:
         """How the server is. Costs no tokens and never raises WorkerError."""
         started = monotonic()
-        reply = await self._ask_health()
+        until = started + self._probe_timeout_s
+        reply, models = await self._ask_health(until)
         status = self._judge(reply)
         listed = None
         if status.live and status.ready:
-            status, listed = await self._look_closer(status)
+            status, listed = await self._look_closer(status, models, until)
         return attrs.evolve(
             status,
             latency_ms=round((monotonic() - started) * 1000, 3),
             model_listed=listed,
         )
 
-    async def _ask_health(self) -> Reply:
+    async def _ask_health(self, until: float) -> tuple[Reply, Reply | None]:
+        """What tells of the server's health; and the model list, if that was asked instead."""
         path = self.dialect.health_path
         if path is not None and self._endpoints.key_header == "Authorization":
-            reply = await self._get(self._endpoints.at(path))
-            if reply.status not in (401, 403, 404, 405):
-                return reply
+            reply = await self._get(self._endpoints.at(path), until)
+            if not _has_no_such_path(reply.status):
+                return reply, None
         if self._endpoints.models is None:
             # A deployment of Azure has nothing to ask for free; any answer shows that it lives.
-            reply = await self._get(self._endpoints.chat)
+            reply = await self._get(self._endpoints.chat, until)
             alive = reply.status in (400, 404, 405, 415)
-            return attrs.evolve(reply, status=200) if alive else reply
-        return await self._get_models()
+            return (attrs.evolve(reply, status=200) if alive else reply), None
+        models = await self._get_models(until)
+        return models, models
 
     def _judge(self, reply: Reply) -> HealthStatus:
         if reply.status == 0:
@@ -163,9 +175,9 @@ class Server:
                 HealthState.UNHEALTHY, "the server refuses the key", live=True, ready=False
             )
         said = reply.text[:200]
-        if reply.status == 503 and ("load" in said.lower() or "start" in said.lower()):
+        if reply.status == 503 and _LOADING.search(said):
             return HealthStatus(HealthState.UNHEALTHY, "loading", live=True, ready=False)
-        if reply.status == 429:
+        if reply.status == 429 or (reply.status == 503 and _BUSY.search(said)):
             return HealthStatus(HealthState.DEGRADED, "busy", live=True, ready=True)
         if reply.status == 404:
             return HealthStatus(
@@ -181,35 +193,41 @@ class Server:
             ready=False,
         )
 
-    async def _look_closer(self, status: HealthStatus) -> tuple[HealthStatus, bool | None]:
+    async def _look_closer(
+        self, status: HealthStatus, models: Reply | None, until: float
+    ) -> tuple[HealthStatus, bool | None]:
         """Whether the key is accepted, the model listed and a slot free."""
         if self._endpoints.models is None:
             return status, None
-        reply = await self._get_models()
+        reply = models or await self._get_models(until)
         if reply.status in (401, 403):
             return self._judge(reply), None
+        doubt = _doubt(reply)
+        if doubt:
+            status = HealthStatus(HealthState.DEGRADED, f"ready, but {doubt}")
         listed = None
-        names = self._model_names()
-        if names and self._config.model is not None:
-            listed = self._config.model in names
+        names, model = self._model_names(), self._config.model
+        if names and model is not None:
+            listed = model in names or f"{model}:latest" in names  # as Ollama calls it
         if listed is False:
-            status = HealthStatus(
-                HealthState.DEGRADED, f"ready, but does not list model {self._config.model!r}"
-            )
-        total, free = await self._slots()
+            status = HealthStatus(HealthState.DEGRADED, f"ready, but does not list model {model!r}")
+        total, free = await self._slots(until)
         if total and free == 0:
             status = HealthStatus(HealthState.DEGRADED, f"busy: all {total} slots are in use")
         return status, listed
 
     async def engine_version(self) -> str:
         """The version, asked for unless the best source has told it already."""
+        until = monotonic() + self._probe_timeout_s
         if self._version_worth < _FROM_HEADER:
             if self.dialect is UNKNOWN and self._endpoints.models is not None:
-                await self._get_models()
-            await self._ask_version()
+                await self._get_models(until)
+            await self._ask_version(until)
         return self._version or "unknown"
 
-    async def _ask_version(self) -> None:
+    async def _ask_version(self, until: float) -> None:
+        if self._version_worth >= _FROM_HEADER:
+            return
         if self.dialect.version_path is not None:
             sources = [self.dialect.version_path]
         elif self.dialect is UNKNOWN:
@@ -217,20 +235,22 @@ class Server:
         else:
             return
         for path, key in sources:
-            reply = await self._get(self._endpoints.at(path))
+            reply = await self._get(self._endpoints.at(path), until)
             if reply.status == 200 and isinstance(reply.json, dict):
                 self._note_version(reply.json.get(key), _FROM_ENDPOINT)
+            if self._version_worth == _FROM_ENDPOINT:
                 return
 
     async def props(self) -> EngineProps:
         """Everything the server tells of itself."""
+        until = monotonic() + self._probe_timeout_s
         if self._endpoints.models is not None:
-            await self._get_models()
-        version = await self.engine_version()
-        total, free = await self._slots()
+            await self._get_models(until)
+        await self._ask_version(until)
+        total, free = await self._slots(until)
         return EngineProps(
             engine=self.dialect.engine,
-            engine_version=None if version == "unknown" else version,
+            engine_version=self._version,
             models=self._model_names(),
             context_length=self._context_length(),
             slots_total=total,
@@ -242,18 +262,18 @@ class Server:
             features={"dialect": self.dialect.name, "base_url": str(self._endpoints.root)},
         )
 
-    async def _slots(self) -> tuple[int | None, int | None]:
+    async def _slots(self, until: float) -> tuple[int | None, int | None]:
         if self.dialect.slots_path is None:
             return None, None
-        slots = (await self._get(self._endpoints.at(self.dialect.slots_path))).json
+        slots = (await self._get(self._endpoints.at(self.dialect.slots_path), until)).json
         if not isinstance(slots, list):
             return None, None
         busy = sum(1 for slot in slots if isinstance(slot, dict) and slot.get("is_processing"))
         return len(slots), len(slots) - busy
 
-    async def _get_models(self) -> Reply:
+    async def _get_models(self, until: float) -> Reply:
         assert self._endpoints.models is not None
-        reply = await self._get(self._endpoints.models)
+        reply = await self._get(self._endpoints.models, until)
         data = reply.json.get("data") if isinstance(reply.json, dict) else None
         if reply.status == 200 and isinstance(data, list):
             self._model_entries = tuple(entry for entry in data if isinstance(entry, dict))
@@ -291,18 +311,27 @@ class Server:
         digest = self._chosen_model().get("digest")
         return digest if isinstance(digest, str) and digest else None
 
-    async def _get(self, url: httpx.URL) -> Reply:
-        """GET `url`. What goes wrong is in the reply."""
+    async def _get(self, url: httpx.URL, until: float) -> Reply:
+        """GET `url`, answered before `until` (time.monotonic). What goes wrong is in the reply."""
         try:
             check_egress(url, self._config.egress_allow)
-            headers = {**self._config.headers, **await self._credentials.headers()}
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT_S),
-                self._client.stream("GET", url, headers=headers) as response,
-            ):
-                body = await read_bounded(response, MAX_PROBE_BYTES)
+            async with asyncio.timeout(until - monotonic()):
+                headers = {
+                    "Accept-Encoding": "identity",
+                    **self._config.headers,
+                    **await self._credentials.headers(),
+                }
+                request = self._client.build_request(
+                    "GET", url, headers=headers, timeout=self._config.timeouts()
+                )
+                # A redirect would take the key with it, to wherever it points.
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+                try:
+                    body = await read_bounded(response, MAX_PROBE_BYTES)
+                finally:
+                    await response.aclose()
         except TimeoutError:
-            return Reply(why=f"no answer within {PROBE_TIMEOUT_S:g} s")
+            return Reply(why=f"no answer within {self._probe_timeout_s:g} s")
         except WorkerError as error:
             return Reply(why=error.message)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
@@ -310,6 +339,22 @@ class Server:
             return Reply(why=why)
         self.note_headers(response.headers)
         return _reply(response, body, self._credentials.secrets)
+
+
+def _has_no_such_path(status: int) -> bool:
+    """Whether a GET was refused for itself, not for the state of the server."""
+    return 300 <= status < 500 and status not in (408, 425, 429)
+
+
+def _doubt(models: Reply) -> str:
+    """What is odd about an answer to the request for the model list, "" if nothing."""
+    if models.status == 200 and not isinstance(models.json, dict):
+        return "its model list cannot be read; does base_url name the API?"
+    if models.status == 0:
+        return f"it does not list its models: {models.why}"
+    if models.status == 400 or (models.status >= 500 and models.status != 501):
+        return f"it does not list its models: {models.text[:200]}"
+    return ""
 
 
 def _reply(response: httpx.Response, body: bytes, secrets: tuple[str, ...]) -> Reply:

@@ -47,8 +47,9 @@ OWNED_FIELDS = {
 """Request fields that are the adapter's; `extra` must not have them. With the place to set each, or
 "" where the contract has no room for it (one text answer for one job)."""
 
-REQUIRED_FIELDS = frozenset({"model", "prompt", "messages", "stream"})
-"""Fields without which the request would be another one: never left out, whatever a server says."""
+REQUIRED_FIELDS = frozenset({"model", "prompt", "messages", "stream", "max_completion_tokens"})
+"""Fields without which the request would be another one: never left out, whatever a server says.
+max_completion_tokens is sent where max_tokens is refused, and some limit there must be."""
 
 MAX_NAME_CHARS = 256
 """Of a model, a fingerprint, an id: names go into logs."""

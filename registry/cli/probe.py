@@ -11,7 +11,7 @@ import registry
 from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
 
 MAX_TOKENS = 8
-LONG_TOKENS = 2000
+LONG_TOKENS = 1500
 DEADLINE_S = 60.0
 PROMPT = "hello world"
 WRONG_KEY = "sk-probe-with-a-wrong-key"
@@ -88,11 +88,11 @@ class Probe:
         async with registry.get(self._name, **self._options) as adapter:
             questions: tuple[tuple[str, Callable[[Any], Awaitable[str]]], ...] = (
                 ("health", self._health),
-                ("version", self._version),
                 ("models", self._models),
                 ("capacity", self._capacity),
                 ("prompt", self._prompt),
                 ("messages", self._messages),
+                ("version", self._version),
                 ("same seed twice", self._seed),
                 ("stop", self._stop),
                 ("unknown model", self._unknown_model),
@@ -153,7 +153,9 @@ class Probe:
                 async for event in stream:
                     if isinstance(event, Token) and event.index == 2:
                         break
-                    if isinstance(event, End | Error):
+                    if isinstance(event, Error):
+                        return str(_Outcome(error=event.error))
+                    if isinstance(event, End):
                         return "the answer was over before it could be cancelled"
                 began = monotonic()
                 await adapter.cancel(task.job_id)

@@ -61,13 +61,14 @@ class ToyServer:
     """
 
     def __init__(
-        self, *, api_key: str | None = None, delay_s: float = 0.0, most_words: int = 400
+        self, *, api_key: str | None = None, delay_s: float = 0.002, most_words: int = 400
     ) -> None:
         self._api_key = api_key
         self._delay_s = delay_s
         self._most_words = most_words
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.base_url = ""
         self.running = 0
 
@@ -81,6 +82,7 @@ class ToyServer:
 
     async def aclose(self) -> None:
         """Stop at once, breaking off whatever is being answered. Idempotent."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
@@ -88,6 +90,9 @@ class ToyServer:
         await asyncio.gather(*self._connections)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # accepted before, but only served now
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)

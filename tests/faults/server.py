@@ -25,7 +25,7 @@ MAX_REQUEST_BYTES = 32 << 20
 
 
 class FaultServer:
-    """Serves the scenarios on a free port of 127.0.0.1.
+    """Serves the scenarios on 127.0.0.1, while entered.
 
     The first segment of a request's path names the scenario: give a client
     `server.url("fin-mid-event")` as its base URL. Requests with GET get an ordinary model list or a
@@ -38,16 +38,22 @@ class FaultServer:
     Args:
         scenarios: What to serve, by name.
         fault_gets: GET requests get the scenario's answer too.
+        port: 0 for any free one.
 
     Raises:
         ExceptionGroup: On leaving, if a script failed with anything but ClientGone.
     """
 
     def __init__(
-        self, scenarios: Mapping[str, Scenario] = SCENARIOS, *, fault_gets: bool = False
+        self,
+        scenarios: Mapping[str, Scenario] = SCENARIOS,
+        *,
+        fault_gets: bool = False,
+        port: int = 0,
     ) -> None:
         self.scenarios = scenarios
         self.fault_gets = fault_gets
+        self._port = port
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self._talks: set[_Talk] = set()
@@ -70,7 +76,9 @@ class FaultServer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Talk(self), "127.0.0.1", 0, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: _Talk(self), "127.0.0.1", self._port, backlog=1024
+        )
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -93,7 +101,6 @@ class _Talk(asyncio.Protocol):
         self._skip_bytes = 0  # of a request's body that its script did not wait for
         self._script: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
-        self._gone = asyncio.Event()
         self._lost = asyncio.Event()
 
     # asyncio's side
@@ -140,7 +147,7 @@ class _Talk(asyncio.Protocol):
     def _note_gone(self) -> None:
         if not self._record.closed:
             self._record.closed_by_client_at = monotonic()
-        self._gone.set()
+        self._record.gone.set()
 
     # The conversation
 
@@ -173,7 +180,7 @@ class _Talk(asyncio.Protocol):
         self._script = asyncio.get_running_loop().create_task(self._answer(scenario, request))
 
     async def _answer(self, scenario: Scenario | None, request: Request) -> None:
-        wire = Wire(request, self._record, self._transport, self._writable, self._gone)
+        wire = Wire(request, self._record, self._transport, self._writable)
         try:
             async with asyncio.timeout(SCRIPT_LIMIT_S):
                 if scenario is None:
@@ -190,7 +197,7 @@ class _Talk(asyncio.Protocol):
             self._server._failures.append(exc)
         finally:
             self._script = None
-            if wire.ended and not self._gone.is_set():
+            if wire.ended and not self._record.gone.is_set():
                 self._transport.resume_reading()
                 self._next_request()
             else:

@@ -67,7 +67,7 @@ class Request:
     @cached_property
     def json(self) -> Any:
         """The body, decoded."""
-        return json.loads(self.body)
+        return json.loads(self.body or b"{}")
 
 
 @attrs.define(eq=False)
@@ -82,6 +82,7 @@ class Connection:
         requests: How many requests came on it.
         sent_bytes: Bytes the kernel took from the server.
         refused_bytes: Bytes a script wanted to send after the client had closed it.
+        gone: Set once it is closed, by whichever side.
     """
 
     number: int
@@ -91,6 +92,7 @@ class Connection:
     requests: int = 0
     sent_bytes: int = 0
     refused_bytes: int = 0
+    gone: asyncio.Event = attrs.field(factory=asyncio.Event, repr=False)
 
     @property
     def closed(self) -> bool:
@@ -109,7 +111,6 @@ class Wire:
         record: What is noted of its connection.
         transport: The connection.
         writable: Set while the kernel takes bytes.
-        gone: Set once the client has closed.
     """
 
     def __init__(
@@ -118,7 +119,6 @@ class Wire:
         record: Connection,
         transport: asyncio.Transport,
         writable: asyncio.Event,
-        gone: asyncio.Event,
     ) -> None:
         self.request = request
         self.ended = False
@@ -126,7 +126,6 @@ class Wire:
         self._record = record
         self._transport = transport
         self._writable = writable
-        self._gone = gone
         self._chunked = False
 
     # Bytes
@@ -151,14 +150,14 @@ class Wire:
     async def sleep(self, seconds: float) -> None:
         """Wait, sending nothing."""
         try:
-            await asyncio.wait_for(self._gone.wait(), seconds)
+            await asyncio.wait_for(self._record.gone.wait(), seconds)
         except TimeoutError:
             return
         raise ClientGone
 
     async def wait_closed(self) -> None:
         """Send nothing more, and wait for the client to close."""
-        await self._gone.wait()
+        await self._record.gone.wait()
 
     async def close(self) -> None:
         """Close the connection (FIN)."""

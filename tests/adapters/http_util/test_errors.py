@@ -192,7 +192,7 @@ def test_a_redirect_says_what_to_set() -> None:
          ErrorCode.CONTEXT_OVERFLOW),
         (400, {"message": "the context size is exceeded"}, ErrorCode.CONTEXT_OVERFLOW),
         (400, {"message": "prompt is too long: 9 > 8"}, ErrorCode.CONTEXT_OVERFLOW),
-        (400, {"message": "input is longer than the model's limit"}, ErrorCode.INVALID_PARAMS),
+        (400, {"message": "the answer is longer than usual"}, ErrorCode.INVALID_PARAMS),
         (400, {"message": "the prompt is longer than the model allows"},
          ErrorCode.CONTEXT_OVERFLOW),
         (400, {"message": "context: exceedingly odd"}, ErrorCode.INVALID_PARAMS),
@@ -285,7 +285,8 @@ def test_no_error_shows_a_key(secret: str, before: str, after: str, data: st.Dat
         st.sampled_from([{"error": {"message": said}}, {"error": said}, {"detail": said}, said,
                          {"detail": [{"loc": ["n"], "msg": said}]}, {"other": [said]}])
     )  # fmt: skip
-    body = json.dumps(shape).encode() if data.draw(st.booleans()) else said.encode("utf-8", "replace")
+    as_json = data.draw(st.booleans())
+    body = json.dumps(shape).encode() if as_json else said.encode("utf-8", "replace")
     errors = [
         error_from_response(400, {"x-request-id": secret}, body, secrets=SECRETS),
         error_from_payload(shape, secrets=SECRETS),
@@ -317,9 +318,10 @@ EXCEPTIONS: list[tuple[Exception, bool, ErrorCode, bool]] = [
     (httpx.LocalProtocolError("x"), False, INVALID, False),
     (httpx.RemoteProtocolError("x"), False, ErrorCode.UPSTREAM_PROTOCOL, False),
     (httpx.RemoteProtocolError("x"), True, ErrorCode.UPSTREAM_PROTOCOL, False),
-    (httpx.RemoteProtocolError("Server disconnected without sending a response."), False, RESET, True),
-    (httpx.RemoteProtocolError("peer closed connection without sending complete message body"), True,
-     ErrorCode.STREAM_TRUNCATED, True),
+    (httpx.RemoteProtocolError("Server disconnected without sending a response."), False, RESET,
+     True),
+    (httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+     True, ErrorCode.STREAM_TRUNCATED, True),
     (httpx.ReadError("x"), False, RESET, True),
     (httpx.ReadError("x"), True, ErrorCode.STREAM_TRUNCATED, True),
     (httpx.WriteError("x"), False, RESET, True),
@@ -333,7 +335,7 @@ EXCEPTIONS: list[tuple[Exception, bool, ErrorCode, bool]] = [
 def test_every_exception_of_httpx_has_its_error(
     exc: Exception, answering: bool, code: ErrorCode, retriable: bool
 ) -> None:
-    """HTU-ERR-4002: whether an answer had begun makes the difference between reset and truncated."""
+    """HTU-ERR-4002: whether an answer had begun is the difference of reset and truncated."""
     error = error_from_exception(exc, answering=answering)
     assert (error.code, error.retriable) == (code, retriable)
     assert error.message

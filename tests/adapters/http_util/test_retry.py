@@ -244,9 +244,7 @@ async def _run(
 
 def busy(wait_ms: int | None = None) -> WorkerError:
     """A 503."""
-    return EngineUnavailable(
-        ErrorCode.POOL_UNAVAILABLE, "busy", status=503, retry_after_ms=wait_ms
-    )
+    return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, "busy", status=503, retry_after_ms=wait_ms)
 
 
 async def test_what_may_be_repeated_is_until_it_works() -> None:

@@ -622,8 +622,11 @@ async def test_http_answers_without_a_stream(serving: Serving) -> None:
         events = [e async for e in adapter.submit(TaskRequest(prompt="x"))]
     assert [e.text for e in events if isinstance(e, Token)] == ["all at once"]
     assert events[-1].metrics.tokens_generated == 3
-    for body, says in ((b"<html><title>Login</title>", "HTML"), (b'{"choices":[{"te', "JSON")):
+    for body, code, says in (
+        (b"<html><title>Login</title>", ErrorCode.UPSTREAM_PROTOCOL, "HTML"),
+        (b'{"choices":[{"te', ErrorCode.STREAM_TRUNCATED, "cut off"),
+    ):
         async with serving(statuses(200, body=body)) as (_, adapter):
             error = await _failure(adapter, TaskRequest(prompt="x"))
-            assert error.code is ErrorCode.UPSTREAM_PROTOCOL
+            assert error.code is code
             assert says in error.message

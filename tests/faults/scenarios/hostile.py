@@ -77,7 +77,13 @@ def _floods() -> Iterable[Scenario]:
         "endless-event-empty-lines",
         "sends empty data lines of one event without end",
         partial(_flood_body, b"", b"data\n"),
-        fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", text=SAID, within_s=LIMIT_S + PROMPT_S, closes=True),
+        fails(
+            "UPSTREAM_PROTOCOL",
+            "DECODE_TIMEOUT",
+            text=SAID,
+            within_s=LIMIT_S + PROMPT_S,
+            closes=True,
+        ),
     )
     yield Scenario(
         "endless-json",
@@ -96,6 +102,7 @@ def _floods() -> Iterable[Scenario]:
 # Compression nobody asked for
 
 _BOMB = gzip.compress(b"x" * (1 << 20)) * 64
+
 
 @scenario("compresses its answer although it must not", fails("UPSTREAM_PROTOCOL"))
 async def gzip_answer(wire: Wire) -> None:
@@ -176,7 +183,7 @@ _WRONG_CHOICES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("text-object", {"text": {"x": 1}, "delta": {"content": {"x": 1}}}),
     ("delta-text", {"text": None, "delta": "x"}),
     ("delta-list", {"text": None, "delta": ["x"]}),
-    ("message-text", {"text": None, "message": "x"}),
+    ("message-text", {"text": None, "delta": None, "message": "x"}),
     ("finish-number", {"finish_reason": 1}),
     ("finish-list", {"finish_reason": ["stop"]}),
     ("finish-false", {"finish_reason": False}),

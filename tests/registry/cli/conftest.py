@@ -86,7 +86,7 @@ def _serving(**options: Any) -> Iterator[ToyServer]:
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = ToyServer(**options)
+    server = ToyServer(**{"delay_s": 0.0, **options})
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
     try:
         yield server

@@ -15,8 +15,8 @@ from registry.cli.toy_server import MAX_BODY_BYTES, ToyServer
 
 @pytest.fixture
 async def server() -> AsyncIterator[ToyServer]:
-    """A toy server that is in no hurry to end."""
-    async with ToyServer() as server:
+    """A toy server that loses no time."""
+    async with ToyServer(delay_s=0.0) as server:
         yield server
 
 
@@ -222,6 +222,18 @@ async def test_closing_the_server_breaks_off_its_streams() -> None:
                 async for _ in answer.aiter_bytes():
                     await server.aclose()
     assert server.running == 0
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_closed_server_serves_nobody(turns: int) -> None:
+    """A connection that comes just before the end is closed too, however far it has come."""
+    async with ToyServer() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", _port(server))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
 
 
 async def test_a_delay_before_each_word() -> None:

@@ -1,0 +1,204 @@
+"""deadline_s is charged by everything a job waits for (ADAPT-3005, HTU-ERR-4002)."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from adapter_api import ErrorCode, TaskRequest
+from adapters.http_util import RetryPolicy
+from tests.faults import SCENARIOS, FaultServer, Scenario
+from tests.faults.conftest import SLACK_S, Bench, run
+from tests.faults.scenario import PROMPT_S, fails
+from tests.faults.wire import TEXT, Wire
+
+DEADLINE_S = 0.25
+PATIENT = {"first_token_timeout_s": 20.0, "stall_timeout_s": 20.0}
+
+
+@pytest.fixture
+def deaf_url() -> Iterator[str]:
+    """A port whose backlog is full: a connect to it waits for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for filler in fillers:
+            filler.close()
+
+
+def _task(deadline_s: float = DEADLINE_S) -> TaskRequest:
+    return TaskRequest(prompt="hi", deadline_s=deadline_s)
+
+
+def _in_time(took_s: float, limit_s: float = DEADLINE_S) -> bool:
+    return limit_s - 0.01 <= took_s <= limit_s + PROMPT_S + SLACK_S
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, scenario in SCENARIOS.items()
+        if scenario.expect.codes & {"DECODE_TIMEOUT", "POOL_UNAVAILABLE"}
+        and scenario.expect.after_s == 0.4
+        and not name.startswith(("endless-", "pings-between-"))
+        and not scenario.task
+    ],
+)
+async def test_the_deadline_ends_every_silence(bench: Bench, name: str) -> None:
+    """In the wait for the head, for the first token, between tokens, with any kind of ping."""
+    outcome = await run(bench.adapter(name, **PATIENT), _task())
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+    assert bench.in_use == 0
+
+
+async def test_the_deadline_ends_a_connect(bench: Bench, deaf_url: str) -> None:
+    """A server that does not accept costs no more than the deadline, and no socket."""
+    adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0)
+    bench.client.timeout = 20.0
+    outcome = await run(adapter, _task())
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+    assert bench.transport.open_connections == 0
+
+
+async def test_connect_timeouts_are_repeated_as_long_as_the_deadline_allows(
+    bench: Bench, deaf_url: str
+) -> None:
+    """connect_timeout_s runs for each attempt, the deadline for all of them."""
+    bench.client.timeout = 0.1
+    adapter = bench.adapter_for(deaf_url)
+    outcome = await run(adapter, _task(5.0))
+    assert outcome.code == ErrorCode.POOL_UNAVAILABLE
+    assert _in_time(outcome.took_s, 0.4)
+    outcome = await run(adapter, _task(0.25))
+    assert outcome.code in (ErrorCode.DEADLINE_UNMET, ErrorCode.POOL_UNAVAILABLE)
+    assert outcome.took_s <= 0.25 + PROMPT_S + SLACK_S
+    assert bench.transport.open_connections == 0
+
+
+async def test_first_token_timeout_ends_a_slow_connect(bench: Bench, deaf_url: str) -> None:
+    """Waiting for the connection is a part of waiting for the first token."""
+    bench.client.timeout = 20.0
+    outcome = await run(bench.adapter_for(deaf_url), TaskRequest(prompt="hi"))
+    assert outcome.code == ErrorCode.POOL_UNAVAILABLE
+    assert _in_time(outcome.took_s, 0.4)
+
+
+async def test_a_refused_connect_is_repeated_and_then_told(bench: Bench) -> None:
+    """Nobody listens: four attempts, then POOL_UNAVAILABLE (WA-INT-3003)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    outcome = await run(bench.adapter_for(url), _task(5.0))
+    assert outcome.code == ErrorCode.POOL_UNAVAILABLE
+    assert outcome.error is not None
+    assert outcome.error.retriable
+    assert outcome.took_s < PROMPT_S + SLACK_S
+
+
+async def test_backoff_that_does_not_fit_is_not_begun(bench: Bench) -> None:
+    """Our own delay would outlast the deadline: the error comes at once, with what it would be."""
+    slow = RetryPolicy(base_s=100.0, cap_s=100.0, seed=1)
+    outcome = await run(bench.adapter("status-503", retry=slow), _task())
+    assert outcome.code == ErrorCode.POOL_UNAVAILABLE
+    assert outcome.error is not None
+    assert outcome.error.retry_after_ms is not None
+    assert outcome.error.retry_after_ms > DEADLINE_S * 1000
+    assert outcome.took_s < PROMPT_S + SLACK_S
+    assert len(bench.server.requests) == 1
+
+
+async def test_the_deadline_ends_a_backoff_it_was_going_to_fit(bench: Bench) -> None:
+    """An answer that uses up the rest of the deadline after a retry is late, and said to be."""
+
+    async def script(wire: Wire) -> None:
+        if wire.request.number == 1:
+            await wire.answer_json(503, {}, "retry-after-ms: 150")
+        else:
+            await wire.wait_closed()
+
+    late = Scenario("late", "refuses, then says nothing", script, fails("DEADLINE_UNMET"))
+    async with FaultServer({"late": late}) as server:
+        outcome = await run(bench.adapter_for(server.url("late"), **PATIENT), _task())
+        assert len(server.requests) == 2
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+
+
+async def test_the_deadline_runs_while_a_job_queues_for_a_connection(bench: Bench) -> None:
+    """One connection, held by another job: the second job's deadline runs all the same."""
+    holder = bench.adapter("stall-before-head", **PATIENT).submit(TaskRequest(prompt="hi"))
+    holding = asyncio.ensure_future(holder.__anext__())
+    await asyncio.sleep(0.05)
+    outcome = await run(bench.adapter("ordinary", **PATIENT), _task())
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+    assert len(bench.server.requests) == 1
+    holding.cancel()
+    await asyncio.wait([holding])
+    await holder.aclose()
+    assert bench.in_use == 0
+
+
+async def test_the_deadline_runs_while_a_key_is_asked_for(bench: Bench) -> None:
+    """A key function that hangs is charged to the deadline."""
+
+    async def never() -> str:
+        await asyncio.sleep(60)
+        return "key"
+
+    outcome = await run(bench.adapter("ordinary", api_key=never, **PATIENT), _task())
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+    assert bench.server.requests == []
+
+
+async def test_the_deadline_runs_while_a_refusal_is_read(bench: Bench) -> None:
+    """The status came, its body does not: the deadline decides."""
+    outcome = await run(bench.adapter("stall-in-refusal", **PATIENT), _task())
+    assert outcome.code == ErrorCode.DEADLINE_UNMET
+    assert _in_time(outcome.took_s)
+    assert bench.in_use == 0
+
+
+async def test_a_slow_consumer_meets_the_deadline_too(bench: Bench) -> None:
+    """The deadline passes while the consumer is busy: the next event is the error."""
+    stream = bench.adapter("slow-tokens-for-ever").submit(_task())
+    await stream
+    await asyncio.sleep(DEADLINE_S + 0.1)
+    frames = [frame async for frame in stream.frames()]
+    assert frames[-1]["code"] == "DEADLINE_UNMET"
+    assert bench.in_use == 0
+
+
+async def test_a_whole_answer_is_not_lost_to_the_deadline(bench: Bench) -> None:
+    """Waiting for usage after the finish_reason leaves room for End."""
+    outcome = await run(bench.adapter("pings-after-finish", **PATIENT), _task())
+    assert outcome.end is not None
+    assert outcome.text == TEXT
+    assert outcome.took_s < DEADLINE_S
+
+
+async def test_without_any_limit_a_stream_that_makes_progress_goes_on(bench: Bench) -> None:
+    """None means no limit, for the first token and for stalls."""
+    adapter = bench.adapter("slow-tokens", first_token_timeout_s=None, stall_timeout_s=None)
+    outcome = await run(adapter, TaskRequest(prompt="hi"))
+    assert outcome.text == TEXT
+
+
+async def test_deadlines_of_many_jobs_at_once(bench: Bench) -> None:
+    """Fifty stalled jobs on one loop all end within the same tenth of a second."""
+    async with FaultServer() as server:
+        adapter = bench.adapter_for(server.url("stall-between-tokens"), client=None, **PATIENT)
+        async with adapter:
+            outcomes = await asyncio.gather(*(run(adapter, _task(0.5)) for _ in range(50)))
+    assert {outcome.code for outcome in outcomes} == {ErrorCode.DEADLINE_UNMET}
+    assert all(_in_time(outcome.took_s, 0.5) for outcome in outcomes)

@@ -1,0 +1,103 @@
+"""Whatever a server sends, and however slowly it is read, memory stays bounded (HTU-1003)."""
+
+import asyncio
+import logging
+import tracemalloc
+
+import pytest
+
+from adapter_api import TaskRequest, Token
+from tests.faults import SCENARIOS, FaultServer, Scenario
+from tests.faults.conftest import Bench, run
+from tests.faults.scenario import fails
+from tests.faults.wire import Wire, to_event
+
+MIB = 1 << 20
+
+FLOODS = [
+    name
+    for name in SCENARIOS
+    if name.startswith(("endless-", "gzip-", "refusal-endless", "deep-", "long-"))
+]
+
+PEAK_MIB = {"endless-json": 40, "endless-event-empty-lines": 48}
+"""A JSON document may have 16 MiB; lines without content cost more as a list than as bytes."""
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_costs_a_bounded_amount_of_memory(bench: Bench, name: str) -> None:
+    """Lines, events, heads, trailers and bodies without end: the client stops within some MiB, the
+    server's own included."""
+    adapter = bench.adapter(name)
+    await run(bench.adapter("ordinary"), TaskRequest(prompt="hi"))  # imports and caches
+    tracemalloc.start()
+    try:
+        await run(adapter, TaskRequest(prompt="hi"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < PEAK_MIB.get(name, 16) * MIB
+    assert bench.in_use == 0
+
+
+async def test_a_slow_consumer_stops_the_server(bench: Bench) -> None:
+    """When nobody reads the stream, the socket is not read either: what the server could send stays
+    bounded, and so does what is held here."""
+    piece = "x" * 1000
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        block = to_event(wire.payload(piece)) * 16
+        while True:
+            await wire.chunk(block)
+
+    fast = Scenario("fast", "sends long tokens as fast as it can", script, fails("CANCELLED"))
+    async with FaultServer({"fast": fast}) as server:
+        adapter = bench.adapter_for(server.url("fast"))
+        tracemalloc.start()
+        try:
+            async with adapter.submit(TaskRequest(prompt="hi")) as stream:
+                tokens = 0
+                async for event in stream:
+                    tokens += isinstance(event, Token)
+                    if tokens == 1000:
+                        break
+                await asyncio.sleep(0.3)
+                connection = server.connections[0]
+                sent_bytes = connection.sent_bytes
+                await asyncio.sleep(0.2)
+                assert connection.sent_bytes == sent_bytes, "the server must wait"
+                # What was read, what waits here, and the kernel's buffers of both ends.
+                assert sent_bytes < 12 * MIB
+                assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+        finally:
+            tracemalloc.stop()
+    assert bench.in_use == 0
+
+
+async def test_faults_leave_no_memory_behind(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Broken jobs are forgotten: no connection, task or error of theirs is kept."""
+    caplog.set_level(logging.CRITICAL, logger="worker_adapters")  # pytest keeps every record
+    names = ("rst-mid-event", "error-object", "status-500", "wrong-text-number", "not-json")
+    adapters = [bench.adapter(name) for name in names]
+
+    async def some(count: int) -> None:
+        for _ in range(count):
+            for adapter in adapters:
+                await run(adapter, TaskRequest(prompt="hi"))
+            bench.server.requests.clear()
+            bench.server.connections.clear()
+
+    await some(5)
+    tracemalloc.start()
+    try:
+        await some(5)
+        before = tracemalloc.get_traced_memory()[0]
+        await some(25)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < MIB / 4
+    assert len(asyncio.all_tasks()) < 10

@@ -1,0 +1,73 @@
+"""The reference pages say what the code says."""
+
+import inspect
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+import registry
+from adapter_api import (
+    EngineProps,
+    ErrorCode,
+    HealthStatus,
+    Metrics,
+    Started,
+    TaskRequest,
+    Token,
+    WorkerAdapter,
+    WorkerError,
+)
+
+EVENTS = "Started | Token | MetricsFrame | End | Error"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def page(name: str) -> str:
+    return (REFERENCE / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_error_is_listed_with_its_class_and_whether_to_retry(code: ErrorCode) -> None:
+    """docs/reference/errors.md has one row for each code."""
+    error = WorkerError.of(code, "x")
+    retriable = "yes" if error.retriable else "no"
+    row = rf"\| {type(error).__name__} \| {code} \| {retriable} \|"
+    assert len(re.findall(row, page("errors"))) == 1
+
+
+@pytest.mark.parametrize("adapter", ["openai-http", "mock"])
+def test_every_option_is_listed(adapter: str) -> None:
+    """Each config field has a row, and no row is for a field that is gone."""
+    fields = {field.name for field in registry.describe(adapter).config_fields}
+    options = page(adapter).partition("| option |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| ([^|]+) \|", options, re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert listed == fields
+
+
+def test_every_hook_is_listed_with_its_signature() -> None:
+    """docs/reference/contract.md shows the hooks as the code has them."""
+    text = page("contract")
+    hooks = [
+        (name, member)
+        for name, member in vars(WorkerAdapter).items()
+        if hasattr(member, "worker_adapters_spec")
+    ]
+    assert len(hooks) == 7
+    for name, member in hooks:
+        signature = str(inspect.signature(member)).replace("'", "")
+        signature = re.sub(r"\b(?:[a-z_]+\.)+(\w+)", r"\1", signature)
+        signature = signature.replace(EVENTS, "TokenEvent")
+        prefix = "async " if inspect.iscoroutinefunction(member) else ""
+        assert f"`{prefix}{name}{signature}`" in text
+
+
+@pytest.mark.parametrize("cls", [TaskRequest, Started, Token, Metrics, HealthStatus, EngineProps])
+def test_every_field_of_the_contract_is_named(cls: type) -> None:
+    """Nothing a caller can read or set is missing on the page."""
+    for field in attrs.fields(cls):  # type: ignore[misc]
+        assert f"`{field.name}`" in page("contract") or re.search(
+            rf"\b{field.name}\b", page("contract")
+        ), field.name
