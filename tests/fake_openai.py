@@ -1,7 +1,7 @@
 """A small, well-behaved OpenAI-compatible server on a loopback port, with a handler for each path.
 
-What it is not told otherwise it does as a sound server does: it streams an answer to every job, lists
-one model, and says 404 to everything else.
+What it is not told otherwise it does as a sound server does: it streams an answer to every job,
+lists one model, and says 404 to everything else.
 """
 
 import asyncio

@@ -112,7 +112,9 @@ def body_reader(response: httpx.Response) -> Callable[[], Awaitable[bytes]]:
     body = response.extensions.get("body_stream")
     if isinstance(body, BodyStream):
         return body.read
-    return partial(_next_piece, aiter(response.aiter_raw()))
+    # httpx.MockTransport, and a client's hooks, may have read the answer already.
+    pieces = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+    return partial(_next_piece, aiter(pieces))
 
 
 async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes:

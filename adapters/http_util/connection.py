@@ -52,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _reset(self, bodiless: bool) -> None:
         self.status = 0
+        self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.received = False  # any byte of the answer
         self._bodiless = bodiless
@@ -225,6 +226,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:  # a second answer to one request: the first one stands
             self._keep_alive = False
 
+    def on_status(self, reason: bytes) -> None:
+        if not self._head_done:
+            self.reason += reason  # it may come in pieces
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # trailers are counted and left aside
             self.headers.append((name, value))
@@ -241,6 +246,7 @@ class Connection(asyncio.BufferedProtocol):
             if status < 100 or status == 101 or sized or codings:
                 self._fail(httpx.RemoteProtocolError(f"a false interim answer, status {status}"))
             self.headers.clear()
+            self.reason = b""
             return
         if codings not in ([], [b"chunked"], [b"identity"]):  # llhttp would pass the coded bytes on
             self._fail(httpx.RemoteProtocolError("a transfer coding nobody asked for"))

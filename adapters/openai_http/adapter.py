@@ -198,7 +198,7 @@ class OpenAIHttpAdapter:
                 for event in events:
                     token = answer.read(event)
                     # Azure's first chunk has neither id nor choices, and says nothing of the model.
-                    if not started and (answer.completion_id or answer.seen or token is not None):
+                    if not started and (answer.completion_id or answer.seen):
                         started = True
                         server.note_answer(answer)
                         yield self._started(task, server, answer)

@@ -204,7 +204,7 @@ class Answer:
         self.index = 0
         """How many tokens were read."""
         self.seen = False
-        """Whether a choice came, other than the ordinary ones that bring a token."""
+        """Whether a choice came."""
         self.done = False
         """Whether `[DONE]` came."""
         self.moved = False
@@ -222,7 +222,7 @@ class Answer:
             WorkerError: The event is an error, or not what a server may send here.
         """
         data = event.data
-        if self.completion_id is not None and event.event == "message":
+        if self.seen and event.event == "message":  # the first one tells who answers
             try:
                 chunk = _decode(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -361,15 +361,12 @@ class Answer:
             )
         if self.finish_reason is not None:
             return "finish_reason"
-        if self.done and self._began() and not always_finishes:
+        if self.done and self.seen and not always_finishes:
             return "done"
         raise StreamingError(ErrorCode.STREAM_TRUNCATED, self._what_is_missing())
 
-    def _began(self) -> bool:
-        return self.seen or self.index > 0
-
     def _what_is_missing(self) -> str:
-        if not self._began():
+        if not self.seen:
             return "the server answered 200 and sent no answer"
         if self.done:
             return (

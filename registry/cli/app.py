@@ -18,6 +18,7 @@ from registry.cli.catalogue import describe_one, list_all
 from registry.cli.demo import run_demo
 from registry.cli.health import check_health
 from registry.cli.options import get_adapter
+from registry.cli.probe import run_probe
 from registry.cli.status import UsageError
 from registry.cli.submit import run_job
 
@@ -79,6 +80,7 @@ def _app() -> typer.Typer:
     app.command("describe")(_describe)
     app.command("submit", epilog=status.MEANINGS)(_submit)
     app.command("health", epilog=status.MEANINGS)(_health)
+    app.command("probe", epilog=status.MEANINGS)(_probe)
     app.command("demo")(_demo)
     return app
 
@@ -160,6 +162,18 @@ def _health(
 ) -> _Action:
     """Say how the engine is; status 0 if it accepts work, 1 if not."""
     return lambda: check_health(get_adapter(adapter, base_url, option or []), as_json=as_json)
+
+
+def _probe(
+    base_url: Annotated[
+        str | None, typer.Argument(help="The server's address; without it, the environment's.")
+    ] = None,
+    adapter: _Adapter = "openai-http",
+    model: Annotated[str | None, typer.Option(help="The model to ask for.")] = None,
+    option: _Option = None,
+) -> _Action:
+    """Find out what a server does, by small jobs: what it serves, counts and refuses."""
+    return lambda: run_probe(get_adapter(adapter, base_url, option or []), model)
 
 
 def _demo() -> _Action:

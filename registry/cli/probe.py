@@ -1,14 +1,16 @@
 """Find out what a server does, by small jobs through its adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
 import attrs
 
 import registry
-from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
+from adapter_api import End, Error, TaskRequest, Token, WorkerError
+from registry import BoundAdapter
+from registry.cli import status
 
 MAX_TOKENS = 8
 LONG_TOKENS = 1500
@@ -27,7 +29,6 @@ class Fact:
 
 @attrs.define
 class _Outcome:
-    started: Started | None = None
     text: str = ""
     tokens: int = 0
     end: End | None = None
@@ -45,14 +46,12 @@ class _Outcome:
         )
 
 
-async def _outcome(adapter: "registry.BoundAdapter", task: TaskRequest) -> _Outcome:
+async def _outcome(adapter: BoundAdapter, task: TaskRequest) -> _Outcome:
     outcome = _Outcome()
     try:
         async with adapter.submit(task) as stream:
             async for event in stream:
-                if isinstance(event, Started):
-                    outcome.started = event
-                elif isinstance(event, Token):
+                if isinstance(event, Token):
                     outcome.tokens += 1
                     outcome.text += event.text
                 elif isinstance(event, End):
@@ -69,14 +68,12 @@ class Probe:
     """The questions to one server.
 
     Args:
-        name: The adapter's name.
-        options: Its options.
-        model: The model to ask for; None leaves it to the server.
+        adapter: The adapter that speaks to it; closed when everything was asked.
+        model: The model to ask for; None leaves it to adapter and server.
     """
 
-    def __init__(self, name: str, options: dict[str, Any], model: str | None) -> None:
-        self._name = name
-        self._options = options
+    def __init__(self, adapter: BoundAdapter, model: str | None) -> None:
+        self._adapter = adapter
         self._model = model
 
     def _task(self, **fields: Any) -> TaskRequest:
@@ -85,71 +82,69 @@ class Probe:
 
     async def facts(self) -> AsyncIterator[Fact]:
         """Everything there is to find out, one after the other; never raises WorkerError."""
-        async with registry.get(self._name, **self._options) as adapter:
-            questions: tuple[tuple[str, Callable[[Any], Awaitable[str]]], ...] = (
-                ("health", self._health),
-                ("models", self._models),
-                ("capacity", self._capacity),
-                ("prompt", self._prompt),
-                ("messages", self._messages),
-                ("version", self._version),
-                ("same seed twice", self._seed),
-                ("stop", self._stop),
-                ("unknown model", self._unknown_model),
-                ("cancel", self._cancel),
-            )
-            for name, question in questions:
-                yield Fact(name, await question(adapter))
-            props = await adapter.props()
-            dropped = sorted({f for fields in props.dropped_fields.values() for f in fields})
-            yield Fact("refused fields", ", ".join(dropped) or "none")
-        yield Fact("wrong key", await self._wrong_key())
+        questions = {
+            "health": self._health,
+            "models": self._models,
+            "capacity": self._capacity,
+            "prompt": self._prompt,
+            "messages": self._messages,
+            "version": self._version,
+            "same seed twice": self._seed,
+            "stop": self._stop,
+            "unknown model": self._unknown_model,
+            "cancel": self._cancel,
+            "refused fields": self._refused_fields,
+            "wrong key": self._wrong_key,
+        }
+        async with self._adapter:
+            for name, question in questions.items():
+                yield Fact(name, await question())
 
-    async def _health(self, adapter: "registry.BoundAdapter") -> str:
-        status = await adapter.health()
+    async def _health(self) -> str:
+        status = await self._adapter.health()
         return f"{status.state}, live {status.live}, ready {status.ready}: {status.message}"
 
-    async def _version(self, adapter: "registry.BoundAdapter") -> str:
-        props = await adapter.props()
+    async def _version(self) -> str:
+        props = await self._adapter.props()
         return f"{props.engine}, {props.engine_version or 'unknown'}"
 
-    async def _models(self, adapter: "registry.BoundAdapter") -> str:
-        return ", ".join((await adapter.props()).models) or "none listed"
+    async def _models(self) -> str:
+        return ", ".join((await self._adapter.props()).models) or "none listed"
 
-    async def _capacity(self, adapter: "registry.BoundAdapter") -> str:
-        props = await adapter.props()
+    async def _capacity(self) -> str:
+        props = await self._adapter.props()
         return f"context {props.context_length}, slots {props.slots_total}"
 
-    async def _prompt(self, adapter: "registry.BoundAdapter") -> str:
-        return str(await _outcome(adapter, self._task()))
+    async def _prompt(self) -> str:
+        return str(await _outcome(self._adapter, self._task()))
 
-    async def _messages(self, adapter: "registry.BoundAdapter") -> str:
+    async def _messages(self) -> str:
         messages = [{"role": "user", "content": PROMPT}]
-        return str(await _outcome(adapter, self._task(prompt=None, messages=messages)))
+        return str(await _outcome(self._adapter, self._task(prompt=None, messages=messages)))
 
-    async def _seed(self, adapter: "registry.BoundAdapter") -> str:
+    async def _seed(self) -> str:
         task = self._task(seed=42, temperature=1.0, max_tokens=24)
-        first, second = await _outcome(adapter, task), await _outcome(adapter, task)
+        first, second = await _outcome(self._adapter, task), await _outcome(self._adapter, task)
         if first.error or second.error:
             return str(first if first.error else second)
         return "same text" if first.text == second.text else "different texts"
 
-    async def _stop(self, adapter: "registry.BoundAdapter") -> str:
-        whole = await _outcome(adapter, self._task())
+    async def _stop(self) -> str:
+        whole = await _outcome(self._adapter, self._task())
         if not whole.text.strip():
             return "no text to stop at"
         stop = whole.text.strip()[-2:]
-        return str(await _outcome(adapter, self._task(stop=stop)))
+        return str(await _outcome(self._adapter, self._task(stop=stop)))
 
-    async def _unknown_model(self, adapter: "registry.BoundAdapter") -> str:
+    async def _unknown_model(self) -> str:
         task = attrs.evolve(self._task(), model="no-such-model")
-        outcome = await _outcome(adapter, task)
+        outcome = await _outcome(self._adapter, task)
         return str(outcome) if outcome.error else "takes any name"
 
-    async def _cancel(self, adapter: "registry.BoundAdapter") -> str:
+    async def _cancel(self) -> str:
         task = self._task(max_tokens=LONG_TOKENS)
         try:
-            async with adapter.submit(task) as stream:
+            async with self._adapter.submit(task) as stream:
                 async for event in stream:
                     if isinstance(event, Token) and event.index == 2:
                         break
@@ -158,36 +153,42 @@ class Probe:
                     if isinstance(event, End):
                         return "the answer was over before it could be cancelled"
                 began = monotonic()
-                await adapter.cancel(task.job_id)
+                await self._adapter.cancel(task.job_id)
                 cancelled_ms = (monotonic() - began) * 1000
             began = monotonic()
-            outcome = await _outcome(adapter, self._task(max_tokens=1))
+            outcome = await _outcome(self._adapter, self._task(max_tokens=1))
         except WorkerError as error:
             return f"{error.code} ({error.message[:100]})"
         again = "" if outcome.error is None else f": {outcome}"
         next_ms = (monotonic() - began) * 1000
         return f"connection closed in {cancelled_ms:.0f} ms, next job took {next_ms:.0f} ms{again}"
 
+    async def _refused_fields(self) -> str:
+        props = await self._adapter.props()
+        return ", ".join(sorted({f for fs in props.dropped_fields.values() for f in fs})) or "none"
+
     async def _wrong_key(self) -> str:
-        if "api_key" not in {f.name for f in registry.describe(self._name).config_fields}:
+        config: Any = self._adapter.config
+        if not hasattr(config, "api_key"):
             return "the adapter has no key"
-        options = {**self._options, "api_key": WRONG_KEY}
-        async with registry.get(self._name, **options) as adapter:
+        wrong = attrs.evolve(config, api_key=WRONG_KEY)
+        async with registry.get(self._adapter.name, wrong) as adapter:
             outcome = await _outcome(adapter, self._task(max_tokens=1))
         return str(outcome) if outcome.error else "takes any key"
 
 
-def run_probe(
-    name: str, options: dict[str, Any], model: str | None, show: Callable[[Fact], None]
-) -> None:
-    """Ask everything and hand each fact to `show` as it is found.
+def run_probe(adapter: BoundAdapter, model: str | None) -> int:
+    """Ask everything, print each fact as it is found, and close the adapter.
 
-    Raises:
-        RegistryError: If the adapter cannot be found or configured.
+    Returns:
+        The exit status: OK if a prompt or a message was answered in full.
     """
+    return asyncio.run(_print_facts(Probe(adapter, model)))
 
-    async def ask() -> None:
-        async for fact in Probe(name, options, model).facts():
-            show(fact)
 
-    asyncio.run(ask())
+async def _print_facts(probe: Probe) -> int:
+    answered = False
+    async for fact in probe.facts():
+        print(f"{fact.name:16} {status.harmless(status.one_line(fact.result))}", flush=True)
+        answered = answered or (fact.name in ("prompt", "messages") and "proof" in fact.result)
+    return status.OK if answered else status.FAILED

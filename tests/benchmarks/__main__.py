@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks`: ratios measured in one run, never absolute times.
 
-Every client runs interleaved with the others against one loopback server in another process; a ratio
-is printed only if both sides produced the same text. Needs the extra `[bench]`.
+Every client runs interleaved with the others against one loopback server in another process; a
+ratio is printed only if both sides produced the same text. Needs the extra `[bench]`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 from tests.benchmarks.clients import CLIENTS, Client
 from tests.benchmarks.server import TEXT, loopback_server
 
-# (ratio, limit): margins are wide, for a busy machine. docs/explanation/performance.md has the targets.
+# Margins are wide, for a busy machine. docs/explanation/performance.md shows what was seen.
 LIMITS = {
     "import registry, adapter_api / import httpx": 0.6,
     "CPU per token, worker-adapters / openai": 1 / 3,

@@ -21,6 +21,7 @@ class Client(ABC):
     async def stream(self) -> str:
         """One answer's text."""
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Release everything."""
 
@@ -59,7 +60,7 @@ class _FloorProtocol(asyncio.Protocol):
 
 
 class Floor(Client):
-    """asyncio.Protocol, a split and a typed JSON decoder: what cannot be avoided. Checks nothing."""
+    """asyncio.Protocol, a split and a typed JSON decoder: the unavoidable. Checks nothing."""
 
     name = "floor"
 
@@ -73,6 +74,9 @@ class Floor(Client):
             return await protocol.done
         finally:
             transport.close()
+
+    async def aclose(self) -> None:
+        """Nothing is kept."""
 
 
 class Product(Client):

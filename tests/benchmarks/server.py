@@ -1,4 +1,4 @@
-"""A loopback server that costs the clients nothing: pre-rendered chunks, in a process of its own."""
+"""A loopback server that costs its clients nothing: ready chunks, from another process."""
 
 import asyncio
 import multiprocessing
@@ -28,7 +28,7 @@ _TOKEN = _framed(_CHUNK)
 
 
 async def _answer(head: bytes, writer: asyncio.StreamWriter) -> None:
-    """The path says what to send: /<tokens>/<tokens per write>/<microseconds between writes>/v1/..."""
+    """The path says what to send: /<tokens>/<tokens a write>/<microseconds between writes>/..."""
     tokens, batch, pause_us = (int(part) for part in head.split(b"/")[1:4])
     writer.write(_HEAD)
     while tokens > 0:

@@ -13,21 +13,22 @@ Hugging Face's format:
     litellm --config CONFIG     # model_name tiny -> text-completion-openai/tiny at one of the above
 """
 
+import asyncio
 import os
 import sys
 
-from registry.cli.probe import Fact, run_probe
+import registry
+from registry.cli.probe import Fact, Probe
 
 
-def survey(servers: dict[str, str]) -> dict[str, list[Fact]]:
+async def survey(servers: dict[str, str]) -> dict[str, list[Fact]]:
     """The facts of each server, by its name."""
     key = os.environ.get("ORCHD_OPENAI_API_KEY")
     model = os.environ.get("ORCHD_SURVEY_MODEL", "tiny")
     found: dict[str, list[Fact]] = {}
     for name, url in servers.items():
-        facts = found.setdefault(name, [])
-        options = {"base_url": url} | ({"api_key": key} if key else {})
-        run_probe("openai-http", options, model, facts.append)
+        adapter = registry.get("openai-http", base_url=url, api_key=key)
+        found[name] = [fact async for fact in Probe(adapter, model).facts()]
     return found
 
 
@@ -42,4 +43,5 @@ def table(found: dict[str, list[Fact]]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(survey(dict(argument.split("=", 1) for argument in sys.argv[1:]))))
+    servers = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    print(table(asyncio.run(survey(servers))))

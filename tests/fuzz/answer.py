@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of everything a server's body goes through: decoder, chunks, error bodies.
+"""Coverage-guided fuzzing of all that a server's body goes through: decoder, chunks, errors.
 
     pip install atheris && python -m tests.fuzz.answer -max_total_time=300
 

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -71,3 +73,21 @@ def test_every_field_of_the_contract_is_named(cls: type) -> None:
         assert f"`{field.name}`" in page("contract") or re.search(
             rf"\b{field.name}\b", page("contract")
         ), field.name
+
+
+def test_every_command_and_option_is_listed() -> None:
+    """docs/reference/cli.md names what `--help` names."""
+    text = page("cli")
+    command = str(Path(sys.executable).with_name("worker-adapters"))
+
+    def shown(*arguments: str) -> str:
+        return subprocess.run(
+            [command, *arguments, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+
+    commands = re.findall(r"^  (\w+)  ", shown().partition("Commands:")[2], re.MULTILINE)
+    assert len(commands) >= 6
+    for name in commands:
+        assert f"| `{name}" in text
+        for option in re.findall(r"^  (--[\w-]+)", shown(name), re.MULTILINE):
+            assert option == "--help" or f"`{option}" in text

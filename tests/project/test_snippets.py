@@ -79,7 +79,7 @@ def _run(command: list[str], url: str, tmp_path: Path) -> "subprocess.CompletedP
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=str)
 def test_python_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) -> None:
-    """A Python block runs as a script, against a real server where it names one, without warnings."""
+    """A Python block runs as a script without warnings, against a server where it names one."""
     script = tmp_path / "snippet.py"
     script.write_text(snippet.text.replace(SERVER_IN_TEXT, server_url))
     done = _run([sys.executable, "-W", "error", str(script)], server_url, tmp_path)

@@ -1,6 +1,6 @@
 """What the adapter's tests share."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,30 +8,32 @@ import pytest
 
 from adapter_api import TaskRequest
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
-from tests.script_server import ScriptServer, Script
+from tests.fake_openai import ANYTHING, FakeOpenAI, Handler
 
 FAST_RETRY = RetryPolicy(base_s=0.01, cap_s=0.02, seed=1)
+
+Serving = Callable[..., Any]
 
 
 @asynccontextmanager
 async def _serving(
-    script: Script, **options: Any
-) -> AsyncIterator[tuple[ScriptServer, OpenAIHttpAdapter]]:
+    routes: Mapping[str, Handler] | Handler | None = None, **options: Any
+) -> AsyncIterator[tuple[FakeOpenAI, OpenAIHttpAdapter]]:
+    if callable(routes):
+        routes = {ANYTHING: routes}
     options.setdefault("retry", FAST_RETRY)
     async with (
-        ScriptServer(script) as server,
+        FakeOpenAI(routes) as server,
         OpenAIHttpAdapter(server.base_url, **options) as adapter,
     ):
         yield server, adapter
     assert server.failures == []
 
 
-Serving = Callable[..., Any]
-
-
 @pytest.fixture
 def serving() -> Serving:
-    """`async with serving(script, **options) as (server, adapter)`."""
+    """`async with serving(routes, **options) as (server, adapter)`: a server with these handlers,
+    or one handler for everything, and an adapter for it."""
     return _serving
 
 

@@ -1,9 +1,10 @@
-"""The adapter over real sockets: requests, retries, refusals, what it learns and what it tells."""
+"""The adapter over real sockets: requests, retries, what it learns, tells and logs."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from time import monotonic
 from typing import Any
+from uuid import UUID
 
 import attrs
 import httpx
@@ -12,11 +13,13 @@ import pytest
 import registry
 from adapter_api import (
     AuthenticationFailed,
+    Cancelled,
     CapacityExceeded,
     ContentFiltered,
     EgressDenied,
     End,
     EngineUnavailable,
+    Error,
     ErrorCode,
     InvalidRequest,
     NotFound,
@@ -27,127 +30,158 @@ from adapter_api import (
     WorkerReset,
 )
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
-from tests.adapters.openai_http.conftest import Serving
-from tests.script_server import ScriptServer, Request, Script, Wire
-from tests.openai_chunks import delta, piece, usage, well_behaved, whole_answer
+from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
+from tests.fake_openai import (
+    FakeOpenAI,
+    answers,
+    chat,
+    completion,
+    fails,
+    hangs,
+    in_turn,
+    lists,
+    sse,
+    streams,
+    well,
+)
+from tests.openai_chunks import delta, piece, usage
+from tests.script_server import Request, Wire
+
+PROMPT = TaskRequest(prompt="hi")
+MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
+OK = "Hello world"
 
 
-def statuses(*codes: int, headers: dict[str, str] | None = None, body: Any = None) -> Script:
-    """Answers with these statuses in turn, then with whole answers."""
-    rest = list(codes)
-
-    async def script(request: Request, wire: Wire) -> None:
-        if rest:
-            await wire.answer(body or {"error": {"message": "scripted"}}, rest.pop(0), headers)
-        else:
-            await whole_answer(wire)
-
-    return script
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest) -> WorkerError:
+async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
     with pytest.raises(WorkerError) as caught:
         await adapter.submit(task).text()
     return caught.value
 
 
+async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
+    return [event async for event in adapter.submit(task)]
+
+
+async def _started(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> Started:
+    async with adapter.submit(task) as stream:
+        started = await anext(stream)
+    assert isinstance(started, Started)
+    return started
+
+
+def _records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [vars(r) for r in caplog.records if r.name == "worker_adapters.openai_http"]
+
+
+# Requests
+
+
 async def test_one_job_is_one_request_with_everything_in_it(
     serving: Serving, task: TaskRequest
 ) -> None:
-    """OC-ADAPT-OAI 6001, AH-1003: path, body and headers; no other request is sent."""
-    task = attrs.evolve(task, correlation_id="corr-1")
-    async with serving(well_behaved(), api_key="sk-test-key", headers={"X-Team": "a"}) as (
-        server,
-        adapter,
-    ):
-        events = [event async for event in adapter.submit(task)]
+    """OC-ADAPT-OAI 6001, AH-1003: path, body, headers, events; no other request is sent."""
+    task = attrs.evolve(task, correlation_id="corr-1", top_p=0.9, stop=["x"], extra={"min_p": 0.1})
+    async with serving(api_key="sk-test-key", headers={"X-Team": "a"}) as (server, adapter):
+        events = await _events(adapter, task)
         (request,) = server.requests
     assert (request.method, request.target) == ("POST", "/v1/completions")
-    assert request.json()["max_tokens"] == 5
-    assert request.json()["stream_options"] == {"include_usage": True}
+    assert request.json() == {
+        "model": "m", "prompt": "hi", "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "seed": 7,
+        "stop": ["x"], "stream": True, "stream_options": {"include_usage": True}, "min_p": 0.1,
+    }  # fmt: skip
     for name, value in {
+        "accept": "text/event-stream",
+        "accept-encoding": "identity",
         "authorization": "Bearer sk-test-key",
+        "content-type": "application/json",
         "x-correlation-id": "corr-1",
         "x-team": "a",
-        "accept-encoding": "identity",
-        "content-type": "application/json",
     }.items():
         assert request.headers[name] == value
-    assert events[0] == Started("job-1", "openai-compatible", "m", "m", 7, "r0")
-    assert events[1:3] == [Token("Hello", 0), Token(" world", 1)]
+    assert events[:3] == [
+        Started("job-1", "openai-compatible", "m", "m", 7, "r0"),
+        Token("Hello", 0),
+        Token(" world", 1),
+    ]
     end = events[3]
     assert isinstance(end, End)
     assert (end.finish_reason, end.proof) == ("stop", "finish_reason")
     metrics = end.metrics
     assert (metrics.tokens_generated, metrics.prompt_tokens) == (2, 2)
     assert (metrics.usage_source, metrics.attempts) == ("engine", 1)
-    assert metrics.time_to_first_token_ms is not None
+
+
+async def test_a_chat_is_sent_and_read(serving: Serving) -> None:
+    """Messages go to the chat endpoint as they are; deltas become tokens, the role does not."""
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "n"},
+    ]
+    async with serving() as (server, adapter):
+        events = await _events(adapter, TaskRequest(messages=messages, max_tokens=3))
+        (request,) = server.requests
+    assert request.target == "/v1/chat/completions"
+    assert request.json() == {
+        "messages": messages, "max_tokens": 3, "stream": True,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    assert events[1:3] == [Token("Hello", 0), Token(" world", 1)]
 
 
 async def test_messages_and_prompts_find_their_endpoint(serving: Serving) -> None:
     """auto goes by the task; chat sends prompts as messages; completions refuses messages."""
-    messages = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-    prompt = TaskRequest(prompt="hi")
-    async with serving(well_behaved()) as (server, adapter):
-        await adapter.submit(messages).text()
-        await adapter.submit(prompt).text()
-        assert [r.path for r in server.posts] == ["/v1/chat/completions", "/v1/completions"]
-    async with serving(well_behaved(), api="chat") as (server, adapter):
-        await adapter.submit(prompt).text()
-        assert server.posts[0].path == "/v1/chat/completions"
-    async with serving(well_behaved(), api="completions") as (server, adapter):
-        error = await _failure(adapter, messages)
+    async with serving() as (server, adapter):
+        await adapter.submit(MESSAGES).text()
+        await adapter.submit(PROMPT).text()
+        assert server.paths == ["/v1/chat/completions", "/v1/completions"]
+    async with serving(api="chat") as (server, adapter):
+        await adapter.submit(PROMPT).text()
+        assert server.paths == ["/v1/chat/completions"]
+        assert server.bodies[0]["messages"] == [{"role": "user", "content": "hi"}]
+    async with serving(api="completions") as (server, adapter):
+        await adapter.submit(PROMPT).text()
+        error = await _failure(adapter, MESSAGES)
         assert "set api to 'auto' or 'chat'" in error.message
-        assert server.requests == []
-
-
-async def test_a_chat_answer_streams(serving: Serving) -> None:
-    """Deltas become tokens; the role-only chunk does not."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        await wire.stream_head()
-        for part in ({"role": "assistant", "content": ""}, {"content": "a"}, {"content": "b"}):
-            await wire.event(delta(part))
-        await wire.event(delta({}, "stop"))
-        await wire.event("[DONE]")
-        await wire.end()
-
-    async with serving(script) as (_, adapter):
-        stream = adapter.submit(TaskRequest(messages=[{"role": "user", "content": "x"}]))
-        events = [event async for event in stream]
-    assert events[1:3] == [Token("a", 0), Token("b", 1)]
-    assert events[3].metrics.usage_source == "counted"
-    assert events[3].metrics.tokens_generated == 2
+        assert server.paths == ["/v1/completions"]
 
 
 async def test_the_model_comes_from_task_or_config(serving: Serving) -> None:
     """The task's goes first; with neither the field is left out."""
-    async with serving(well_behaved(), model="default") as (server, adapter):
+    async with serving(model="default") as (server, adapter):
         await adapter.submit(TaskRequest(prompt="x", model="mine")).text()
-        await adapter.submit(TaskRequest(prompt="x")).text()
-        assert [r.json()["model"] for r in server.posts] == ["mine", "default"]
-    async with serving(well_behaved()) as (server, adapter):
-        await adapter.submit(TaskRequest(prompt="x")).text()
-        assert "model" not in server.posts[0].json()
-        assert server.posts[0].headers["x-correlation-id"]
+        await adapter.submit(PROMPT).text()
+        assert [body["model"] for body in server.bodies] == ["mine", "default"]
+    async with serving() as (server, adapter):
+        await adapter.submit(PROMPT).text()
+        assert "model" not in server.bodies[0]
+
+
+async def test_a_correlation_id_is_made_where_none_is_given(serving: Serving) -> None:
+    """AH-1003: a UUIDv4, another for each job."""
+    async with serving() as (server, adapter):
+        for _ in range(2):
+            await adapter.submit(PROMPT).text()
+        made = [UUID(request.headers["x-correlation-id"]) for request in server.requests]
+    assert [one.version for one in made] == [4, 4]
+    assert made[0] != made[1]
 
 
 async def test_owned_extra_is_refused_before_anything_is_sent(serving: Serving) -> None:
     """`extra={"n": 2}` never reaches the server."""
-    async with serving(well_behaved()) as (server, adapter):
+    async with serving() as (server, adapter):
         with pytest.raises(InvalidRequest, match="'n'"):
             await adapter.submit(TaskRequest(prompt="x", extra={"n": 2}))
-        assert server.requests == []
+        assert server.connections == []
 
 
 async def test_connections_are_used_again(serving: Serving) -> None:
     """Ten jobs in a row need one connection; ten at once need ten, and leave them usable."""
-    async with serving(well_behaved()) as (server, adapter):
+    async with serving() as (server, adapter):
         for _ in range(10):
-            await adapter.submit(TaskRequest(prompt="x")).text()
+            await adapter.submit(PROMPT).text()
         assert len(server.connections) == 1
-        texts = [adapter.submit(TaskRequest(prompt="x")).text() for _ in range(10)]
-        assert set(await asyncio.gather(*texts)) == {"Hello world"}
+        texts = [adapter.submit(PROMPT).text() for _ in range(10)]
+        assert set(await asyncio.gather(*texts)) == {OK}
         assert len(server.connections) <= 10
 
 
@@ -157,31 +191,56 @@ async def test_connections_are_used_again(serving: Serving) -> None:
 async def test_busy_servers_are_asked_again(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """WA-INT-3003, OC-ADAPT-OAI 6030: 503 and 429 are repeated and logged with their reason."""
+    """WA-INT-3003, OC-ADAPT-OAI 6030, ORCH-3027, ORCH-3300: 503, 429 and 502 are repeated and
+    logged with their reason, in sentences without ids."""
     caplog.set_level(logging.INFO, "worker_adapters")
-    async with serving(statuses(503, 429, 502)) as (server, adapter):
-        events = [e async for e in adapter.submit(TaskRequest(prompt="x", job_id="job-9"))]
-        assert len(server.posts) == 4
+    task = TaskRequest(prompt="x", job_id="job-9", session_id="s-9", correlation_id="c-9")
+    async with serving(in_turn(fails(503), fails(429), fails(502), well)) as (server, adapter):
+        events = await _events(adapter, task)
+        assert len(server.requests) == 4
     assert events[-1].metrics.attempts == 4
-    records = [r for r in caplog.records if r.name == "worker_adapters.openai_http"]
-    assert [r.__dict__.get("status") for r in records] == [503, 429, 502, None]
+    records = _records(caplog)
+    assert [record.get("status") for record in records] == [503, 429, 502, None]
     for record in records:
-        fields = record.__dict__
-        assert fields["job_id"] == "job-9"
-        assert fields["replica_id"] == "r0"
-        assert fields["pool_id"] == "default"
-        assert "job-9" not in fields["human"]
-    assert records[-1].__dict__["tokens_out"] == 2
-    assert "decode_time_ms" in records[-1].__dict__
+        assert record["job_id"] == "job-9"
+        assert record["session_id"] == "s-9"
+        assert record["correlation_id"] == "c-9"
+        assert record["engine"] == "openai-compatible"
+        assert (record["pool_id"], record["replica_id"]) == ("default", "r0")
+        assert not {"job-9", "s-9", "c-9"} & set(record["human"].split())
+    assert "attempt 1 failed with POOL_UNAVAILABLE" in records[0]["human"]
+    assert "attempt 2 failed with ADMISSION_REJECT" in records[1]["human"]
+    assert (records[-1]["tokens_in"], records[-1]["tokens_out"]) == (2, 2)
+    assert records[-1]["engine_version"] == "m"
+    assert records[-1]["decode_time_ms"] >= 0
 
 
-async def test_four_attempts_are_all(serving: Serving) -> None:
-    """HTU-1002, WA-INT-3004: the last error is raised, retriable."""
-    async with serving(statuses(*[503] * 9)) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-        assert len(server.posts) == 4
+async def test_four_attempts_are_all(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    """HTU-1002, WA-INT-3004: the last error is raised, retriable; every attempt is logged."""
+    async with serving(fails(503)) as (server, adapter):
+        error = await _failure(adapter)
+        assert len(server.requests) == 4
     assert isinstance(error, EngineUnavailable)
     assert (error.status, error.retriable) == (503, True)
+    records = _records(caplog)
+    assert [record["status"] for record in records] == [503] * 4
+    assert records[-1]["human"] == "the job failed with POOL_UNAVAILABLE"
+
+
+async def test_the_waits_follow_the_seed(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTU-1002: one seed gives one sequence of waits, each within the policy; another another."""
+    waits: dict[int, list[list[str]]] = {1: [], 2: []}
+    for seed in (1, 1, 2):
+        caplog.clear()
+        retry = RetryPolicy(base_s=0.01, cap_s=0.02, seed=seed)
+        async with serving(fails(503), retry=retry) as (_, adapter):
+            await _failure(adapter)
+        waits[seed].append([r["human"].rsplit(" in ")[-1] for r in _records(caplog)[:3]])
+    assert waits[1][0] == waits[1][1] != waits[2][0]
+    for n, wait in enumerate(waits[1][0]):
+        assert 0 <= float(wait.removesuffix(" s")) <= min(0.02, 0.01 * 2**n)
 
 
 ONCE: list[tuple[int, Any, type[WorkerError], ErrorCode]] = [
@@ -205,15 +264,22 @@ ONCE: list[tuple[int, Any, type[WorkerError], ErrorCode]] = [
 
 @pytest.mark.parametrize(("status", "body", "kind", "code"), ONCE, ids=lambda v: str(v)[:30])
 async def test_what_will_not_get_better_is_sent_once(
-    serving: Serving, status: int, body: Any, kind: type[WorkerError], code: ErrorCode
+    serving: Serving,
+    status: int,
+    body: Any,
+    kind: type[WorkerError],
+    code: ErrorCode,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """WA-INT-3004, HTU-ERR-4002: exactly one request, the right class and code."""
-    async with serving(statuses(status, body=body)) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
+    """WA-INT-3004, HTU-ERR-4002: exactly one request, logged, the right class and code."""
+    async with serving(in_turn(answers(body, status), well)) as (server, adapter):
+        error = await _failure(adapter)
         assert len(server.requests) == 1
-        assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
+        assert await adapter.submit(PROMPT).text() == OK
     assert type(error) is kind
     assert (error.code, error.status) == (code, status)
+    (record,) = _records(caplog)
+    assert (record["human"], record["status"]) == (f"the job failed with {code}", status)
 
 
 @pytest.mark.parametrize(
@@ -223,64 +289,72 @@ async def test_retry_after_is_kept(
     serving: Serving, headers: dict[str, str], least_s: float
 ) -> None:
     """The server's wait takes the place of our own."""
-    async with serving(statuses(429, headers=headers)) as (_, adapter):
-        events = [e async for e in adapter.submit(TaskRequest(prompt="x"))]
+    async with serving(in_turn(answers({}, 429, headers), well)) as (_, adapter):
+        events = await _events(adapter)
     assert events[-1].metrics.time_to_first_token_ms >= least_s * 1000
 
 
-async def test_a_wait_that_does_not_fit_is_not_begun(serving: Serving) -> None:
+@pytest.mark.parametrize(("seconds", "deadline_s"), [("5", 1.0), ("3600", None)])
+async def test_a_wait_that_does_not_fit_is_not_begun(
+    serving: Serving, seconds: str, deadline_s: float | None
+) -> None:
     """Retry-After beyond the deadline, or beyond a minute, fails at once with retry_after_ms."""
-    loop = asyncio.get_running_loop()
-    for seconds, deadline_s in (("5", 1.0), ("3600", None)):
-        async with serving(statuses(503, headers={"Retry-After": seconds})) as (server, adapter):
-            began = loop.time()
-            error = await _failure(adapter, TaskRequest(prompt="x", deadline_s=deadline_s))
-            assert loop.time() - began < 0.5
-            assert len(server.posts) == 1
-        assert error.retry_after_ms == int(seconds) * 1000
-        assert error.code is ErrorCode.POOL_UNAVAILABLE
+    async with serving(answers({}, 503, {"Retry-After": seconds})) as (server, adapter):
+        began = monotonic()
+        error = await _failure(adapter, TaskRequest(prompt="x", deadline_s=deadline_s))
+        assert monotonic() - began < 0.5
+        assert len(server.requests) == 1
+    assert error.retry_after_ms == int(seconds) * 1000
+    assert error.code is ErrorCode.POOL_UNAVAILABLE
 
 
-async def test_nothing_is_sent_again_after_a_token(serving: Serving) -> None:
-    """A stream that breaks is an error, whatever the policy."""
+@pytest.mark.parametrize("last", ["reset", "close", "error", "503"])
+async def test_nothing_is_sent_again_after_a_token(serving: Serving, last: str) -> None:
+    """A stream that breaks is an error, whatever the policy and whatever it says."""
 
     async def script(request: Request, wire: Wire) -> None:
         await wire.stream_head()
         await wire.event(piece("a"))
-        await wire.reset()
+        if last == "reset":
+            await wire.reset()
+        elif last == "close":
+            await wire.close()
+        else:
+            code = 503 if last == "503" else "server_error"
+            await wire.event({"error": {"message": "overloaded", "code": code}})
+            await wire.end()
 
     async with serving(script) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-        assert len(server.posts) == 1
-    assert (error.code, error.tokens_emitted) == (ErrorCode.STREAM_TRUNCATED, 1)
+        error = await _failure(adapter)
+        assert len(server.requests) == 1
+    assert error.retriable
+    assert error.tokens_emitted == 1
 
 
-async def test_an_unreachable_server_is_tried_again() -> None:
+async def test_an_unreachable_server_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """Connect failures are repeated within the policy, then POOL_UNAVAILABLE."""
-    async with ScriptServer(well_behaved()) as server:
+    async with FakeOpenAI() as server:
         url = server.base_url
-    retry = RetryPolicy(attempts=3, base_s=0.01, seed=1)
-    async with OpenAIHttpAdapter(url, retry=retry) as adapter:
-        error = await _failure(adapter, TaskRequest(prompt="x"))
+    async with OpenAIHttpAdapter(url, retry=attrs.evolve(FAST_RETRY, attempts=3)) as adapter:
+        error = await _failure(adapter)
     assert error.code is ErrorCode.POOL_UNAVAILABLE
     assert "cannot connect" in error.message
+    assert [record["attempts"] for record in _records(caplog)] == [1, 2, 3]
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(serving: Serving) -> None:
     """QUIRKS 11: resent once, because not one byte of an answer came; counted as an attempt."""
-    seen = []
 
     async def script(request: Request, wire: Wire) -> None:
-        seen.append(request)
         if request.connection.requests == 2:
             await wire.close()  # as if the request and the server's FIN had crossed
         else:
-            await whole_answer(wire)
+            await well(request, wire)
 
     async with serving(script) as (server, adapter):
-        await adapter.submit(TaskRequest(prompt="x")).text()
-        events = [e async for e in adapter.submit(TaskRequest(prompt="x"))]
-        assert len(seen) == 3
+        await adapter.submit(PROMPT).text()
+        events = await _events(adapter)
+        assert len(server.requests) == 3
     assert events[-1].metrics.attempts == 2
 
 
@@ -291,212 +365,96 @@ async def test_a_fresh_connection_that_breaks_is_not_repeated(serving: Serving) 
         await wire.close()
 
     async with serving(script) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-        assert len(server.posts) == 1
+        error = await _failure(adapter)
+        assert len(server.requests) == 1
     assert (error.code, error.retriable) == (ErrorCode.WORKER_RESET, True)
 
 
-# Fields a server refuses
-
-
-def refusing(*fields: str, words: str = "Unrecognized request argument supplied: {}") -> Script:
-    """Refuses requests that have one of the fields, naming it."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        for field in fields:
-            if request.method == "POST" and field in request.json():
-                await wire.answer({"error": {"message": words.format(field)}}, 400)
-                return
-        await whole_answer(wire)
-
-    return script
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "Unrecognized request argument supplied: {}",
-        "Unexpected fields in the request: {{'{}'}}",
-        "Unsupported parameter: '{}' is not supported with this model.",
-        "{}: Extra inputs are not permitted",
-    ],
-)
-async def test_a_refused_field_is_left_out_from_then_on(serving: Serving, words: str) -> None:
-    """Asked once more without it, remembered for the model, visible in props."""
-    async with serving(refusing("seed", words=words)) as (server, adapter):
-        for _ in range(2):
-            task = TaskRequest(prompt="x", seed=1, model="m1")
-            events = [e async for e in adapter.submit(task)]
-        assert ["seed" in r.json() for r in server.posts] == [True, False, False]
-        assert events[0].seed is None  # it was not sent
-        await adapter.submit(TaskRequest(prompt="x", seed=1, model="m2")).text()
-        assert ["seed" in r.json() for r in server.posts][3:] == [True, False]
-        props = await adapter.props()
-    assert props.dropped_fields == {"m1": ("seed",), "m2": ("seed",)}
-
-
-async def test_several_refused_fields_one_after_the_other(serving: Serving) -> None:
-    """Each is learned from its own refusal."""
-    async with serving(refusing("stream_options", "seed", "top_p")) as (server, adapter):
-        task = TaskRequest(prompt="x", seed=1, top_p=0.5)
-        assert await adapter.submit(task).text() == "Hello world"
-        assert len(server.posts) == 4
-
-
-async def test_max_tokens_has_another_name_for_chats_only(serving: Serving) -> None:
-    """OpenAI's newer chat models demand max_completion_tokens; a completion is never unbounded."""
-    words = "Unsupported parameter: '{}'. Use 'max_completion_tokens' instead."
-    messages = TaskRequest(messages=[{"role": "user", "content": "x"}], max_tokens=9)
-    async with serving(refusing("max_tokens", words=words)) as (server, adapter):
-        await adapter.submit(messages).text()
-        assert server.posts[1].json()["max_completion_tokens"] == 9
-    async with serving(refusing("max_tokens", words=words)) as (server, adapter):
-        assert (await _failure(adapter, TaskRequest(prompt="x"))).status == 400
-        assert len(server.posts) == 1
-
-
-async def test_strict_makes_a_refusal_an_error(serving: Serving) -> None:
-    """strict=True: nothing the caller asked for is left out."""
-    async with serving(refusing("seed"), strict=True) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x", seed=1))
-        assert len(server.posts) == 1
-    assert "seed" in error.message
-
-
-@pytest.mark.parametrize(
-    "words", ["{} must be below 5", "prompt is not supported", "Unknown model named seedling"]
-)
-async def test_a_refused_value_is_not_a_refused_field(serving: Serving, words: str) -> None:
-    """A bad value, a required field or a word that only looks alike: one request, an error."""
-    async with serving(refusing("seed", words=words)) as (server, adapter):
-        assert (await _failure(adapter, TaskRequest(prompt="x", seed=9))).status == 400
-        assert len(server.posts) == 1
-
-
-@pytest.mark.parametrize(
-    ("task", "options", "hint"),
-    [
-        (TaskRequest(prompt="x"), {}, "set api='chat'"),
-        (TaskRequest(prompt="x"), {"api": "chat"}, "set api='completions'"),
-        (TaskRequest(messages=[{"role": "user", "content": "x"}]), {}, "give the task a prompt"),
-    ],
-)
-async def test_a_missing_endpoint_says_which_option_to_set(
-    serving: Serving, task: TaskRequest, options: dict[str, str], hint: str
+async def test_every_end_of_a_job_is_logged(
+    serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A chat-only or completions-only server."""
-    script = statuses(404, body={"detail": "Not Found"})
-    async with serving(script, **options) as (_, adapter):
-        assert hint in (await _failure(adapter, task)).message
-
-
-# Keys
-
-
-async def test_a_key_never_shows(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    """HTU-1004: a server that echoes the key does not get it into errors or logs."""
-    key = "my-own-unusual-credential"
-    caplog.set_level(logging.DEBUG, "worker_adapters")
+    """ORCH-3028, OC-ADAPT-OAI 6030: a limit in time as a failure with its code and tokens so far, a
+    cancel as what it is, whether somebody is reading or not."""
+    caplog.set_level(logging.INFO, "worker_adapters")
 
     async def script(request: Request, wire: Wire) -> None:
-        said = {"error": {"message": f"bad key {request.headers['authorization']}"}}
-        await wire.answer(said, 503 if len(server.posts) < 2 else 401)
+        await wire.stream_head()
+        await wire.event(piece("a"))
+        await wire.until_closed()
 
-    async with serving(script, api_key=key) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-    assert isinstance(error, AuthenticationFailed)
-    assert "ORCHD_OPENAI_API_KEY" in error.message
-    assert key not in f"{error!r} {error} {error.__cause__!r} {caplog.text}"
-
-
-async def test_a_key_with_a_line_break_is_refused(serving: Serving) -> None:
-    """Read from a file with its newline: a clear error, no header injection."""
-    async with serving(well_behaved(), api_key="key\n") as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-        assert server.requests == []
-    assert "line break" in error.message
-
-
-async def test_a_key_function_is_asked_for_each_request(serving: Serving) -> None:
-    """Sync or async, so that keys can be rotated."""
-    keys = iter(["first-key", "second-key"])
-    async with serving(well_behaved(), api_key=lambda: next(keys)) as (server, adapter):
-        for _ in range(2):
-            await adapter.submit(TaskRequest(prompt="x")).text()
-        sent = [r.headers["authorization"] for r in server.posts]
-    assert sent == ["Bearer first-key", "Bearer second-key"]
-
-
-async def _azure(server: ScriptServer, provider: Any) -> OpenAIHttpAdapter:
-    return OpenAIHttpAdapter(server.base_url, azure_deployment="gpt", azure_token_provider=provider)
-
-
-async def test_an_entra_token_is_fetched_once_for_many() -> None:
-    """Many callers, one refresh; the token is sent as bearer, to the deployment."""
-    asked = []
-
-    async def provider() -> str:
-        asked.append(1)
+    async with serving(script, stall_timeout_s=0.1) as (_, adapter):
+        assert (await _failure(adapter)).code is ErrorCode.DECODE_TIMEOUT
+        record = _records(caplog)[-1]
+        assert record["human"] == "the job failed with DECODE_TIMEOUT"
+        assert (record["levelname"], record["tokens_out"]) == ("WARNING", 1)
+        stream = adapter.submit(PROMPT)
+        await anext(stream)
+        await stream.cancel()
+        record = _records(caplog)[-1]
+        assert (record["levelname"], record["human"]) == ("INFO", "the job was cancelled")
+        caplog.clear()
+        reader = asyncio.create_task(adapter.submit(PROMPT).text())
         await asyncio.sleep(0.05)
-        return f"token-{len(asked)}"
-
-    async with ScriptServer(well_behaved()) as server, await _azure(server, provider) as adapter:
-        jobs = [adapter.submit(TaskRequest(prompt="x")).text() for _ in range(8)]
-        await asyncio.gather(*jobs)
-        assert len(asked) == 1
-        request = server.posts[0]
-    assert request.headers["authorization"] == "Bearer token-1"
-    assert request.target == "/openai/deployments/gpt/completions?api-version=2024-10-21"
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert [record["human"] for record in _records(caplog)] == ["the job was cancelled"]
 
 
-async def test_a_refused_entra_token_is_renewed_once() -> None:
-    """401 with a kept token: a new one, one more request; a second 401 is the answer."""
-    asked: list[int] = []
-
-    def provider() -> str:
-        asked.append(1)
-        return f"token-{len(asked)}"
-
-    def script(good: str) -> Script:
-        async def answer(request: Request, wire: Wire) -> None:
-            if request.headers["authorization"] == good:
-                await whole_answer(wire)
-            else:
-                await wire.answer({"error": "expired"}, 401)
-
-        return answer
-
-    async with (
-        ScriptServer(script("Bearer token-2")) as server,
-        await _azure(server, provider) as adapter,
-    ):
-        assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
-        assert len(server.posts) == 2
-    async with ScriptServer(script("never")) as server, await _azure(server, provider) as adapter:
-        assert isinstance(await _failure(adapter, TaskRequest(prompt="x")), AuthenticationFailed)
-        assert len(server.posts) == 2
+async def test_a_job_that_is_cancelled_before_its_answer_is_logged(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while the server has said nothing yet, and by the adapter's own end."""
+    caplog.set_level(logging.INFO, "worker_adapters")
+    async with serving(hangs) as (_, adapter):
+        reader = asyncio.create_task(adapter.submit(PROMPT).text())
+        await asyncio.sleep(0.05)
+        await adapter.aclose()
+        with pytest.raises(Cancelled):
+            await reader
+    assert [record["human"] for record in _records(caplog)] == ["the job was cancelled"]
 
 
-@pytest.mark.parametrize("result", [5, "", "bad\ntoken", ValueError("secret-detail")])
-async def test_a_failing_provider_is_a_clear_error(result: Any) -> None:
-    """Its own words, which may hold anything, are not shown."""
+@pytest.mark.parametrize(
+    ("task", "options", "handler", "hint"),
+    [
+        (PROMPT, {}, answers({"detail": "Not Found"}, 404), "set api='chat'"),
+        (PROMPT, {}, answers(b"", 405), "set api='chat'"),
+        (PROMPT, {}, fails(404, "This is a chat model and not supported in the v1/completions "
+         "endpoint. Did you mean to use v1/chat/completions?"), "set api='chat'"),
+        (PROMPT, {}, fails(400, "The completion operation does not work with the specified model",
+         code="OperationNotSupported"), "set api='chat'"),
+        (PROMPT, {"api": "chat"}, answers(b"", 501), "set api='completions'"),
+        (MESSAGES, {}, answers({"detail": "Not Found"}, 404), "give the task a prompt"),
+        (MESSAGES, {}, fails(400, "no chat template is set"), "give the task a prompt"),
+        (MESSAGES, {}, fails(400, "The chatCompletion operation does not work",
+         code="OperationNotSupported"), "give the task a prompt"),
+        (PROMPT, {}, answers(b"", 401), "ORCHD_OPENAI_API_KEY"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_says_which_option_to_set(
+    serving: Serving, task: TaskRequest, options: dict[str, str], handler: Any, hint: str
+) -> None:
+    """A chat-only server, a completions-only one, a model without the one or the other, a key."""
+    async with serving(handler, **options) as (server, adapter):
+        assert hint in (await _failure(adapter, task)).message
+        assert len(server.requests) == 1
 
-    def provider() -> Any:
-        if isinstance(result, Exception):
-            raise result
-        return result
 
-    async with ScriptServer(well_behaved()) as server, await _azure(server, provider) as adapter:
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-        assert server.requests == []
-    assert "azure_token_provider" in error.message
-    assert "secret-detail" not in error.message
+@pytest.mark.parametrize(
+    "words", ["The model `m` does not exist", "The API deployment does not exist", "too long"]
+)
+async def test_other_refusals_have_no_hint(serving: Serving, words: str) -> None:
+    """A missing model is not a missing endpoint."""
+    status = 400 if words == "too long" else 404
+    async with serving(fails(status, words)) as (_, adapter):
+        assert (await _failure(adapter)).message.endswith(words)
 
 
 # What is learned and told
 
 
-VERSIONS: Sequence[tuple[dict[str, str], dict[str, Any], str, str]] = [
+VERSIONS: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
     ({}, {"system_fingerprint": "vllm-0.32.0-227ce6a1"}, "vllm", "vllm-0.32.0-227ce6a1"),
     ({"Server": "llama.cpp"}, {"system_fingerprint": "b5000-abc"}, "llama.cpp", "b5000-abc"),
     ({"x-litellm-version": "1.106"}, {"system_fingerprint": "fp_x"}, "litellm", "1.106"),
@@ -504,6 +462,7 @@ VERSIONS: Sequence[tuple[dict[str, str], dict[str, Any], str, str]] = [
     ({"openai-version": "2020-10-01"}, {"system_fingerprint": "fp_44709d"}, "openai", "fp_44709d"),
     ({}, {"id": "cmpl-7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"}, "llama-cpp-python", "m"),
     ({}, {}, "openai-compatible", "m"),
+    ({}, {"model": None}, "openai-compatible", "unknown"),
 ]
 
 
@@ -512,121 +471,312 @@ async def test_engine_and_version_are_learned_from_the_answer(
     serving: Serving, headers: dict[str, str], fields: dict[str, Any], engine: str, version: str
 ) -> None:
     """OC-ADAPT-OAI 6010, ORCH-3055: header, fingerprint or model string, best first."""
+    chunks = [{**piece("a"), **fields}, {**piece("", "stop"), **fields}]
+    async with serving(streams(*chunks, headers=headers)) as (_, adapter):
+        started = await _started(adapter)
+    assert (started.engine, started.engine_version) == (engine, version)
 
-    async def script(request: Request, wire: Wire) -> None:
-        await wire.stream_head(headers)
-        await wire.event({**piece("a"), **fields})
-        await wire.event({**piece("", "stop"), **fields})
-        await wire.end()
 
-    async with serving(script) as (_, adapter):
-        first = await anext(stream := adapter.submit(TaskRequest(prompt="x")))
-        await stream.aclose()
-    assert isinstance(first, Started)
-    assert (first.engine, first.engine_version) == (engine, version)
+async def test_a_better_source_of_the_version_is_never_replaced(serving: Serving) -> None:
+    """Fingerprint over model string, version endpoint over both; a new fingerprint over an old."""
+    chunks = [
+        [piece("a", "stop", system_fingerprint="b1-aa")],
+        [piece("a", "stop")],
+        [piece("a", "stop", system_fingerprint="b2-bb")],
+        [piece("a", "stop", system_fingerprint="b3-cc")],
+    ]
+    routes = {
+        "/v1/completions": in_turn(*(streams(*one) for one in chunks)),
+        "/props": answers({"build_info": "b2-bb-full"}),
+    }
+    async with serving(routes) as (_, adapter):
+        told = [(await _started(adapter)).engine_version for _ in range(3)]
+        assert told == ["b1-aa", "b1-aa", "b2-bb"]
+        assert await adapter.engine_version() == "b2-bb-full"
+        assert (await _started(adapter)).engine_version == "b2-bb-full"
+
+
+async def test_started_tells_what_was_sent_and_who_answers(serving: Serving) -> None:
+    """The engine's word for the model goes before ours; replica and seed are told."""
+    task = TaskRequest(prompt="x", model="alias", seed=3, job_id="j")
+    named = piece("a", "stop")
+    nameless = {**named, "model": None}
+    async with serving(in_turn(streams(named), streams(nameless)), replica_id="r7") as (_, adapter):
+        started = await _started(adapter, task)
+        assert (started.job_id, started.model, started.seed) == ("j", "m", 3)
+        assert started.replica_id == "r7"
+        assert (await _started(adapter, task)).model == "alias"
+
+
+async def test_azures_first_chunk_does_not_start_the_answer(serving: Serving) -> None:
+    """It has no id, no model and no choices; what Started tells comes with the second one."""
+    first = {"choices": [], "id": "", "model": "", "prompt_filter_results": [{"prompt_index": 0}]}
+    offsets = {"choices": [{"index": 0, "content_filter_offsets": {"check_offset": 1}}], "id": ""}
+    chunks = [
+        first,
+        delta({"content": "a"}, system_fingerprint="fp_aa", model="gpt-4o"),
+        offsets,
+        delta({}, "stop"),
+        "[DONE]",
+    ]
+    async with serving(streams(*chunks), dialect="azure") as (_, adapter):
+        events = await _events(adapter, MESSAGES)
+    assert [type(event) for event in events] == [Started, Token, End]
+    assert (events[0].engine, events[0].engine_version) == ("azure-openai", "fp_aa")
+    assert events[0].model == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tokens", "prompt", "source"),
+    [
+        ([piece("a"), piece("b", "stop"), usage(2, 8)], 8, 2, "engine"),
+        ([piece("a"), piece("b", "stop")], 2, None, "counted"),
+        ([piece("a"), piece("b", "stop"), usage(0, 0)], 2, None, "counted"),
+        ([piece("a", "stop", usage={"completion_tokens": 3})], 3, None, "engine"),
+    ],
+)
+async def test_metrics_say_who_counted(
+    serving: Serving, chunks: list[Any], tokens: int, prompt: int | None, source: str
+) -> None:
+    """OC-ADAPT-OAI 6031: the engine's usage where it tells, else the Token events, marked so."""
+    async with serving(streams(*chunks, "[DONE]")) as (_, adapter):
+        metrics = (await _events(adapter))[-1].metrics
+    assert (metrics.tokens_generated, metrics.prompt_tokens) == (tokens, prompt)
+    assert metrics.usage_source == source
+
+
+async def test_times_add_up(serving: Serving) -> None:
+    """Time to the first token and decode time are within the whole."""
+    async with serving(streams(*completion(), pause_s=0.02)) as (_, adapter):
+        began = monotonic()
+        metrics = (await _events(adapter))[-1].metrics
+        whole_ms = (monotonic() - began) * 1000
+    assert 20 <= metrics.time_to_first_token_ms <= whole_ms
+    assert 40 <= metrics.decode_time_ms <= whole_ms
+    assert metrics.time_to_first_token_ms + metrics.decode_time_ms <= whole_ms
+
+
+async def test_an_answer_without_text_has_no_first_token(serving: Serving) -> None:
+    """End alone, with nothing counted."""
+    async with serving(streams(piece("", "stop"), "[DONE]")) as (_, adapter):
+        events = await _events(adapter)
+    assert [type(event) for event in events] == [Started, End]
+    metrics = events[1].metrics
+    assert (metrics.tokens_generated, metrics.time_to_first_token_ms) == (0, None)
+    assert metrics.decode_time_ms == 0
 
 
 async def test_a_recognized_server_is_held_to_its_word(serving: Serving) -> None:
     """vLLM never ends without a finish_reason, so its [DONE] alone is truncation."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        await wire.stream_head()
-        await wire.event(piece("a", system_fingerprint="vllm-0.32.0"))
-        await wire.event("[DONE]")
-        await wire.end()
-
-    async with serving(script) as (_, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
-    assert error.code is ErrorCode.STREAM_TRUNCATED
+    unfinished = streams(piece("a", system_fingerprint="vllm-0.32.0"), "[DONE]")
+    async with serving(unfinished) as (_, adapter):
+        assert (await _failure(adapter)).code is ErrorCode.STREAM_TRUNCATED
+    async with serving(streams(piece("a"), "[DONE]")) as (_, adapter):
+        assert (await _events(adapter))[-1].proof == "done"
 
 
-async def test_after_the_finish_nothing_is_waited_for_long(serving: Serving) -> None:
-    """The answer is whole at its finish_reason: a server that then hangs costs a second at most,
-    and neither stall limit nor deadline makes an error of it."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        await wire.stream_head()
-        await wire.event(piece("a"))
-        await wire.event(piece("", "stop"))
-        await wire.until_closed()
-
-    async with serving(script, stall_timeout_s=0.2) as (_, adapter):
-        for deadline_s in (None, 0.5):
-            task = TaskRequest(prompt="x", deadline_s=deadline_s)
-            events = [e async for e in adapter.submit(task)]
-            assert isinstance(events[-1], End)
-            assert events[-1].metrics.usage_source == "counted"
+async def test_a_failure_that_comes_as_text_is_one_where_the_dialect_says_so(
+    serving: Serving,
+) -> None:
+    """LocalAI writes its errors into the answer."""
+    handler = streams(piece("Internal error: out of memory", "stop"), "[DONE]")
+    async with serving(handler, dialect="localai") as (_, adapter):
+        assert (await _failure(adapter)).code is ErrorCode.WORKER_RESET
+    async with serving(handler) as (_, adapter):
+        assert (await adapter.submit(PROMPT).text()).startswith("Internal error")
 
 
-async def test_jobs_without_the_registry_and_through_it(serving: Serving) -> None:
+async def test_reasoning_is_progress(serving: Serving) -> None:
+    """An engine that thinks aloud is not stalled; what it thinks is not the answer."""
+    chunks = [delta({"role": "assistant"})]
+    chunks += [delta({"reasoning_content": "hm"})] * 6
+    chunks += [delta({"content": "a"}), delta({}, "stop")]
+    handler = streams(*chunks, "[DONE]", pause_s=0.05)
+    async with serving(handler, first_token_timeout_s=0.2, stall_timeout_s=0.2) as (_, adapter):
+        assert await adapter.submit(MESSAGES).text() == "a"
+
+
+async def test_gets_never_delay_a_job(serving: Serving) -> None:
+    """A submit sends its own request only, and waits for no other, whatever hangs."""
+    paths = ("/v1/models", "/version", "/api/version", "/health", "/props", "/slots")
+    async with serving(dict.fromkeys(paths, hangs)) as (server, adapter):
+        probes = [adapter.health(), adapter.props(), adapter.engine_version()]
+        tasks = [asyncio.create_task(probe) for probe in probes]
+        await asyncio.sleep(0.05)
+        began = monotonic()
+        assert await adapter.submit(PROMPT).text() == OK
+        assert monotonic() - began < 0.5
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    async with serving(dict.fromkeys(paths, hangs)) as (server, adapter):
+        assert await adapter.submit(PROMPT).text() == OK
+        assert [request.method for request in server.requests] == ["POST"]
+
+
+# Ways to make and to end one
+
+
+async def test_jobs_without_the_registry_and_through_it() -> None:
     """OpenAIHttpAdapter(url), OpenAIHttpAdapter(config) and registry.get are one adapter."""
-    async with ScriptServer(well_behaved()) as server:
+    async with FakeOpenAI() as server:
         for adapter in (
             OpenAIHttpAdapter(server.base_url),
             OpenAIHttpAdapter(OpenAIHttpConfig(server.base_url)),
             registry.get("openai-http", base_url=server.base_url),
         ):
             async with adapter:
-                stream = await adapter.submit(TaskRequest(prompt="x"))
-                assert await stream.text() == "Hello world"
+                stream = await adapter.submit(PROMPT)
+                assert await stream.text() == OK
                 assert await adapter.cancel("unknown") is False
 
 
-async def test_a_closed_adapter_says_so(serving: Serving) -> None:
-    """submit after aclose is a clear error; aclose twice is nothing."""
+async def test_cancel_finds_the_job(serving: Serving) -> None:
+    """WA-INT-3002: True, the stream ends with CANCELLED, the server sees its connection closed."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.event(piece("a"))
+        await wire.until_closed()
+
+    async with serving(script) as (server, adapter):
+        stream = adapter.submit(TaskRequest(prompt="x", job_id="mine"))
+        assert [type(await anext(stream)) for _ in range(2)] == [Started, Token]
+        assert await adapter.cancel("mine") is True
+        assert await server.all_closed()
+        last = await anext(stream)
+        assert isinstance(last, Error)
+        assert last.error.code is ErrorCode.CANCELLED
+        assert await adapter.cancel("mine") is True  # again, as it was
+
+
+async def test_a_closed_adapter_says_so() -> None:
+    """submit after aclose is a clear error, health an answer; aclose twice is nothing."""
     adapter = OpenAIHttpAdapter("http://127.0.0.1:9")
     await adapter.aclose()
     await adapter.aclose()
-    error = await _failure(adapter, TaskRequest(prompt="x"))
+    error = await _failure(adapter)
     assert "closed" in error.message
     assert not error.retriable
+    status = await adapter.health()
+    assert "closed" in status.message
+    assert not status.live
+
+
+async def test_an_error_of_the_options_comes_as_one() -> None:
+    """What no connection can be made with says so, without the proxy's password."""
+    for options in ({"proxy": "ftp://u:hidden-word@p"}, {"proxy": "http://p", "ca_file": "/none"}):
+        async with OpenAIHttpAdapter("http://127.0.0.1:9", **options) as adapter:
+            error = await _failure(adapter)
+            assert isinstance(error, InvalidRequest)
+            assert "these options" in error.message
+            assert "hidden-word" not in error.message
+            assert "these options" in (await adapter.health()).message
+    async with OpenAIHttpAdapter("https://127.0.0.1:9", ca_file="/none") as adapter:
+        assert isinstance(await _failure(adapter), InvalidRequest)
 
 
 async def test_the_egress_list_is_asked_before_anything_is_sent(serving: Serving) -> None:
     """ORCH-3080: a host that is not named is EGRESS_DENIED, for jobs and for health."""
-    async with serving(well_behaved(), egress_allow=("api.openai.com",)) as (server, adapter):
+    async with serving(egress_allow=("api.openai.com",)) as (server, adapter):
         with pytest.raises(EgressDenied):
-            await adapter.submit(TaskRequest(prompt="x"))
+            await adapter.submit(PROMPT)
         assert "egress" in (await adapter.health()).message
+        assert (await adapter.props()).models == ()
         assert server.connections == []
-    async with serving(well_behaved(), egress_allow=("127.0.0.*",)) as (_, adapter):
-        assert await adapter.submit(TaskRequest(prompt="x")).text()
-
-
-async def test_a_client_of_the_callers_stays_open(serving: Serving) -> None:
-    """client= is used and not closed; httpx's own transport reads the same stream."""
-    async with ScriptServer(well_behaved()) as server, httpx.AsyncClient() as client:
-        async with OpenAIHttpAdapter(server.base_url, client=client) as adapter:
-            assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
-        assert not client.is_closed
-    async with ScriptServer(well_behaved()) as server:
-        transport = httpx.AsyncHTTPTransport()
-        async with OpenAIHttpAdapter(server.base_url, transport=transport) as adapter:
-            assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
+    async with serving(egress_allow=("127.0.0.*",)) as (_, adapter):
+        assert await adapter.submit(PROMPT).text() == OK
 
 
 async def test_a_redirect_is_not_followed(serving: Serving) -> None:
     """The key must not go to another host."""
-    script = statuses(302, headers={"Location": "http://other.example/"})
-    async with serving(script) as (server, adapter):
-        error = await _failure(adapter, TaskRequest(prompt="x"))
+    handler = answers(b"", 302, {"Location": "http://other.example/"})
+    async with serving(handler) as (_, adapter):
+        error = await _failure(adapter)
     assert error.code is ErrorCode.UPSTREAM_PROTOCOL
     assert "redirects are not followed" in error.message
 
 
-async def test_http_answers_without_a_stream(serving: Serving) -> None:
-    """A plain JSON answer is one token; a page of HTML and JSON that is cut off are errors."""
-    choice = {"index": 0, "text": "all at once", "finish_reason": "stop"}
-    whole = {"id": "x", "choices": [choice], **{"usage": usage(1, 3)["usage"]}}
-    async with serving(statuses(200, 200, 200, body=whole)) as (_, adapter):
-        events = [e async for e in adapter.submit(TaskRequest(prompt="x"))]
-    assert [e.text for e in events if isinstance(e, Token)] == ["all at once"]
-    assert events[-1].metrics.tokens_generated == 3
-    for body, code, says in (
-        (b"<html><title>Login</title>", ErrorCode.UPSTREAM_PROTOCOL, "HTML"),
-        (b'{"choices":[{"te', ErrorCode.STREAM_TRUNCATED, "cut off"),
+# httpx's own clients and transports
+
+
+async def test_a_client_of_the_callers_is_used_and_stays_open() -> None:
+    """Its headers go out, ours too; nobody closes it but the caller."""
+    async with FakeOpenAI() as server, httpx.AsyncClient(headers={"X-Mine": "1"}) as client:
+        async with OpenAIHttpAdapter(server.base_url, client=client, api_key="k" * 8) as adapter:
+            assert await adapter.submit(PROMPT).text() == OK
+            assert (await adapter.props()).models == ("m",)
+        assert not client.is_closed
+        for request in server.requests:
+            assert request.headers["x-mine"] == "1"
+            assert request.headers["authorization"] == "Bearer kkkkkkkk"
+            assert request.headers["accept-encoding"] == "identity"
+
+
+async def test_a_clients_habits_do_not_weaken_a_job() -> None:
+    """Neither its redirects nor its read timeout are the adapter's."""
+    gone = answers(b"", 307, {"Location": "/elsewhere"})
+    routes = {"/v1/completions": streams(*completion(), pause_s=0.1), "/v1/models": gone}
+    async with (
+        FakeOpenAI(routes) as server,
+        httpx.AsyncClient(follow_redirects=True, timeout=0.05) as client,
+        OpenAIHttpAdapter(server.base_url, client=client) as adapter,
     ):
-        async with serving(statuses(200, body=body)) as (_, adapter):
-            error = await _failure(adapter, TaskRequest(prompt="x"))
-            assert error.code is code
-            assert says in error.message
+        assert await adapter.submit(PROMPT).text() == OK
+        await adapter.health()
+        server.routes["/v1/completions"] = gone
+        assert (await _failure(adapter)).code is ErrorCode.UPSTREAM_PROTOCOL
+        assert "/elsewhere" not in server.paths
+
+
+async def test_a_closed_client_is_a_clear_error() -> None:
+    """For jobs and for health."""
+    client = httpx.AsyncClient()
+    adapter = OpenAIHttpAdapter("http://127.0.0.1:9", client=client)
+    await client.aclose()
+    error = await _failure(adapter)
+    assert (error.code, error.retriable) == (ErrorCode.POOL_UNAVAILABLE, False)
+    assert "client that was given is closed" in (await adapter.health()).message
+
+
+async def test_httpx_transports_read_the_same_stream(serving: Serving) -> None:
+    """AsyncHTTPTransport over sockets: jobs, retries, errors and a cut answer."""
+    routes = {
+        "/v1/completions": in_turn(
+            well, fails(503), well, fails(404), streams(piece("a")), streams(piece("a"))
+        )
+    }
+    async with serving(routes, transport=httpx.AsyncHTTPTransport()) as (_, adapter):
+        assert await adapter.submit(PROMPT).text() == OK
+        assert (await _events(adapter))[-1].metrics.attempts == 2
+        assert isinstance(await _failure(adapter), NotFound)
+        assert (await _failure(adapter)).code is ErrorCode.STREAM_TRUNCATED
+        stream = adapter.submit(PROMPT)
+        await anext(stream)
+        await stream.cancel()
+        assert (await adapter.health()).ready
+
+
+async def test_a_mock_transport_is_enough() -> None:
+    """httpx.MockTransport serves jobs, health and errors, with no socket at all."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "m"}]})
+        if b"broken" in request.content:
+            raise httpx.ConnectError("no such host", request=request)
+        return httpx.Response(200, content=sse(*chat()))
+
+    transport = httpx.MockTransport(handler)
+    async with OpenAIHttpAdapter("http://mock", transport=transport, retry=FAST_RETRY) as adapter:
+        assert await adapter.submit(MESSAGES).text() == OK
+        assert (await adapter.health()).ready
+        error = await _failure(adapter, TaskRequest(prompt="broken"))
+        assert error.code is ErrorCode.POOL_UNAVAILABLE
+
+
+async def test_http2_is_offered_by_httpx_transport(serving: Serving) -> None:
+    """http2=True works against a server that has only HTTP/1.1 (HTU-1001)."""
+    async with serving({"/v1/models": lists("m")}, http2=True) as (_, adapter):
+        assert await adapter.submit(PROMPT).text() == OK
+        assert (await adapter.props()).models == ("m",)

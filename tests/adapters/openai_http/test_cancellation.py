@@ -1,8 +1,8 @@
 """Cancelling at every await point leaves nothing behind (WA-INT-3002, ORCH-3026, AH-1004).
 
-A job is let go for k turns of the event loop and then cancelled, for every k from before the connect to
-after the end, in three ways, over plain TCP, over TLS, in the backoff of a retry, and while it queues
-for a connection.
+A job is let go for k turns of the event loop and then cancelled, for every k from before the
+connect to after the end, in three ways, over plain TCP, over TLS, in the backoff of a retry, and
+while it queues for a connection.
 """
 
 import asyncio
@@ -164,7 +164,7 @@ async def test_cancel_while_queued_for_a_connection(way: str) -> None:
             doomed = rng.sample(jobs, 3)
             await asyncio.gather(*(job.cancel(way) for job in doomed))
             rest = [job.task for job in jobs if job not in doomed]
-            done, late = await asyncio.wait(rest, timeout=3)
+            _, late = await asyncio.wait(rest, timeout=3)
             assert not late
             await _nothing_is_left(server, adapter)
 

@@ -11,8 +11,8 @@ from adapter_api import HealthState, HealthStatus, TaskRequest
 from adapters.openai_http import OpenAIHttpAdapter
 from adapters.openai_http import server as server_module
 from tests.adapters.openai_http.conftest import Serving
-from tests.script_server import Request, Script, Wire
 from tests.openai_chunks import recorded, well_behaved, whole_answer
+from tests.script_server import Request, Script, Wire
 
 Route = tuple[int, Any]
 MODELS: Route = (200, {"object": "list", "data": [{"id": "m", "owned_by": "someone"}]})
@@ -144,7 +144,7 @@ async def test_a_hanging_server_costs_a_bounded_time(
 @pytest.mark.parametrize("junk", [b"\xff\xfe", b"[" * 5000, b"null", b"5", b'{"data": [1, {}]}'])
 async def test_garbage_is_no_exception(serving: Serving, junk: bytes) -> None:
     """Whatever comes back, health, props and version answer."""
-    paths = {p: (200, junk) for p in ("/health", "/v1/models", "/version", "/slots")}
+    paths = dict.fromkeys(("/health", "/v1/models", "/version", "/slots"), (200, junk))
     async with serving(routes(paths)) as (_, adapter):
         assert (await adapter.health()).live
         assert (await adapter.props()).models == ()

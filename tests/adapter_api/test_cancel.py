@@ -1,0 +1,595 @@
+"""Cancelling: the job by anybody, the reading task by its owner, with any adapter."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapter_api import (
+    Cancelled,
+    End,
+    Error,
+    InternalError,
+    Started,
+    StreamClock,
+    StreamTable,
+    Token,
+    TokenEvent,
+    TokenStream,
+    WorkerError,
+    WorkerReset,
+    WorkerTimeout,
+)
+from tests.scripted import END, STARTED, TASK, Script, collect, reading, tokens, turns
+
+# The job is cancelled
+
+
+@pytest.mark.parametrize("until", [0, 1, 3])
+async def test_cancel_while_another_task_waits(until: int) -> None:
+    """AH-1004, WA-INT-3002: cancel returns after the release; no token comes after it."""
+    count = max(0, until - 1)
+    script = Script(STARTED, *tokens(count), 60) if until else Script(60, STARTED)
+    stream = script.stream()
+    reader, seen = await reading(stream, until)
+    assert await stream.cancel() is True
+    assert script.closed
+    before = [e for e in seen if isinstance(e, Token)]
+    await reader
+    assert [e for e in seen if isinstance(e, Token)] == before
+    assert isinstance(seen[-1], Cancelled)
+    assert (seen[-1].job_id, seen[-1].tokens_emitted) == ("job", count)
+    assert reader.cancelling() == 0
+    assert len(seen) == until + (2 if until else 1)
+    if until:
+        assert seen[-2] == Error(seen[-1])
+
+
+async def test_cancel_between_two_reads() -> None:
+    """Cancelled from the reader's own loop: the next event is Error, then it raises."""
+    script = Script(STARTED, *tokens(3), END)
+    stream = script.stream()
+    seen = []
+    with pytest.raises(Cancelled):
+        async for event in stream:
+            seen.append(event)
+            if len(seen) == 2:
+                assert await stream.cancel() is True
+                assert script.closed
+    assert seen[:2] == [STARTED, Token("t0", 0)]
+    assert isinstance(seen[2], Error)
+    assert len(seen) == 3
+
+
+async def test_cancel_after_opening_keeps_the_order() -> None:
+    """A stream cancelled after `await stream` gives Started, Error, and then raises again and
+    again: the engine did accept the job, and a reader's match sees events in their order."""
+    stream = await Script(STARTED, *tokens(3), END).stream()
+    assert await stream.cancel()
+    seen = await collect(stream)
+    assert [type(item) for item in seen] == [Started, Error, Cancelled]
+    assert seen[1].error is seen[2]
+    with pytest.raises(Cancelled):
+        await stream.text()
+
+
+async def test_cancel_before_opening_sends_nothing() -> None:
+    """The job never reaches the adapter; opening raises Cancelled."""
+    script = Script(STARTED, END)
+    stream = script.stream()
+    assert await stream.cancel() is True
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            await stream
+    assert script.at == -1
+
+
+async def test_cancel_while_opening_raises_from_there() -> None:
+    """Whoever opens the stream gets Cancelled, since nothing had started."""
+    script = Script(60, STARTED)
+    stream = script.stream()
+
+    async def open_it() -> None:
+        await stream
+
+    opening = asyncio.create_task(open_it())
+    await turns(3)
+    assert await stream.cancel() is True
+    assert script.closed
+    with pytest.raises(Cancelled):
+        await opening
+    assert opening.cancelling() == 0
+
+
+async def test_cancel_is_idempotent_and_false_after_the_end() -> None:
+    """Ten at once are one; a cancelled job stays so; a finished or failed one is not cancelled."""
+    script = Script(STARTED, 60)
+    stream = script.stream()
+    reader, _ = await reading(stream, 1)
+    assert await asyncio.gather(*(stream.cancel() for _ in range(10))) == [True] * 10
+    assert await stream.cancel() is True
+    await reader
+    for last in (END, WorkerReset("WORKER_RESET", "x")):
+        done = Script(STARTED, last).stream()
+        await collect(done)
+        assert await done.cancel() is False
+
+
+async def test_ten_cancel_a_job_that_nobody_reads() -> None:
+    """The first closes the events, the others wait until that is done."""
+    script = Script(STARTED, 60, cleanup=(0.02,))
+    stream = await script.stream()
+    done: list[bool] = []
+
+    async def cancel() -> bool:
+        answer = await stream.cancel()
+        done.append(script.closed)
+        return answer
+
+    assert await asyncio.gather(*(cancel() for _ in range(10))) == [True] * 10
+    assert done == [True] * 10
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_cancel_returns_after_the_clean_up(read: bool) -> None:
+    """True means that the connection is closed, however long that takes, for a read job and for
+    one that waits for its reader."""
+    ended = False
+
+    async def slow() -> AsyncIterator[TokenEvent]:
+        nonlocal ended
+        try:
+            yield STARTED
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            ended = True
+
+    stream = await TokenStream(slow(), TASK)
+    reader, seen = (await reading(stream, 1)) if read else (None, [])
+    assert await stream.cancel() is True
+    assert ended
+    if reader is not None:
+        await reader
+        assert isinstance(seen[-1], Cancelled)
+
+
+async def test_a_cancelled_caller_of_cancel_does_not_undo_it() -> None:
+    """Whoever called cancel may go away; the job still stops."""
+    script = Script(STARTED, 60)
+    stream = script.stream()
+    reader, seen = await reading(stream, 1)
+    canceller = asyncio.create_task(stream.cancel())
+    await turns(1)
+    canceller.cancel()
+    await asyncio.wait([reader], timeout=1)
+    assert isinstance(seen[-1], Cancelled)
+    assert canceller.cancelled()
+    assert await stream.cancel() is True
+
+
+async def test_a_canceller_cancelled_while_it_releases() -> None:
+    """Its CancelledError goes on, others do not wait for ever, the job stays cancelled."""
+    script = Script(STARTED, 60, cleanup=(60,))
+    stream = await script.stream()
+    first = asyncio.create_task(stream.cancel())
+    second = asyncio.create_task(stream.cancel())
+    await turns(5)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await asyncio.wait_for(second, 1) is True
+    assert [type(item) for item in await collect(stream)] == [Started, Error, Cancelled]
+
+
+async def test_the_end_is_not_lost_when_its_reader_is_cancelled() -> None:
+    """Cancelled while a whole answer's connection is released: End is there for who reads on."""
+    stream = Script(STARTED, END, cleanup=(60,)).stream()
+    reader, _ = await reading(stream, 1)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await collect(stream) == [END]
+    assert await stream.cancel() is False
+
+
+async def test_the_first_reason_stays() -> None:
+    """A job that its deadline stopped is not cancelled afterwards; the error says deadline."""
+    script = Script(STARTED, 60)
+    stream = await script.stream(deadline_s=0.02)
+    await asyncio.sleep(0.05)
+    assert await stream.cancel() is False
+    assert script.closed
+    seen = await collect(stream)
+    assert [type(item) for item in seen] == [Started, Error, WorkerTimeout]
+    assert (seen[2].job_id, seen[2].tokens_emitted) == ("job", 0)
+
+
+async def test_cancel_and_deadline_at_once() -> None:
+    """Whichever comes first names the error; nobody waits for ever."""
+    for _ in range(5):
+        stream = Script(STARTED, 60).stream(deadline_s=0.02)
+        reader, seen = await reading(stream, 1)
+        await asyncio.sleep(0.0199)
+        answer = await asyncio.wait_for(stream.cancel(), 1)
+        await reader
+        assert isinstance(seen[-1], Cancelled if answer else WorkerTimeout)
+        assert reader.cancelling() == 0
+
+
+# From inside of the adapter's own code
+
+
+@pytest.mark.parametrize("then", ["yields", "waits", "raises", "ends"])
+async def test_the_adapters_own_code_may_cancel_its_job(then: str) -> None:
+    """A middleware, say, that has seen enough: no token comes, the reader's task is unharmed."""
+    stream: TokenStream
+
+    async def stops_itself() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        assert await stream.cancel() is True
+        if then == "raises":
+            raise OSError
+        if then == "waits":
+            await asyncio.sleep(60)
+        if then != "ends":
+            yield Token("late", 0)
+
+    stream = TokenStream(stops_itself(), TASK)
+    seen = await asyncio.wait_for(collect(stream), 1)
+    assert [type(item) for item in seen] == [Started, Error, Cancelled]
+    task = asyncio.current_task()
+    assert task is not None
+    await turns(3)
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("how", ["end", "cancel", "drop", "task"])
+async def test_a_clean_up_may_close_its_own_job(how: str) -> None:
+    """`finally: await adapter.cancel(job_id)` does not wait for itself."""
+    table = StreamTable()
+    closed = False
+
+    async def careful() -> AsyncIterator[TokenEvent]:
+        nonlocal closed
+        try:
+            yield STARTED
+            if how != "end":
+                await asyncio.sleep(60)
+            yield END
+        finally:
+            await table.cancel("job")
+            await table.aclose()
+            closed = True
+
+    stream = table.add(TokenStream(careful(), TASK))
+    reader, _ = await reading(stream, 1)
+    if how == "cancel":
+        assert await asyncio.wait_for(stream.cancel(), 1)
+    if how == "task":
+        reader.cancel()
+    if how == "drop":
+        other = await TokenStream(careful(), TASK)
+        await asyncio.wait_for(other.aclose(), 1)
+        reader.cancel()
+    await asyncio.wait([reader], timeout=1)
+    assert reader.done()
+    assert reader.cancelled() is (how in ("task", "drop"))
+    assert closed
+
+
+# The reading task is cancelled
+
+
+@pytest.mark.parametrize("when", range(14))
+@pytest.mark.parametrize("opened", [False, True])
+async def test_task_cancellation_at_any_await_goes_on(when: int, opened: bool) -> None:
+    """The reading task's CancelledError is never swallowed and always closes the adapter."""
+    script = Script(0, STARTED, 0, 0.0001, *tokens(2), 0, 0, Token("t2", 2), 60)
+    stream = script.stream(deadline_s=10)
+
+    async def read() -> None:
+        if opened:
+            await stream
+        await collect(stream)
+
+    reader = asyncio.create_task(read())
+    await turns(when)
+    reader.cancel("from outside")
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert reader.cancelling() == 1
+    if script.at >= 0:
+        assert script.closed
+        assert isinstance((await collect(stream))[-1], Cancelled)
+        assert await stream.cancel() is True
+    else:
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("first", ["ours", "outside"])
+@pytest.mark.parametrize("ours", ["cancel", "limit"])
+@pytest.mark.parametrize("adapter", ["lets it pass", "yields", "raises", "ends"])
+async def test_outside_cancellation_wins_over_our_own(first: str, ours: str, adapter: str) -> None:
+    """When both fall together, in either order and whatever the adapter makes of it, the task is
+    cancelled, and its count of cancellations is right."""
+    clock = StreamClock()
+    stream = TokenStream(_answers(adapter), TASK, clock=clock)
+    reader, _ = await reading(stream, 1)
+
+    def interrupt() -> None:
+        clock.interrupt(
+            Cancelled("CANCELLED", "x") if ours == "cancel" else WorkerTimeout("DECODE_TIMEOUT", "")
+        )
+
+    actions: list[Callable[[], object]] = [interrupt, reader.cancel]
+    for action in actions if first == "ours" else reversed(actions):
+        action()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert reader.cancelling() == 1
+    assert await asyncio.wait_for(stream.cancel(), 1) is True
+
+
+def _answers(how: str) -> AsyncIterator[TokenEvent]:
+    """An adapter that answers its interruption in one way or another."""
+
+    async def events() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if how == "lets it pass":
+                raise
+            if how == "raises":
+                raise OSError("broken pipe") from None
+            if how == "raises a WorkerError":
+                raise WorkerReset("WORKER_RESET", "x") from None
+            if how == "yields":
+                yield Token("late", 0)
+            if how == "ends the answer":
+                yield END
+
+    return events()
+
+
+async def test_asyncio_timeout_around_a_reader_works() -> None:
+    """asyncio.timeout sees its own cancellation come back as TimeoutError."""
+    script = Script(STARTED, 60)
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await script.stream().text()
+    assert script.closed
+    assert task.cancelling() == 0
+
+
+async def test_asyncio_timeout_inside_of_an_adapter_works() -> None:
+    """An adapter's own timeout is its own business; a job that goes on is not disturbed."""
+
+    async def patient() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        for token in tokens(3):
+            try:
+                async with asyncio.timeout(0.005):
+                    await asyncio.sleep(60)
+            except TimeoutError:
+                yield token
+        yield END
+
+    stream = TokenStream(patient(), TASK, clock=StreamClock(10))
+    assert await stream.text() == "t0t1t2"
+
+
+async def test_a_task_group_around_a_reader_works() -> None:
+    """A sibling's failure cancels the reader; the group reports the failure alone."""
+    script = Script(STARTED, 60)
+
+    async def fail() -> None:
+        await turns(5)
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(collect(script.stream()))
+            group.create_task(fail())
+    assert [type(e) for e in caught.value.exceptions] == [ZeroDivisionError]
+    assert script.closed
+
+
+async def test_a_reader_that_was_cancelled_before_reads_on() -> None:
+    """A task that caught an earlier CancelledError, and never took it back, is not taken for
+    cancelled: only what comes during the wait counts."""
+
+    async def read() -> list[Any]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        script = Script(STARTED, 0.001, *tokens(1), WorkerReset("WORKER_RESET", "x"))
+        return await collect(script.stream(deadline_s=5))
+
+    reader = asyncio.create_task(read())
+    await turns(2)
+    reader.cancel()
+    assert [type(item) for item in await reader] == [Started, Token, Error, WorkerReset]
+    assert reader.cancelling() == 1
+
+
+# Adapters that misbehave when they are cancelled
+
+
+@pytest.mark.parametrize(
+    "how", ["lets it pass", "yields", "raises", "raises a WorkerError", "ends", "ends the answer"]
+)
+async def test_whatever_an_adapter_makes_of_it_the_job_is_cancelled(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No token of such an adapter is delivered after cancel, and the outcome is CANCELLED."""
+    stream = TokenStream(_answers(how), TASK)
+    reader, seen = await reading(stream, 1)
+    assert await stream.cancel() is True
+    await reader
+    assert [type(item) for item in seen] == [Started, Error, Cancelled]
+    assert reader.cancelling() == 0
+    assert ("failed with OSError" in caplog.text) is (how == "raises")
+
+
+@pytest.mark.parametrize("how", ["raises", "raises a WorkerError", "ends"])
+async def test_an_adapter_cannot_hide_that_its_reader_is_cancelled(how: str) -> None:
+    """What it raises instead, or its silent end, is not taken for the job's outcome."""
+    stream = TokenStream(_answers(how), TASK)
+    reader, seen = await reading(stream, 1)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await reader
+    assert caught.value.__cause__ is not None
+    assert seen == [STARTED]
+    assert isinstance((await collect(stream))[-1], Cancelled)
+
+
+async def _own_cancellation() -> None:
+    """What `task.cancel(); await task` raises: nobody asked for the awaiting task to end."""
+    pump = asyncio.create_task(asyncio.sleep(60))
+    await turns(1)
+    pump.cancel()
+    await pump
+
+
+async def test_a_cancellation_from_within_is_a_failure() -> None:
+    """The CancelledError of a task that an adapter waits for would end a reader without a word."""
+
+    async def pumped() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        await _own_cancellation()
+
+    seen = await collect(TokenStream(pumped(), TASK))
+    assert isinstance(seen[-1], InternalError)
+    assert seen[-1].message == "the adapter failed with CancelledError"
+    assert isinstance(seen[-1].__cause__, asyncio.CancelledError)
+
+
+async def test_a_cancellation_from_within_the_clean_up_is_untidy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither the reader of a whole answer nor the caller of cancel is cancelled by it."""
+
+    async def pumped() -> AsyncIterator[TokenEvent]:
+        try:
+            yield STARTED
+            yield END
+        finally:
+            await _own_cancellation()
+
+    assert await TokenStream(pumped(), TASK).text() == ""
+    stream = await TokenStream(pumped(), TASK)
+    assert await stream.cancel() is True
+    assert caplog.text.count("failed with CancelledError") == 2
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_a_clean_up_that_turns_cancellation_into_an_error(read: bool) -> None:
+    """Who is cancelled while the adapter cleans up, reader or canceller, is cancelled."""
+
+    async def touchy() -> AsyncIterator[TokenEvent]:
+        try:
+            yield STARTED
+            yield END
+        finally:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise OSError("broken pipe") from None
+
+    stream = await TokenStream(touchy(), TASK)
+    task: asyncio.Task[Any] = asyncio.create_task(collect(stream) if read else stream.cancel())
+    await turns(5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await stream.cancel() is not read
+
+
+# Everything at once
+
+_ADAPTERS: dict[str, Callable[[], Script]] = {
+    "plain": lambda: Script(0, STARTED, 0, *tokens(2), 0, 0, Token("t2", 2), 0, END),
+    "waiting": lambda: Script(0, STARTED, 0, *tokens(2), 0, 60, END),
+    "slow to close": lambda: Script(STARTED, 0, *tokens(2), 0, 0, END, cleanup=(0, 0, 0.001)),
+    "untidy": lambda: Script(STARTED, 0, *tokens(2), 0, 0, END, cleanup=(0, OSError("x"))),
+    "failing": lambda: Script(STARTED, 0, *tokens(2), 0, WorkerReset("WORKER_RESET", "x")),
+    "cancelled within": lambda: Script(STARTED, 0, *tokens(1), 0, asyncio.CancelledError()),
+}
+_ACTIONS = ("cancel", "aclose", "cancel the reader", "limit", "cancel a canceller")
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    adapter=st.sampled_from(sorted(_ADAPTERS)),
+    opened=st.booleans(),
+    slow=st.booleans(),
+    actions=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(_ACTIONS)), max_size=4),
+    patience=st.integers(0, 20),
+)
+def test_any_interleaving_ends_well(
+    adapter: str, opened: bool, slow: bool, actions: list[tuple[int, str]], patience: int
+) -> None:
+    """Whoever stops the job, when and how often: the adapter is closed, nobody waits for ever, no
+    token follows a cancel, the stream is legal, and cancellations from outside are not lost."""
+    asyncio.run(_interleave(_ADAPTERS[adapter](), opened, slow, actions, patience))
+
+
+async def _interleave(
+    script: Script, opened: bool, slow: bool, actions: list[tuple[int, str]], patience: int
+) -> None:
+    clock = StreamClock()
+    stream = TokenStream(script.events(), TASK, clock=clock)
+    seen: list[Any] = []
+    at_cancel: list[int] = []  # how many tokens had come when cancel returned
+
+    def token_count() -> int:
+        return sum(isinstance(event, Token) for event in seen)
+
+    async def read() -> None:
+        if opened:
+            await stream
+        async for event in stream:
+            seen.append(event)
+            if slow:
+                await asyncio.sleep(0)
+
+    async def cancel() -> None:
+        await stream.cancel()
+        at_cancel.append(token_count())
+
+    reader = asyncio.create_task(read())
+    helpers: list[asyncio.Task[None]] = []
+    outside = 0
+    for pause, action in [*actions, (patience, "cancel")]:
+        await turns(pause)
+        if action == "limit":
+            clock.interrupt(WorkerTimeout("DECODE_TIMEOUT", "x"))
+        elif action == "cancel the reader":
+            outside += reader.cancel()
+        else:
+            helpers.append(asyncio.create_task(stream.aclose() if action == "aclose" else cancel()))
+        if action == "cancel a canceller":
+            await turns(pause)
+            helpers[-1].cancel()
+    _, late = await asyncio.wait([reader, *helpers], timeout=5)
+    assert not late
+    assert reader.cancelling() == outside
+    assert reader.cancelled() or not outside
+    assert script.closed or script.at == -1
+    assert all(count == token_count() for count in at_cancel)
+    kinds = [type(event) for event in seen]
+    assert kinds[:1] in ([], [Started])
+    assert kinds[1 : 1 + token_count()] == [Token] * token_count()
+    assert kinds[1 + token_count() :] in ([], [End], [Error])
+    if not reader.cancelled():
+        error = reader.exception()
+        assert error is None or isinstance(error, WorkerError)
+        assert kinds[-1:] == ([End] if error is None else [Error] if kinds else [])

@@ -1,0 +1,41 @@
+"""`worker-adapters probe` finds out what a server does."""
+
+import registry
+from registry.cli.probe import Probe
+from registry.cli.toy_server import ToyServer
+
+
+async def facts_of(adapter: registry.BoundAdapter, model: str | None = None) -> dict[str, str]:
+    return {fact.name: fact.result async for fact in Probe(adapter, model).facts()}
+
+
+async def test_the_facts_of_the_toy_server() -> None:
+    """Every question has its answer, from health to a wrong key."""
+    async with ToyServer(api_key="right-key", delay_s=0.001) as server:
+        adapter = registry.get("openai-http", base_url=server.base_url, api_key="right-key")
+        facts = await facts_of(adapter, "toy")
+    assert facts["health"].startswith("healthy, live True, ready True")
+    assert facts["models"] == "toy"
+    assert "usage 2+8 engine, finish_reason length, proof finish_reason" in facts["prompt"]
+    assert "proof finish_reason" in facts["messages"]
+    assert facts["same seed twice"] == "same text"
+    assert facts["cancel"].startswith("connection closed in")
+    assert facts["refused fields"] == "none"
+    assert facts["wrong key"].startswith("UPSTREAM_AUTH")
+
+
+async def test_a_server_that_is_not_there_has_facts_too() -> None:
+    """Nothing raises; each answer is the error."""
+    retry = {"attempts": 1}
+    facts = await facts_of(registry.get("openai-http", base_url="http://127.0.0.1:9", retry=retry))
+    assert facts["health"].startswith("unhealthy")
+    assert facts["prompt"].startswith("POOL_UNAVAILABLE")
+    assert facts["cancel"].startswith("POOL_UNAVAILABLE")
+
+
+async def test_adapters_without_keys_can_be_probed() -> None:
+    """The mock adapter, too."""
+    facts = await facts_of(registry.get("mock", tokens=(" ",)))
+    assert facts["wrong key"] == "the adapter has no key"
+    assert facts["stop"] == "no text to stop at"
+    assert facts["cancel"] == "the answer was over before it could be cancelled"
