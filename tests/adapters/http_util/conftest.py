@@ -64,5 +64,5 @@ async def pool_at(
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop turn until `condition()` holds."""
     async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110 - it may be about anything
+        while not condition():
             await asyncio.sleep(0.001)

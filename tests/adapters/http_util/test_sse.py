@@ -40,8 +40,9 @@ def decode(*pieces: bytes) -> list[tuple[bytes, str, str]]:
 
 fields = st.sampled_from(
     [b"data: x", b"data:y", b"data", b"data: ", b"data:  two", b": comment", b"event: ping",
-     b"event", b"id: 7", b"id: a\0b", b"id", b"retry: 10", b"retry: x", b"other: z", b"data: {\"a\":1}",
-     "data: \u2028 \u0085 \u00e9".encode(), b"data: \xff\xfe", b" data: no", b"\xef\xbb\xbfdata: n"]
+     b"event", b"id: 7", b"id: a\0b", b"id", b"retry: 10", b"retry: x", b"other: z",
+     b'data: {"a":1}', "data: \u2028 \u0085 \u00e9".encode(), b"data: \xff\xfe", b" data: no",
+     b"\xef\xbb\xbfdata: n"]
 )  # fmt: skip
 ends = st.sampled_from([b"\n", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"\n\r", b""])
 streams = st.builds(

@@ -36,7 +36,7 @@ def test_a_demo_that_fails_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
 
     class Dying(ToyServer):
         async def _die(self) -> None:
-            while not self.running:  # noqa: ASYNC110 - it tells by nothing else
+            while not self.running:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             await self.aclose()

@@ -205,7 +205,7 @@ async def test_closing_the_connection_stops_the_generation(abruptly: bool) -> No
         else:
             writer.close()
         async with asyncio.timeout(2):  # it would take 4 seconds to the end
-            while server.running:  # noqa: ASYNC110 - it tells by nothing else
+            while server.running:
                 await asyncio.sleep(0.005)
 
 
