@@ -75,6 +75,7 @@ _ALL = (
         version_path=("/version", "version"),
         always_finishes=True,
         fingerprint=r"vllm-\S+",
+        completion_id=r"(chat)?cmpl-[0-9a-f]{16}",  # the fingerprint comes with the last chunk
         owned_by="vllm",
     ),
     Dialect(

@@ -57,9 +57,9 @@ class Expect:
         else:
             words = [" or ".join(f"`{code}`" for code in sorted(self.codes))]
         if self.proof is not None and self.text != TEXT:
-            words.append(f"text {self.text!r}" if self.text else "no text")
+            words.append(f"text {_short(self.text)}" if self.text else "no text")
         elif self.proof is None and self.text != "":
-            words.append(f"after {self.text!r}" if self.text else "after some text")
+            words.append(f"after {_short(self.text)}" if self.text else "after some text")
         if self.counted:
             words.append("tokens counted")
         if self.retry_after_ms is not None:
@@ -71,6 +71,10 @@ class Expect:
         if self.closes:
             words.append("closes the connection")
         return ", ".join(words)
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"of {len(text):,} characters"
 
 
 def whole(text: str | None = TEXT, *, proof: str = "finish_reason", **more: Any) -> Expect:
@@ -98,9 +102,10 @@ class Scenario:
         script: Answers one request. When it returns without having ended its answer, the server
             closes the connection.
         expect: What the client makes of it.
-        task: What the job asks for, besides a prompt: deadline_s, temperature, a longer prompt.
+        task: What the job asks for, besides a prompt: deadline_s, temperature, messages instead.
         jobs: How many jobs are sent, one after the other on one client; the expectation is of
             the last, but for `requests`.
+        server: The kind of server it imitates, where a client cannot find that out by itself.
         early: The script starts with the head of the request; the server does not read the
             request's body before the script has ended.
     """
@@ -111,6 +116,7 @@ class Scenario:
     expect: Expect
     task: Mapping[str, Any] = attrs.field(default=MappingProxyType({}))
     jobs: int = 1
+    server: str | None = None
     early: bool = False
 
 

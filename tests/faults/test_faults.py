@@ -34,9 +34,11 @@ QUICK = [
 
 
 def _task(scenario: Scenario, *, chat: bool = False) -> TaskRequest:
-    fields = {"model": "m", "prompt": "hi", **scenario.task}
-    if chat:
-        fields["messages"] = [{"role": "user", "content": fields.pop("prompt")}]
+    fields = {"model": "m", **scenario.task}
+    if "messages" not in fields and chat:
+        fields["messages"] = [{"role": "user", "content": "hi"}]
+    elif "messages" not in fields:
+        fields.setdefault("prompt", "hi")
     return TaskRequest(**fields)
 
 
@@ -46,7 +48,7 @@ async def _run_in_time(
     """The bench and outcome of the first run that ended in time, or of the last."""
     for _ in range(TRIES):
         bench = await make_bench()
-        adapter = bench.adapter(scenario.name)
+        adapter = bench.adapter(scenario.name, dialect=scenario.server or "auto")
         for _ in range(scenario.jobs):
             outcome = await run(adapter, _task(scenario, chat=chat))
         if outcome.took_s <= scenario.expect.within_s + SLACK_S:

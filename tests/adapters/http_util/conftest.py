@@ -40,7 +40,7 @@ async def client_of(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, StreamTransport]]:
     """A client with these timeouts and no others. At its end nothing is in use, then all closed."""
     transport = transport or transport_of()
-    limits = httpx.Timeout(**{"timeout": None, **timeouts})  # type: ignore[arg-type]
+    limits = httpx.Timeout(**{"timeout": None, **timeouts})
     async with httpx.AsyncClient(transport=transport, timeout=limits, trust_env=False) as client:
         yield client, transport
         assert transport.open_connections == transport.idle_connections

@@ -2,140 +2,270 @@
 
 import re
 import time
+import tracemalloc
+from collections.abc import Iterable
+from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.http_util import ServerSentEvent, SSEDecoder, SSELimitError
+from adapters.http_util import MAX_EVENT_BYTES, MAX_LINE_BYTES, SSEDecoder, SSELimitError
 from tests.openai_chunks import STREAMS, recorded
 
-
-def reference(stream: bytes) -> list[tuple[bytes, str, str]]:
-    """WHATWG HTML 9.2.6, read aloud: the whole stream at once, no care for speed."""
-    lines = re.split(rb"\r\n|\r|\n", stream.removeprefix(b"\xef\xbb\xbf"))[:-1]  # the rest is cut
-    events, data, kind, last_id = [], [], "", ""
-    for line in lines:
-        if not line:
-            if data:
-                events.append((b"\n".join(data), kind or "message", last_id))
-            data, kind = [], ""
-            continue
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            data.append(value)
-        elif field == b"event":
-            kind = value.decode("utf-8", "replace")
-        elif field == b"id" and b"\0" not in value:
-            last_id = value.decode("utf-8", "replace")
-    return events
+BOM = b"\xef\xbb\xbf"
 
 
-def decode(*pieces: bytes) -> list[tuple[bytes, str, str]]:
+@attrs.define
+class Decoded:
+    """What a stream says: events as (data, type, id), and what is kept between them."""
+
+    events: list[tuple[str, str, str]] = attrs.field(factory=list)
+    last_event_id: str = ""
+    retry_ms: int | None = None
+
+
+def reference(stream: bytes) -> Decoded:
+    """WHATWG HTML 9.2.6, read aloud: the whole stream at once, as text, no care for speed.
+
+    One thing is ours: a `retry` of more than twelve digits, 30 years, is left aside.
+    """
+    text = stream.removeprefix(BOM).decode("utf-8", "replace")
+    decoded = Decoded()
+    data, event_type = "", ""
+    for line in re.split("\r\n|\r|\n", text)[:-1]:  # the last one is not ended
+        if line == "":
+            if data == "":
+                event_type = ""
+                continue
+            event = (data.removesuffix("\n"), event_type or "message", decoded.last_event_id)
+            decoded.events.append(event)
+            data, event_type = "", ""
+        elif not line.startswith(":"):
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                event_type = value
+            elif field == "data":
+                data += value + "\n"
+            elif field == "id" and "\0" not in value:
+                decoded.last_event_id = value
+            elif field == "retry" and re.fullmatch("[0-9]{1,12}", value):
+                decoded.retry_ms = int(value)
+    return decoded
+
+
+def decode(pieces: Iterable[bytes], **limits: int) -> Decoded:
     """The same by the decoder, fed piece by piece."""
-    decoder = SSEDecoder()
-    return [(e.data, e.event, e.id) for piece in pieces for e in decoder.feed(piece)]
+    decoder = SSEDecoder(**limits)
+    events = [
+        (event.data.decode("utf-8", "replace"), event.event, event.id)
+        for piece in pieces
+        for event in decoder.feed(piece)
+    ]
+    return Decoded(events, decoder.last_event_id, decoder.retry_ms)
 
 
-fields = st.sampled_from(
-    [b"data: x", b"data:y", b"data", b"data: ", b"data:  two", b": comment", b"event: ping",
-     b"event", b"id: 7", b"id: a\0b", b"id", b"retry: 10", b"retry: x", b"other: z",
-     b'data: {"a":1}', "data: \u2028 \u0085 \u00e9".encode(), b"data: \xff\xfe", b" data: no",
-     b"\xef\xbb\xbfdata: n"]
+def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
+    """`stream` in pieces, some maybe empty."""
+    bounds = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+    return [stream[a:b] for a, b in pairwise(bounds)]
+
+
+def one_by_one(stream: bytes) -> list[bytes]:
+    """Each byte alone."""
+    return [bytes([byte]) for byte in stream]
+
+
+values = st.sampled_from(
+    [b"", b" ", b"x", b" x", b"  two", b":", b"a:b", b'{"a": 1}', b"[DONE]", b"7", b"250", b"007",
+     b"1000000000000", b"-1", b"\xb2", b"a\0b", b"\0", b"\xff\xfe", b"\xe2\x80", b"\xc3\xa9", BOM,
+     "\u2028 \u0085 \u2029 \x0b \x0c \x1c é 😀".encode()]
 )  # fmt: skip
-ends = st.sampled_from([b"\n", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"\n\r", b""])
-streams = st.builds(
-    lambda bom, lines: bom + b"".join(field + end for field, end in lines),
-    st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb"]),
-    st.lists(st.tuples(fields, ends), max_size=12),
-) | st.binary(max_size=60)
+names = st.sampled_from(
+    [b"data", b"data", b"data", b"data", b"event", b"id", b"retry", b"", b"other", b"Data",
+     b" data", b"data ", BOM + b"data", b"dat"]
+)  # fmt: skip
+fields = st.builds(lambda name, colon, value: name + colon + value, names,
+                   st.sampled_from([b":", b":", b": ", b": ", b""]), values)  # fmt: skip
+ends = st.sampled_from(
+    [b"\n"] * 4 + [b"\n\n"] * 4 + [b"\r", b"\r\n", b"\r\n\r\n", b"\n\r", b"\r\r", b""]
+)
+streams = (
+    st.builds(
+        lambda bom, lines: bom + b"".join(line + end for line, end in lines),
+        st.sampled_from([b"", b"", BOM, BOM + BOM, BOM[:2]]),
+        st.lists(st.tuples(fields, ends), max_size=14),
+    )
+    | st.lists(
+        st.sampled_from([b"data: x", b"\n", b"\r", b":", b" ", b"id", BOM]), max_size=20
+    ).map(b"".join)
+    | st.binary(max_size=60)
+)
+places = st.lists(st.integers(0, 10_000), max_size=8)
 
 
-@settings(max_examples=600)
-@given(streams, st.data())
-def test_any_split_gives_what_the_standard_says(stream: bytes, data: st.DataObject) -> None:
-    """However the bytes are split, the events are those of the whole stream."""
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert decode(*pieces) == reference(stream)
+@settings(max_examples=800, deadline=None)
+@given(streams, places)
+def test_any_split_gives_what_the_standard_says(stream: bytes, cuts: list[int]) -> None:
+    """However the bytes are split, events, last id and retry are those of the whole stream.
 
-
-@settings(max_examples=200)
-@given(streams)
-def test_one_byte_at_a_time(stream: bytes) -> None:
-    """The smallest pieces there are."""
-    assert decode(*(bytes([byte]) for byte in stream)) == reference(stream)
+    Before the blank line that ends it, an event's id and retry may count already, or not yet.
+    """
+    for pieces in (cut(stream, cuts), [stream], one_by_one(stream)):
+        assert decode(pieces).events == reference(stream).events
+        assert decode([*pieces, b"\n\n"]) == reference(stream + b"\n\n")
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_split_of_recorded_answers(name: str) -> None:
-    """Real answers, cut in two at every place and into single bytes."""
+    """Real answers, cut in two at every place and into single bytes, with each kind of line end."""
     body = recorded(name)[2]
     expected = reference(body)
-    assert len(expected) >= 2
-    for cut in range(0, len(body), 7):
-        assert decode(body[:cut], body[cut:]) == expected
-    assert decode(*(bytes([byte]) for byte in body)) == expected
+    assert len(expected.events) >= 2
+    for place in range(len(body) + 1):
+        assert decode([body[:place], body[place:]]) == expected
+    assert decode(one_by_one(body)) == expected
+    for end in (b"\r", b"\r\n"):
+        other = BOM + body.replace(b"\n", end)
+        assert decode([other]) == decode(one_by_one(other)) == expected
+        for place in range(0, len(other), 5):
+            assert decode([other[:place], other[place:]]) == expected
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: YHOO\ndata: +2\ndata: 10\n\n", ["YHOO\n+2\n10"]),
+        (b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third\n",
+         ["first event", "second event"]),
+        (b"data\n\ndata\ndata\n\ndata:", ["", "\n"]),
+        (b"data:test\n\ndata: test\n\n", ["test", "test"]),
+    ],
+)  # fmt: skip
+def test_the_examples_of_the_standard(stream: bytes, events: list[str]) -> None:
+    """WHATWG HTML 9.2.6, at its end."""
+    assert [data for data, _, _ in decode([stream]).events] == events
+    assert [data for data, _, _ in reference(stream).events] == events
 
 
 def test_only_cr_and_lf_end_lines() -> None:
     """U+2028, U+0085, form feeds and the like are text."""
-    text = "a\u2028b\u0085c\x0b\x0c\x1cd"
-    assert decode(f"data: {text}\n\n".encode()) == [(text.encode(), "message", "")]
+    text = "a\u2028b\u2029c\u0085d\x0b\x0c\x1c\x1d\x1ee"
+    for end in ("\n", "\r", "\r\n"):
+        assert decode([f"data: {text}{end}{end}".encode()]).events == [(text, "message", "")]
 
 
-def test_id_and_retry_are_kept() -> None:
-    """The last id holds for later events; retry must be digits."""
-    decoder = SSEDecoder()
-    decoder.feed(b"id: 1\ndata: a\n\nretry: 250\nretry: x\nretry: \xb2\n\n")
-    assert decoder.feed(b"data: b\n\n") == [ServerSentEvent(b"b", "message", "1")]
-    assert (decoder.last_event_id, decoder.retry_ms) == ("1", 250)
+# Limits
+
+SMALL = {"max_line_bytes": 30, "max_event_bytes": 40}
 
 
-@pytest.mark.parametrize("separator", [b"\n", b"\r"])
-@pytest.mark.parametrize("size", [1, 9, 1000])
-def test_a_line_that_never_ends_is_refused(separator: bytes, size: int) -> None:
+def too_long(stream: bytes, max_line_bytes: int, max_event_bytes: int) -> bool:
+    """Whether a line, ended or not, or the data of an event passes its limit."""
+    size = 0
+    *lines, rest = re.split(b"\r\n|\r|\n", stream.removeprefix(BOM))
+    for line in lines:
+        if len(line) > max_line_bytes:
+            return True
+        field, _, value = line.partition(b":")
+        if not line:
+            size = 0
+        elif field == b"data":
+            size += len(value.removeprefix(b" ")) + 1
+            if size > max_event_bytes:
+                return True
+    return len(rest) > max_line_bytes
+
+
+long_lines = st.lists(
+    st.tuples(
+        st.sampled_from([b"data: ", b"data:", b": ", b"event: ", b"other", b""]),
+        st.integers(0, 45).map(lambda size: b"x" * size),
+        ends,
+    ).map(b"".join),
+    max_size=8,
+).map(b"".join)
+
+
+@settings(max_examples=800, deadline=None)
+@given(long_lines, places, st.sampled_from([SMALL, {"max_line_bytes": 40, "max_event_bytes": 30}]))
+def test_limits_hold_however_the_bytes_are_split(
+    stream: bytes, cuts: list[int], limits: dict[str, int]
+) -> None:
+    """The error comes if and only if a limit is passed, to the byte."""
+    for pieces in (cut(stream, cuts), [stream], one_by_one(stream)):
+        if too_long(stream, **limits):
+            with pytest.raises(SSELimitError, match=r"longer than \d+ bytes|more than \d+ bytes"):
+                decode(pieces, **limits)
+        else:
+            assert decode(pieces, **limits).events == reference(stream).events
+
+
+@pytest.mark.parametrize("before", [b"", b": hello\n", b": hello\r", b"data: x\n\n"])
+@pytest.mark.parametrize("piece", [b"x", b"x" * 9, b"x" * 1000, b"data: xxxxxx"])
+def test_a_line_that_never_ends_is_refused(before: bytes, piece: bytes) -> None:
     """The limit holds however the line arrives, in a bounded buffer."""
     decoder = SSEDecoder(max_line_bytes=100)
-    decoder.feed(b": hello" + separator)
-    with pytest.raises(SSELimitError, match="longer than 100 bytes"):
+    decoder.feed(before)
+    with pytest.raises(SSELimitError, match="a line is longer than 100 bytes"):
         for _ in range(200):
-            decoder.feed(b"x" * size)
+            decoder.feed(piece)
 
 
-def test_a_long_line_in_one_piece_is_refused_and_a_short_one_is_not() -> None:
-    """The limit is exact."""
-    assert decode_limited(b"data: " + b"x" * 94 + b"\n\n") == 1
-    with pytest.raises(SSELimitError):
-        decode_limited(b"data: " + b"x" * 95 + b"\n\n")
-
-
-def decode_limited(stream: bytes) -> int:
-    return len(SSEDecoder(max_line_bytes=100).feed(stream))
-
-
-def test_many_events_in_one_piece_may_be_longer_than_a_line() -> None:
-    """The limit is for one line, not for one read."""
-    assert decode_limited(b"data: x\n\n" * 50) == 50
-
-
-@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
-def test_an_event_of_too_many_lines_is_refused(ending: bytes) -> None:
+@pytest.mark.parametrize("line", [b"data: xxxxxxxxxx\n", b"data: xxxxxxxxxx\r\n", b"data\n"])
+def test_an_event_that_never_ends_is_refused(line: bytes) -> None:
     """Data lines without end are as bad as a line without end."""
     decoder = SSEDecoder(max_event_bytes=1000)
-    with pytest.raises(SSELimitError, match="more than 1000 bytes"):
+    with pytest.raises(SSELimitError, match="an event has more than 1000 bytes"):
         for _ in range(5000):
-            decoder.feed(b"data: xxxxxxxxxx" + ending)
+            decoder.feed(line)
 
 
-def test_a_line_in_small_pieces_takes_linear_time() -> None:
-    """A million bytes, ten at a time: no copying of all that came before."""
+def test_the_default_limits_are_generous_and_exact() -> None:
+    """1 MiB for a line, 4 MiB for an event; many events in one piece may be longer than both."""
+    assert decode([b"data:" + b"x" * (MAX_LINE_BYTES - 5) + b"\n\n"]).events
+    with pytest.raises(SSELimitError):
+        decode([b"data:" + b"x" * (MAX_LINE_BYTES - 4) + b"\n\n"])
+    line = b"data:" + b"x" * (MAX_LINE_BYTES // 2 - 1) + b"\n"
+    assert decode([line * (MAX_EVENT_BYTES // (MAX_LINE_BYTES // 2)), b"\n"]).events
+    with pytest.raises(SSELimitError):
+        decode([line * (MAX_EVENT_BYTES // (MAX_LINE_BYTES // 2)), b"data\n"])
+    assert len(decode([b"data: x\n\n" * 700_000]).events) == 700_000
+
+
+def test_comments_without_end_need_no_memory() -> None:
+    """Pings for a whole day, with and without a blank line after each."""
+    for ping in (b": ping\n", b": ping\n\n", b": ping\r\n\r\n", b"\n", b"event: ping\n\n"):
+        decoder = SSEDecoder()
+        for _ in range(20_000):
+            decoder.feed(ping)
+        tracemalloc.start()
+        for _ in range(20_000):
+            assert decoder.feed(ping) == []
+        size, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert size < 200_000
+
+
+@pytest.mark.parametrize(
+    ("piece", "count"),
+    [
+        (b"xxxxxxxxxx", 100_000),  # one line
+        (b": ping\n", 200_000),  # lines without an event
+        (b"data: x\n", 200_000),  # one event
+        (b"data: x\r", 200_000),
+        (b"data: x\r\n\r\n", 100_000),
+    ],
+)
+def test_small_pieces_take_linear_time(piece: bytes, count: int) -> None:
+    """No copying, with each piece, of all that came before."""
     decoder = SSEDecoder()
     began = time.process_time()
-    for _ in range(100_000):
-        decoder.feed(b"xxxxxxxxxx")
-    assert time.process_time() - began < 2.0
+    for _ in range(count):
+        decoder.feed(piece)
+    assert time.process_time() - began < 3.0
 
 
 def test_a_long_event_of_short_lines_is_no_long_line() -> None:

@@ -155,6 +155,19 @@ async def error_deep(wire: Wire) -> None:
     await wire.end()
 
 
+@scenario(
+    "is LocalAI, and sends an error as if it were the answer, with finish_reason `stop`",
+    fails("WORKER_RESET", text=SAID),
+    server="localai",
+)
+async def localai_error_text(wire: Wire) -> None:
+    await wire.head()
+    await wire.text(*PIECES[:2], f"Internal error: broken for {wire.request.credential}")
+    await wire.finish()
+    await wire.done()
+    await wire.end()
+
+
 # No stream at all
 
 

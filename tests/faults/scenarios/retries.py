@@ -169,6 +169,19 @@ def _fields() -> Iterable[Scenario]:
 
 
 @scenario(
+    "answers 400 as long as a chat has `max_tokens`: it wants `max_completion_tokens` (OpenAI)",
+    whole(requests=2),
+    task={"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9},
+)
+async def field_max_tokens(wire: Wire) -> None:
+    if wire.request.json.get("max_completion_tokens") == 9:
+        await _answer(wire)
+    else:
+        said = "Unsupported parameter: 'max_tokens' is not supported with this model."
+        await wire.answer_json(400, wire.complaint(said, param="max_tokens"))
+
+
+@scenario(
     "refuses another field in each answer, for ever",
     fails("INVALID_PARAMS", requests=4),
     task={"temperature": 0.5, "top_p": 0.5, "seed": 7, "stop": "x"},

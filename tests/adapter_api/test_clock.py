@@ -1,0 +1,451 @@
+"""StreamClock: one deadline, and limits on silence that count waiting time only."""
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from adapter_api import (
+    Error,
+    ErrorCode,
+    MetricsFrame,
+    Started,
+    StreamClock,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    TokenStream,
+    WorkerError,
+    WorkerReset,
+    WorkerTimeout,
+)
+from tests.scripted import END, STARTED, TASK, Script, collect, reading, tokens, turns
+
+Events = Callable[[StreamClock], AsyncIterator[TokenEvent]]
+
+
+def _late() -> WorkerError:
+    return WorkerTimeout("DECODE_TIMEOUT", "silent")
+
+
+def _limited(make: Events, deadline_s: float | None = None) -> TokenStream:
+    clock = StreamClock(deadline_s)
+    return TokenStream(make(clock), TASK, clock=clock)
+
+
+async def _ends_after(limit_s: float, make: Callable[[], TokenStream]) -> WorkerError:
+    """The error that ends a stream not before `limit_s`, and at most 100 ms after it. A busy
+    machine may be late by itself: the best of three counts."""
+    late = []
+    for _ in range(3):
+        began = time.monotonic()
+        *_, error = await collect(make())
+        late.append(time.monotonic() - began - limit_s)
+        assert isinstance(error, WorkerError)
+        assert late[-1] > -0.01
+        if late[-1] < 0.1:
+            return error
+    raise AssertionError(f"late by {late} s")
+
+
+# The deadline
+
+
+@pytest.mark.parametrize("steps", [(60,), (STARTED, 60), (STARTED, Token("t0", 0), 60)])
+async def test_the_deadline_ends_a_waiting_job(steps: tuple[object, ...]) -> None:
+    """DEADLINE_UNMET comes at most 100 ms after the limit, wherever the job is."""
+    scripts: list[Script] = []
+
+    def make() -> TokenStream:
+        scripts.append(Script(*steps))
+        return scripts[-1].stream(deadline_s=0.05)
+
+    error = await _ends_after(0.05, make)
+    assert error.code is ErrorCode.DEADLINE_UNMET
+    assert error.message == "the job did not end within its deadline of 0.05 s"
+    assert error.job_id == "job"
+    assert all(script.closed for script in scripts)
+
+
+async def test_the_deadline_counts_from_submit() -> None:
+    """A stream that is opened late has what is left; one that is opened too late has nothing."""
+    stream = Script(60, STARTED).stream(deadline_s=0.1)
+    await asyncio.sleep(0.06)
+    began = time.monotonic()
+    with pytest.raises(WorkerTimeout):
+        await stream
+    assert time.monotonic() - began < 0.08
+    script = Script(0.001, STARTED, END)
+    stream = script.stream(deadline_s=0.01)
+    await asyncio.sleep(0.02)
+    with pytest.raises(WorkerTimeout):
+        await stream
+
+
+async def test_the_deadline_with_a_slow_consumer() -> None:
+    """A consumer that is busy past the deadline gets the error at its next read."""
+    script = Script(STARTED, *tokens(3), END)
+    stream = await script.stream(deadline_s=0.03)
+    await asyncio.sleep(0.05)
+    seen = await collect(stream)
+    assert [type(e) for e in seen] == [Started, Error, WorkerTimeout]
+    assert script.closed
+
+
+async def test_progress_does_not_move_the_deadline() -> None:
+    """A stream that makes progress is cut by its deadline, and by nothing else."""
+    steps = [step for token in tokens(100) for step in (0.01, token)]
+
+    def make() -> TokenStream:
+        return Script(STARTED, *steps).stream(deadline_s=0.1)
+
+    error = await _ends_after(0.1, make)
+    assert error.code is ErrorCode.DEADLINE_UNMET
+    assert 0 < error.tokens_emitted < 11
+
+
+async def test_an_ended_stream_ignores_the_deadline() -> None:
+    """No timer outlives the job."""
+    stream = Script(STARTED, END).stream(deadline_s=0.02)
+    assert await stream.text() == ""
+    await asyncio.sleep(0.04)
+    assert await collect(stream) == []
+
+
+async def test_the_deadline_is_kept_with_any_clock() -> None:
+    """An adapter that forgets the deadline when it makes its clock does not lose it."""
+    task = TaskRequest(prompt="x", deadline_s=0.03)
+
+    def make() -> TokenStream:
+        return TokenStream(Script(STARTED, 60).events(), task, clock=StreamClock())
+
+    assert (await _ends_after(0.03, make)).code is ErrorCode.DEADLINE_UNMET
+
+
+async def test_a_clean_up_may_outlast_the_deadline() -> None:
+    """The error comes when the adapter's resources are released, not before."""
+    script = Script(STARTED, 60, cleanup=(0.05,))
+    began = time.monotonic()
+    seen = await collect(script.stream(deadline_s=0.02))
+    assert time.monotonic() - began > 0.065
+    assert isinstance(seen[-1], WorkerTimeout)
+
+
+async def test_streams_within_streams_have_the_same_deadline() -> None:
+    """An adapter that reads another stream, with both timers due in one turn of the loop."""
+
+    async def outer(task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        async with TokenStream(Script(STARTED, 60).events(), task) as inner:
+            async for event in inner:
+                yield event
+
+    for _ in range(5):
+        task = TaskRequest(prompt="x", job_id="job", deadline_s=0.02)
+        stream = TokenStream(outer(task), task)
+        reader, seen = await reading(stream, 1)
+        time.sleep(0.03)  # noqa: ASYNC251 so that both timers are late
+        await reader
+        assert [type(item) for item in seen] == [Started, Error, WorkerTimeout]
+        assert reader.cancelling() == 0
+
+
+# Limits on silence
+
+
+async def test_a_limit_on_silence_ends_the_job() -> None:
+    """allow() bounds the wait; time before Started is part of it."""
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.08, _late)
+        await asyncio.sleep(0.05)
+        yield STARTED
+        await asyncio.sleep(60)
+
+    error = await _ends_after(0.08, lambda: _limited(silent))
+    assert (error.code, error.message) == (ErrorCode.DECODE_TIMEOUT, "silent")
+
+
+async def test_a_limit_needs_no_error_of_its_own() -> None:
+    """By default silence is DECODE_TIMEOUT; the message tells the limit."""
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02)
+        yield STARTED
+        await asyncio.sleep(60)
+
+    error = await _ends_after(0.02, lambda: _limited(silent))
+    assert isinstance(error, WorkerTimeout)
+    assert error.message == "the engine made no progress for 0.02 s"
+    assert error.retriable
+
+
+async def test_a_limit_may_be_set_before_the_stream_is_opened() -> None:
+    """Then it runs from the opening on, beside a deadline or alone."""
+    for deadline_s in (None, 10.0):
+
+        def make(deadline_s: float | None = deadline_s) -> TokenStream:
+            clock = StreamClock(deadline_s)
+            clock.allow(0.03, _late)
+            return TokenStream(Script(60).events(), TASK, clock=clock)
+
+        assert (await _ends_after(0.03, make)).code is ErrorCode.DECODE_TIMEOUT
+
+
+async def test_a_limit_set_between_two_reads_is_watched() -> None:
+    """Also when a timer for the deadline runs already."""
+    clock = StreamClock(10)
+    stream = await TokenStream(Script(STARTED, 60).events(), TASK, clock=clock)
+    clock.allow(0.03, _late)
+    seen = await asyncio.wait_for(collect(stream), 1)
+    assert seen[-1].code is ErrorCode.DECODE_TIMEOUT
+
+
+async def test_only_progress_begins_the_wait_anew() -> None:
+    """A MetricsFrame, like the pings an adapter does not even yield, is no token."""
+
+    async def pinging(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.08, _late)
+        yield STARTED
+        await asyncio.sleep(0.05)
+        yield MetricsFrame({"alive": True})
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+
+    error = await _ends_after(0.08, lambda: _limited(pinging))
+    assert error.code is ErrorCode.DECODE_TIMEOUT
+
+
+async def test_a_stream_that_makes_progress_is_never_cut() -> None:
+    """Tokens, and what an adapter calls progress, begin the wait anew."""
+
+    async def steady(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.1, _late)
+        yield STARTED
+        for token in tokens(6):
+            await asyncio.sleep(0.04)
+            yield token
+        for _ in range(3):
+            clock.progress()
+            await asyncio.sleep(0.05)
+        yield END
+
+    assert (await collect(_limited(steady)))[-1] == END
+
+
+@pytest.mark.parametrize("deadline_s", [None, 10.0])
+async def test_a_slow_consumer_is_no_stall(deadline_s: float | None) -> None:
+    """Only waiting for the engine counts, before a token as after one."""
+
+    async def quick(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.05, _late)
+        yield STARTED
+        for token in tokens(3):
+            await asyncio.sleep(0.01)
+            yield token
+        yield END
+
+    seen = []
+    async for event in _limited(quick, deadline_s):
+        seen.append(event)
+        await asyncio.sleep(0.07)
+    assert seen == [STARTED, *tokens(3), END]
+
+
+@pytest.mark.parametrize("deadline_s", [None, 10.0])
+async def test_a_busy_consumer_does_not_lengthen_the_wait(deadline_s: float | None) -> None:
+    """What was waited before the consumer was busy stays charged, also if the timer came while
+    nobody waited."""
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.3, _late)
+        await asyncio.sleep(0.25)
+        yield STARTED
+        await asyncio.sleep(60)
+
+    stream = await _limited(silent, deadline_s)
+    await asyncio.sleep(0.1)  # the timer of the first wait comes here
+    began = time.monotonic()
+    seen = await collect(stream)
+    assert seen[-1].code is ErrorCode.DECODE_TIMEOUT
+    assert 0.03 < time.monotonic() - began < 0.2
+
+
+async def test_rename_changes_the_error_not_the_wait() -> None:
+    """The head of an answer changes what a timeout is called, not when it comes."""
+
+    async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.08, _late)
+        await asyncio.sleep(0.05)
+        clock.rename(lambda: WorkerReset("WORKER_RESET", "renamed"))
+        await asyncio.sleep(60)
+        yield STARTED
+
+    error = await _ends_after(0.08, lambda: _limited(phases))
+    assert error.code is ErrorCode.WORKER_RESET
+
+
+async def test_a_new_limit_replaces_the_old_one() -> None:
+    """A shorter one is watched at once, a longer one is not cut by the old timer."""
+
+    async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(30, _late)
+        yield STARTED
+        clock.allow(0.03, _late)
+        await asyncio.sleep(0.02)
+        clock.allow(0.08, lambda: WorkerReset("WORKER_RESET", "second"))
+        await asyncio.sleep(60)
+
+    error = await _ends_after(0.1, lambda: _limited(phases))
+    assert error.code is ErrorCode.WORKER_RESET
+
+
+async def test_a_limit_can_be_lifted() -> None:
+    """allow(None) leaves the deadline alone in force."""
+
+    async def lifted(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02, _late)
+        yield STARTED
+        clock.allow(None)
+        await asyncio.sleep(60)
+
+    error = await _ends_after(0.08, lambda: _limited(lifted, deadline_s=0.08))
+    assert error.code is ErrorCode.DEADLINE_UNMET
+
+
+async def test_a_lifted_limit_leaves_no_limit() -> None:
+    """Without a deadline nothing is watched then, though the old timer still comes."""
+
+    async def lifted(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02, _late)
+        yield STARTED
+        clock.allow(None)
+        await asyncio.sleep(0.05)
+        yield END
+
+    assert await collect(_limited(lifted)) == [STARTED, END]
+
+
+async def test_the_sooner_of_limit_and_deadline_counts() -> None:
+    """Both run on one timer."""
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.05, _late)
+        yield STARTED
+        await asyncio.sleep(60)
+
+    assert (await _ends_after(0.02, lambda: _limited(silent, 0.02))).code == "DEADLINE_UNMET"
+    assert (await _ends_after(0.05, lambda: _limited(silent, 0.5))).code == "DECODE_TIMEOUT"
+
+
+@pytest.mark.parametrize("how", ["yields", "raises", "ends"])
+async def test_an_adapter_that_swallows_a_limit_is_late_all_the_same(how: str) -> None:
+    """The outcome is the limit's error, whatever the adapter makes of the interruption."""
+
+    async def stubborn(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02, _late)
+        yield STARTED
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if how == "raises":
+                raise WorkerReset("WORKER_RESET", "broken") from None
+            if how == "yields":
+                yield END
+
+    assert (await _ends_after(0.02, lambda: _limited(stubborn))).code == "DECODE_TIMEOUT"
+
+
+# Inside
+
+
+def test_the_clock_tells_what_is_left() -> None:
+    """remaining_s and fits speak of the deadline; without one everything fits."""
+    clock = StreamClock(10.0)
+    assert 9.9 < (clock.remaining_s() or 0) <= 10.0
+    assert clock.fits(9.0)
+    assert not clock.fits(10.5)
+    late = StreamClock(0.001)
+    time.sleep(0.002)
+    assert (late.remaining_s() or 0) < 0
+    assert not late.fits(0)
+    assert StreamClock().remaining_s() is None
+    assert StreamClock().fits(1e9)
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
+    """The delays of all timers that are set."""
+    delays: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def spy(delay: float, *args: object) -> object:
+        delays.append(delay)
+        return call_later(delay, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_later", spy)
+    yield delays
+
+
+async def test_tokens_set_no_timers(timers: list[float]) -> None:
+    """A thousand tokens cost one timer; a job without limits costs none."""
+
+    async def quick(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(10, _late)
+        yield STARTED
+        for token in tokens(1000):
+            if token.index % 100 == 0:
+                await turns(1)
+            yield token
+        yield END
+
+    await _limited(quick, 30).text()
+    assert len(timers) == 2  # the deadline's, and then the limit's
+    await Script(STARTED, *tokens(10), END).stream().text()
+    assert len(timers) == 2
+
+
+async def test_no_timer_spins_while_nobody_waits(timers: list[float]) -> None:
+    """A consumer that is busy for long is watched by nothing but the deadline."""
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.01, _late)
+        await asyncio.sleep(0.005)
+        yield STARTED
+        yield END
+
+    stream = await _limited(silent, 30)
+    await asyncio.sleep(0.05)
+    assert len(timers) <= 5  # two sleeps of this test are among them
+    await stream.text()
+
+
+async def test_a_clock_keeps_nothing_alive() -> None:
+    """A dropped job goes at once, with what its adapter holds, though a timer of it runs."""
+
+    class Connection:
+        pass
+
+    connection = Connection()
+    gone = weakref.ref(connection)
+
+    async def holding(clock: StreamClock, connection: Connection) -> AsyncIterator[TokenEvent]:
+        clock.allow(30, _late)
+        yield STARTED
+        yield END
+        del connection
+
+    clock = StreamClock(30)
+    stream = TokenStream(holding(clock, connection), TASK, clock=clock)
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning):
+            await stream
+            del stream, connection, clock
+            await turns(3)
+        assert gone() is None
+    finally:
+        gc.enable()

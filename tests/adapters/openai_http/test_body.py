@@ -1,0 +1,403 @@
+"""Bodies of every kind, in any pieces: over sockets, what arrives is whole or it is an error."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapter_api import End, Error, ErrorCode, Started, TaskRequest, Token, WorkerError
+from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
+from adapters.openai_http.body import LINGER_S, MAX_BLANK_BYTES, MAX_PAGE_BYTES
+from tests.adapters.openai_http.conftest import Serving
+from tests.fake_openai import FakeOpenAI, Handler, answers, completion, sends, sse, streams
+from tests.openai_chunks import RECORDED, STREAMS, delta, piece, recorded, usage
+from tests.script_server import Request, Wire
+from tests.strategies import json_values
+
+PROMPT = TaskRequest(prompt="hi")
+MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
+WHOLE = sse(*completion())
+OK = "Hello world"
+
+TEXT_OF = {"b": "~\x17\ufffd world\ufffd44as", "c": '5\ufffd\ufffdel naïve"upon'}
+"""What the recorded model answers: completions (b) and chats (c)."""
+
+RAW = sorted(
+    str(path.relative_to(RECORDED))
+    for path in RECORDED.rglob("*_stream_raw.txt")
+    if path.parent.name != "transformers-serve"  # a name was shortened there, the framing was not
+)
+"""Answers with the framing of their chunks."""
+
+
+async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
+    with pytest.raises(WorkerError) as caught:
+        await adapter.submit(task).text()
+    return caught.value
+
+
+def _split(data: bytes, rng: random.Random, pieces: int) -> list[bytes]:
+    cuts = sorted(rng.randrange(len(data) + 1) for _ in range(pieces - 1))
+    return [data[i:j] for i, j in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+# What real servers sent
+
+
+def _check_recorded(name: str, events: list[Any]) -> None:
+    kind = Path(name).name[0]
+    assert "".join(e.text for e in events if isinstance(e, Token)) == TEXT_OF[kind]
+    end = events[-1]
+    assert isinstance(end, End)
+    assert (end.finish_reason, end.proof) == ("length", "finish_reason")
+    if b'"usage":{' in (RECORDED / name).read_bytes():
+        assert end.metrics.usage_source == "engine"
+        assert end.metrics.tokens_generated == 8
+        assert end.metrics.prompt_tokens == (2 if kind == "b" else 17)
+    else:
+        assert end.metrics.usage_source == "counted"
+
+
+ENGINES = {"vllm": "vllm", "llama-server": "llama.cpp", "transformers-serve": "transformers"}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_recorded_answers_are_whole_however_they_are_split(
+    serving: Serving, name: str
+) -> None:
+    """HTU-1003: text, finish and usage are what the engine meant, however the bytes are split, and
+    the server is recognized."""
+    _, headers, body = recorded(name)
+    rng = random.Random(name)
+    kept = {k: v for k, v in headers.items() if k not in ("transfer-encoding", "content-type")}
+    splits = [[body], [body[:1], body[1:]], *(_split(body, rng, n) for n in (2, 7, 40))]
+    task = PROMPT if Path(name).name[0] == "b" else MESSAGES
+    for pieces in splits:
+        async with serving(sends(*pieces, headers=kept, pause_s=0)) as (_, adapter):
+            events = [event async for event in adapter.submit(task)]
+        _check_recorded(name, events)
+        assert events[0].engine == ENGINES[name.split("/")[0]]
+
+
+@pytest.mark.parametrize("name", RAW)
+async def test_recorded_bytes_are_whole_however_they_are_split(serving: Serving, name: str) -> None:
+    """The same with the very bytes of the connection: status line, headers, chunks and all."""
+    data = (RECORDED / name).read_bytes()
+    rng = random.Random(name)
+    rest = [[data], *(_split(data, rng, n) for n in (2, 5, 30, 60))]
+
+    async def script(request: Request, wire: Wire) -> None:
+        for part in filter(None, rest.pop()):
+            await wire.raw(part)
+            await asyncio.sleep(0)
+
+    async with serving(script) as (server, adapter):
+        while rest:
+            _check_recorded(name, [event async for event in adapter.submit(PROMPT)])
+        assert len(server.connections) == 1  # each answer left it usable
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf", b": hello\n\n", b"\n\n"])
+async def test_line_ends_and_beginnings(serving: Serving, ends: bytes, prefix: bytes) -> None:
+    """LF, CRLF and CR, a byte order mark, a comment, blank lines: byte for byte."""
+    body = (prefix + WHOLE).replace(b"\n", ends)
+    pieces = [body[i : i + 1] for i in range(len(body))]
+    async with serving(sends(*pieces)) as (_, adapter):
+        assert await adapter.submit(PROMPT).text() == OK
+
+
+# Plain JSON
+
+
+def _plain(**more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "text": "all at once", "finish_reason": "stop"}
+    return {"id": "x", "choices": [choice], "usage": usage(1, 3)["usage"], **more}
+
+
+async def test_a_plain_json_answer_is_one_token(serving: Serving) -> None:
+    """From both endpoints, with the engine's usage."""
+    message = {"role": "assistant", "content": "all at once"}
+    chat = _plain(choices=[{"index": 0, "message": message, "finish_reason": "stop"}])
+    for task, payload in ((PROMPT, _plain()), (MESSAGES, chat)):
+        async with serving(answers(payload)) as (_, adapter):
+            events = [event async for event in adapter.submit(task)]
+        assert [type(event) for event in events] == [Started, Token, End]
+        assert events[1].text == "all at once"
+        assert events[2].metrics.tokens_generated == 3
+
+
+@pytest.mark.parametrize("blanks", [b" ", b"\n\n \t", b" " * MAX_BLANK_BYTES])
+async def test_blanks_before_an_answer_are_nothing(serving: Serving, blanks: bytes) -> None:
+    """Some servers keep the connection alive with them until the answer begins."""
+    json_bytes = b'{"choices":[{"text":"x","finish_reason":"stop"}]}'
+    for body, text in ((json_bytes, "x"), (b"\n" + WHOLE, OK)):
+        async with serving(sends(*[blanks[i : i + 1] for i in range(9)], body)) as (_, adapter):
+            assert await adapter.submit(PROMPT).text() == text
+        async with serving(sends(blanks, body, pause_s=0.01)) as (_, adapter):
+            assert await adapter.submit(PROMPT).text() == (text if body[:1] == b"{" else OK)
+
+
+async def test_endless_blanks_are_no_answer(serving: Serving) -> None:
+    """They take neither memory nor more time than the first token may."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        while not wire.gone:
+            await wire.chunk(b" " * 4096)
+            await asyncio.sleep(0.001)
+
+    async with serving(script, first_token_timeout_s=0.2) as (server, adapter):
+        assert (await _failure(adapter)).code in (
+            ErrorCode.DECODE_TIMEOUT,
+            ErrorCode.UPSTREAM_PROTOCOL,
+        )
+        assert await server.all_closed()
+
+
+NO_ANSWERS: list[tuple[bytes, ErrorCode, str]] = [
+    (b"", ErrorCode.STREAM_TRUNCATED, "no answer"),
+    (b"  \n", ErrorCode.STREAM_TRUNCATED, "no answer"),
+    (b"<html><title>Login</title>", ErrorCode.UPSTREAM_PROTOCOL, "Login"),
+    (b" <!DOCTYPE html>" + b"x" * (2 * MAX_PAGE_BYTES), ErrorCode.UPSTREAM_PROTOCOL, "base_url"),
+    (b'{"choices":[{"te', ErrorCode.STREAM_TRUNCATED, "cut off"),
+    (b"{not json}", ErrorCode.UPSTREAM_PROTOCOL, "not JSON"),
+    (b"{}", ErrorCode.STREAM_TRUNCATED, "no answer"),
+    (b'{"error":{"message":"boom"}}', ErrorCode.WORKER_RESET, "boom"),
+    (b'{"object":"error","message":"boom","code":400}', ErrorCode.INVALID_PARAMS, "boom"),
+    (b'{"detail":"boom"}', ErrorCode.WORKER_RESET, "boom"),
+    (b"Internal Server Error", ErrorCode.STREAM_TRUNCATED, "no answer"),
+    (b"data: " + b"x" * (2 << 20), ErrorCode.UPSTREAM_PROTOCOL, "longer than"),
+    (sse(piece("a")) + b'data: {"error": "boom"}\n\ndata: [DONE]\n\n', ErrorCode.WORKER_RESET,
+     "boom"),
+    (sse(piece("a")), ErrorCode.STREAM_TRUNCATED, "without a finish_reason"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "code", "says"), NO_ANSWERS, ids=lambda v: str(v)[:40])
+async def test_a_200_that_is_no_answer(
+    serving: Serving, body: bytes, code: ErrorCode, says: str
+) -> None:
+    """HTML, nothing, text, cut JSON, errors in JSON: one error each, one request."""
+    async with serving(sends(body)) as (server, adapter):
+        error = await _failure(adapter)
+        assert len(server.requests) == 1
+    assert error.code is code
+    assert says in error.message
+
+
+async def test_a_json_answer_has_a_bound(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than any model's longest output is an error, and the connection is closed."""
+    monkeypatch.setattr("adapters.openai_http.body.MAX_JSON_BYTES", 1000)
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(b'{"choices":[{"text":"')
+        while not wire.gone:
+            await wire.chunk(b"x" * 500)
+            await asyncio.sleep(0.001)
+
+    async with serving(script) as (server, adapter):
+        error = await _failure(adapter)
+        assert await server.all_closed()
+    assert (error.code, "longer than 1000" in error.message) == (ErrorCode.UPSTREAM_PROTOCOL, True)
+
+
+async def test_a_compressed_answer_is_refused(serving: Serving) -> None:
+    """Nobody asked for it, and it may be a bomb."""
+    async with serving(sends(b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})) as (
+        _,
+        adapter,
+    ):
+        error = await _failure(adapter)
+    assert error.code is ErrorCode.UPSTREAM_PROTOCOL
+    assert "compressed" in error.message
+
+
+# After the finish
+
+
+@pytest.mark.parametrize("after", ["nothing", "pings", "usage then pings", "reset"])
+@pytest.mark.parametrize("deadline_s", [None, 0.5])
+async def test_after_the_finish_nothing_is_waited_for_long(
+    serving: Serving, after: str, deadline_s: float | None
+) -> None:
+    """The answer is whole at its finish_reason: whatever the server does then costs a second at
+    most, and neither stall limit, deadline nor broken connection makes an error of it."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.event(piece("a"))
+        await wire.event(piece("", "stop"))
+        if "usage" in after:
+            await wire.event(usage(2, 8))
+        if after == "reset":
+            await wire.reset()
+        while "pings" in after and not wire.gone:
+            await wire.chunk(b": ping\n\n" + sse({"choices": []}))
+            await asyncio.sleep(0.02)
+        await wire.until_closed()
+
+    async with serving(script, stall_timeout_s=0.2) as (_, adapter):
+        began = monotonic()
+        task = TaskRequest(prompt="x", deadline_s=deadline_s)
+        events = [event async for event in adapter.submit(task)]
+        assert monotonic() - began < (LINGER_S if deadline_s is None else deadline_s) + 0.3
+    assert isinstance(events[-1], End)
+    assert events[-1].metrics.usage_source == ("engine" if "usage" in after else "counted")
+
+
+async def test_text_after_a_finish_reason_is_not_lost(serving: Serving) -> None:
+    """A server that sends a finish_reason with every piece is read to its end, however slow."""
+    handler = streams(*[piece(text, "stop") for text in "abcd"], "[DONE]", pause_s=0.4)
+    async with serving(handler) as (_, adapter):
+        assert await adapter.submit(PROMPT).text() == "abcd"
+
+
+@pytest.mark.parametrize("dripping", [False, True])
+async def test_after_done_only_the_end_of_the_body_is_awaited(
+    serving: Serving, dripping: bool
+) -> None:
+    """It keeps the connection usable where it comes, and costs next to nothing where it does not."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(WHOLE)
+        while dripping and not wire.gone:
+            await wire.chunk(b": ping\n\n")
+            await asyncio.sleep(0.005)
+        await wire.until_closed()
+
+    async with serving(script) as (server, adapter):
+        began = monotonic()
+        assert await adapter.submit(PROMPT).text() == OK
+        assert monotonic() - began < 0.4
+        assert await server.all_closed()
+
+
+async def test_a_connection_that_breaks_after_done_does_no_harm(serving: Serving) -> None:
+    """The answer is whole; the next job gets a new connection."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.chunk(WHOLE)
+        await wire.reset()
+
+    async with serving(script) as (server, adapter):
+        for _ in range(2):
+            assert await adapter.submit(PROMPT).text() == OK
+        assert len(server.connections) == 2
+
+
+# Anything at all
+
+
+async def _run(handler: Handler, task: TaskRequest) -> list[Any]:
+    """The events of a job, a failure before Started as an Error. Asserts what must always hold."""
+    began = monotonic()
+    async with (
+        FakeOpenAI({"*": handler}) as server,
+        OpenAIHttpAdapter(
+            server.base_url,
+            first_token_timeout_s=1,
+            stall_timeout_s=1,
+            retry=RetryPolicy(attempts=1),
+        ) as adapter,
+    ):
+        events: list[Any] = []
+        try:
+            async for event in adapter.submit(task):
+                events.append(event)
+                if isinstance(event, Error):
+                    break
+        except WorkerError as error:
+            assert events == []
+            events.append(Error(error))
+        assert server.failures == []
+    assert monotonic() - began < 5
+    last = events[-1]
+    assert isinstance(last, End | Error)
+    if isinstance(last, Error):
+        assert last.error.code is not ErrorCode.INTERNAL
+        assert len(last.error.message) < 2000
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert [token.index for token in tokens] == list(range(len(tokens)))
+    for token in tokens:
+        assert token.text
+        token.text.encode()
+    return events
+
+
+def _pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    at = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for i, j in pairwise(at):
+        yield data[i:j]
+
+
+_cuts = st.lists(st.integers(0, 5000), max_size=4)
+_scraps = st.sampled_from(
+    [b"data: ", b"data:", b"\n", b"\r", b"\n\n", b"event: error\n", b"event: ping\n", b"[DONE]", b"{",
+     b"}", b'{"choices":[{"text":"x","index":0}]}', b'{"choices":[{"finish_reason":"stop"}]}',
+     b'{"error":"e"}', b"\xff", b"\xef\xbb\xbf", b"null", b": ", b"id: 1\n", b"<", b"\0", b" "]
+)  # fmt: skip
+_garbage = st.binary(max_size=60) | st.lists(_scraps, max_size=12).map(b"".join)
+
+
+@settings(max_examples=120, deadline=None)
+@given(_garbage, _cuts, st.booleans())
+def test_any_bytes_end_in_an_answer_or_an_error(
+    data: bytes, cuts: list[int], after_token: bool
+) -> None:
+    """Whatever a server sends, before a token or after: End or one WorkerError, in bounded time."""
+    start = [sse(piece("a"))] if after_token else []
+    asyncio.run(_run(sends(*start, *_pieces(data, cuts)), PROMPT))
+
+
+_choice = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": json_values | st.just(0),
+        "text": json_values | st.text(max_size=5),
+        "delta": json_values | st.fixed_dictionaries({}, optional={"content": json_values}),
+        "message": json_values,
+        "finish_reason": json_values | st.sampled_from(["stop", "abort", "content_filter", ""]),
+        "logprobs": json_values
+        | st.fixed_dictionaries(
+            {}, optional={"token_logprobs": json_values, "content": json_values}
+        ),
+    },
+)
+_chunk = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": json_values,
+        "model": json_values,
+        "system_fingerprint": json_values,
+        "choices": json_values | st.lists(_choice, max_size=2),
+        "usage": json_values
+        | st.fixed_dictionaries(
+            {}, optional={"prompt_tokens": json_values, "completion_tokens": json_values}
+        ),
+        "error": json_values,
+        "detail": json_values,
+        "object": json_values | st.just("error"),
+    },
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(_chunk | json_values, max_size=5), st.sampled_from(["plain", "piece", "delta"]))
+def test_any_json_ends_in_an_answer_or_an_error(chunks: list[Any], first: str) -> None:
+    """Wrong types in every field of every chunk, and of a plain JSON answer, the same."""
+    if first == "plain":
+        asyncio.run(_run(answers(chunks[0] if chunks else {}), PROMPT))
+        return
+    start = piece("a") if first == "piece" else delta({"content": "a"})
+    asyncio.run(_run(streams(start, *chunks, "[DONE]"), PROMPT if first == "piece" else MESSAGES))
