@@ -47,7 +47,6 @@ from adapters.http_util import (
 from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
-from adapters.openai_http.endpoints import resolve
 from adapters.openai_http.refusal import refused_fields
 from adapters.openai_http.server import Server
 from adapters.openai_http.wire import Answer, encode, request_fields
@@ -93,7 +92,7 @@ class OpenAIHttpAdapter:
         elif options:
             raise TypeError("options belong into the OpenAIHttpConfig that was given")
         self.config = config
-        self._endpoints = resolve(config)
+        self._endpoints = config.endpoints()
         self._streams = StreamTable()
         self._budget = RetryBudget()
         self._rng = random.Random(config.retry.seed)

@@ -11,6 +11,7 @@ import httpx
 from adapters.http_util import ClientOptions, RetryPolicy, redact_headers
 from adapters.http_util.client import POOL_TIMEOUT_S
 from adapters.openai_http.dialects import DIALECTS
+from adapters.openai_http.endpoints import Endpoints, resolve
 
 Api = Literal["auto", "completions", "chat"]
 KeySource = Callable[[], str | Awaitable[str]]
@@ -188,12 +189,22 @@ class OpenAIHttpConfig:
     )
 
     def __attrs_post_init__(self) -> None:
+        self.endpoints()  # a wrong base_url shall be found out here
         # Whoever makes the connection has these already; to ignore a ca_file would be worse.
         given = "client" if self.client is not None else "transport"
         if self.client is not None or self.transport is not None:
             idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
             if idle:
                 raise ValueError(f"{', '.join(idle)} cannot be used together with {given}")
+
+    def endpoints(self) -> Endpoints:
+        """Where the server's endpoints are."""
+        return resolve(
+            self.base_url,
+            azure=self.dialect == "azure",
+            azure_deployment=self.azure_deployment,
+            api_version=self.api_version,
+        )
 
     def timeouts(self) -> httpx.Timeout:
         """The limits of each request, also with a caller's client. How long an answer may take is

@@ -6,7 +6,6 @@ from typing import Literal
 import attrs
 import httpx
 
-from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.dialects import by_host
 
 AZURE_API_VERSION = "2024-10-21"
@@ -44,21 +43,33 @@ class Endpoints:
         return self.root.copy_with(raw_path=(_path(self.root).rstrip("/") + path).encode("ascii"))
 
 
-def resolve(config: OpenAIHttpConfig) -> Endpoints:
-    """The endpoints of a config.
+def resolve(
+    base_url: str,
+    *,
+    azure: bool = False,
+    azure_deployment: str | None = None,
+    api_version: str | None = None,
+) -> Endpoints:
+    """The endpoints of a server.
+
+    Args:
+        base_url: Its address.
+        azure: It is Azure OpenAI, whatever its host's name says.
+        azure_deployment: The deployment's name; it makes it Azure OpenAI too.
+        api_version: Azure's api-version.
 
     Raises:
         ValueError: If base_url is not one; the message says what to write.
     """
-    url = _parse(config.base_url)
+    url = _parse(base_url)
     dialect = by_host(url.host)
     path = _ENDPOINT.sub("", _path(url).rstrip("/"))
     match = _DEPLOYMENT.fullmatch(path)
-    if config.azure_deployment or match:
-        return _azure_deployment(config, url, path, match)
-    if config.dialect == "azure" or (dialect is not None and dialect.name == "azure"):
-        return _azure_v1(config, url, path)
-    if config.api_version:
+    if azure_deployment or match:
+        return _azure_deployment(url, path, match, azure_deployment, api_version)
+    if azure or (dialect is not None and dialect.name == "azure"):
+        return _azure_v1(url, path, api_version)
+    if api_version:
         raise ValueError(
             "api_version is for Azure OpenAI: set azure_deployment or dialect='azure' too"
         )
@@ -120,31 +131,35 @@ def _below(
 
 
 def _azure_deployment(
-    config: OpenAIHttpConfig, url: httpx.URL, path: str, match: "re.Match[str] | None"
+    url: httpx.URL,
+    path: str,
+    match: "re.Match[str] | None",
+    azure_deployment: str | None,
+    api_version: str | None,
 ) -> Endpoints:
     if match is not None:
         resource, deployment = match["prefix"], match["deployment"]
-        if config.azure_deployment not in (None, deployment):
+        if azure_deployment not in (None, deployment):
             raise ValueError(
                 f"base_url names the deployment {deployment!r}, azure_deployment another: "
                 "leave one of them out"
             )
     else:
         resource = re.sub(r"/openai(/v1)?$", "", path)
-        deployment = config.azure_deployment or ""
+        deployment = azure_deployment or ""
     if not re.fullmatch(r"[\w.-]+", deployment):
         raise ValueError("azure_deployment may have letters, digits, '-', '_' and '.' only")
     prefix = f"{resource}/openai/deployments/{deployment}"
-    return _below(url, prefix, resource, "api-key", _api_version(config, url), models=False)
+    return _below(url, prefix, resource, "api-key", _query(url, api_version), models=False)
 
 
-def _azure_v1(config: OpenAIHttpConfig, url: httpx.URL, path: str) -> Endpoints:
-    if config.api_version not in (None, *_V1_VERSIONS):
+def _azure_v1(url: httpx.URL, path: str, api_version: str | None) -> Endpoints:
+    if api_version not in (None, *_V1_VERSIONS):
         raise ValueError(
-            f"api_version {config.api_version!r} belongs to a deployment: set azure_deployment to "
-            "its name (or leave api_version out to use the resource's /openai/v1)"
+            f"api_version {api_version!r} belongs to a deployment: set azure_deployment to its "
+            "name (or leave api_version out to use the resource's /openai/v1)"
         )
-    version = config.api_version or url.params.get("api-version")
+    version = api_version or url.params.get("api-version")
     if version not in _V1_VERSIONS:
         version = None  # that of another API, such as /openai/responses, pasted with its URL
     resource = re.sub(r"/openai(/v1)?$", "", path)
@@ -152,8 +167,8 @@ def _azure_v1(config: OpenAIHttpConfig, url: httpx.URL, path: str) -> Endpoints:
     return _below(url, resource + "/openai/v1", resource, "api-key", query)
 
 
-def _api_version(config: OpenAIHttpConfig, url: httpx.URL) -> str:
-    version = config.api_version or url.params.get("api-version") or AZURE_API_VERSION
+def _query(url: httpx.URL, api_version: str | None) -> str:
+    version = api_version or url.params.get("api-version") or AZURE_API_VERSION
     if not re.fullmatch(r"[\w.-]+", version):
         raise ValueError("api_version may have letters, digits, '-', '_' and '.' only")
     return f"?api-version={version}"

@@ -260,17 +260,17 @@ async def test_a_busy_consumer_does_not_lengthen_the_wait(deadline_s: float | No
     nobody waited."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.3, _late)
-        await asyncio.sleep(0.25)
+        clock.allow(0.6, _late)
+        await asyncio.sleep(0.4)
         yield STARTED
         await asyncio.sleep(60)
 
     stream = await _limited(silent, deadline_s)
-    await asyncio.sleep(0.1)  # the timer of the first wait comes here
+    await asyncio.sleep(0.25)  # the timer of the first wait comes here
     began = time.monotonic()
     seen = await collect(stream)
     assert seen[-1].code is ErrorCode.DECODE_TIMEOUT
-    assert 0.03 < time.monotonic() - began < 0.2
+    assert 0.1 < time.monotonic() - began < 0.4
 
 
 async def test_rename_changes_the_error_not_the_wait() -> None:
@@ -412,14 +412,14 @@ async def test_no_timer_spins_while_nobody_waits(timers: list[float]) -> None:
     """A consumer that is busy for long is watched by nothing but the deadline."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.01, _late)
-        await asyncio.sleep(0.005)
+        clock.allow(0.05, _late)
+        await asyncio.sleep(0.01)
         yield STARTED
         yield END
 
     stream = await _limited(silent, 30)
-    await asyncio.sleep(0.05)
-    assert len(timers) <= 5  # two sleeps of this test are among them
+    await asyncio.sleep(0.2)
+    assert len(timers) < 10  # two sleeps of this test are among them
     await stream.text()
 
 

@@ -265,7 +265,7 @@ async def test_text_after_a_finish_reason_is_not_lost(serving: Serving) -> None:
 async def test_after_done_only_the_end_of_the_body_is_awaited(
     serving: Serving, dripping: bool
 ) -> None:
-    """It keeps the connection usable where it comes, and costs next to nothing where it does not."""
+    """It keeps the connection usable where it comes, and costs little where it does not."""
 
     async def script(request: Request, wire: Wire) -> None:
         await wire.stream_head()
@@ -343,8 +343,8 @@ def _pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 _cuts = st.lists(st.integers(0, 5000), max_size=4)
 _scraps = st.sampled_from(
-    [b"data: ", b"data:", b"\n", b"\r", b"\n\n", b"event: error\n", b"event: ping\n", b"[DONE]", b"{",
-     b"}", b'{"choices":[{"text":"x","index":0}]}', b'{"choices":[{"finish_reason":"stop"}]}',
+    [b"data: ", b"data:", b"\n", b"\r", b"\n\n", b"event: error\n", b"event: ping\n", b"[DONE]",
+     b"{", b"}", b'{"choices":[{"text":"x","index":0}]}', b'{"choices":[{"finish_reason":"stop"}]}',
      b'{"error":"e"}', b"\xff", b"\xef\xbb\xbf", b"null", b": ", b"id: 1\n", b"<", b"\0", b" "]
 )  # fmt: skip
 _garbage = st.binary(max_size=60) | st.lists(_scraps, max_size=12).map(b"".join)

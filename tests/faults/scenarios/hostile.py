@@ -48,7 +48,7 @@ _HTTP_FLOODS = (
 _BODY_FLOODS = (
     ("endless-line", "a line", b"data: ", b"x"),
     ("endless-comment", "a comment", b":", b"x"),
-    ("endless-event", "the data lines of one event", b"", b"data: xxxxxxxxxxxxxxxx\n"),
+    ("endless-event", "the data lines of one event", b"", b"data: %s\n" % (b"x" * 1000)),
     ("endless-event-name", "an event's name", b"event: ", b"x"),
 )
 _NOISE_FLOODS = (
