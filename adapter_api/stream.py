@@ -289,10 +289,10 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     async def _release(self) -> None:
         """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
-        self._releaser = task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()
-        goes_on = None
+        task, before, goes_on = None, 0, None
         try:
+            self._releaser = task = asyncio.current_task()
+            before = 0 if task is None else task.cancelling()
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
                 await aclose()

@@ -104,7 +104,7 @@ def refuses(*fields: str, words: str = "Unrecognized request argument supplied: 
 
     async def handler(request: Request, wire: Wire) -> None:
         for field in fields:
-            if field in request.json():
+            if request.body and field in request.json():
                 await fails(400, words.format(field))(request, wire)
                 return
         await well(request, wire)
@@ -118,7 +118,10 @@ async def hangs(request: Request, wire: Wire) -> None:
 
 
 async def well(request: Request, wire: Wire) -> None:
-    """Answers as the request's endpoint should."""
+    """Answers a job as its endpoint should."""
+    if request.method == "GET":
+        await fails(404, "no such path")(request, wire)
+        return
     events = chat() if request.path.endswith("/chat/completions") else completion()
     await streams(*events)(request, wire)
 

@@ -85,7 +85,7 @@ async def reading(stream: TokenStream, until: int) -> "tuple[asyncio.Task[list[A
     waits for the next."""
     seen: list[Any] = []
     task = asyncio.create_task(collect(stream, seen))
-    while len(seen) < until:
+    while len(seen) < until and not task.done():
         await turns(1)
     await turns(3)
     return task, seen

@@ -1,5 +1,7 @@
 """Hypothesis strategies for the contract's data."""
 
+import string
+
 from hypothesis import strategies as st
 
 from adapter_api import (
@@ -9,6 +11,7 @@ from adapter_api import (
     Metrics,
     MetricsFrame,
     Started,
+    TaskRequest,
     Token,
     WorkerError,
 )
@@ -67,4 +70,45 @@ events = st.one_of(
         proof=st.sampled_from(["finish_reason", "done"]),
     ),
     st.builds(Error, error=errors),
+)
+
+anything = st.one_of(
+    json_values,
+    st.floats(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.binary(max_size=4),
+    st.text(max_size=300),
+    st.lists(st.text(max_size=4) | st.integers(), max_size=3),
+    st.tuples(st.text(max_size=4)),
+    st.sampled_from([object(), int, 3j, -0.0]),
+)
+
+message_mappings = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["system", "user", "assistant", "tool"]) | texts,
+        "content": st.text(max_size=20)
+        | st.lists(
+            st.fixed_dictionaries({"type": st.just("text"), "text": texts}), min_size=1, max_size=2
+        ),
+    },
+    optional={"name": texts},
+)
+
+ids = st.text(string.ascii_letters + string.digits + "-_.:/", min_size=1, max_size=40)
+
+tasks = st.builds(
+    TaskRequest,
+    model=st.none() | ids,
+    prompt=st.text(max_size=40),
+    max_tokens=st.integers(1, 2**20),
+    job_id=ids,
+    temperature=st.none() | st.floats(0, 2),
+    top_p=st.none() | st.floats(0, 1),
+    seed=st.none() | st.integers(),
+    stop=st.none() | texts | st.lists(texts, max_size=3),
+    session_id=st.none() | ids,
+    correlation_id=st.none() | ids,
+    deadline_s=st.none() | st.floats(0.001, 1e6),
+    extra=st.dictionaries(texts, json_values, max_size=2),
 )

@@ -52,7 +52,6 @@ class SSEDecoder:
     __slots__ = (
         "_by_line",
         "_data",
-        "_data_bytes",
         "_event",
         "_held",
         "_held_bytes",
@@ -75,8 +74,7 @@ class SSEDecoder:
         self._max_block_bytes = min(self._max_cut_bytes, MAX_BLOCK_BYTES)
         self._held: list[bytes] = []  # bytes of an event, or line, that has not ended yet
         self._held_bytes = 0
-        self._data: list[bytes] = []
-        self._data_bytes = 0
+        self._data = bytearray()  # lines in a list would cost many times their bytes
         self._event = ""
         self._started = False
         self._by_line = False
@@ -171,10 +169,10 @@ class SSEDecoder:
         if colon and value[:1] == b" ":
             value = value[1:]
         if name == b"data":
-            self._data_bytes += len(value) + 1
-            if self._data_bytes > self._max_event_bytes:
+            self._data += value
+            self._data += b"\n"
+            if len(self._data) > self._max_event_bytes:
                 raise SSELimitError(f"an event has more than {self._max_event_bytes} bytes")
-            self._data.append(value)
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
@@ -186,7 +184,6 @@ class SSEDecoder:
         name, self._event = self._event, ""
         if not self._data:
             return None
-        data = b"\n".join(self._data)
+        data = bytes(self._data[:-1])
         self._data.clear()
-        self._data_bytes = 0
         return ServerSentEvent(data, name or "message", self.last_event_id)

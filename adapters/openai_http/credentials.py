@@ -97,6 +97,7 @@ class Credentials:
         return self._token
 
     def _remember(self, secret: str) -> str:
-        if secret not in self._given:
-            self._given.append(secret)
+        if secret in self._given:
+            self._given.remove(secret)
+        self._given.append(secret)
         return secret

@@ -93,6 +93,8 @@ def _parse(text: str) -> httpx.URL:
         raise ValueError(f"base_url is not a valid URL: {exc}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("base_url must begin with http:// or https:// and name a host")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"base_url must have a port from 1 to 65535, not {url.port}")
     if url.userinfo:
         raise ValueError("base_url must not hold a user or password; put the key into api_key")
     if url.fragment:

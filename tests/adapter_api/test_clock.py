@@ -375,6 +375,14 @@ def test_the_clock_tells_what_is_left() -> None:
     assert StreamClock().fits(1e9)
 
 
+def test_nothing_is_taken_back_where_nobody_reads() -> None:
+    """An interruption between two reads waits for the next one and cancels no task."""
+    clock = StreamClock()
+    clock.interrupt(_late())
+    assert clock.take_back() is False
+    assert clock.stopped_by is not None
+
+
 @pytest.fixture
 async def timers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
     """The delays of all timers that are set."""

@@ -397,7 +397,7 @@ async def test_a_dropped_stream_releases_and_warns(how: str) -> None:
             line, _ = _line(), await anext(stream)
         del stream, _
         gc.collect()
-        await asyncio.sleep(0.01)
+        await turns(10)
     messages = [str(w.message) for w in caught if w.category is ResourceWarning]
     assert len(messages) == 1
     assert f"the stream of job job, opened at {__file__}:{line}, was dropped" in messages[0]
@@ -420,20 +420,25 @@ async def test_a_stream_that_was_not_opened_may_be_dropped() -> None:
 
 
 def test_a_reader_destroyed_with_its_loop_lets_go() -> None:
-    """A reader whose coroutine is thrown away while it waits takes nothing with it."""
-    script = Script(STARTED, 60)
-    stream = script.stream()
+    """A reader whose coroutine is thrown away while it waits leaves a stream that is over, and for
+    which nobody waits in vain."""
+
+    async def events() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        await asyncio.sleep(60)
+
+    stream = TokenStream(events(), TASK)
 
     async def begin() -> Any:
-        await stream
-        await anext(stream)
-        waiting: Any = anext(stream)
-        waiting.__await__().send(None)
+        assert await anext(stream) == STARTED
+        waiting = stream.__anext__()
+        waiting.send(None)
         return waiting
 
-    waiting = asyncio.run(begin())
-    waiting.close()
+    asyncio.run(begin()).close()
     assert asyncio.run(stream.cancel()) is True
+    with pytest.raises(Cancelled):
+        asyncio.run(stream.text())
 
 
 # The table

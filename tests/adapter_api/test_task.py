@@ -2,109 +2,296 @@
 
 import math
 import pickle
+import sys
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_api import ErrorCode, InvalidRequest, Message, TaskRequest
+from tests.strategies import anything, message_mappings, tasks
+
+_ID = "1 to 256 printable ASCII characters"
+_HUGE = 10**400  # more than any float
+_LONGEST = 10**5000  # more digits than Python writes
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("model", "", "non-empty string"),
-    ("model", 5, "non-empty string"),
-    ("prompt", b"bytes", "a string"),
-    ("messages", [], "non-empty list"),
-    ("messages", "hello", "non-empty list"),
-    ("messages", [{"role": "user"}], "role and content"),
-    ("messages", [{"role": "user", "content": 5}], "string or a list of content parts"),
-    ("messages", [{"role": "", "content": "x"}], "non-empty string"),
-    ("messages", [{"role": "user", "content": "x", "tool": 1}], "only the keys"),
-    ("messages", ["hello"], "mapping"),
-    ("max_tokens", 0, "at least 1"),
-    ("max_tokens", True, "at least 1"),
-    ("max_tokens", 2.0, "at least 1"),
-    ("job_id", "", "printable ASCII"),
-    ("job_id", "a\nb", "printable ASCII"),
-    ("job_id", "x" * 257, "256"),
-    ("temperature", -0.1, "at least 0"),
-    ("temperature", math.nan, "finite"),
-    ("temperature", "hot", "finite"),
-    ("top_p", 1.1, "0 to 1"),
-    ("seed", 1.5, "integer"),
-    ("seed", True, "integer"),
-    ("stop", "", "non-empty string"),
-    ("stop", [""], "non-empty string"),
-    ("stop", 5, "non-empty string"),
-    ("session_id", "\u00e9", "printable ASCII"),
-    ("correlation_id", "a\r\nX: y", "printable ASCII"),
-    ("deadline_s", 0, "above 0"),
-    ("deadline_s", math.inf, "finite"),
-    ("extra", [1], "mapping"),
-    ("extra", {1: 2}, "string keys"),
+    ("model", "", "a non-empty string (or None)"),
+    ("model", " ", "a non-empty string (or None)"),
+    ("model", 5, "a non-empty string (or None)"),
+    ("prompt", b"bytes", "a string (or None)"),
+    ("prompt", ["a"], "a string (or None)"),
+    ("messages", [], "a non-empty list of messages"),
+    ("messages", "hello", "a non-empty list of messages"),
+    ("messages", b"hello", "a non-empty list of messages"),
+    ("messages", {"role": "user", "content": "x"}, "a non-empty list of messages"),
+    ("messages", iter([Message("user", "x")]), "a non-empty list of messages"),
+    ("messages", ["hello"], 'messages[0] must be a Message or a {"role", "content"} mapping'),
+    ("messages", [{"role": "user"}], "messages[0] must be a mapping with role and content"),
+    ("messages", [{"content": "x"}], "messages[0] must be a mapping with role and content"),
+    (
+        "messages",
+        [Message("user", "x"), {"role": "user", "content": "x", "tool": 1}],
+        "messages[1] must be a mapping with only the keys role, content, name",
+    ),
+    (
+        "messages",
+        [{"role": "user", "content": 5}],
+        "messages[0].content must be a string or a list of content parts",
+    ),
+    (
+        "messages",
+        [{"role": "user", "content": []}],
+        "messages[0].content must be a string or a list of content parts",
+    ),
+    (
+        "messages",
+        [{"role": "user", "content": ["x"]}],
+        "messages[0].content must be a string or a list of content parts",
+    ),
+    (
+        "messages",
+        [{"role": "user", "content": None}],
+        "messages[0].content must be a string or a list of content parts",
+    ),
+    ("messages", [{"role": "", "content": "x"}], "messages[0].role must be a non-empty string"),
+    ("messages", [{"role": 5, "content": "x"}], "messages[0].role must be a non-empty string"),
+    (
+        "messages",
+        [{"role": "user", "content": "x", "name": ""}],
+        "messages[0].name must be a non-empty string (or None)",
+    ),
+    ("max_tokens", 0, "an integer of at least 1"),
+    ("max_tokens", True, "an integer of at least 1"),
+    ("max_tokens", 2.0, "an integer of at least 1"),
+    ("max_tokens", None, "an integer of at least 1"),
+    ("max_tokens", -_LONGEST, "an integer of at least 1, got a int"),
+    ("job_id", "", _ID),
+    ("job_id", None, _ID),
+    ("job_id", "a\nb", _ID),
+    ("job_id", " a", _ID),
+    ("job_id", "x" * 257, _ID),
+    ("temperature", -0.1, "a finite number of at least 0 (or None)"),
+    ("temperature", math.nan, "a finite number of at least 0 (or None)"),
+    ("temperature", math.inf, "a finite number of at least 0 (or None)"),
+    ("temperature", True, "a finite number of at least 0 (or None)"),
+    ("temperature", "hot", "a finite number of at least 0 (or None)"),
+    ("temperature", _HUGE, "a finite number of at least 0 (or None)"),
+    ("top_p", 1.1, "a number from 0 to 1 (or None)"),
+    ("top_p", -0.1, "a number from 0 to 1 (or None)"),
+    ("top_p", math.nan, "a number from 0 to 1 (or None)"),
+    ("top_p", _LONGEST, "a number from 0 to 1 (or None), got a int"),
+    ("seed", 1.5, "an integer (or None)"),
+    ("seed", True, "an integer (or None)"),
+    ("seed", "1", "an integer (or None)"),
+    ("stop", "", "a non-empty string or a list of them (or None)"),
+    ("stop", [""], "a non-empty string or a list of them (or None)"),
+    ("stop", ["a", 5], "a non-empty string or a list of them (or None)"),
+    ("stop", 5, "a non-empty string or a list of them (or None)"),
+    ("stop", b"", "a non-empty string or a list of them (or None)"),
+    ("stop", b"a", "a non-empty string or a list of them (or None)"),
+    ("stop", {"a"}, "a non-empty string or a list of them (or None)"),
+    ("session_id", "\u00e9", f"{_ID} (or None)"),
+    ("correlation_id", "a\r\nX: y", f"{_ID} (or None)"),
+    ("correlation_id", "", f"{_ID} (or None)"),
+    ("deadline_s", 0, "a finite number of seconds above 0 (or None)"),
+    ("deadline_s", -1, "a finite number of seconds above 0 (or None)"),
+    ("deadline_s", math.inf, "a finite number of seconds above 0 (or None)"),
+    ("deadline_s", _HUGE, "a finite number of seconds above 0 (or None)"),
+    ("extra", [1], "a mapping with string keys"),
+    ("extra", {1: 2}, "a mapping with string keys"),
+    ("extra", None, "a mapping with string keys"),
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "allowed"), REFUSED)
-def test_a_wrong_field_is_named_with_what_is_allowed(field: str, value: Any, allowed: str) -> None:
-    """Every refusal is INVALID_PARAMS, names the field and says what it may be."""
-    fields = {"prompt": "x"} if field != "messages" else {}
-    with pytest.raises(InvalidRequest) as caught:
-        TaskRequest(**{**fields, field: value})
-    assert caught.value.code is ErrorCode.INVALID_PARAMS
-    assert field in caught.value.message
-    assert allowed in caught.value.message
+def _task(field: str, value: Any) -> TaskRequest:
+    fields = {} if field in ("messages", "prompt") else {"prompt": "x"}
+    return TaskRequest(**{**fields, field: value})
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"prompt": "x", "messages": [{"role": "u", "content": "c"}]}]
+    ("field", "value", "allowed"), REFUSED, ids=[f"{i}-{case[0]}" for i, case in enumerate(REFUSED)]
 )
-def test_exactly_one_of_prompt_and_messages(fields: dict[str, Any]) -> None:
+def test_a_wrong_field_is_named_with_what_is_allowed(field: str, value: Any, allowed: str) -> None:
+    """Every refusal is INVALID_PARAMS, names the field and says what it may be."""
+    with pytest.raises(InvalidRequest) as caught:
+        _task(field, value)
+    assert caught.value.code is ErrorCode.INVALID_PARAMS
+    assert not caught.value.retriable
+    assert caught.value.message.startswith(field)
+    assert allowed in caught.value.message
+    assert len(caught.value.message) < 160
+
+
+TAKEN: list[tuple[str, Any]] = [
+    ("prompt", ""),
+    ("prompt", "\ud800"),  # whether it can be sent is the adapter's word
+    ("max_tokens", 1),
+    ("job_id", "x"),
+    ("job_id", "x" * 256),
+    ("job_id", "a b/c:d"),
+    ("temperature", 0),
+    ("temperature", 2),
+    ("temperature", 1e300),
+    ("top_p", 0),
+    ("top_p", 1.0),
+    ("seed", -1),
+    ("seed", 2**70),
+    ("session_id", "s"),
+    ("deadline_s", 1e-9),
+    ("deadline_s", 5),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), TAKEN)
+def test_the_bounds_are_taken(field: str, value: Any) -> None:
+    """What is just allowed is allowed, and stays what it is."""
+    assert getattr(_task(field, value), field) == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "got"),
+    [({}, "neither"), ({"prompt": "x", "messages": [{"role": "u", "content": "c"}]}, "both")],
+)
+def test_exactly_one_of_prompt_and_messages(fields: dict[str, Any], got: str) -> None:
     """Neither and both are refused."""
-    with pytest.raises(InvalidRequest, match="exactly one of prompt and messages"):
+    with pytest.raises(
+        InvalidRequest, match=f"exactly one of prompt and messages must be given, got {got}"
+    ):
         TaskRequest(**fields)
+
+
+def test_fields_are_given_by_name() -> None:
+    """Keyword-only: an order of fifteen options is nobody's to remember; a misspelt one fails."""
+    with pytest.raises(TypeError, match="positional"):
+        TaskRequest("m", "prompt")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="temprature"):
+        TaskRequest(prompt="x", temprature=1)  # type: ignore[call-arg]
 
 
 def test_defaults_are_those_of_the_contract() -> None:
     """max_tokens is 256, job_id a fresh UUID, everything else left to the engine (ORCH-3024)."""
     task, other = TaskRequest(prompt=""), TaskRequest(prompt="")
     assert task.max_tokens == 256
-    assert UUID(task.job_id) != UUID(other.job_id)
-    assert (task.temperature, task.seed, task.stop, task.extra) == (None, None, (), {})
+    assert UUID(task.job_id).version == 4
+    assert task.job_id != other.job_id
+    given = attrs.asdict(task, filter=lambda field, _: field.name not in ("job_id", "max_tokens"))
+    assert {name: value for name, value in given.items() if value is not None} == {
+        "prompt": "",
+        "stop": (),
+        "extra": {},
+    }
 
 
 def test_messages_may_be_mappings_or_objects() -> None:
     """Both forms give the same Message objects; content parts are kept."""
     parts = [{"type": "text", "text": "hi"}]
-    task = TaskRequest(messages=[{"role": "user", "content": "hi"}, Message("user", parts, "ann")])
+    mapping = MappingProxyType({"role": "user", "content": "hi"})
+    task = TaskRequest(messages=(mapping, Message("user", parts, "ann")))
     assert task.messages == (Message("user", "hi"), Message("user", tuple(parts), "ann"))
 
 
-def test_a_task_is_immutable_and_picklable() -> None:
+def test_a_message_checks_itself() -> None:
+    """Also outside of a task."""
+    with pytest.raises(InvalidRequest, match="role must be a non-empty string, got ''"):
+        Message("", "x")
+
+
+def test_stop_may_be_a_text_several_or_none() -> None:
+    """It is a tuple in any case."""
+    stops = [TaskRequest(prompt="x", stop=stop).stop for stop in ("END", ["a", "b"], (), None)]
+    assert stops == [("END",), ("a", "b"), (), ()]
+
+
+def test_a_task_keeps_what_it_was_made_from_apart() -> None:
+    """Changing the caller's list or dict afterwards does not change the task."""
+    extra, messages = {"k": 1}, [{"role": "user", "content": "x"}]
+    task = TaskRequest(messages=messages, extra=extra)
+    extra["k2"] = 2
+    messages.clear()
+    assert task.extra == {"k": 1}
+    assert task.messages == (Message("user", "x"),)
+
+
+@settings(deadline=None)
+@given(tasks)
+def test_a_task_is_immutable_and_picklable(task: TaskRequest) -> None:
     """Nothing changes a task after it was checked; it travels between processes."""
-    task = TaskRequest(prompt="x", extra={"k": [1]}, stop="END")
-    with pytest.raises(AttributeError):
-        task.prompt = "y"  # type: ignore[misc]
+    for field in attrs.fields(TaskRequest):
+        with pytest.raises(AttributeError):
+            setattr(task, field.name, getattr(task, field.name))
     assert pickle.loads(pickle.dumps(task)) == task
-    assert task.stop == ("END",)
+    assert attrs.evolve(task) == task
 
 
 def test_a_long_value_does_not_flood_the_error() -> None:
-    """A prompt in the wrong field is not repeated in full."""
+    """A prompt in the wrong field is not repeated in full; a value without a repr is named."""
+
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
     with pytest.raises(InvalidRequest) as caught:
         TaskRequest(prompt="x", seed="secret " * 1000)  # type: ignore[arg-type]
     assert len(caught.value.message) < 150
+    with pytest.raises(InvalidRequest, match="seed must be an integer .*, got a Mute"):
+        TaskRequest(prompt="x", seed=Mute())  # type: ignore[arg-type]
 
 
-@given(st.floats() | st.integers())
-def test_any_number_is_taken_or_refused_clearly(number: float) -> None:
-    """temperature takes finite numbers of at least 0, and nothing else raises another error."""
-    good = math.isfinite(number) and number >= 0
+def _number(value: object) -> bool:
+    return type(value) in (int, float) and -math.inf < value < math.inf  # type: ignore[operator]
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int
+
+
+_ALLOWED: dict[str, Callable[[Any], bool]] = {
+    "max_tokens": lambda v: _whole(v) and v >= 1,
+    "temperature": lambda v: v is None or (_number(v) and 0 <= v <= sys.float_info.max),
+    "top_p": lambda v: v is None or (_number(v) and 0 <= v <= 1),
+    "seed": lambda v: v is None or _whole(v),
+    "deadline_s": lambda v: v is None or (_number(v) and 0 < v <= sys.float_info.max),
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(_ALLOWED)), anything)
+def test_any_value_of_a_number_is_taken_or_refused_clearly(field: str, value: Any) -> None:
+    """Exactly the allowed numbers are taken, unchanged; nothing raises any other error."""
     try:
-        task = TaskRequest(prompt="x", temperature=number)
-    except InvalidRequest:
-        assert not good
+        task = TaskRequest(**{"prompt": "x", field: value})
+    except InvalidRequest as error:
+        assert not _ALLOWED[field](value)
+        assert error.message.startswith(f"{field} must be ")
     else:
-        assert good
-        assert task.temperature == number
+        assert _ALLOWED[field](value)
+        assert getattr(task, field) is value
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([f.name for f in attrs.fields(TaskRequest)]), anything)
+def test_no_value_of_any_field_raises_another_error(field: str, value: Any) -> None:
+    """Whatever is put into a field, the answer is a task or an InvalidRequest that names it."""
+    try:
+        _task(field, value)
+    except InvalidRequest as error:
+        assert error.message.startswith((field, "exactly one of prompt and messages"))
+
+
+@settings(deadline=None)
+@given(st.lists(message_mappings, min_size=1, max_size=4))
+def test_any_conversation_is_taken(messages: list[dict[str, Any]]) -> None:
+    """Roles, texts, names and parts come through as they are."""
+    task = TaskRequest(messages=messages)
+    assert task.messages is not None
+    for message, mapping in zip(task.messages, messages, strict=True):
+        content = mapping["content"]
+        assert message.role == mapping["role"]
+        assert message.name == mapping.get("name")
+        assert message.content == (content if isinstance(content, str) else tuple(content))

@@ -1,15 +1,20 @@
 """The mock adapter plays its script (ORCH-3058), by the same contract as every other."""
 
+import asyncio
 import time
 from typing import Any
 
+import attrs
 import pytest
+from hypothesis import given, settings
 
 import registry
 from adapter_api import (
+    Cancelled,
     CapacityExceeded,
     ConfigError,
     End,
+    EngineUnavailable,
     Error,
     ErrorCode,
     HealthState,
@@ -19,99 +24,230 @@ from adapter_api import (
     WorkerError,
 )
 from adapters.mock import MockAdapter, MockConfig
+from tests.scripted import collect, reading
+from tests.strategies import tasks
 
 TASK = TaskRequest(prompt="say it again", model="m", seed=3, job_id="j")
 
 
 async def _events(adapter: Any, task: TaskRequest = TASK) -> list[Any]:
-    seen: list[Any] = []
-    try:
-        async for event in adapter.submit(task):
-            seen.append(event)
-    except WorkerError as error:
-        seen.append(error)
-    return seen
+    return await collect(adapter.submit(task))
 
 
 async def test_it_plays_its_tokens() -> None:
-    """Same config and task, same events."""
+    """WA-INT-3001: started, token*, end, as the script has them."""
     adapter = MockAdapter(tokens=("a", "b"), engine_version="9", replica_id="r7")
     events = await _events(adapter)
     assert events[:3] == [Started("j", "mock", "9", "m", 3, "r7"), Token("a", 0), Token("b", 1)]
     assert isinstance(events[3], End)
-    assert (events[3].finish_reason, events[3].metrics.tokens_generated) == ("stop", 2)
-    assert (
-        await _events(MockAdapter(MockConfig(("a", "b"), engine_version="9", replica_id="r7")))
-        == events
-    )
+    assert (events[3].finish_reason, events[3].proof) == ("stop", "finish_reason")
+    assert events[3].metrics.tokens_generated == 2
+    assert len(events) == 4
 
 
-async def test_max_tokens_cuts_with_length() -> None:
-    """As an engine would."""
-    task = TaskRequest(prompt="x", max_tokens=2)
-    events = await _events(MockAdapter(), task)
-    assert len([e for e in events if isinstance(e, Token)]) == 2
-    assert events[-1].finish_reason == "length"
+async def test_the_ways_to_make_one_are_the_same() -> None:
+    """Options, a config, or the registry."""
+    config = MockConfig(("a", "b"), model="n")
+    async with registry.get("mock", tokens=("a", "b"), model="n") as bound:
+        runs = [
+            await _events(adapter)
+            for adapter in (MockAdapter(config), MockAdapter(tokens=["a", "b"], model="n"), bound)
+        ]
+    assert runs[0] == runs[1] == runs[2]
+    assert (await MockAdapter().submit(TASK).text()).startswith("Once upon a time")
+    with pytest.raises(TypeError, match="options belong into the MockConfig"):
+        MockAdapter(config, echo=True)
+    assert MockAdapter(config) != MockAdapter(config)
+    assert repr(MockAdapter(config)) == f"MockAdapter(config={config!r})"
+
+
+@settings(deadline=None, max_examples=30)
+@given(tasks)
+def test_the_same_task_gives_the_same_events(task: TaskRequest) -> None:
+    """ORCH-3045, WA-INT-3006: nothing in the events depends on the run, metrics included."""
+    task = attrs.evolve(task, deadline_s=None)
+    for options in ({}, {"echo": True}, {"error_code": "WORKER_RESET", "error_after": 3}):
+        first, second = (asyncio.run(_events(MockAdapter(**options), task)) for _ in range(2))
+        assert [_plain(item) for item in first] == [_plain(item) for item in second]
+        assert first[0].seed == task.seed
+
+
+def _plain(item: Any) -> Any:
+    error = item.error if isinstance(item, Error) else item
+    return error.fields() if isinstance(error, WorkerError) else item
+
+
+async def test_its_model_is_the_tasks_or_its_own() -> None:
+    """As with every adapter, the config's model is the default."""
+    assert (await _events(MockAdapter(model="own")))[0].model == "m"
+    anonymous = TaskRequest(prompt="x")
+    assert (await _events(MockAdapter(model="own"), anonymous))[0].model == "own"
+    assert (await MockAdapter(model="own").props()).models == ("own",)
+
+
+@pytest.mark.parametrize(("most", "count", "why"), [(2, 2, "length"), (9, 9, "stop")])
+async def test_max_tokens_cuts_with_length(most: int, count: int, why: str) -> None:
+    """As an engine would; an answer that fits exactly is not cut."""
+    events = await _events(MockAdapter(), TaskRequest(prompt="x", max_tokens=most))
+    assert len([e for e in events if isinstance(e, Token)]) == count
+    assert events[-1].metrics.tokens_generated == count
+    assert events[-1].finish_reason == why
+
+
+async def test_an_answer_may_be_empty() -> None:
+    """No tokens, and whole all the same."""
+    *_, end = await _events(MockAdapter(tokens=(), finish_reason="eos"))
+    assert end.finish_reason == "eos"
+    assert (end.metrics.tokens_generated, end.metrics.time_to_first_token_ms) == (0, None)
 
 
 async def test_echo_says_the_prompt() -> None:
-    """Prompts by word, messages by message."""
-    assert await MockAdapter(echo=True).submit(TASK).text() == "say it again"
-    messages = [{"role": "user", "content": "hello"}, {"role": "user", "content": "you"}]
-    assert await MockAdapter(echo=True).submit(TaskRequest(messages=messages)).text() == "hello you"
+    """Word by word; of a chat, the texts of its messages."""
+    echo = MockAdapter(echo=True)
+    assert await echo.submit(TASK).text() == "say it again"
+    assert [e.text for e in await _events(echo) if isinstance(e, Token)] == ["say", " it", " again"]
+    parts = [{"type": "text", "text": "you there"}, {"type": "image_url", "image_url": "x"}]
+    messages = [{"role": "user", "content": "hello"}, {"role": "user", "content": parts}]
+    assert await echo.submit(TaskRequest(messages=messages)).text() == "hello you there"
+    assert await echo.submit(TaskRequest(prompt="")).text() == ""
 
 
 @pytest.mark.parametrize("after", [0, 1, 9])
 async def test_it_fails_on_demand(after: int) -> None:
-    """Before Started, after N tokens, and after the last one."""
+    """AH-1005: before Started, after N tokens, and after the last one."""
     adapter = MockAdapter(error_code="ADMISSION_REJECT", error_after=after, retry_after_ms=70)
     events = await _events(adapter)
     error = events[-1]
     assert isinstance(error, CapacityExceeded)
-    assert (error.retry_after_ms, error.tokens_emitted) == (70, after)
+    assert (error.retriable, error.retry_after_ms, error.tokens_emitted) == (True, 70, after)
+    assert error.job_id == "j"
     assert len(events) == (1 if after == 0 else after + 3)
     assert (after == 0) or isinstance(events[-2], Error)
 
 
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("code", ErrorCode)
+async def test_it_fails_with_any_code(code: ErrorCode) -> None:
+    """Each error of the taxonomy can be had, by its name."""
+    *_, error = await _events(MockAdapter(error_code=code.name, error_after=1))
+    assert error.code is code
+
+
+async def test_an_error_after_more_tokens_than_there_are_never_comes() -> None:
+    """Nor one behind max_tokens."""
+    assert isinstance((await _events(MockAdapter(error_code="INTERNAL", error_after=10)))[-1], End)
+    task = TaskRequest(prompt="x", max_tokens=2)
+    cut = await _events(MockAdapter(error_code="INTERNAL", error_after=3), task)
+    assert cut[-1].finish_reason == "length"
+
+
+@pytest.mark.parametrize("after", [0, 2, 9])
 async def test_it_stalls_on_demand(after: int) -> None:
     """The limits on silence, and the deadline, end it."""
-    adapter = MockAdapter(stall_after=after, first_token_timeout_s=0.1, stall_timeout_s=0.1)
+    limits = (
+        {"first_token_timeout_s": 0.05, "stall_timeout_s": 30.0}
+        if after == 0
+        else {"first_token_timeout_s": 30.0, "stall_timeout_s": 0.05}
+    )
     began = time.monotonic()
-    events = await _events(adapter)
+    events = await _events(MockAdapter(stall_after=after, **limits))
+    assert 0.04 < time.monotonic() - began < 2
     assert events[-1].code is ErrorCode.DECODE_TIMEOUT
-    assert 0.09 < time.monotonic() - began < 0.3
-    late = await _events(MockAdapter(stall_after=after), TaskRequest(prompt="x", deadline_s=0.1))
+    assert events[-1].tokens_emitted == after
+    unlimited = MockAdapter(stall_after=after, first_token_timeout_s=None, stall_timeout_s=None)
+    late = await _events(unlimited, TaskRequest(prompt="x", deadline_s=0.05))
     assert late[-1].code is ErrorCode.DEADLINE_UNMET
 
 
+async def test_a_stalled_job_can_be_cancelled() -> None:
+    """ADAPT-3000: by its job_id, without the registry too; an unknown id is False."""
+    adapter = MockAdapter(stall_after=1)
+    reader, seen = await reading(adapter.submit(TASK), 2)
+    assert await adapter.cancel("other") is False
+    assert await adapter.cancel("j") is True
+    await reader
+    assert isinstance(seen[-1], Cancelled)
+    async with registry.get("mock", stall_after=1) as bound:
+        reader, seen = await reading(bound.submit(TASK), 2)
+        assert await bound.cancel("j") is True
+        await reader
+        assert isinstance(seen[-1], Cancelled)
+
+
 async def test_it_takes_its_time() -> None:
-    """delay_s goes before each token."""
+    """delay_s goes before each token, and is no stall however often it comes."""
     began = time.monotonic()
-    await MockAdapter(tokens=("a", "b"), delay_s=0.05).submit(TASK).text()
-    assert time.monotonic() - began > 0.1
+    adapter = MockAdapter(tokens=("a",) * 6, delay_s=0.02, stall_timeout_s=0.1)
+    await adapter.submit(TASK).text()
+    assert time.monotonic() - began > 0.11
 
 
-async def test_its_health_is_scripted() -> None:
-    """State, live and ready as the config says."""
-    async with registry.get("mock", health="degraded") as adapter:
-        assert (await adapter.health()).state is HealthState.DEGRADED
-        assert await adapter.engine_version() == "1.0"
-        assert (await adapter.props()).engine == "mock"
-    loading = await MockAdapter(health="unhealthy", live=True, ready=False).health()
-    assert (loading.live, loading.ready) == (True, False)
+async def test_a_delay_can_be_too_long() -> None:
+    """The limits measure it like an engine's silence."""
+    adapter = MockAdapter(delay_s=60, first_token_timeout_s=0.02)
+    assert (await _events(adapter))[-1].code is ErrorCode.DECODE_TIMEOUT
 
 
-async def test_wrong_scripts_are_refused() -> None:
-    """Every option is checked when it is given."""
-    for options in (
-        {"error_code": "NO"},
-        {"delay_s": -1.0},
-        {"tokens": ("",)},
-        {"stall_after": -1},
-    ):
-        with pytest.raises(ConfigError):
-            registry.get("mock", **options)
-    with pytest.raises(TypeError):
-        MockAdapter(MockConfig(), echo=True)
-    assert "echo=True" in repr(MockAdapter(echo=True))
+@pytest.mark.parametrize("state", HealthState)
+async def test_its_health_is_scripted(state: HealthState) -> None:
+    """ORCH-3057: state, live and ready as the config says."""
+    async with registry.get("mock", health=str(state)) as adapter:
+        health = await adapter.health()
+        assert health.state is state
+        assert health.live is health.ready is (state is not HealthState.UNHEALTHY)
+    loading = await MockAdapter(health=state, live=True, ready=False).health()
+    assert (loading.state, loading.live, loading.ready) == (state, True, False)
+
+
+async def test_its_version_is_scripted() -> None:
+    """ORCH-3046: in Started, in props, and when it is asked for."""
+    async with registry.get("mock", engine_version="7") as adapter:
+        assert await adapter.engine_version() == "7"
+        assert (await adapter.props()).engine_version == "7"
+        assert (await _events(adapter))[0].engine_version == "7"
+
+
+async def test_closing_ends_its_jobs_and_refuses_others() -> None:
+    """ORCH-3056: as every adapter that was closed; closing again does nothing."""
+    async with MockAdapter(stall_after=0) as adapter:
+        stream = await adapter.submit(TASK)
+    await adapter.aclose()
+    assert isinstance((await collect(stream))[-1], Cancelled)
+    with pytest.raises(EngineUnavailable, match="closed") as caught:
+        await adapter.submit(TASK)
+    assert not caught.value.retriable
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"error_code": "NO"}, "error_code must be one of INVALID_PARAMS, .*, got 'NO'"),
+        ({"delay_s": -1.0}, "delay_s must be 0 or more, got -1.0"),
+        ({"error_after": -1}, "error_after must be 0 or more"),
+        ({"retry_after_ms": -1}, "retry_after_ms must be 0 or more"),
+        ({"stall_after": -1}, "stall_after must be 0 or more"),
+        ({"stall_timeout_s": -1.0}, "stall_timeout_s must be 0 or more"),
+        ({"first_token_timeout_s": -1.0}, "first_token_timeout_s must be 0 or more"),
+        ({"tokens": ("",)}, "tokens must be a list of non-empty strings"),
+        ({"health": "fine"}, "fine|health"),
+    ],
+)
+async def test_wrong_scripts_are_refused(options: dict[str, Any], says: str) -> None:
+    """Every option is checked when it is given, with and without the registry."""
+    with pytest.raises(ValueError, match=says):
+        MockAdapter(**options)
+    with pytest.raises(ConfigError):
+        registry.get("mock", **options)
+
+
+async def test_a_text_is_not_taken_for_its_letters() -> None:
+    """A str is a sequence of strings, but nobody means it so."""
+    with pytest.raises(ValueError, match="tokens must be a list of non-empty strings, got 'abc'"):
+        MockAdapter(tokens="abc")
+
+
+def test_every_option_says_what_it_does() -> None:
+    """One sentence each, for `describe`."""
+    fields = registry.describe("mock").config_fields
+    assert [f.name for f in fields] == [f.name for f in attrs.fields(MockConfig)]
+    assert all(field.help for field in fields)
+    assert not any(field.required for field in fields)

@@ -614,6 +614,66 @@ async def test_gets_never_delay_a_job(serving: Serving) -> None:
         assert [request.method for request in server.requests] == ["POST"]
 
 
+# Time
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [(False, ErrorCode.POOL_UNAVAILABLE), (True, ErrorCode.DECODE_TIMEOUT)],
+)
+@pytest.mark.parametrize("limit", ["first_token_timeout_s", "deadline_s"])
+async def test_a_silent_server_is_given_up(
+    serving: Serving, head: bool, code: ErrorCode, limit: str
+) -> None:
+    """HTU-ERR-4002: one budget for head and first token, one request, and the deadline over all."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        if head:
+            await wire.stream_head()
+            await wire.chunk(b": ping\n\n")
+        await wire.until_closed()
+
+    options = {limit: 0.15} if limit == "first_token_timeout_s" else {}
+    task = TaskRequest(prompt="x", deadline_s=None if options else 0.15)
+    async with serving(script, **options) as (server, adapter):
+        began = monotonic()
+        error = await _failure(adapter, task)
+        assert 0.1 < monotonic() - began < 0.4
+        assert len(server.requests) == 1
+        assert await server.all_closed()
+    assert error.code is (code if options else ErrorCode.DEADLINE_UNMET)
+    assert error.retriable is bool(options)
+
+
+@pytest.mark.parametrize("ends", ["hangs", "breaks"])
+async def test_a_refusal_that_is_cut_off_says_its_status(serving: Serving, ends: str) -> None:
+    """The status is enough; the rest is not waited for beyond the limits."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.head(404, {"Content-Length": "100"})
+        await wire.raw(b"not")
+        await (wire.reset() if ends == "breaks" else wire.until_closed())
+
+    async with serving(script, first_token_timeout_s=0.2) as (server, adapter):
+        error = await _failure(adapter)
+        assert await server.all_closed()
+    assert (error.code, error.status) == (ErrorCode.UPSTREAM_NOT_FOUND, 404)
+
+
+async def test_a_whole_answer_is_not_lost_to_its_deadline(serving: Serving) -> None:
+    """What is left of the deadline does not suffice to wait for usage: the answer stands."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.event(piece("a"))
+        await asyncio.sleep(0.17)
+        await wire.event(piece("b", "stop"))
+        await wire.until_closed()
+
+    async with serving(script) as (_, adapter):
+        assert await adapter.submit(TaskRequest(prompt="x", deadline_s=0.2)).text() == "ab"
+
+
 # Ways to make and to end one
 
 

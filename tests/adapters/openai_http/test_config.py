@@ -74,7 +74,7 @@ def test_wrong_options_are_named(options: dict[str, Any], says: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OWNED_HEADERS))
 def test_owned_headers_cannot_be_set(name: str) -> None:
-    """In any case; the message says where credentials and correlation ids go, and shows no value."""
+    """In any case; the message says where credentials and ids go instead, and shows no value."""
     for header in (name, name.title()):
         with pytest.raises(ValueError, match=f"headers must not set {header}") as caught:
             OpenAIHttpConfig(URL, headers={header: "a-hidden-value"})

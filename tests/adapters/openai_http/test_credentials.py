@@ -198,6 +198,20 @@ async def test_many_refusals_of_one_token_renew_it_once() -> None:
     assert provider.asked == 2
 
 
+async def test_a_late_refusal_of_an_old_token_does_not_cost_the_new_one() -> None:
+    """Somebody has renewed it already."""
+    provider = Provider()
+    source = Credentials(
+        OpenAIHttpConfig("http://h", azure_token_provider=provider), "Authorization"
+    )
+    old = (await source.headers())["Authorization"]
+    assert source.renew(old)
+    new = await source.headers()
+    assert source.renew(old)
+    assert await source.headers() == new != {"Authorization": old}
+    assert provider.asked == 2
+
+
 async def test_a_new_token_is_not_a_new_attempt() -> None:
     """The retry policy counts from the accepted token on; both requests are attempts."""
     provider = Provider()
@@ -252,8 +266,8 @@ def keys() -> Iterator[Callable[[], str]]:
 
 
 async def test_a_key_never_shows(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
-    """HTU-1004, OC-ADAPT-OAI 6020: a server that echoes credentials does not get them into errors or
-    logs, be they the key's or a header's."""
+    """HTU-1004, OC-ADAPT-OAI 6020: a server that echoes credentials does not get them into errors
+    or logs, be they the key's or a header's."""
     key, other = "my-own-unusual-credential", "another-odd-credential"
     caplog.set_level(logging.DEBUG, "worker_adapters")
 
@@ -287,7 +301,7 @@ async def test_an_earlier_key_never_shows_either(serving: Serving, keys: Callabl
 
 
 async def test_only_so_many_keys_are_remembered(keys: Callable[[], str]) -> None:
-    """A function that gives a new key each time takes no memory for it; the same key counts once."""
+    """A function that gives ever new keys takes no memory for it; the same key counts once."""
     source = Credentials(OpenAIHttpConfig("http://h", api_key=keys), "Authorization")
     for _ in range(MAX_REMEMBERED + 1):
         await source.headers()

@@ -2,110 +2,201 @@
 
 import asyncio
 import json
-import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from adapter_api import HealthState, HealthStatus, TaskRequest
-from adapters.openai_http import OpenAIHttpAdapter
+from adapters.http_util import make_client
+from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
+from adapters.openai_http.credentials import Credentials
+from adapters.openai_http.server import Server
 from tests.adapters.openai_http.conftest import Serving
-from tests.openai_chunks import recorded, well_behaved, whole_answer
-from tests.script_server import Request, Script, Wire
+from tests.fake_openai import (
+    ANYTHING,
+    FakeOpenAI,
+    Handler,
+    answers,
+    fails,
+    hangs,
+    in_turn,
+    lists,
+    streams,
+)
+from tests.openai_chunks import piece, recorded
+from tests.script_server import Request, Wire
 
-Route = tuple[int, Any]
-MODELS: Route = (200, {"object": "list", "data": [{"id": "m", "owned_by": "someone"}]})
-
-
-def routes(paths: dict[str, Route], *, headers: dict[str, str] | None = None) -> Script:
-    """Serves GETs by path, 404 elsewhere, whole answers to POSTs."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        if request.method == "POST":
-            await whole_answer(wire)
-        else:
-            status, payload = paths.get(request.path, (404, {"error": "no such path"}))
-            await wire.answer(payload, status, headers)
-
-    return script
-
-
-def recording(name: str) -> Route:
-    """The recorded answer as a route."""
-    status, _, body = recorded(name)
-    return status, body
+PROMPT = TaskRequest(prompt="x")
+PROBE_S = 0.3
+"""The time a check may take, where a test has to wait for it."""
 
 
-async def _health(serving: Serving, script: Script, **options: Any) -> HealthStatus:
-    async with serving(script, **options) as (server, adapter):
+def recording(name: str) -> Handler:
+    """The recorded answer, with the header that gives its server away."""
+    status, headers, body = recorded(name)
+    kept = {"Server": headers["server"]} if "server" in headers else {}
+    return answers(body, status, kept)
+
+
+@asynccontextmanager
+async def _probing(
+    routes: Mapping[str, Handler], **options: Any
+) -> AsyncIterator[tuple[FakeOpenAI, Server]]:
+    """A Server whose checks are over after PROBE_S."""
+    async with FakeOpenAI(routes) as fake:
+        config = OpenAIHttpConfig(fake.base_url, **options)
+        endpoints = config.endpoints()
+        async with make_client(config.client_options()) as client:
+            credentials = Credentials(config, endpoints.key_header)
+            yield (
+                fake,
+                Server(config, endpoints, client, credentials, probe_timeout_s=PROBE_S),
+            )
+
+
+async def _health(serving: Serving, routes: Mapping[str, Handler], **options: Any) -> HealthStatus:
+    async with serving(routes, **options) as (server, adapter):
         status: HealthStatus = await adapter.health()
         assert all(request.method == "GET" for request in server.requests)
     assert status.latency_ms is not None
+    assert status.latency_ms > 0
     return status
 
 
+# Health
+
+
 async def test_a_healthy_server(serving: Serving) -> None:
-    """ORCH-3057: healthy, live, ready; the model is listed."""
-    script = routes({"/health": (200, b""), "/v1/models": MODELS})
-    status = await _health(serving, script, model="m")
+    """ORCH-3057: healthy, live, ready; the model is listed; two requests."""
+    async with serving({"/health": answers(), "/v1/models": lists("m")}, model="m") as (
+        server,
+        adapter,
+    ):
+        status = await adapter.health()
+        assert server.paths == ["/health", "/v1/models"]
     assert (status.state, status.live, status.ready) == (HealthState.HEALTHY, True, True)
     assert status.model_listed is True
 
 
-async def test_a_model_that_is_not_listed(serving: Serving) -> None:
-    """Works, with a doubt: degraded, and it says which model."""
-    script = routes({"/health": (200, b""), "/v1/models": MODELS})
-    status = await _health(serving, script, model="other")
-    assert (status.state, status.model_listed) == (HealthState.DEGRADED, False)
-    assert "'other'" in status.message
+@pytest.mark.parametrize(
+    ("listed", "model", "expected"),
+    [
+        (["m"], "m", True),
+        (["m:latest"], "m", True),
+        (["a", "b"], "m", False),
+        (["m"], None, None),
+        ([], "m", None),
+    ],
+)
+async def test_whether_the_model_is_listed(
+    serving: Serving, listed: list[str], model: str | None, expected: bool | None
+) -> None:
+    """A model that is not listed makes a doubt: degraded, and it says which."""
+    status = await _health(serving, {"/v1/models": lists(*listed)}, model=model)
+    assert status.model_listed is expected
+    assert status.ready
+    if expected is False:
+        assert status.state is HealthState.DEGRADED
+        assert "'m'" in status.message
+    else:
+        assert status.state is HealthState.HEALTHY
+
+
+HEALTHY, DEGRADED, UNHEALTHY = HealthState.HEALTHY, HealthState.DEGRADED, HealthState.UNHEALTHY
+KEY_REFUSED = fails(401, "Unauthorized")
+NO_PATH = fails(404)
 
 
 @pytest.mark.parametrize(
-    ("paths", "state", "live", "ready", "says"),
+    ("routes", "state", "live", "ready", "says"),
     [
-        ({"/health": (503, {"error": {"message": "Loading model", "code": 503}})},
-         HealthState.UNHEALTHY, True, False, "loading"),
-        ({"/health": (503, b"down")}, HealthState.UNHEALTHY, True, False, "503"),
-        ({"/health": (500, b"oops")}, HealthState.UNHEALTHY, True, False, "oops"),
-        ({"/health": (429, b"")}, HealthState.DEGRADED, True, True, "busy"),
-        ({"/v1/models": MODELS}, HealthState.HEALTHY, True, True, "ready"),
-        ({"/health": (401, b""), "/v1/models": (401, {"error": "Unauthorized"})},
-         HealthState.UNHEALTHY, True, False, "refuses the key"),
-        ({"/health": (200, b""), "/v1/models": (401, {"error": "Unauthorized"})},
-         HealthState.UNHEALTHY, True, False, "refuses the key"),
-        ({}, HealthState.DEGRADED, True, True, "tells nothing"),
-        ({"/health": (200, b""), "/v1/models": (200, b"<html>")},
-         HealthState.DEGRADED, True, True, "ready"),
-        ({"/health": (200, b""), "/v1/models": (200, [1])},
-         HealthState.DEGRADED, True, True, "ready"),
+        # Loading is live and not ready.
+        ({"/health": fails(503, "Loading model", code=503)}, UNHEALTHY, True, False, "loading"),
+        ({"/health": answers({"status": "loading model"}, 503)}, UNHEALTHY, True, False,
+         "loading"),
+        ({"/health": answers(b"starting up", 503)}, UNHEALTHY, True, False, "loading"),
+        # Busy is degraded and ready.
+        ({"/health": answers(b"", 429)}, DEGRADED, True, True, "busy"),
+        ({"/health": fails(503, "server overloaded")}, DEGRADED, True, True, "busy"),
+        ({"/health": answers({"status": "no slot available"}, 503)}, DEGRADED, True, True, "busy"),
+        # Broken.
+        ({"/health": answers(b"down", 503)}, UNHEALTHY, True, False, "503: down"),
+        ({"/health": answers(b"oops", 500)}, UNHEALTHY, True, False, "oops"),
+        # The key.
+        ({"/health": KEY_REFUSED, "/v1/models": KEY_REFUSED}, UNHEALTHY, True, False,
+         "refuses the key"),
+        ({"/health": answers(), "/v1/models": KEY_REFUSED}, UNHEALTHY, True, False,
+         "refuses the key"),
+        ({"/health": answers(b"", 403), "/v1/models": lists("m")}, HEALTHY, True, True, "ready"),
+        # No such path: the model list speaks.
+        ({"/v1/models": lists("m")}, HEALTHY, True, True, "ready"),
+        ({"/health": answers(b"", 405), "/v1/models": lists("m")}, HEALTHY, True, True, "ready"),
+        ({"/health": answers(b"", 302, {"Location": "/login"}), "/v1/models": lists("m")},
+         HEALTHY, True, True, "ready"),
+        ({"/health": answers(b"", 400), "/v1/models": lists("m")}, HEALTHY, True, True, "ready"),
+        ({"/v1/models": NO_PATH}, DEGRADED, True, True, "tells nothing"),
+        ({"/v1/models": answers(b"", 502)}, UNHEALTHY, True, False, "502"),
+        # No model list, or none that can be read.
+        ({"/health": answers(), "/v1/models": NO_PATH}, HEALTHY, True, True, "ready"),
+        ({"/health": answers(), "/v1/models": answers(b"", 501)}, HEALTHY, True, True, "ready"),
+        ({"/health": answers(), "/v1/models": answers({"data": None})}, HEALTHY, True, True,
+         "ready"),
+        ({"/health": answers(), "/v1/models": answers({"data": [1, {}, {"id": 5}]})}, HEALTHY,
+         True, True, "ready"),
+        ({"/health": answers(), "/v1/models": answers(b"<html>")}, DEGRADED, True, True,
+         "does base_url name the API?"),
+        ({"/health": answers(), "/v1/models": answers([1])}, DEGRADED, True, True,
+         "cannot be read"),
+        ({"/health": answers(), "/v1/models": fails(400, "Authentication Error")}, DEGRADED, True,
+         True, "Authentication Error"),
+        ({"/health": answers(), "/v1/models": fails(500, "no key")}, DEGRADED, True, True,
+         "no key"),
     ],
 )  # fmt: skip
 async def test_health_in_every_state(
     serving: Serving,
-    paths: dict[str, Route],
+    routes: dict[str, Handler],
     state: HealthState,
     live: bool,
     ready: bool,
     says: str,
 ) -> None:
-    """Loading is live and not ready; busy is degraded and ready; a refused key is not ready."""
-    status = await _health(serving, routes(paths))
+    """ORCH-3057: what the server answers, in one word, two booleans and a sentence."""
+    status = await _health(serving, routes)
     assert (status.state, status.live, status.ready) == (state, live, ready)
     assert says in status.message
 
 
-async def test_busy_slots(serving: Serving) -> None:
+@pytest.mark.parametrize("busy", [0, 1, 2])
+async def test_busy_slots(serving: Serving, busy: int) -> None:
     """llama-server with all slots in use is degraded and ready; props counts them."""
-    slots = [{"id": 0, "is_processing": True}, {"id": 1, "is_processing": True}]
-    paths: dict[str, Route] = {"/health": (200, {"status": "ok"}), "/slots": (200, slots)}
-    paths["/v1/models"] = recording("llama-server/a_get_v1_models.txt")
-    script = routes(paths, headers={"Server": "llama.cpp"})
-    status = await _health(serving, script)
-    assert (status.state, status.ready) == (HealthState.DEGRADED, True)
-    async with serving(script) as (_, adapter):
+    slots = [{"id": i, "is_processing": i < busy} for i in range(2)]
+    routes = {
+        "/health": recording("llama-server/a_get_health.txt"),
+        "/v1/models": recording("llama-server/a_get_v1_models.txt"),
+        "/slots": answers(slots),
+    }
+    status = await _health(serving, routes)
+    assert status.ready
+    assert status.state is (DEGRADED if busy == 2 else HEALTHY)
+    assert ("all 2 slots" in status.message) == (busy == 2)
+    async with serving(routes) as (_, adapter):
         props = await adapter.props()
-    assert (props.slots_total, props.slots_free) == (2, 0)
-    assert (props.engine, props.context_length, props.models) == ("llama.cpp", 1024, ("tiny",))
+    assert (props.slots_total, props.slots_free) == (2, 2 - busy)
+
+
+@pytest.mark.parametrize("slots", [fails(501, "disabled"), answers({"slots": 1}), answers([])])
+async def test_slots_that_are_not_told(serving: Serving, slots: Handler) -> None:
+    """The endpoint may be off: unknown, and no doubt about the server's health."""
+    routes = {"/health": recording("llama-server/a_get_health.txt"), "/slots": slots}
+    status = await _health(serving, routes)
+    assert status.state is HEALTHY
+    async with serving(routes) as (_, adapter):
+        await adapter.health()
+        assert not (await adapter.props()).slots_total
 
 
 async def test_an_unreachable_server_is_an_answer() -> None:
@@ -118,81 +209,300 @@ async def test_an_unreachable_server_is_an_answer() -> None:
     assert "cannot connect" in status.message
 
 
-async def test_a_hanging_server_costs_a_bounded_time(serving: Serving) -> None:
-    """Health gives up after its timeout; a submit never waits for any of it."""
-
-    async def script(request: Request, wire: Wire) -> None:
-        if request.method == "POST":
-            await whole_answer(wire)
-        else:
-            await wire.until_closed()
-
-    async with serving(script) as (_, adapter):
-        await adapter.submit(TaskRequest(prompt="x")).text()
-        _, _, known = adapter._connect()
-        known._probe_timeout_s = 0.3
-        began = time.monotonic()
-        health = asyncio.create_task(adapter.health())
-        await asyncio.sleep(0.05)
-        assert await adapter.submit(TaskRequest(prompt="x")).text() == "Hello world"
-        assert time.monotonic() - began < 0.25
-        assert not (await health).live
-        assert time.monotonic() - began < 1
+HANGING: list[tuple[dict[str, Handler], bool]] = [
+    ({ANYTHING: hangs}, False),
+    ({"/health": hangs}, False),
+    ({"/v1/models": hangs}, False),
+    ({"/health": answers(), "/v1/models": hangs}, True),
+    (
+        {"/health": recording("llama-server/a_get_health.txt"), "/slots": hangs, "/props": hangs},
+        True,
+    ),
+    ({"/version": hangs, "/api/version": hangs}, True),
+]
 
 
-@pytest.mark.parametrize("junk", [b"\xff\xfe", b"[" * 5000, b"null", b"5", b'{"data": [1, {}]}'])
+@pytest.mark.parametrize(("routes", "live"), HANGING, ids=str)
+async def test_a_hanging_server_costs_a_bounded_time(
+    routes: dict[str, Handler], live: bool
+) -> None:
+    """ADAPT-3005: health, props and version each end within the probe's limit, whatever hangs."""
+    async with _probing(routes) as (_, server):
+        for probe in (server.health, server.props, server.engine_version):
+            began = monotonic()
+            await probe()
+            assert monotonic() - began < PROBE_S + 0.2
+        assert (await server.health()).live is live
+
+
+async def test_a_server_that_drips_costs_a_bounded_time() -> None:
+    """Progress that never ends is none."""
+
+    async def drips(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        while not wire.gone:
+            await wire.chunk(b" ")
+            await asyncio.sleep(0.02)
+
+    async with _probing({ANYTHING: drips}) as (fake, server):
+        began = monotonic()
+        status = await server.health()
+        assert monotonic() - began < PROBE_S + 0.2
+        assert "no answer within 0.3 s" in status.message
+        assert await fake.all_closed()
+
+
+async def test_a_provider_that_hangs_costs_a_bounded_time() -> None:
+    """The key's function is part of the check."""
+
+    async def provider() -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+    async with _probing({}, api_key=provider) as (fake, server):
+        began = monotonic()
+        assert not (await server.health()).live
+        assert monotonic() - began < PROBE_S + 0.2
+        assert fake.connections == []
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\xff\xfe", b"[" * 5000, b"null", b"5", b'{"data": [1, {}]}', b'{"data": {"id": 1}}',
+     b'{"version": 5}', b'{"version": ""}', b'{"data": [{"id": "m", "owned_by": [1]}]}'],
+)  # fmt: skip
 async def test_garbage_is_no_exception(serving: Serving, junk: bytes) -> None:
     """Whatever comes back, health, props and version answer."""
-    paths = dict.fromkeys(("/health", "/v1/models", "/version", "/slots"), (200, junk))
-    async with serving(routes(paths)) as (_, adapter):
+    async with serving(answers(junk), dialect="llama-server") as (_, adapter):
         assert (await adapter.health()).live
-        assert (await adapter.props()).models == ()
+        assert (await adapter.props()).slots_total is None
         assert await adapter.engine_version() == "unknown"
+    async with serving(answers(junk)) as (_, adapter):
+        assert (await adapter.health()).live
+        assert await adapter.engine_version() == "unknown"
+
+
+async def test_a_body_without_end_is_read_as_far_as_needed(serving: Serving) -> None:
+    """Four mebibytes are enough for any model list; the rest stays where it is."""
+
+    async def endless(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        while not wire.gone:
+            await wire.chunk(b"x" * 65536)
+
+    async with serving({"/health": endless}) as (server, adapter):
+        assert (await adapter.health()).live
+        assert server.connections[0].gone.is_set()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [
+        ("vllm", "/health"),
+        ("llama-server", "/health"),
+        ("transformers", "/health"),
+        ("text-generation-webui", "/v1/internal/health"),
+        ("litellm", "/health/readiness"),
+        ("ollama", "/"),
+        ("localai", "/readyz"),
+        ("llama-cpp-python", "/v1/models"),
+        ("openai", "/v1/models"),
+        ("azure", "/openai/v1/models"),
+    ],
+)
+async def test_each_dialect_has_its_health(serving: Serving, dialect: str, path: str) -> None:
+    """The path that QUIRKS names is asked first, with the key."""
+    handler = lists("m") if path.endswith("models") else answers()
+    async with serving({path: handler}, dialect=dialect, api_key="k" * 8) as (server, adapter):
+        status = await adapter.health()
+        first = server.requests[0]
+    assert status.state is HEALTHY
+    assert first.path == path
+    sent = first.headers["api-key"] if dialect == "azure" else first.headers["authorization"]
+    assert sent.endswith("kkkkkkkk")
+
+
+@pytest.mark.parametrize(
+    ("handler", "ready"), [(fails(404), True), (fails(405), True), (fails(401), False)]
+)
+async def test_a_deployment_of_azure_has_a_health_of_its_own(
+    serving: Serving, handler: Handler, ready: bool
+) -> None:
+    """It lists no models: any answer to a harmless request shows that it lives."""
+    async with serving(handler, azure_deployment="gpt", api_key="k" * 8) as (server, adapter):
+        status = await adapter.health()
+        props = await adapter.props()
+        assert await adapter.engine_version() == "unknown"
+        assert {request.method for request in server.requests} == {"GET"}
+        assert server.requests[0].headers["api-key"] == "k" * 8
+        assert server.requests[0].path == "/openai/deployments/gpt/chat/completions"
+    assert (status.live, status.ready) == (True, ready)
+    assert props.models == ()
+
+
+async def test_headers_of_the_config_go_with_every_probe(serving: Serving) -> None:
+    """A gateway may need them; the answers are asked for uncompressed."""
+    async with serving(headers={"X-Team": "a"}) as (server, adapter):
+        await adapter.health()
+        assert {request.headers["x-team"] for request in server.requests} == {"a"}
+        assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
+
+
+# Props
 
 
 async def test_what_vllm_tells(serving: Serving) -> None:
     """Recognized by its model list; version endpoint and context length are used."""
-    paths = {
+    routes = {
         "/v1/models": recording("vllm/a_get_v1_models.txt"),
         "/version": recording("vllm/a_get_version.txt"),
     }
-    async with serving(routes(paths), model="tiny") as (_, adapter):
+    async with serving(routes, model="tiny") as (server, adapter):
         props = await adapter.props()
+        assert server.paths == ["/v1/models", "/version"]
     assert (props.engine, props.engine_version) == ("vllm", "0.32.0")
     assert (props.context_length, props.models) == (2048, ("tiny",))
+    assert props.features["dialect"] == "vllm"
 
 
 async def test_what_llama_server_tells(serving: Serving) -> None:
-    """build_info of /props is its version."""
-    paths = {
+    """build_info of /props is its version; the context it runs with goes before the trained one."""
+    build = json.loads(recorded("llama-server/a_get_props.txt")[2])["build_info"]
+    routes = {
         "/v1/models": recording("llama-server/a_get_v1_models.txt"),
         "/props": recording("llama-server/a_get_props.txt"),
+        "/slots": answers([{"is_processing": False}]),
     }
-    build = json.loads(recorded("llama-server/a_get_props.txt")[2])["build_info"]
-    async with serving(routes(paths)) as (server, adapter):
-        assert await adapter.engine_version() == build
-        asked = len(server.requests)
-        assert await adapter.engine_version() == build
-        assert len(server.requests) == asked  # the best source has spoken
+    async with serving(routes) as (_, adapter):
+        props = await adapter.props()
+    assert (props.engine, props.engine_version) == ("llama.cpp", build)
+    assert (props.context_length, props.models) == (1024, ("tiny",))
+    assert (props.slots_total, props.slots_free) == (1, 1)
+
+
+async def test_what_transformers_does_not_tell(serving: Serving) -> None:
+    """An empty model list and no version: nothing is known, and that is no error."""
+    names = ("health", "props", "v1_models", "version")
+    paths = {"v1_models": "/v1/models"}
+    routes = {
+        paths.get(name, f"/{name}"): recording(f"transformers-serve/a_get_{name}.txt")
+        for name in names
+    }
+    async with serving(routes, dialect="transformers", model="tiny") as (_, adapter):
+        props = await adapter.props()
+        status = await adapter.health()
+    assert (props.engine, props.engine_version, props.models) == ("transformers", None, ())
+    assert (props.context_length, props.slots_total, props.model_digest) == (None, None, None)
+    assert (status.state, status.model_listed) == (HEALTHY, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "context"),
+    [
+        ({"max_model_len": 10}, 10),
+        ({"meta": {"n_ctx": 20, "n_ctx_train": 30}}, 20),
+        ({"meta": {"n_ctx_train": 30}}, 30),
+        ({"context_length": 40}, 40),
+        ({"context_window": 50}, 50),
+        ({"max_model_len": 0, "context_length": 60}, 60),
+        ({"max_model_len": True, "meta": 5}, None),
+        ({"max_model_len": "10"}, None),
+        ({}, None),
+    ],
+)
+async def test_where_the_context_length_is_told(
+    serving: Serving, fields: dict[str, Any], context: int | None
+) -> None:
+    """By vLLM, llama-server and others; what is no positive integer is unknown."""
+    async with serving({"/v1/models": lists("m", **fields)}) as (_, adapter):
+        assert (await adapter.props()).context_length == context
+
+
+async def test_of_several_models_the_configs_is_described(serving: Serving) -> None:
+    """Without one of ours in the list, several say nothing of any."""
+    entries = [
+        {"id": "a", "max_model_len": 1, "digest": "sha256:a"},
+        {"id": "b", "max_model_len": 2, "digest": "sha256:b"},
+    ]
+    routes = {"/v1/models": answers({"data": entries})}
+    async with serving(routes, model="b") as (_, adapter):
+        props = await adapter.props()
+    assert (props.context_length, props.model_digest) == (2, "sha256:b")
+    async with serving(routes, model="c") as (_, adapter):
+        props = await adapter.props()
+    assert (props.context_length, props.model_digest) == (None, None)
+    assert props.models == ("a", "b")
+
+
+# The version
 
 
 async def test_an_unknown_server_is_asked_at_the_usual_places(serving: Serving) -> None:
-    """/version, then /api/version; what answers later jobs' Started carries."""
-    async with serving(routes({"/api/version": (200, {"version": "0.9.1"})})) as (_, adapter):
-        assert await adapter.engine_version() == "0.9.1"
-        started = await anext(stream := adapter.submit(TaskRequest(prompt="x")))
-        await stream.aclose()
-    assert started.engine_version == "0.9.1"
+    """/version, then /api/version; what it answers, later jobs' Started carries."""
+    routes = {
+        "/version": in_turn(answers({"hello": "world"}), fails(404), answers([1])),
+        "/api/version": answers({"version": "0.9.1"}),
+    }
+    for _ in range(3):
+        async with serving(routes) as (server, adapter):
+            assert await adapter.engine_version() == "0.9.1"
+            assert server.paths == ["/v1/models", "/version", "/api/version"]
+            async with adapter.submit(PROMPT) as stream:
+                assert (await anext(stream)).engine_version == "0.9.1"
 
 
-async def test_a_deployment_of_azure_has_a_health_of_its_own(serving: Serving) -> None:
-    """It lists no models: any answer to a harmless request shows that it lives."""
-    async with serving(well_behaved(), azure_deployment="gpt", api_key="k" * 8) as (
-        server,
-        adapter,
-    ):
-        status = await adapter.health()
+@pytest.mark.parametrize(
+    ("dialect", "path", "key"),
+    [
+        ("vllm", "/version", "version"),
+        ("llama-server", "/props", "build_info"),
+        ("ollama", "/api/version", "version"),
+        ("localai", "/version", "version"),
+    ],
+)
+async def test_where_each_dialect_tells_its_version(
+    serving: Serving, dialect: str, path: str, key: str
+) -> None:
+    """One request; asked once, as the best source has spoken then."""
+    async with serving({path: answers({key: "1.2.3"})}, dialect=dialect) as (server, adapter):
+        for _ in range(2):
+            assert await adapter.engine_version() == "1.2.3"
+        assert server.paths == [path]
+
+
+async def test_a_server_without_a_version_endpoint_is_not_asked(serving: Serving) -> None:
+    """What its answers told is all there is."""
+    async with serving(dialect="openai") as (server, adapter):
+        assert await adapter.engine_version() == "unknown"
+        assert server.requests == []
+        await adapter.submit(PROMPT).text()
+        assert await adapter.engine_version() == "m"
+
+
+async def test_a_version_in_a_header_is_good_enough(serving: Serving) -> None:
+    """LiteLLM tells it with every answer: nothing more is asked."""
+    handler = streams(piece("a", "stop"), headers={"x-litellm-version": "1.106.0"})
+    async with serving({"/v1/completions": handler}) as (server, adapter):
+        await adapter.submit(PROMPT).text()
+        assert await adapter.engine_version() == "1.106.0"
         props = await adapter.props()
-        assert all(r.method == "GET" and r.headers["api-key"] == "k" * 8 for r in server.requests)
-    assert status.ready
-    assert props.models == ()
+        assert server.paths == ["/v1/completions", "/v1/models"]
+    assert (props.engine, props.engine_version) == ("litellm", "1.106.0")
+
+
+async def test_a_dialect_that_was_set_stays(serving: Serving) -> None:
+    """Whatever the answers look like."""
+    handler = streams(piece("a", "stop"), headers={"Server": "llama.cpp"})
+    async with serving({"/v1/completions": handler}, dialect="vllm") as (_, adapter):
+        async with adapter.submit(PROMPT) as stream:
+            assert (await anext(stream)).engine == "vllm"
+        assert (await adapter.props()).features["dialect"] == "vllm"
+
+
+async def test_the_key_does_not_show_in_what_a_server_tells(serving: Serving) -> None:
+    """HTU-1004: names and messages of a server that echoes it are redacted."""
+    key = "my-own-unusual-credential"
+    routes = {"/health": answers(f"bad {key}".encode(), 500), "/version": answers({"version": key})}
+    async with serving(routes, api_key=key) as (_, adapter):
+        assert key not in (await adapter.health()).message
+        assert key not in await adapter.engine_version()

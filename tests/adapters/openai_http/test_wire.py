@@ -202,6 +202,12 @@ def test_an_error_event_may_be_plain_text() -> None:
     assert "hidden" not in error.message
 
 
+@pytest.mark.parametrize("data", [b"", b"null", b"{}", b'{"message":"x"}', b'"x"'])
+def test_an_error_event_is_an_error_whatever_it_holds(data: bytes) -> None:
+    """Its name says enough."""
+    assert _fails(piece("a"), data, kind="error").code is ErrorCode.WORKER_RESET
+
+
 def test_a_failure_that_comes_as_text() -> None:
     """LocalAI's `Internal error: ...` is one, where the dialect says so; elsewhere it is text."""
     chunk = piece("Internal error: out of memory", "stop")
@@ -255,7 +261,9 @@ def test_usage_is_used_wherever_it_comes(where: str) -> None:
 def test_text_that_json_can_hold_but_utf8_cannot() -> None:
     """Half a surrogate pair becomes a replacement character; NaN and odd numbers do no harm."""
     _, tokens = _read(piece("a"), b'{"choices":[{"text":"\\ud800x","index":0}], "t": NaN}')
-    assert tokens[1].text.encode("utf-8") == "\ufffdx".encode()
+    assert tokens[1].text == "\ufffdx"
+    _, tokens = _read(piece("a"), b'{"choices":[{"text":"\\ud83d\\ude42","index":0}]}')
+    assert tokens[1].text == "\U0001f642"
 
 
 def test_the_last_of_duplicate_keys_counts() -> None:
@@ -272,7 +280,12 @@ def test_the_last_of_duplicate_keys_counts() -> None:
         ({"content": [{"logprob": -0.25}]}, -0.25),
         ({"token_logprobs": [-0.5, -0.5]}, None),
         ({"token_logprobs": [1.5]}, None),
+        ({"token_logprobs": [0]}, 0.0),
+        ({"token_logprobs": [-(10**400)]}, None),
+        ({"token_logprobs": [None]}, None),
         ({"token_logprobs": "x"}, None),
+        ({"content": ["x"]}, None),
+        ({"content": [{"logprob": -1, "bytes": None}, {"logprob": -1}]}, None),
         ([], None),
     ],
 )
@@ -352,3 +365,21 @@ def test_any_json_in_any_field_is_text_or_a_worker_error(payloads: list[Any]) ->
         answer.proof()
     except WorkerError as error:
         assert len(error.message) < 2000
+
+
+@settings(max_examples=300)
+@given(st.lists(chunk_fields | json_values, max_size=4))
+def test_the_fast_way_reads_as_the_thorough_one(payloads: list[Any]) -> None:
+    """Ordinary chunks take a short cut: tokens, errors and what is learned are the same."""
+
+    def outcome(answer: Answer) -> list[Any]:
+        found: list[Any] = []
+        try:
+            found += [answer.read(_event(payload)) for payload in [piece("a"), *payloads]]
+            found.append(answer.proof())
+        except WorkerError as error:
+            found.append((type(error), error.code, error.message))
+        return [*found, answer.index, answer.finish_reason, answer.usage]
+
+    thorough = Answer(error_text="text that no chunk begins with")  # it is looked for in all
+    assert outcome(Answer()) == outcome(thorough)

@@ -78,10 +78,19 @@ def test_what_is_not_typed_comes_from_the_environment(monkeypatch: pytest.Monkey
     assert (mixed.stall_timeout_s, mixed.egress_allow) == (5.0, ("a", "b"))
 
 
-def test_a_value_the_constructor_refuses_is_a_wrong_configuration() -> None:
+def test_a_value_the_constructor_refuses_is_a_wrong_configuration(
+    site: Any, monkeypatch: pytest.MonkeyPatch, adapter_source: str
+) -> None:
     """An adapter that loads, and refuses what it is given, is not called broken."""
-    with pytest.raises(UsageError, match="configuration of 'openai-http': base_url must begin"):
-        get_adapter("openai-http", "nonsense", [])
+    module = (
+        adapter_source + "\n    def __attrs_post_init__(self):\n        raise ValueError('odd')\n"
+    )
+    site.install("made", "made = made_picky:Adapter", {"made_picky.py": module})
+    fresh = registry.Registry()
+    monkeypatch.setattr(registry, "get", fresh.get)
+    monkeypatch.setattr(registry, "describe", fresh.describe)
+    with pytest.raises(UsageError, match="configuration of 'made': odd"):
+        get_adapter("made", None, [])
 
 
 def test_a_constructor_that_fails_otherwise_stays_a_load_error(

@@ -1,0 +1,143 @@
+"""How servers are recognized: by their hosts, headers, chunks and model lists."""
+
+import json
+from typing import Any
+
+import pytest
+
+from adapters.http_util import SSEDecoder
+from adapters.openai_http.dialects import (
+    DIALECTS,
+    UNKNOWN,
+    Dialect,
+    by_chunk,
+    by_headers,
+    by_host,
+    by_owner,
+)
+from adapters.openai_http.wire import Answer
+from tests.openai_chunks import STREAMS, recorded
+
+UUID = "7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"
+NAMES = {"vllm": "vllm", "llama-server": "llama-server", "transformers-serve": "transformers"}
+
+
+def _name(dialect: Dialect | None) -> str | None:
+    return dialect and dialect.name
+
+
+def test_the_servers_that_must_work_are_there() -> None:
+    """Each by the name that `dialect=` takes; the unknown one is none of them."""
+    assert set(DIALECTS) == {
+        "openai", "azure", "vllm", "text-generation-webui", "localai", "ollama", "llama-server",
+        "llama-cpp-python", "transformers", "litellm",
+    }  # fmt: skip
+    assert UNKNOWN.name not in DIALECTS
+    assert (UNKNOWN.always_finishes, UNKNOWN.error_text) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("api.openai.com", "openai"),
+        ("res.openai.azure.com", "azure"),
+        ("res.openai.azure.us", "azure"),
+        ("res.cognitiveservices.azure.com", "azure"),
+        ("res.services.ai.azure.com", "azure"),
+        ("openai.azure.com", None),
+        ("evil-api.openai.com", None),
+        ("api.openai.com.example", None),
+        ("localhost", None),
+        ("", None),
+    ],
+)
+def test_by_host(host: str, name: str | None) -> None:
+    """Whole names, and endings behind a dot."""
+    assert _name(by_host(host)) == name
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"server": "llama.cpp"}, "llama-server"),
+        ({"server": "uvicorn"}, None),
+        ({"x-litellm-version": "1.106.0"}, "litellm"),
+        ({"x-litellm-call-id": "abc"}, "litellm"),
+        ({"openai-version": "2020-10-01"}, "openai"),
+        ({"x-ms-region": "France Central"}, "azure"),
+        ({"apim-request-id": "abc"}, "azure"),
+        ({"openai-version": "2020-10-01", "x-litellm-version": "1"}, "litellm"),
+        ({"server": "llama.cpp", "x-litellm-version": "1"}, "litellm"),
+        ({"x-litellm-version": ""}, None),
+        ({}, None),
+    ],
+)
+def test_by_headers(headers: dict[str, str], name: str | None) -> None:
+    """A proxy goes before what is behind it."""
+    assert _name(by_headers(headers)) == name
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "completion_id", "model", "name"),
+    [
+        ("vllm-0.32.0-227ce6a1", "cmpl-1", "m", "vllm"),
+        ("b5000-1a2b3c4d", "chatcmpl-x", "m", "llama-server"),
+        ("fp_44709d6fcb", "chatcmpl-x", "gpt", "openai"),
+        ("fp_ollama", "chatcmpl-1", "llama3", "ollama"),
+        ("somebody-1", f"cmpl-{UUID}", "m", None),
+        (None, "cmpl-993791d3f7663d03", "tiny", "vllm"),
+        (None, "chatcmpl-9607ea6c74fc8985", "tiny", "vllm"),
+        (None, f"cmpl-{UUID}", "m", "llama-cpp-python"),
+        (None, f"chatcmpl-{UUID}", "m", "llama-cpp-python"),
+        (None, UUID, "models/tiny@main", "transformers"),
+        (None, UUID, "llama3", None),
+        (None, UUID, None, None),
+        (None, "conv-1763856000123456789", "m", "text-generation-webui"),
+        (None, "chatcmpl-1763856000123456789", "m", "text-generation-webui"),
+        (None, "cmpl-1", "m", None),
+        (None, None, None, None),
+        ("", "", "", None),
+    ],
+)
+def test_by_chunk(
+    fingerprint: str | None, completion_id: str | None, model: str | None, name: str | None
+) -> None:
+    """The fingerprint where there is one; else the form of the id, which alone may not do."""
+    assert _name(by_chunk(fingerprint, completion_id, model)) == name
+
+
+@pytest.mark.parametrize(
+    ("owned_by", "name"),
+    [
+        ("vllm", "vllm"),
+        ("llamacpp", "llama-server"),
+        ("me", "llama-cpp-python"),
+        ("library", "ollama"),
+        ("openai", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_by_owner(owned_by: str | None, name: str | None) -> None:
+    """What the model list says of its entries."""
+    assert _name(by_owner(owned_by)) == name
+
+
+@pytest.mark.parametrize("recording", STREAMS)
+def test_recorded_streams_give_their_servers_away(recording: str) -> None:
+    """By headers, or with the first chunk already: before Started is told."""
+    _, headers, body = recorded(recording)
+    first = SSEDecoder().feed(body)[0]
+    answer = Answer()
+    answer.read(first)
+    by_first = by_chunk(answer.fingerprint, answer.completion_id, answer.model)
+    found = by_headers(headers) or by_first
+    assert _name(found) == NAMES[recording.split("/")[0]]
+
+
+@pytest.mark.parametrize("server", ["vllm", "llama-server"])
+def test_recorded_model_lists_give_their_servers_away(server: str) -> None:
+    """transformers lists nothing."""
+    _, _, body = recorded(f"{server}/a_get_v1_models.txt")
+    entry: dict[str, Any] = json.loads(body)["data"][0]
+    assert _name(by_owner(entry["owned_by"])) == NAMES[server]
