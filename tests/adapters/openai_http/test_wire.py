@@ -349,7 +349,7 @@ chunk_fields = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(chunk_fields | json_values | st.binary(max_size=30), max_size=6))
 def test_any_json_in_any_field_is_text_or_a_worker_error(payloads: list[Any]) -> None:
     """Nothing a server sends raises another exception type, and indexes stay 0, 1, 2."""
@@ -367,7 +367,7 @@ def test_any_json_in_any_field_is_text_or_a_worker_error(payloads: list[Any]) ->
         assert len(error.message) < 2000
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(chunk_fields | json_values, max_size=4))
 def test_the_fast_way_reads_as_the_thorough_one(payloads: list[Any]) -> None:
     """Ordinary chunks take a short cut: tokens, errors and what is learned are the same."""
