@@ -52,13 +52,19 @@ class RetryPolicy:
 
 @attrs.define(eq=False)
 class RetryBudget:
-    """Bounds how much an adapter's retries may multiply its requests."""
+    """Bounds how much an adapter's retries may multiply its requests.
+
+    Args:
+        tokens: Retries that may be made now.
+        most: Retries that can be saved up.
+    """
 
     tokens: float = BUDGET_RESERVE
+    most: float = BUDGET_RESERVE
 
     def earn(self) -> None:
         """Count one job."""
-        self.tokens = min(BUDGET_RESERVE, self.tokens + BUDGET_PER_REQUEST)
+        self.tokens = min(self.most, self.tokens + BUDGET_PER_REQUEST)
 
     def spend(self) -> bool:
         """Take one retry out of the budget; False if it is used up."""
