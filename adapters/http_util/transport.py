@@ -124,7 +124,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         self, origin: _Origin, timeouts: dict[str, float | None], *, fresh: bool = False
     ) -> Connection:
         self._check_open()
-        if self._waiters or not self._has_room():
+        if not self._has_room():  # while others wait there is none: `_wake` promised it to them
             try:
                 async with asyncio.timeout(timeouts.get("pool")):
                     await self._wait_for_room()

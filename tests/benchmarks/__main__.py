@@ -17,7 +17,7 @@ from tests.benchmarks.server import TEXT, loopback_server
 
 # Margins are wide, for a busy machine. docs/explanation/performance.md shows what was seen.
 LIMITS = {
-    "import registry, adapter_api / import httpx": 0.6,
+    "import registry, adapter_api / import httpx": 0.5,
     "CPU per token, worker-adapters / openai": 1 / 3,
 }
 
