@@ -32,6 +32,7 @@ OWNED_HEADERS = frozenset(
 )
 
 
+_PROXY = re.compile(r"(https?|socks5h?)://[^/]", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -56,6 +57,12 @@ def _known_dialect(_: object, __: object, value: str) -> None:
 def _known_api(_: object, __: object, value: str) -> None:
     if value not in ("auto", "completions", "chat"):
         raise ValueError(f"api must be auto, completions or chat, got {value!r}")
+
+
+def _proxy_url(_: object, __: object, value: str | None) -> None:
+    # Refused here, as what makes connections would repeat it, with the password in it.
+    if value is not None and not _PROXY.match(value):
+        raise ValueError("proxy must be a URL that begins with http://, https:// or socks5://")
 
 
 def _free_headers(_: object, __: object, value: Mapping[str, str]) -> None:
@@ -159,7 +166,10 @@ class OpenAIHttpConfig:
         default=False, metadata=_option("Offer HTTP/2 (extra [http2]), by httpx's own transport")
     )
     proxy: str | None = attrs.field(
-        default=None, repr=False, metadata=_option("URL of an HTTP proxy", secret=True)
+        default=None,
+        repr=False,
+        validator=_proxy_url,
+        metadata=_option("URL of an HTTP proxy", secret=True),
     )
     ca_file: str | None = attrs.field(
         default=None, metadata=_option("PEM file of the certificate authorities to trust")

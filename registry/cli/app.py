@@ -5,7 +5,7 @@ which would otherwise see interruptions and closed pipes first, and exit in its 
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -15,16 +15,16 @@ import typer
 from adapter_api import InvalidRequest, TaskRequest
 from registry.cli import status
 from registry.cli.catalogue import describe_one, list_all
+from registry.cli.check import check
+from registry.cli.conformance import conformance
 from registry.cli.demo import run_demo
 from registry.cli.health import check_health
-from registry.cli.options import get_adapter
+from registry.cli.options import Action, get_adapter
 from registry.cli.probe import run_probe
 from registry.cli.status import UsageError
 from registry.cli.submit import run_job
 
 PROGRAM = "worker-adapters"
-
-_Action = Callable[[], int]
 
 # typer exports the leaves of click's exceptions only, and newer ones bring a click of their own.
 _ClickException: Any = next(
@@ -78,6 +78,8 @@ def _app() -> typer.Typer:
     app.callback()(_common)
     app.command("list")(_list)
     app.command("describe")(_describe)
+    app.command("check", epilog=status.MEANINGS)(check)
+    app.command("conformance", epilog=status.MEANINGS)(conformance)
     app.command("submit", epilog=status.MEANINGS)(_submit)
     app.command("health", epilog=status.MEANINGS)(_health)
     app.command("probe", epilog=status.MEANINGS)(_probe)
@@ -100,12 +102,12 @@ def _common(
     pass
 
 
-def _list() -> _Action:
+def _list() -> Action:
     """List the installed adapters: name, distribution, version, status."""
     return list_all
 
 
-def _describe(name: Annotated[str, typer.Argument(help="The adapter's name.")]) -> _Action:
+def _describe(name: Annotated[str, typer.Argument(help="The adapter's name.")]) -> Action:
     """Show an adapter's origin and options: type, default, environment variable, meaning."""
     return partial(describe_one, name)
 
@@ -130,7 +132,7 @@ def _submit(
         bool, typer.Option("--frames", help="Print events as JSON frames, one a line.")
     ] = False,
     option: _Option = None,
-) -> _Action:
+) -> Action:
     """Run one job and stream its text to standard output."""
 
     def action() -> int:
@@ -159,7 +161,7 @@ def _health(
     base_url: _BaseUrl = None,
     option: _Option = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> _Action:
+) -> Action:
     """Say how the engine is; status 0 if it accepts work, 1 if not."""
     return lambda: check_health(get_adapter(adapter, base_url, option or []), as_json=as_json)
 
@@ -171,12 +173,12 @@ def _probe(
     adapter: _Adapter = "openai-http",
     model: Annotated[str | None, typer.Option(help="The model to ask for.")] = None,
     option: _Option = None,
-) -> _Action:
+) -> Action:
     """Find out what a server does, by small jobs: what it serves, counts and refuses."""
     return lambda: run_probe(get_adapter(adapter, base_url, option or []), model)
 
 
-def _demo() -> _Action:
+def _demo() -> Action:
     """Stream from a toy engine over real HTTP; needs nothing else installed."""
     return run_demo
 

@@ -9,13 +9,13 @@ from registry.cli import status
 from registry.cli.show import show_rows
 from registry.registry import BLOCKED_VARIABLE
 
-_STYLES = {"ok": "green", "blocked": "yellow", "ambiguous": "yellow", "broken": "red"}
+STYLES = {"ok": "green", "blocked": "yellow", "ambiguous": "yellow", "broken": "red"}
 
 
 def list_all() -> int:
     """Print the installed adapters. Returns the exit status."""
-    rows = [(info.name, info.distribution, info.version, _status(info)) for info in _installed()]
-    show_rows(("name", "distribution", "version", "status"), rows, _STYLES)
+    rows = [(info.name, info.distribution, info.version, _status(info)) for info in installed()]
+    show_rows(("name", "distribution", "version", "status"), rows, STYLES)
     return status.OK
 
 
@@ -41,7 +41,7 @@ def describe_one(name: str) -> int:
     return status.OK
 
 
-def _installed() -> list[AdapterInfo]:
+def installed() -> list[AdapterInfo]:
     """Blocked ones too: registry.names() leaves them out, and here somebody may look for one."""
     blocked = {name.strip() for name in os.environ.get(BLOCKED_VARIABLE, "").split(",")} - {""}
     infos = []

@@ -2,12 +2,16 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import registry
 from adapter_api.errors import AdapterLoadError, ConfigError
 from registry import BoundAdapter
 from registry.cli.status import UsageError
+
+Action = Callable[[], int]
+"""What a command does once all that was typed is understood; returns the exit status."""
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _LISTS = ("tuple[", "list[", "set[", "frozenset[", "Sequence[")

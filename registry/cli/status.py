@@ -42,10 +42,11 @@ def one_line(text: object) -> str:
     return f"{heading} {listed}" if heading.endswith(":") else f"{heading}; {listed}"
 
 
-def complain(message: object) -> None:
-    """Print the message as one line on standard error."""
+def complain(message: object, *, lines: bool = False) -> None:
+    """Print the message on standard error: as one line, or with the lines it has."""
+    text = str(message) if lines else one_line(message)
     with contextlib.suppress(OSError):  # nobody is there to be told
-        print(f"error: {harmless(one_line(message))}", file=sys.stderr, flush=True)
+        print(f"error: {harmless(text)}", file=sys.stderr, flush=True)
 
 
 def status_of(error: RegistryError | WorkerError | UsageError) -> int:

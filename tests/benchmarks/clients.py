@@ -1,82 +1,118 @@
-"""What is compared. Each client streams one answer and gives its text."""
+"""The two ends of the scale: the floor, and the product with every guarantee on.
+
+Each client reads one answer at a time and hands its texts on as they come.
+"""
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import msgspec
+
+OnText = Callable[[str], object]
 
 
 class Client(ABC):
     """One way to read a stream. `base` is the URL up to, not including, /v1."""
 
     name: str
+    requires: tuple[str, ...] = ()
+    """Modules it cannot do without."""
 
     async def start(self, base: str) -> None:
         """Get ready to send requests to `base`."""
         self.base = base
 
     @abstractmethod
-    async def stream(self) -> str:
-        """One answer's text."""
+    async def stream(self, on_text: OnText) -> None:
+        """Read one answer to its end."""
 
-    @abstractmethod
     async def aclose(self) -> None:
         """Release everything."""
 
 
 @attrs.define
-class _Choice:
+class Choice:
+    """Of a chunk, what is needed for its text."""
+
     text: str | None = None
     finish_reason: str | None = None
 
 
 @attrs.define
-class _Chunk:
-    choices: list[_Choice]
+class Chunk:
+    """A chunk of an answer."""
+
+    choices: list[Choice]
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+decode = msgspec.json.Decoder(Chunk).decode
 
 
 class _FloorProtocol(asyncio.Protocol):
+    """Splits what comes at blank lines and decodes it. Understands no HTTP: it looks for the end."""
+
     def __init__(self) -> None:
-        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._rest = b""
-        self._texts: list[str] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, request: bytes, on_text: OnText) -> "asyncio.Future[None]":
+        self._on_text = on_text
+        self._rest = b""
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._done
 
     def data_received(self, data: bytes) -> None:
         events = (self._rest + data).split(b"\n\n")
-        self._rest = events.pop()
+        self._rest = rest = events.pop()
         for event in events:
             start = event.find(b"data: ") + 6
             if event.startswith(b"[DONE]", start):
-                self.done.set_result("".join(self._texts))
-                return
-            text = _decode(event[start:]).choices[0].text
+                continue
+            text = decode(event[start:]).choices[0].text
             if text:
-                self._texts.append(text)
+                self._on_text(text)
+        if rest == b"\r\n0\r\n\r\n":
+            self._done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(ConnectionError())
 
 
 class Floor(Client):
     """asyncio.Protocol, a split and a typed JSON decoder: the unavoidable. Checks nothing."""
 
     name = "floor"
+    protocol: type[_FloorProtocol] = _FloorProtocol
 
-    async def stream(self) -> str:
-        host, _, path = self.base.removeprefix("http://").partition("/")
+    async def start(self, base: str) -> None:
+        host, _, path = base.removeprefix("http://").partition("/")
         address, _, port = host.partition(":")
+        self._address, self._port = address, int(port)
+        self._request = f"POST /{path}/v1/completions HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        self._idle: list[_FloorProtocol] = []
+        self._open: list[_FloorProtocol] = []
+
+    async def stream(self, on_text: OnText) -> None:
+        connection = self._idle.pop() if self._idle else await self._connect()
+        await connection.send(self._request, on_text)
+        self._idle.append(connection)
+
+    async def _connect(self) -> _FloorProtocol:
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_connection(_FloorProtocol, address, int(port))
-        transport.write(f"POST /{path}/v1/completions HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        try:
-            return await protocol.done
-        finally:
-            transport.close()
+        _, connection = await loop.create_connection(self.protocol, self._address, self._port)
+        self._open.append(connection)
+        return connection
 
     async def aclose(self) -> None:
-        """Nothing is kept."""
+        for connection in self._open:
+            connection._transport.abort()
 
 
 class Product(Client):
@@ -91,35 +127,18 @@ class Product(Client):
         self._task, self._token = TaskRequest, Token
         self._adapter = registry.get("openai-http", base_url=base)
 
-    async def stream(self) -> str:
-        task = self._task(model="bench", prompt="x", max_tokens=1, deadline_s=600.0)
+    async def stream(self, on_text: OnText) -> None:
+        async with self._adapter.submit(self.task()) as stream:
+            await self._read(stream, on_text)
+
+    def task(self) -> object:
+        return self._task(model="bench", prompt="x", max_tokens=1, deadline_s=600.0)
+
+    async def _read(self, stream: AsyncIterator[object], on_text: OnText) -> None:
         token = self._token
-        async with self._adapter.submit(task) as stream:
-            texts = [event.text async for event in stream if type(event) is token]
-        return "".join(texts)
+        async for event in stream:
+            if type(event) is token:
+                on_text(event.text)
 
     async def aclose(self) -> None:
         await self._adapter.aclose()
-
-
-class OpenAISDK(Client):
-    """The openai package's AsyncOpenAI."""
-
-    name = "openai"
-
-    async def start(self, base: str) -> None:
-        import openai
-
-        self._client: Any = openai.AsyncOpenAI(base_url=base + "/v1", api_key="x", max_retries=0)
-
-    async def stream(self) -> str:
-        chunks = await self._client.completions.create(
-            model="bench", prompt="x", max_tokens=1, stream=True
-        )
-        return "".join([chunk.choices[0].text async for chunk in chunks if chunk.choices])
-
-    async def aclose(self) -> None:
-        await self._client.close()
-
-
-CLIENTS: tuple[type[Client], ...] = (Floor, Product, OpenAISDK)

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
+from adapter_api.conformance.faults import LIMIT_S, FaultServer
 from adapters.http_util import ClientOptions, RetryPolicy, StreamTransport, make_client
 from adapters.openai_http import OpenAIHttpAdapter
-from tests.faults import LIMIT_S, FaultServer
 
 KEY = "correct-horse-battery-staple-9000"
 """Looks like nothing in particular, so that only knowing it helps to keep it out of texts."""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.faults.scenario import LIMIT_S, LINGER_S, PROMPT_S, Scenario
-from tests.faults.scenarios import CHAPTERS, SCENARIOS
+from adapter_api.conformance.faults.scenario import LIMIT_S, LINGER_S, PROMPT_S, Scenario
+from adapter_api.conformance.faults.scenarios import CHAPTERS, SCENARIOS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from adapter_api import ErrorCode, TaskRequest
+from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
+from adapter_api.conformance.faults.scenario import PROMPT_S, fails
+from adapter_api.conformance.faults.wire import TEXT, Wire
 from adapters.http_util import RetryPolicy
-from tests.faults import SCENARIOS, FaultServer, Scenario
 from tests.faults.conftest import SLACK_S, Bench, MakeBench, run
-from tests.faults.scenario import PROMPT_S, fails
-from tests.faults.wire import TEXT, Wire
 
 DEADLINE_S = 0.25
 PATIENT = {"first_token_timeout_s": 20.0, "stall_timeout_s": 20.0}

@@ -7,11 +7,11 @@ import traceback
 import pytest
 
 from adapter_api import Cancelled, Error, HealthStatus, TaskRequest, Token
-from tests.faults import CHAPTERS, SCENARIOS, Connection, Expect, Scenario
+from adapter_api.conformance.faults import CHAPTERS, SCENARIOS, Connection, Expect, Scenario
+from adapter_api.conformance.faults.scenario import PROMPT_S
+from adapter_api.conformance.faults.wire import TEXT, USAGE
 from tests.faults.conftest import KEY, SLACK_S, TRIES, Bench, MakeBench, Outcome, run
 from tests.faults.page import PAGE, render
-from tests.faults.scenario import PROMPT_S
-from tests.faults.wire import TEXT, USAGE
 
 # Those that end when a limit passes run side by side, but not floods, which keep the loop busy.
 WAITING = [

@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 
 from adapter_api import TaskRequest, Token
+from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
+from adapter_api.conformance.faults.scenario import fails
+from adapter_api.conformance.faults.wire import Wire, to_event
 from adapters.http_util import SSEDecoder, SSELimitError
-from tests.faults import SCENARIOS, FaultServer, Scenario
 from tests.faults.conftest import Bench, run
-from tests.faults.scenario import fails
-from tests.faults.wire import Wire, to_event
 
 MIB = 1 << 20
 

@@ -12,6 +12,8 @@ PACKAGES = ("adapter_api", "adapters", "registry")
 # What each room may import, besides the standard library and itself. The longest prefix wins.
 ALLOWED = {
     "adapter_api": {"attrs", "cattrs", "pluggy"},
+    "adapter_api.conformance": {"adapter_api", "attrs"},
+    "adapter_api.conformance.cases": {"adapter_api", "attrs", "pytest"},
     "adapters.http_util": {
         "adapter_api", "attrs", "httptools", "httpx", "msgspec", "tenacity",
     },

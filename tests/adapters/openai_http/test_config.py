@@ -141,3 +141,11 @@ def test_the_registry_reports_the_same(options: dict[str, Any], says: str) -> No
     with pytest.raises(ConfigError) as caught:
         registry.get("openai-http", **options)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["user:pw-not-shown@host:88", "pw-not-shown", "http://", ""])
+def test_a_proxy_that_is_no_url_is_refused_unseen(proxy: str) -> None:
+    """The message says what a proxy looks like, and does not repeat a password (HTU-1004)."""
+    with pytest.raises(ValueError, match="proxy must be a URL") as caught:
+        OpenAIHttpConfig("http://localhost", proxy=proxy)
+    assert "pw-not-shown" not in str(caught.value)

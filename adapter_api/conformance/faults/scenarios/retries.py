@@ -6,8 +6,8 @@ from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
-from tests.faults.scenario import Scenario, collect, fails, scenario, whole
-from tests.faults.wire import PIECES, Wire
+from adapter_api.conformance.faults.scenario import Scenario, collect, fails, scenario, whole
+from adapter_api.conformance.faults.wire import PIECES, Wire
 
 
 async def _answer(wire: Wire) -> None:

@@ -1,6 +1,6 @@
 """Every scenario, by chapter and by name."""
 
-from tests.faults.scenarios import (
+from adapter_api.conformance.faults.scenarios import (
     breaks,
     connections,
     failures,

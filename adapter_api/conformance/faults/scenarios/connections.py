@@ -1,7 +1,7 @@
 """Connections that are kept, dropped, reused and misused."""
 
-from tests.faults.scenario import collect, fails, scenario, whole
-from tests.faults.wire import PIECES, Wire
+from adapter_api.conformance.faults.scenario import collect, fails, scenario, whole
+from adapter_api.conformance.faults.wire import PIECES, Wire
 
 LONG_PROMPT = {"prompt": "x" * (12 << 20)}
 """More than both kernels' buffers hold: a client cannot have sent it before the server reads."""

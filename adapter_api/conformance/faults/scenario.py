@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from tests.faults.wire import TEXT, Wire
+from adapter_api.conformance.faults.wire import TEXT, Wire
 
 LIMIT_S = 0.4
 """The first-token limit and the stall limit, in seconds, that the expectations assume."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from tests.faults.scenario import Scenario, collect, fails, scenario
-from tests.faults.wire import PIECES, TEXT, Wire, to_event
+from adapter_api.conformance.faults.scenario import Scenario, collect, fails, scenario
+from adapter_api.conformance.faults.wire import PIECES, TEXT, Wire, to_event
 
 SAID = "".join(PIECES[:2])
 

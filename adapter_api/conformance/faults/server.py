@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Self
 
-from tests.faults.scenario import Scenario
-from tests.faults.scenarios import SCENARIOS
-from tests.faults.wire import ClientGone, Connection, Request, Wire
+from adapter_api.conformance.faults.scenario import Scenario
+from adapter_api.conformance.faults.scenarios import SCENARIOS
+from adapter_api.conformance.faults.wire import ClientGone, Connection, Request, Wire
 
 SCRIPT_LIMIT_S = 15.0
 """No script runs for longer, whatever the client does: several times any limit in use here."""

@@ -3,8 +3,15 @@
 from collections.abc import Iterable
 from functools import partial
 
-from tests.faults.scenario import Scenario, Script, collect, fails, scenario, whole
-from tests.faults.wire import PIECES, TEXT, Wire, to_event, to_json
+from adapter_api.conformance.faults.scenario import (
+    Scenario,
+    Script,
+    collect,
+    fails,
+    scenario,
+    whole,
+)
+from adapter_api.conformance.faults.wire import PIECES, TEXT, Wire, to_event, to_json
 
 SAID = "".join(PIECES[:2])
 

@@ -1,7 +1,7 @@
 """Answers that are whole, however strangely they are told."""
 
-from tests.faults.scenario import LIMIT_S, collect, scenario, whole
-from tests.faults.wire import DONE, PIECES, TEXT, USAGE, Wire, to_event, to_json
+from adapter_api.conformance.faults.scenario import LIMIT_S, collect, scenario, whole
+from adapter_api.conformance.faults.wire import DONE, PIECES, TEXT, USAGE, Wire, to_event, to_json
 
 # How servers end
 

@@ -6,8 +6,16 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from tests.faults.scenario import LIMIT_S, PROMPT_S, Scenario, collect, fails, scenario, whole
-from tests.faults.wire import PIECES, Wire, to_event
+from adapter_api.conformance.faults.scenario import (
+    LIMIT_S,
+    PROMPT_S,
+    Scenario,
+    collect,
+    fails,
+    scenario,
+    whole,
+)
+from adapter_api.conformance.faults.wire import PIECES, Wire, to_event
 
 SAID = "".join(PIECES[:2])
 BLOCK_BYTES = 32 << 10

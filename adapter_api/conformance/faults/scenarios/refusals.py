@@ -4,8 +4,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from tests.faults.scenario import LIMIT_S, Expect, Scenario, collect, fails, scenario
-from tests.faults.wire import Wire, to_json
+from adapter_api.conformance.faults.scenario import (
+    LIMIT_S,
+    Expect,
+    Scenario,
+    collect,
+    fails,
+    scenario,
+)
+from adapter_api.conformance.faults.wire import Wire, to_json
 
 ATTEMPTS = 4
 """How many requests a job may cost when each is refused for the moment. Source: HTU-1002."""

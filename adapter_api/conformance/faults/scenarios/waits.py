@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Literal
 
-from tests.faults.scenario import (
+from adapter_api.conformance.faults.scenario import (
     LIMIT_S,
     LINGER_S,
     PROMPT_S,
@@ -15,7 +15,7 @@ from tests.faults.scenario import (
     times_out,
     whole,
 )
-from tests.faults.wire import PIECES, Wire, to_event
+from adapter_api.conformance.faults.wire import PIECES, Wire, to_event
 
 SAID = "".join(PIECES[:2])
 TICK_S = 0.03

@@ -1,0 +1,111 @@
+"""The kit as pytest classes: subclass one, give one fixture, run pytest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from adapter_api.conformance.check import Check
+from adapter_api.conformance.checks import CHECKS
+from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
+from adapter_api.conformance.report import Report, Result, Status
+from adapter_api.conformance.runner import blocked, judge
+from adapter_api.conformance.subject import MakeAdapter, Subject
+from adapter_api.task import TaskRequest
+
+
+class AdapterConformance:
+    """Proves that an adapter keeps the contract.
+
+        class TestAcmeEcho(AdapterConformance):
+            @pytest.fixture
+            def make_adapter(self):
+                return lambda **options: registry.get("acme-echo", **options)
+
+    The tests are ordinary functions that run asyncio themselves: no plugin of pytest is needed.
+    A capability that the adapter lacks is reported, not failed; a check that cannot tell
+    anything, as one before it failed, is skipped. The report is written to `report_folder`.
+
+    Attributes:
+        task: Fields of TaskRequest for every job, such as `{"model": "llama-3.1-8b"}`.
+        failing: A job that must fail, if there is one.
+        absent: Capabilities that are absent, with the reason.
+        report_folder: Where the report goes, relative to pytest's root; None for no report.
+    """
+
+    task: ClassVar[dict[str, Any]] = {}
+    failing: ClassVar[TaskRequest | None] = None
+    absent: ClassVar[dict[str, str]] = {}
+    report_folder: ClassVar[str | None] = "conformance-report"
+
+    checks: ClassVar[tuple[Check, ...]] = CHECKS
+    _results: ClassVar[dict[str, Result]] = {}
+    _about: ClassVar[tuple[str, str]] = "unknown", "unknown"
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls._results = {}
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make a test of each check."""
+        if "check" in metafunc.fixturenames:
+            metafunc.parametrize("check", self.checks, ids=[check.name for check in self.checks])
+
+    @pytest.fixture
+    def make_adapter(self) -> MakeAdapter:
+        """A function that makes a new adapter, not started, from options of its config."""
+        raise NotImplementedError(
+            "write a fixture make_adapter that returns a function: "
+            "`return lambda **options: registry.get('your-adapter', **options)`"
+        )
+
+    @pytest.fixture
+    def subject(self, make_adapter: MakeAdapter) -> Subject:
+        """The adapter under examination."""
+        return Subject(make_adapter, **self._jobs())
+
+    @pytest.fixture(scope="class", autouse=True)
+    def _report(self, request: pytest.FixtureRequest) -> Iterator[None]:
+        cls: type[AdapterConformance] = request.cls
+        yield
+        if cls._results and cls.report_folder is not None:
+            folder = Path(request.config.rootpath, cls.report_folder)
+            Report(*cls._about, list(cls._results.values())).write(folder)
+
+    def test_contract(self, check: Check, subject: Subject) -> None:
+        """The adapter keeps one rule of the contract."""
+        cls = type(self)
+        cls._about = subject.about()
+        result = blocked(check, cls._results) or judge(check, subject)
+        cls._results[check.name] = result
+        if result.status is Status.BLOCKED:
+            pytest.skip(result.remark)
+        if result.status is Status.FAILED:
+            pytest.fail(f"{result.summary}\n{result.remark}", pytrace=False)
+
+    @classmethod
+    def _jobs(cls) -> dict[str, Any]:
+        return {"task": cls.task, "failing": cls.failing, "absent": cls.absent}
+
+
+class HttpAdapterConformance(AdapterConformance):
+    """Proves the same of an adapter that takes a `base_url` and reads the completions protocol.
+
+    Its engine is the shipped fault server: once well, and then with every fault it knows. What
+    an adapter may do differently from openai-http, such as refuse an answer that is merely odd, is
+    told in the report; what is an error for every adapter is a lie, a hang, a crash or a leak.
+    """
+
+    checks: ClassVar[tuple[Check, ...]] = (*CHECKS, *FAULT_CHECKS)
+
+    @pytest.fixture(scope="class")
+    def lab(self) -> Iterator[Lab]:
+        """The fault server."""
+        with Lab() as lab:
+            yield lab
+
+    @pytest.fixture
+    def subject(self, make_adapter: MakeAdapter, lab: Lab) -> Subject:
+        """The adapter under examination, with the lab's engine."""
+        return HttpSubject.in_lab(lab, make_adapter, **self._jobs())

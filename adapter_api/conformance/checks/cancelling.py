@@ -1,0 +1,126 @@
+"""Stopping a job: when, how often, and what must be gone afterwards."""
+
+import asyncio
+from contextlib import suppress
+
+from adapter_api.conformance.check import Check, Violation, check
+from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.subject import (
+    PROMPT_LIMIT_S,
+    Subject,
+    first_token,
+    in_time,
+    whole,
+)
+from adapter_api.errors import Cancelled, WorkerError
+from adapter_api.events import Token
+from adapter_api.stream import TokenStream
+
+TURNS = (*range(16), 24, 32, 48, 64)
+"""After how many turns of the event loop a job is stopped. Few await points are further apart."""
+
+
+@check("WA-INT-3002 ORCH-3026", needs=WHOLE)
+async def cancel(subject: Subject) -> None:
+    """After cancel() returns no Token comes; the stream ends with CANCELLED."""
+    async with subject.adapter() as adapter:
+        stream = adapter.submit(subject.job(max_tokens=256))
+        await first_token(stream)
+        await in_time(adapter.cancel(stream.job_id), "cancel()")
+        with suppress(Cancelled):
+            async for event in stream:
+                if isinstance(event, Token):
+                    raise Violation("a Token came after cancel() had returned")
+
+
+@check("WA-INT-3002", needs=WHOLE)
+async def closing(subject: Subject) -> None:
+    """The submit hook's events can be closed after a Token: nothing more is yielded or raised."""
+    async with subject.adapter() as adapter:
+        await adapter.start()
+        events = adapter.adapter.submit(task=subject.job(max_tokens=256))
+        async for event in events:
+            if isinstance(event, Token):
+                break
+        try:
+            await in_time(events.aclose(), "closing the submit hook's events")
+        except RuntimeError as exc:
+            raise Violation(f"{exc}: do not yield in `finally` or in `except`") from exc
+
+
+@check("ORCH-3026", needs=WHOLE)
+async def cancel_unknown(subject: Subject) -> None:
+    """cancel() of an unknown or ended job returns False; it may be repeated."""
+    async with subject.adapter() as adapter:
+        task = subject.job()
+        outcomes = [await in_time(adapter.cancel("no-such-job"), "cancel()")]
+        await whole(adapter, task)
+        outcomes += [await in_time(adapter.cancel(task.job_id), "cancel()") for _ in range(2)]
+        stream = adapter.submit(subject.job(max_tokens=256))
+        await first_token(stream)
+        for _ in range(2):
+            await in_time(adapter.cancel(stream.job_id), "cancel()")
+        await stream.aclose()
+    names = ("an unknown job", "an ended job", "an ended job")
+    wrong = [name for name, outcome in zip(names, outcomes, strict=True) if outcome]
+    if wrong:
+        raise Violation(f"cancel() of {wrong[0]} returned True: remember running jobs only")
+
+
+@check("WA-INT-3002", needs=WHOLE)
+async def cancel_anywhere(subject: Subject) -> str:
+    """A job can be cancelled at any await point, while another task waits for its next event."""
+    async with subject.adapter() as adapter:
+        await in_time(adapter.start(), "start()")
+        for turns in TURNS:
+            stream = adapter.submit(subject.job())
+            reading = asyncio.ensure_future(_read(stream))
+            await _turn(turns)
+            await in_time(adapter.cancel(stream.job_id), f"cancel() after {turns} turns")
+            await in_time(reading, f"the reader of a job cancelled after {turns} turns")
+        await whole(adapter, subject.job())
+    return f"{len(TURNS)} points"
+
+
+@check("WA-INT-3002", needs=WHOLE)
+async def reader_cancelled(subject: Subject) -> str:
+    """CancelledError goes on to the reading task, cancelled anywhere, and harms no other job."""
+    async with subject.adapter() as adapter:
+        await in_time(adapter.start(), "start()")
+        for turns in TURNS:
+            reading = asyncio.ensure_future(_read(adapter.submit(subject.job())))
+            await _turn(turns)
+            ended = reading.done()
+            reading.cancel()
+            done, _ = await asyncio.wait([reading], timeout=PROMPT_LIMIT_S)
+            if not done:
+                raise Violation(
+                    f"the reader, cancelled after {turns} turns, did not end in time: "
+                    "let CancelledError pass"
+                )
+            if not ended and not reading.cancelled():
+                raise Violation(f"the CancelledError was lost, {turns} turns after submit")
+        await whole(adapter, subject.job())
+    return f"{len(TURNS)} points"
+
+
+async def _read(stream: TokenStream) -> None:
+    """Read to whatever end, and fail only with what no stream may raise."""
+    with suppress(WorkerError):
+        async with stream:
+            async for _ in stream:
+                pass
+
+
+async def _turn(times: int) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+CANCELLING: tuple[Check, ...] = (
+    cancel,
+    closing,
+    cancel_unknown,
+    cancel_anywhere,
+    reader_cancelled,
+)

@@ -1,0 +1,188 @@
+"""What an adapter says of its engine, and its own beginning and end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Violation, check
+from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.subject import (
+    ANSWER_LIMIT_S,
+    Adapter,
+    Subject,
+    first_token,
+    in_time,
+    run,
+    whole,
+)
+from adapter_api.errors import WorkerError
+from adapter_api.health import EngineProps, HealthStatus
+
+
+@check("ADAPT-3000")
+async def declarations(subject: Subject) -> str:
+    """ABSENT, if there is one, maps capabilities the kit knows to reasons."""
+    async with subject.adapter() as adapter:
+        absent = getattr(adapter.adapter, "ABSENT", {})
+    try:
+        pairs = {**absent}.items()
+    except TypeError:
+        raise Violation(
+            "ABSENT is no mapping: write ABSENT = {'seed': 'why'} in the class"
+        ) from None
+    for name, reason in pairs:
+        if name not in CAPABILITIES:
+            raise Violation(f"ABSENT has {name!r}: the names are {', '.join(CAPABILITIES)}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise Violation(f"ABSENT gives no reason for {name!r}")
+    return ", ".join(sorted(absent)) or "nothing is absent"
+
+
+@check("ORCH-3057")
+async def health(subject: Subject) -> str:
+    """health() returns a HealthStatus before, between and during jobs, and raises nothing."""
+    async with subject.adapter() as adapter:
+        await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
+        first = await _health(adapter)
+        stream = adapter.submit(subject.job())
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                await stream
+        except (WorkerError, TimeoutError, StopAsyncIteration):
+            pass  # the checks of the stream tell what is wrong with it
+        await asyncio.gather(*(_health(adapter) for _ in range(3)))
+        await in_time(stream.aclose(), "closing the stream")
+        await _health(adapter)
+    return str(first.state)
+
+
+async def _health(adapter: Adapter) -> HealthStatus:
+    try:
+        found = await in_time(adapter.adapter.health(), "health()", ANSWER_LIMIT_S)
+    except Violation:
+        raise
+    except Exception as exc:
+        raise Violation(
+            f"health() raised {type(exc).__name__}: an engine that cannot be reached is an answer, "
+            "HealthStatus(HealthState.UNHEALTHY, why)"
+        ) from exc
+    if not isinstance(found, HealthStatus):
+        raise Violation(f"health() gave a {type(found).__name__}, not a HealthStatus")
+    if found.ready and not found.live:
+        raise Violation("health() says ready and not live")
+    return found
+
+
+@check("ORCH-3603", needs=("health",))
+async def props(subject: Subject) -> str:
+    """props() returns EngineProps and raises nothing; what is unknown is None."""
+    found = await _told(subject, "props", EngineProps)
+    counts = {name: getattr(found, name) for name in ("context_length", "slots_total")}
+    wrong = [name for name, n in counts.items() if n is not None and (type(n) is not int or n < 1)]
+    if wrong:
+        raise Violation(f"{wrong[0]} is {counts[wrong[0]]!r}: it is a count, or None if unknown")
+    return f"{found.engine}, {len(found.models)} models"
+
+
+@check("OC-ADAPT-OAI-6010 ORCH-3055", needs=("health",))
+async def engine_version(subject: Subject) -> str:
+    """engine_version() returns a str, "unknown" where the engine does not tell; raises nothing."""
+    found: str = await _told(subject, "engine_version", str)
+    if not found:
+        raise Violation("engine_version() gave '': write 'unknown'")
+    return found
+
+
+async def _told(subject: Subject, hook: str, kind: type[Any]) -> Any:
+    async with subject.adapter() as adapter:
+        ask: Callable[[], Awaitable[Any]] | None = getattr(adapter.adapter, hook, None)
+        if ask is None:
+            raise Absent(f"the adapter has no {hook}")
+        await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
+        try:
+            found = await in_time(ask(), f"{hook}()", ANSWER_LIMIT_S)
+        except Violation:
+            raise
+        except Exception as exc:
+            raise Violation(f"{hook}() raised {type(exc).__name__}: {exc}") from exc
+    if not isinstance(found, kind):
+        raise Violation(f"{hook}() gave a {type(found).__name__}, not a {kind.__name__}")
+    return found
+
+
+@check("ORCH-3056", needs=WHOLE)
+async def lifecycle(subject: Subject) -> None:
+    """start() and aclose() may be repeated, aclose() needs no start(); then jobs are refused."""
+    adapter = subject.make()
+    for _ in range(2):
+        await _quiet(adapter.aclose, "aclose() before start()")
+    adapter = subject.make()
+    for _ in range(2):
+        await _quiet(adapter.start, "start()")
+    await whole(adapter, subject.job())
+    for _ in range(2):
+        await _quiet(adapter.aclose, "aclose()")
+    try:
+        outcome = await run(adapter, subject.job())
+    except WorkerError:
+        return
+    if outcome.error is None:
+        raise Violation("a job was answered after aclose()")
+
+
+async def _quiet(call: Callable[[], Awaitable[None]], what: str) -> None:
+    try:
+        await in_time(call(), what, ANSWER_LIMIT_S)
+    except Violation:
+        raise
+    except Exception as exc:
+        raise Violation(f"{what} raised {type(exc).__name__}: {exc}") from exc
+
+
+@check("ORCH-3056 WA-INT-3002", needs=WHOLE)
+async def aclose_with_jobs(subject: Subject) -> None:
+    """aclose() ends the jobs that run; none of them is taken for whole."""
+    adapter = subject.make()
+    stream = adapter.submit(subject.job(max_tokens=256))
+    await first_token(stream)
+    await _quiet(adapter.aclose, "aclose() with a running job")
+    try:
+        async for _ in stream:
+            pass
+    except WorkerError:
+        return
+    raise Violation("a job that aclose() cut off ended like a whole one")
+
+
+@check("ORCH-3055", needs=WHOLE)
+async def independence(subject: Subject) -> None:
+    """Two adapters are independent: closing one leaves the other's jobs alone."""
+    async with subject.adapter() as one:
+        stream = one.submit(subject.job(max_tokens=256))
+        await first_token(stream)
+        async with subject.adapter() as other:
+            await whole(other, subject.job())
+        try:
+            await in_time(_rest(stream), "the rest of a job", ANSWER_LIMIT_S)
+            await whole(one, subject.job())
+        except (WorkerError, Violation) as exc:
+            raise Violation(
+                f"after another adapter was closed, this one failed: {exc}: keep state in the "
+                "object, not in the class or the module"
+            ) from exc
+
+
+async def _rest(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
+ENGINE: tuple[Check, ...] = (
+    declarations,
+    health,
+    props,
+    engine_version,
+    lifecycle,
+    aclose_with_jobs,
+    independence,
+)

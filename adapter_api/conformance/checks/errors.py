@@ -1,0 +1,60 @@
+"""What happens when a job cannot be done."""
+
+import pickle
+
+from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.subject import Subject, run
+
+
+@check("WA-INT-3003", needs=WHOLE)
+async def failing_jobs(subject: Subject) -> str:
+    """A job the engine cannot do fails with a WorkerError other than INTERNAL, or is answered."""
+    tasks = [
+        subject.job(model="no-such-model"),
+        subject.job(extra={"no_such_field": 1}),
+        subject.job("x" * 200_000),
+        subject.job("\N{GRINNING FACE} \u0000 \u202e"),
+        subject.job(max_tokens=1),
+        subject.job(stop=["\n", "e"]),
+    ]
+    failed = []
+    async with subject.adapter() as adapter:
+        for task in [*tasks, *([subject.failing] if subject.failing else [])]:
+            outcome = await run(adapter, task)
+            if outcome.error is None:
+                continue
+            if outcome.error.code == "INTERNAL":
+                cause = outcome.error.__cause__
+                raise Violation(
+                    f"a job failed with {type(cause).__name__}: raise a WorkerError whose code "
+                    "tells what happened (docs/reference/errors.md)"
+                ) from cause
+            failed.append(str(outcome.error.code))
+        if subject.failing and outcome.error is None:
+            raise Violation("the job that must fail was answered")
+    return ", ".join(failed) or "all were answered"
+
+
+@check("ADAPT-3002", needs=WHOLE)
+async def error_pickles(subject: Subject) -> str:
+    """An error can be pickled, so that it crosses processes, and keeps its code and message."""
+    tasks = [subject.failing] if subject.failing else []
+    tasks += [subject.job(model="no-such-model"), subject.job("x" * 200_000)]
+    async with subject.adapter() as adapter:
+        errors = [(await run(adapter, task)).error for task in tasks]
+    found = [error for error in errors if error is not None]
+    if not found:
+        raise Absent("no job that fails is known")
+    for error in found:
+        try:
+            again = pickle.loads(pickle.dumps(error))
+            same = type(again) is type(error) and vars(again) == vars(error)
+        except Exception as exc:
+            raise Violation(f"{type(error).__name__} cannot be pickled: {exc}") from exc
+        if not same:
+            raise Violation(f"{error!r} became {again!r}")
+    return f"{len(found)} errors"
+
+
+ERRORS: tuple[Check, ...] = (failing_jobs, error_pickles)

@@ -1,0 +1,106 @@
+"""Runs checks, each in an event loop of its own, and turns what they raise into results."""
+
+import asyncio
+import warnings
+from collections.abc import Callable, Coroutine, Iterable
+from time import monotonic
+from typing import Any
+
+from adapter_api.conformance.check import Absent, Check, Violation
+from adapter_api.conformance.report import Result, Status
+from adapter_api.conformance.subject import Subject
+
+CHECK_LIMIT_S = 120.0
+"""No check runs for longer, however slow the engine."""
+
+_TIDY_S = 1.0
+"""How long tasks that a check left behind get to end."""
+
+
+def judge(check: Check, subject: Subject) -> Result:
+    """Run one check on a subject, outside of any event loop.
+
+    Warnings are recorded rather than shown: the check `leaks` reports those that matter.
+
+    Raises:
+        KeyboardInterrupt: Of the user's.
+    """
+    reason = subject.absent.get(check.capability or "")
+    if reason is not None:
+        return Result.of(check, Status.ABSENT, reason)
+    began = monotonic()
+
+    def result(status: Status, remark: str) -> Result:
+        return Result.of(check, status, remark, round((monotonic() - began) * 1000))
+
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        try:
+            remark = run_in_new_loop(_examine(check, subject))
+        except Absent as absent:
+            return result(Status.ABSENT, str(absent))
+        except Violation as violation:
+            return result(Status.FAILED, str(violation))
+        except Exception as exc:
+            # Of the adapter's hooks; the kit's own code raises nothing but the two above.
+            return result(Status.FAILED, f"the adapter raised {type(exc).__name__}: {exc}")
+    return result(Status.PASSED, remark or "")
+
+
+async def _examine(check: Check, subject: Subject) -> str | None:
+    if check.capability is not None:
+        async with subject.adapter() as adapter:
+            reason = getattr(adapter.adapter, "ABSENT", {}).get(check.capability)
+        if reason is not None:
+            raise Absent(reason)
+    try:
+        async with asyncio.timeout(CHECK_LIMIT_S):
+            return await check.run(subject)
+    except TimeoutError:
+        raise Violation(f"the check was not over after {CHECK_LIMIT_S:g} s") from None
+
+
+def judge_all(
+    checks: Iterable[Check],
+    subject: Subject,
+    tell: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Run checks in order. One whose needs are not fulfilled is blocked, not failed.
+
+    Args:
+        checks: What to examine; a check comes after those it needs.
+        subject: The adapter.
+        tell: Called with each result as it comes.
+    """
+    results: dict[str, Result] = {}
+    for check in checks:
+        result = blocked(check, results) or judge(check, subject)
+        results[check.name] = result
+        tell(result)
+    return list(results.values())
+
+
+def blocked(check: Check, results: dict[str, Result]) -> Result | None:
+    """The result of a check that cannot tell anything, as what it needs has failed."""
+    bad = [
+        name
+        for name in check.needs
+        if name in results and results[name].status in (Status.FAILED, Status.BLOCKED)
+    ]
+    return Result.of(check, Status.BLOCKED, f"needs {', '.join(bad)}") if bad else None
+
+
+def run_in_new_loop(work: Coroutine[Any, Any, str | None]) -> str | None:
+    """Like asyncio.run, but tasks that refuse to end cannot keep it from returning."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.set_exception_handler(lambda *_: None)  # of what is about to be torn down
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_TIDY_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

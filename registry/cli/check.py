@@ -1,0 +1,55 @@
+"""Load every adapter and say all that is wrong with each."""
+
+from typing import Annotated
+
+import typer
+
+import registry
+from registry import AdapterInfo
+from registry.cli import status
+from registry.cli.catalogue import STYLES, installed
+from registry.cli.options import Action
+from registry.cli.show import show_rows
+
+
+def check(
+    name: Annotated[
+        str | None, typer.Argument(help="Only this adapter, or distribution:name.")
+    ] = None,
+) -> Action:
+    """Load adapters and check them against the contract; status 0 if all are well."""
+    return lambda: check_adapters(name)
+
+
+def check_adapters(name: str | None) -> int:
+    """Print a table of the adapters, and below it every problem of each.
+
+    Args:
+        name: The only one to look at; None for all that are installed.
+
+    Returns:
+        The exit status: NO_ADAPTER if one cannot be used. Blocked ones are told and no problem,
+        as somebody wants them so.
+
+    Raises:
+        AdapterNotFound: If there is none of that name.
+    """
+    found = [one for info in _asked(name) for one in _each(info)]
+    rows = [(i.name, i.distribution, i.version, i.target, i.status) for i in found]
+    show_rows(("name", "distribution", "version", "target", "status"), rows, STYLES)
+    problems = [info for info in found if info.status not in ("ok", "blocked")]
+    for info in problems:
+        status.complain(info.reason, lines=True)
+    return status.NO_ADAPTER if problems else status.OK
+
+
+def _asked(name: str | None) -> list[AdapterInfo]:
+    return installed() if name is None else [registry.describe(name)]
+
+
+def _each(info: AdapterInfo) -> list[AdapterInfo]:
+    """An ambiguous name, and what each of its distributions offers by it."""
+    if info.status != "ambiguous":
+        return [info]
+    names = [f"{distribution}:{info.name}" for distribution in info.distribution.split(", ")]
+    return [info, *map(registry.describe, names)]
