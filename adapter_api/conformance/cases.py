@@ -1,6 +1,5 @@
 """The kit as pytest classes: subclass one, give one fixture, run pytest."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,7 +40,8 @@ class AdapterConformance:
 
     checks: ClassVar[tuple[Check, ...]] = CHECKS
     _results: ClassVar[dict[str, Result]] = {}
-    _about: ClassVar[tuple[str, str]] = "unknown", "unknown"
+    _about: ClassVar[tuple[str, str]]
+    _root: ClassVar[Path]
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -65,18 +65,17 @@ class AdapterConformance:
         """The adapter under examination."""
         return Subject(make_adapter, **self._jobs())
 
-    @pytest.fixture(scope="class", autouse=True)
-    def _report(self, request: pytest.FixtureRequest) -> Iterator[None]:
-        cls: type[AdapterConformance] = request.cls
-        yield
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Write the report."""
         if cls._results and cls.report_folder is not None:
-            folder = Path(request.config.rootpath, cls.report_folder)
-            Report(*cls._about, list(cls._results.values())).write(folder)
+            report = Report(*cls._about, list(cls._results.values()))
+            report.write(cls._root / cls.report_folder)
 
-    def test_contract(self, check: Check, subject: Subject) -> None:
+    def test_contract(self, check: Check, subject: Subject, pytestconfig: pytest.Config) -> None:
         """The adapter keeps one rule of the contract."""
         cls = type(self)
-        cls._about = subject.about()
+        cls._root, cls._about = pytestconfig.rootpath, subject.about()
         result = blocked(check, cls._results) or judge(check, subject)
         cls._results[check.name] = result
         if result.status is Status.BLOCKED:
@@ -99,13 +98,20 @@ class HttpAdapterConformance(AdapterConformance):
 
     checks: ClassVar[tuple[Check, ...]] = (*CHECKS, *FAULT_CHECKS)
 
-    @pytest.fixture(scope="class")
-    def lab(self) -> Iterator[Lab]:
-        """The fault server."""
-        with Lab() as lab:
-            yield lab
+    _lab: ClassVar[Lab]
+
+    @classmethod
+    def setup_class(cls) -> None:
+        """Start the fault server."""
+        cls._lab = Lab().__enter__()
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Stop it, and write the report."""
+        cls._lab.__exit__()
+        super().teardown_class()
 
     @pytest.fixture
-    def subject(self, make_adapter: MakeAdapter, lab: Lab) -> Subject:
+    def subject(self, make_adapter: MakeAdapter) -> Subject:
         """The adapter under examination, with the lab's engine."""
-        return HttpSubject.in_lab(lab, make_adapter, **self._jobs())
+        return HttpSubject.in_lab(self._lab, make_adapter, **self._jobs())

@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -49,10 +49,9 @@ def judge(check: Check, subject: Subject) -> Result:
 
 async def _examine(check: Check, subject: Subject) -> str | None:
     if check.capability is not None:
-        async with subject.adapter() as adapter:
-            reason = getattr(adapter.adapter, "ABSENT", {}).get(check.capability)
-        if reason is not None:
-            raise Absent(reason)
+        declared = getattr(subject.make().adapter, "ABSENT", None)
+        if isinstance(declared, Mapping) and check.capability in declared:
+            raise Absent(str(declared[check.capability]))
     try:
         async with asyncio.timeout(CHECK_LIMIT_S):
             return await check.run(subject)

@@ -208,13 +208,13 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
     return Outcome("".join(pieces), started, end, error, monotonic() - began)
 
 
-async def whole(adapter: Adapter, task: TaskRequest) -> Outcome:
-    """Run a job that must end well.
+async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
+    """Run a job that must end well, within `limit_s`.
 
     Raises:
         Violation: If it fails.
     """
-    outcome = await run(adapter, task)
+    outcome = await run(adapter, task, limit_s)
     if outcome.error is not None:
         raise Violation(f"a job that the adapter ran before now failed: {outcome}")
     return outcome

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+import attrs
 import typer
 
 import registry
+from adapter_api.errors import AdapterLoadError, ContractError
 from registry import AdapterInfo
 from registry.cli import status
 from registry.cli.catalogue import STYLES, installed
@@ -50,6 +52,16 @@ def _asked(name: str | None) -> list[AdapterInfo]:
 def _each(info: AdapterInfo) -> list[AdapterInfo]:
     """An ambiguous name, and what each of its distributions offers by it."""
     if info.status != "ambiguous":
-        return [info]
+        return [_built(info)]
     names = [f"{distribution}:{info.name}" for distribution in info.distribution.split(", ")]
-    return [info, *map(registry.describe, names)]
+    return [info, *(_built(registry.describe(name)) for name in names)]
+
+
+def _built(info: AdapterInfo) -> AdapterInfo:
+    """The same, broken if the adapter cannot be built from the defaults that it gives itself."""
+    if info.status == "ok" and not any(field.required for field in info.config_fields):
+        try:
+            registry.get(info.name, {})
+        except (AdapterLoadError, ContractError) as error:
+            return attrs.evolve(info, status="broken", reason=str(error))
+    return info

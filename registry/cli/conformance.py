@@ -11,6 +11,7 @@ from rich.text import Text
 import registry
 from adapter_api.conformance import CHECKS, Check, Report, Result, Status, Subject, judge_all
 from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
+from adapter_api.conformance.subject import Adapter
 from registry.cli import status
 from registry.cli.options import Action, adapter_options, get_adapter
 from registry.cli.show import console, show_rows
@@ -106,6 +107,7 @@ def _examine(
         return registry.get(name, {**options, **more})
 
     results: list[Result]
+    adapter: Adapter
     if "base_url" not in fields:
         adapter = get_adapter(
             name, base_url, pairs

@@ -5,8 +5,17 @@ import tracemalloc
 from time import monotonic
 
 from adapter_api.conformance.check import Check, Violation, check
+from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
-from adapter_api.conformance.subject import Adapter, Outcome, Subject, first_token, run, whole
+from adapter_api.conformance.subject import (
+    Adapter,
+    Outcome,
+    Subject,
+    first_token,
+    in_time,
+    run,
+    whole,
+)
 from adapter_api.task import TaskRequest
 
 SLOW_READER_S = 0.5
@@ -27,7 +36,7 @@ TRIES = 3
 """How often the loop may stand still for other reasons: another process, garbage."""
 
 
-@check("ADAPT-3001 ORCH-3024", needs=WHOLE, capability="concurrency")
+@check("ADAPT-3001 ORCH-3024", needs=(*WHOLE, "repeatable"), capability="concurrency")
 async def concurrent(subject: Subject) -> str:
     """Streams that run at the same time do not mix: each has its own job, indexes and text."""
     tasks = [subject.job(f"{word} " * 3, seed=i) for i, word in enumerate(_WORDS)]
@@ -41,8 +50,8 @@ async def concurrent(subject: Subject) -> str:
             raise Violation(f"one of {len(tasks)} jobs at a time failed: {other}")
         if one.text != other.text and "seed" not in _absent(subject, adapter):
             raise Violation(
-                f"the answer to {task.prompt!r} was {one.text!r} alone and {other.text!r} among "
-                "others: keep a job's state in local variables of submit"
+                f"the answer to {task.prompt!r} was {one.text[:40]!r} alone, and "
+                f"{other.text[:40]!r} among others: keep a job's state in local variables of submit"
             )
     return f"{len(tasks)} at a time"
 
@@ -51,7 +60,7 @@ _WORDS = ("red", "green", "blue", "white", "black", "brown", "grey", "pink")
 
 
 def _absent(subject: Subject, adapter: Adapter) -> set[str]:
-    return {*subject.absent, *getattr(adapter.adapter, "ABSENT", {})}
+    return {*subject.absent, *getattr(adapter.adapter, "ABSENT", ())}
 
 
 async def _outcome(adapter: Adapter, task: TaskRequest) -> Outcome:
@@ -61,7 +70,7 @@ async def _outcome(adapter: Adapter, task: TaskRequest) -> Outcome:
     return outcome
 
 
-@check("HTU-1003", needs=WHOLE, capability="backpressure")
+@check("HTU-1003", needs=STOPPED, capability="backpressure")
 async def slow_reader(subject: Subject) -> str:
     """While nobody reads the stream, memory does not grow."""
     async with subject.adapter() as adapter:
@@ -75,7 +84,7 @@ async def slow_reader(subject: Subject) -> str:
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
-            await stream.aclose()
+            await in_time(stream.aclose(), "closing the stream")
     if grown > SLOW_READER_BYTES:
         raise Violation(
             f"{grown >> 10} KiB came in {SLOW_READER_S:g} s that nobody read: bound the queue, "

@@ -1,0 +1,362 @@
+"""Adapters that break one rule each. Their entry points have the names of the checks they fail."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import attrs
+from right_adapter import RightAdapter
+
+from adapter_api import (
+    End,
+    EngineProps,
+    EngineUnavailable,
+    HealthStatus,
+    InvalidRequest,
+    Metrics,
+    MetricsFrame,
+    Started,
+    TaskRequest,
+    Token,
+    TokenEvent,
+    WorkerReset,
+    hookimpl,
+)
+
+
+block = time.sleep
+
+
+class _Editor(RightAdapter):
+    """Changes the right adapter's events one by one."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        raise NotImplementedError
+
+    @hookimpl
+    async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        async for event in RightAdapter.submit(self, task):
+            for edited in self.edit(event):
+                yield edited
+
+
+class Answers(_Editor):
+    """Fails like a program with a mistake, not like an adapter."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        if isinstance(event, Token) and event.index == 3:
+            raise KeyError("choices")
+        return [event]
+
+
+class Order(_Editor):
+    """Tells its metrics before the Tokens."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [event, MetricsFrame({})] if isinstance(event, Started) else [event]
+
+
+class Indexes(_Editor):
+    """Counts from one."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [attrs.evolve(event, index=event.index + 1) if isinstance(event, Token) else event]
+
+
+class Texts(_Editor):
+    """Passes on the empty deltas of its engine."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        empty = isinstance(event, Token) and event.index == 2
+        return [attrs.evolve(event, text="") if empty else event]
+
+
+class Terminal(_Editor):
+    """Ends without a last word."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [] if isinstance(event, End) else [event]
+
+
+class Proof(_Editor):
+    """Takes an aborted answer for a whole one."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [attrs.evolve(event, finish_reason="abort") if isinstance(event, End) else event]
+
+
+class Identity(_Editor):
+    """Makes job ids of its own."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [attrs.evolve(event, job_id="mine") if isinstance(event, Started) else event]
+
+
+class Numbers(_Editor):
+    """Counts what it did not send."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        return [attrs.evolve(event, metrics=Metrics(999)) if isinstance(event, End) else event]
+
+
+class Frames(_Editor):
+    """Puts an object that no JSON can hold into its metrics."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        strange = MetricsFrame({"engine": object()})
+        return [strange, event] if isinstance(event, End) else [event]
+
+
+class Repeatable(RightAdapter):
+    """Forgets the seed."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        for _ in range(task.max_tokens):
+            await asyncio.sleep(0)
+            yield f"{random.random()} "
+
+
+class Messages(RightAdapter):
+    """Knows prompts only, and does not declare it."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        if task.messages is not None:
+            raise InvalidRequest("INVALID_PARAMS", "messages are not supported")
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class Closing(RightAdapter):
+    """Says goodbye when nobody listens any more."""
+
+    @hookimpl
+    async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        count = 0
+        try:
+            async for event in RightAdapter.submit(self, task):
+                count += isinstance(event, Token)
+                yield event
+        except GeneratorExit:
+            yield End(Metrics(count), "stop", "finish_reason")
+
+
+class Cancel(RightAdapter):
+    """Waits for the engine to confirm that a running job has ended."""
+
+    running: ClassVar[set[str]] = set()
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        self.running.add(task.job_id)
+        async for word in RightAdapter.words(self, task):
+            yield word
+        self.running.discard(task.job_id)
+
+    @hookimpl
+    async def cancel(self, job_id: str) -> bool:
+        while job_id in self.running:
+            await asyncio.sleep(0.01)
+        return False
+
+
+class CancelUnknown(RightAdapter):
+    """Claims to have stopped whatever it is told to stop."""
+
+    @hookimpl
+    async def cancel(self, job_id: str) -> bool:
+        return True
+
+
+class CancelAnywhere(RightAdapter):
+    """Takes a lock while a job begins, and keeps it if the job is cancelled there."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.lock = asyncio.Lock()
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        await self.lock.acquire()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.lock.release()
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class ReaderCancelled(RightAdapter):
+    """Swallows cancellation, as `except BaseException` does."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        for _ in range(task.max_tokens):
+            with suppress(BaseException):
+                await asyncio.sleep(0)
+            yield "tick "
+
+
+class Concurrent(RightAdapter):
+    """Keeps the job in the object instead of in submit."""
+
+    task: Any = None
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        self.task = task
+        await asyncio.sleep(0)
+        async for word in RightAdapter.words(self, self.task):
+            yield word
+
+
+class SlowReader(RightAdapter):
+    """Reads from its engine as fast as it can, into a queue without a bound."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        pump = asyncio.create_task(self.pump(task, queue))
+        try:
+            while (word := await queue.get()) is not None:
+                yield word
+        finally:
+            pump.cancel()
+
+    async def pump(self, task: TaskRequest, queue: asyncio.Queue[str | None]) -> None:
+        async for word in RightAdapter.words(self, task):
+            queue.put_nowait(word * 1000)
+        queue.put_nowait(None)
+
+
+class Deadline(RightAdapter):
+    """Takes the deadline for a hint, and blocks."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        if task.deadline_s is not None:
+            block(1.5)
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class EventLoop(RightAdapter):
+    """Calls blocking code; not always, as caches are sometimes warm."""
+
+    jobs = 0
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        self.jobs += 1
+        if self.jobs in (2, 3, 4):
+            block(0.6)
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class FailingJobs(RightAdapter):
+    """Lets its own mistakes through where the engine refuses."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        if len(task.prompt or "") > 100_000:
+            raise IndexError("list index out of range")
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class _Held(EngineUnavailable):
+    """An error that holds on to what only this process has."""
+
+    def __init__(self) -> None:
+        super().__init__("POOL_UNAVAILABLE", "the prompt is too long for this engine")
+        self.lock = threading.Lock()
+
+
+class ErrorPickles(RightAdapter):
+    """Raises errors that cannot leave the process."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        if len(task.prompt or "") > 100_000:
+            raise _Held
+        async for word in RightAdapter.words(self, task):
+            yield word
+
+
+class Declarations(RightAdapter):
+    """Misspells what it declares absent."""
+
+    ABSENT: ClassVar[dict[str, str]] = {"sead": "the engine has none"}
+
+
+class Health(RightAdapter):
+    """Takes a dead engine for an exception."""
+
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        raise ConnectionError("refused")
+
+
+class Props(RightAdapter):
+    """Fails where its engine does not tell."""
+
+    @hookimpl
+    async def props(self) -> EngineProps:
+        raise KeyError("n_ctx")
+
+
+class EngineVersion(RightAdapter):
+    """Says nothing where its engine does not tell."""
+
+    @hookimpl
+    async def engine_version(self) -> str:
+        return ""
+
+
+class Lifecycle(RightAdapter):
+    """Needs to be started before it can be closed."""
+
+    client: Any = None
+
+    @hookimpl
+    async def start(self) -> None:
+        self.client = {"open": True}
+
+    @hookimpl
+    async def aclose(self) -> None:
+        self.client.clear()
+
+
+class Independence(RightAdapter):
+    """Shares its connection among all objects of the class."""
+
+    client: ClassVar[object] = None
+
+    @hookimpl
+    async def start(self) -> None:
+        type(self).client = object()
+
+    @hookimpl
+    async def aclose(self) -> None:
+        type(self).client = None
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        async for word in RightAdapter.words(self, task):
+            if self.client is None:
+                raise WorkerReset("WORKER_RESET", "the connection is closed")
+            yield word
+
+
+class Leaks(RightAdapter):
+    """Never stops its heartbeat."""
+
+    @hookimpl
+    async def start(self) -> None:
+        self.heartbeat = asyncio.create_task(asyncio.sleep(3600))
+
+
+@attrs.frozen
+class OpenConfig:
+    """Options that show."""
+
+    api_key: str = "none"
+
+
+class Secrets(RightAdapter):
+    """Shows its key in its config's repr."""
+
+    config: OpenConfig

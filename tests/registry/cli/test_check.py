@@ -1,0 +1,57 @@
+"""`worker-adapters check`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+
+
+def test_all_is_well(cli: Cli) -> None:
+    """Installed adapters that keep the contract are listed, and the status is 0 (ORCH-3054)."""
+    done = cli("check")
+    rows = {line.split("\t")[0]: line.split("\t") for line in done.out.splitlines()}
+    assert done.code == 0
+    assert done.err == ""
+    assert rows["mock"][3:] == ["adapters.mock:MockAdapter", "ok"]
+
+
+def test_all_problems_of_all_plugins(cli: Cli, samples: Callable[..., None]) -> None:
+    """Every broken plugin is told with every problem of its own, and none hides another."""
+    samples("broken_pack")
+    done = cli("check")
+    rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
+    broken = [name for name, status in rows.items() if status == "broken"]
+    assert done.code == 3
+    assert len(broken) == 10
+    assert rows["pack-ok"] == rows["openai-http"] == "ok"
+    assert all(f"'{name}'" in done.err for name in broken)
+    assert "\n  - " in done.err or "\n- " in done.err, "a list of problems keeps its lines"
+
+
+def test_one_of_two_distributions(cli: Cli, samples: Callable[..., None]) -> None:
+    """An ambiguous name is told, with what each distribution offers; each can be asked for."""
+    samples("acme_echo", "rival_echo")
+    done = cli("check", "acme-echo")
+    statuses = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
+    assert done.code == 3
+    assert statuses["acme-echo"] == "ambiguous"
+    assert statuses["acme-echo:acme-echo"] == "ok"
+    assert cli("check", "acme-echo:acme-echo").code == 0
+
+
+def test_an_unknown_name(cli: Cli) -> None:
+    """Who asks for what is not installed is told what is."""
+    done = cli("check", "openai-htpp")
+    assert done.code == 3
+    assert "openai-http" in done.err
+
+
+def test_a_blocked_name_is_no_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody blocked it on purpose."""
+    monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", "mock")
+    done = cli("check")
+    assert done.code == 0
+    assert "mock\tworker-adapters" in done.out
+    assert "blocked" in done.out
