@@ -1,7 +1,9 @@
 """The contract of an adapter. Type checkers and pluggy read the same definitions.
 
 An adapter is a class whose methods carry `@hookimpl`; `submit` and `health` are required,
-the others optional. pluggy calls the hooks with the arguments' names given here.
+the others optional. pluggy calls the hooks with the arguments' names given here. Besides them
+the class may have `API_VERSION`, and `ABSENT`: what it lacks of adapter_api.conformance's
+CAPABILITIES, each with the reason.
 """
 
 from collections.abc import AsyncIterator

@@ -21,6 +21,8 @@ from adapter_api import (
     WorkerAdapter,
     WorkerError,
 )
+from adapter_api.conformance import CAPABILITIES, CHECKS
+from adapter_api.conformance.lab import FAULT_CHECKS
 
 EVENTS = "Started | Token | MetricsFrame | End | Error"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -91,3 +93,20 @@ def test_every_command_and_option_is_listed() -> None:
         assert f"| `{name}" in text
         for option in re.findall(r"^  (--[\w-]+)", shown(name), re.MULTILINE):
             assert option == "--help" or f"`{option}" in text
+
+
+def test_every_check_of_the_kit_is_listed() -> None:
+    """docs/reference/conformance.md has the checks' own rules, in their order."""
+    rows = [
+        f"| `{check.name}` | {check.summary} | {check.requirement} |"
+        for check in (*CHECKS, *FAULT_CHECKS)
+    ]
+    text = page("conformance")
+    assert [line for line in text.splitlines() if line in rows] == rows
+    assert text.count("\n| `") - len(rows) == text.partition("## Verdicts")[2].count("\n| `")
+
+
+def test_every_capability_is_named() -> None:
+    """The how-to names what an adapter may declare absent."""
+    text = (REFERENCE.parent / "how-to" / "prove-an-adapter.md").read_text()
+    assert [name for name in CAPABILITIES if f"`{name}`" not in text] == []
