@@ -9,7 +9,16 @@ import typer
 from rich.text import Text
 
 import registry
-from adapter_api.conformance import CHECKS, Check, Report, Result, Status, Subject, judge_all
+from adapter_api.conformance import (
+    CAPABILITIES,
+    CHECKS,
+    Check,
+    Report,
+    Result,
+    Status,
+    Subject,
+    judge_all,
+)
 from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
 from adapter_api.conformance.subject import Adapter
 from registry.cli import status
@@ -44,6 +53,13 @@ def conformance(
     report: Annotated[
         Path | None, typer.Option(help="Write NAME.json and NAME.md into this folder.")
     ] = None,
+    absent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CAPABILITY=WHY",
+            help=f"What the engine lacks: {', '.join(CAPABILITIES)}; repeatable.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,8 +76,8 @@ def conformance(
         if name is None:
             raise UsageError("which adapter? see worker-adapters list")
         checks = _chosen(only or [])
-        task = {} if model is None else {"model": model}
-        found = _examine(name, base_url, option or [], checks, task)
+        given = {"task": {} if model is None else {"model": model}, "absent": _absent(absent or [])}
+        found = _examine(name, base_url, option or [], checks, given)
         if report is not None:
             found.write(report)
         return status.OK if found.conforms else status.FAILED
@@ -91,12 +107,25 @@ def _chosen(names: list[str]) -> list[Check]:
     return [check for check in checks.values() if check.name in wanted]
 
 
+def _absent(pairs: list[str]) -> dict[str, str]:
+    """The capabilities that are declared absent, with the reasons."""
+    absent = {}
+    for pair in pairs:
+        capability, _, reason = pair.partition("=")
+        if capability not in CAPABILITIES or not reason.strip():
+            raise UsageError(
+                f"--absent must be CAPABILITY=WHY, one of {', '.join(CAPABILITIES)}; got {pair!r}"
+            )
+        absent[capability] = reason
+    return absent
+
+
 def _examine(
     name: str,
     base_url: str | None,
     pairs: list[str],
     checks: list[Check],
-    task: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> Report:
     """Run the checks, telling each verdict as it comes; the general ones, and the faults if it
     is an HTTP adapter that understands the fault server."""
@@ -112,13 +141,13 @@ def _examine(
         adapter = get_adapter(
             name, base_url, pairs
         )  # which explains what is wrong with the options
-        results = judge_all(_of(checks, CHECKS), Subject(make, task), _tell)
+        results = judge_all(_of(checks, CHECKS), Subject(make, **given), _tell)
     else:
         with Lab() as lab:
             if "base_url" in options:
-                subject = HttpSubject(make, task, lab=lab, make_at=make)
+                subject = HttpSubject(make, **given, lab=lab, make_at=make)
             else:
-                subject = HttpSubject.in_lab(lab, make, task=task)
+                subject = HttpSubject.in_lab(lab, make, **given)
             adapter = subject.make()
             results = judge_all(_of(checks, CHECKS), subject, _tell)
             results += _faults(subject, _of(checks, FAULT_CHECKS))

@@ -30,7 +30,8 @@ async def answers(subject: Subject) -> str:
     """A small job gives at least one Token, and ends by itself, without an error."""
     trace = await _sample(subject)
     if trace.error is not None:
-        raise Violation(f"it raised {type(trace.error).__name__}: {trace.error}")
+        cause = f" ({trace.error.__cause__!r})" if trace.error.__cause__ is not None else ""
+        raise Violation(f"it raised {type(trace.error).__name__}: {trace.error}{cause}")
     if not trace.ended:
         raise Violation("it did not end in time: end it with End, and return")
     errors = [event for event in trace.events if isinstance(event, Error)]

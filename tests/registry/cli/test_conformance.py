@@ -39,6 +39,16 @@ def test_an_adapter_that_does_not(cli: Cli, samples: Callable[..., None]) -> Non
     assert "yield Error instead" in done.out
 
 
+def test_what_an_engine_lacks_is_reported(cli: Cli, samples: Callable[..., None]) -> None:
+    """A capability that is declared absent is told with the reason, and no failure."""
+    samples("wrong_adapters")
+    arguments = ("conformance", "wrong-repeatable", "--only", "repeatable")
+    assert cli(*arguments).code == 1
+    done = cli(*arguments, "--absent", "seed=it throws dice")
+    assert done.code == 0
+    assert "repeatable\tabsent\tit throws dice" in done.out
+
+
 def test_an_http_adapter_gets_the_fault_server(cli: Cli) -> None:
     """Without a base_url there is an engine for it, and faults (WA-INT-3002)."""
     name = "faults-answers-that-end-too-early"
@@ -84,6 +94,8 @@ def test_a_list_of_the_checks(cli: Cli) -> None:
         ((), 2, "which adapter?"),
         (("mock", "--only", "cancle"), 2, "no check 'cancle'"),
         (("mock", "--option", "delay=1"), 2, "delay_s"),
+        (("mock", "--absent", "speed=slow"), 2, "one of seed, messages"),
+        (("mock", "--absent", "seed"), 2, "CAPABILITY=WHY"),
         (("mokc",), 3, "mock"),
     ],
 )
