@@ -18,6 +18,7 @@ from registry.cli.catalogue import describe_one, list_all
 from registry.cli.check import check
 from registry.cli.conformance import conformance
 from registry.cli.demo import run_demo
+from registry.cli.faults import serve_faults
 from registry.cli.health import check_health
 from registry.cli.options import Action, get_adapter
 from registry.cli.probe import run_probe
@@ -84,6 +85,7 @@ def _app() -> typer.Typer:
     app.command("health", epilog=status.MEANINGS)(_health)
     app.command("probe", epilog=status.MEANINGS)(_probe)
     app.command("demo")(_demo)
+    app.command("serve-faults", epilog=status.MEANINGS)(serve_faults)
     return app
 
 

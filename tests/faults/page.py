@@ -13,10 +13,11 @@ HEADER = f"""\
 What servers do wrong, or merely oddly, and what openai-http makes of it: {{count}} scenarios, each
 a test. This page is generated from them by `python -m tests.faults.page`.
 
-The server is `FaultServer` in `tests/faults`. The first segment of a URL's path names the scenario,
-so any client can be pointed at one: `server.url("fin-mid-event")` is a base URL. Completions and
-chat are both answered. It records every request and when the client closed each connection. It
-knows nothing of this project; `python -m tests.faults` serves it to anybody.
+The server is `FaultServer` in `adapter_api.conformance.faults`; `worker-adapters serve-faults`
+[serves it](../how-to/fault-lab.md) to anybody. The first segment of a URL's path names the
+scenario, so any client can be pointed at one: `server.url("fin-mid-event")` is a base URL.
+Completions and chat are both answered. It records every request and when the client closed each
+connection. It knows nothing of this project.
 
 The outcomes hold with a first-token limit and a stall limit of {LIMIT_S:g} s, up to 4 attempts with
 short delays, at most {LINGER_S:g} s of waiting for what follows the finish_reason, and no deadline

@@ -6,7 +6,7 @@ the other end of the world can. Nothing of any client's code is in it.
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Self
 
@@ -24,8 +24,14 @@ MAX_REQUEST_BYTES = 32 << 20
 """Far above any request of a test; a client that sends more is cut off."""
 
 
+_NO_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"
+    b"Send HTTP/1.1 requests whose body has a Content-Length.\n"
+)
+
+
 class FaultServer:
-    """Serves the scenarios on 127.0.0.1, while entered.
+    """Serves the scenarios, while entered.
 
     The first segment of a request's path names the scenario: give a client
     `server.url("fin-mid-event")` as its base URL. Requests with GET get an ordinary model list or a
@@ -38,7 +44,9 @@ class FaultServer:
     Args:
         scenarios: What to serve, by name.
         fault_gets: GET requests get the scenario's answer too.
+        host: The address to listen on.
         port: 0 for any free one.
+        tell: Called when an answer is over, however it ended.
 
     Raises:
         ExceptionGroup: On leaving, if a script failed with anything but ClientGone.
@@ -49,11 +57,15 @@ class FaultServer:
         scenarios: Mapping[str, Scenario] = SCENARIOS,
         *,
         fault_gets: bool = False,
+        host: str = "127.0.0.1",
         port: int = 0,
+        tell: Callable[[Request, Connection], None] = lambda request, connection: None,
     ) -> None:
         self.scenarios = scenarios
         self.fault_gets = fault_gets
+        self._host = host
         self._port = port
+        self._tell = tell
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self._talks: set[_Talk] = set()
@@ -62,9 +74,10 @@ class FaultServer:
 
     @property
     def base_url(self) -> str:
-        """`http://127.0.0.1:PORT`."""
+        """`http://HOST:PORT`."""
         assert self._server is not None, "the server runs inside `async with` only"
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def url(self, scenario: str) -> str:
         """The base URL of a scenario.
@@ -77,7 +90,7 @@ class FaultServer:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Talk(self), "127.0.0.1", self._port, backlog=1024
+            lambda: _Talk(self), self._host, self._port, backlog=1024
         )
         return self
 
@@ -155,12 +168,13 @@ class _Talk(asyncio.Protocol):
         end = self._inbox.find(b"\r\n\r\n")
         if self._script is not None or end < 0:
             return
-        first, *lines = self._inbox[:end].decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ", 2)
-        pairs = (line.partition(":") for line in lines)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        try:
+            method, path, headers, length = _parse_head(self._inbox[:end].decode("latin-1"))
+        except ValueError:
+            self._refuse()
+            return
         body_start = end + 4
-        body_end = body_start + int(headers.get("content-length", "0"))
+        body_end = body_start + length
         name = path.split("/")[1].partition("?")[0]
         scenario = self._server.scenarios.get(name)
         if scenario is not None and scenario.early:
@@ -178,6 +192,12 @@ class _Talk(asyncio.Protocol):
         requests.append(request)
         self._record.requests += 1
         self._script = asyncio.get_running_loop().create_task(self._answer(scenario, request))
+
+    def _refuse(self) -> None:
+        """End a conversation that is not one. Never anything but this connection suffers."""
+        self._skip_bytes = MAX_REQUEST_BYTES
+        self._transport.write(_NO_REQUEST)
+        self._transport.close()
 
     async def _answer(self, scenario: Scenario | None, request: Request) -> None:
         wire = Wire(request, self._record, self._transport, self._writable)
@@ -202,6 +222,7 @@ class _Talk(asyncio.Protocol):
                 self._next_request()
             else:
                 await wire.close()
+            self._server._tell(request, self._record)
 
     async def stop(self) -> None:
         """End the conversation, whatever its state."""
@@ -210,3 +231,19 @@ class _Talk(asyncio.Protocol):
             await asyncio.wait([self._script])
         self._transport.abort()
         await self._lost.wait()
+
+
+def _parse_head(text: str) -> tuple[str, str, dict[str, str], int]:
+    """Method, path, headers by lower-case name, and the body's length.
+
+    Raises:
+        ValueError: If it is not a request that this server can read.
+    """
+    first, *lines = text.split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    pairs = (line.partition(":") for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    length = int(headers.get("content-length", "0"))
+    if not path.startswith("/") or length < 0 or "transfer-encoding" in headers:
+        raise ValueError
+    return method, path, headers, length
