@@ -49,7 +49,8 @@ class FaultServer:
         tell: Called when an answer is over, however it ended.
 
     Raises:
-        ExceptionGroup: On leaving, if a script failed with anything but ClientGone.
+        ExceptionGroup: On leaving, if a script failed with anything but ClientGone, and no other
+            exception is under way.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class FaultServer:
         assert self._server is not None
         self._server.close()
         await asyncio.gather(*(talk.stop() for talk in list(self._talks)))
-        if self._failures:
+        if self._failures and exc_info[0] is None:
             raise ExceptionGroup("scripts failed", self._failures)
 
 
