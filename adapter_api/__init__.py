@@ -33,7 +33,21 @@ if TYPE_CHECKING:
     from adapter_api.clock import StreamClock
     from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
     from adapter_api.health import EngineProps, HealthState, HealthStatus
-    from adapter_api.hookspecs import API_VERSION, PROJECT, WorkerAdapter, hookimpl, hookspec
+    from adapter_api.hookspecs import (
+        API_VERSION,
+        PROJECT,
+        ObserverHooks,
+        WorkerAdapter,
+        hookimpl,
+        hookspec,
+    )
+    from adapter_api.notices import (
+        AdapterNotice,
+        BreakerNotice,
+        HealthNotice,
+        JobNotice,
+        ReplicaNotice,
+    )
     from adapter_api.stream import StreamTable, TokenStream
     from adapter_api.task import Message, TaskRequest
 
@@ -42,8 +56,10 @@ __all__ = [
     "PROJECT",
     "AdapterLoadError",
     "AdapterNotFound",
+    "AdapterNotice",
     "AmbiguousAdapter",
     "AuthenticationFailed",
+    "BreakerNotice",
     "Cancelled",
     "CapacityExceeded",
     "ConfigError",
@@ -55,15 +71,19 @@ __all__ = [
     "EngineUnavailable",
     "Error",
     "ErrorCode",
+    "HealthNotice",
     "HealthState",
     "HealthStatus",
     "InternalError",
     "InvalidRequest",
+    "JobNotice",
     "Message",
     "Metrics",
     "MetricsFrame",
     "NotFound",
+    "ObserverHooks",
     "RegistryError",
+    "ReplicaNotice",
     "Started",
     "StreamClock",
     "StreamTable",
@@ -83,15 +103,21 @@ __all__ = [
 
 _HOMES = {
     "API_VERSION": "hookspecs",
+    "AdapterNotice": "notices",
+    "BreakerNotice": "notices",
     "End": "events",
     "EngineProps": "health",
     "Error": "events",
+    "HealthNotice": "notices",
     "HealthState": "health",
     "HealthStatus": "health",
+    "JobNotice": "notices",
     "Message": "task",
     "Metrics": "events",
     "MetricsFrame": "events",
+    "ObserverHooks": "hookspecs",
     "PROJECT": "hookspecs",
+    "ReplicaNotice": "notices",
     "Started": "events",
     "StreamClock": "clock",
     "StreamTable": "stream",

@@ -54,7 +54,7 @@ class Started:
     replica_id: str | None = None
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Token:
     """A piece of the answer's text, never empty. `index` counts 0, 1, 2, ... in the stream.
 

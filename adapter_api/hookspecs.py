@@ -1,4 +1,4 @@
-"""The contract of an adapter. Type checkers and pluggy read the same definitions.
+"""The contract of adapters and observers. Type checkers and pluggy read the same definitions.
 
 An adapter is a class whose methods carry `@hookimpl`; `submit` and `health` are required,
 the others optional. pluggy calls the hooks with the arguments' names given here. Besides them
@@ -13,6 +13,13 @@ import pluggy
 
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.notices import (
+    AdapterNotice,
+    BreakerNotice,
+    HealthNotice,
+    JobNotice,
+    ReplicaNotice,
+)
 from adapter_api.task import TaskRequest
 
 PROJECT = "worker_adapters"
@@ -84,3 +91,53 @@ class WorkerAdapter(Protocol):
     async def engine_version(self) -> str:
         """The engine's version, "unknown" where it does not tell (OC-ADAPT-OAI 6010)."""
         ...
+
+
+class ObserverHooks(Protocol):
+    """What an observer may implement: it is told, and changes nothing.
+
+    Observers are given to a Registry or a host by the application; installing a distribution
+    activates none. Each is called in a guard of its own, in the event loop: be quick, and do not
+    wait. A job that is told by `job_submitted` is told by exactly one of `job_ended`, `job_failed`
+    and `job_cancelled`.
+    """
+
+    @hookspec
+    def adapter_started(self, adapter: AdapterNotice) -> None:
+        """An adapter is about to be used for the first time; its start hook has returned."""
+
+    @hookspec
+    def adapter_closed(self, adapter: AdapterNotice) -> None:
+        """An adapter that was started is closed, and its jobs with it."""
+
+    @hookspec
+    def job_submitted(self, job: JobNotice) -> None:
+        """A job is being sent: somebody reads its stream for the first time."""
+
+    @hookspec
+    def job_first_token(self, job: JobNotice) -> None:
+        """The job's first Token is about to be delivered."""
+
+    @hookspec
+    def job_ended(self, job: JobNotice) -> None:
+        """The job's answer is whole."""
+
+    @hookspec
+    def job_failed(self, job: JobNotice) -> None:
+        """The job failed; `code` says how."""
+
+    @hookspec
+    def job_cancelled(self, job: JobNotice) -> None:
+        """The job was cancelled: by its id, by closing its stream, or by dropping it."""
+
+    @hookspec
+    def health_changed(self, change: HealthNotice) -> None:
+        """A health check found another state than the one before."""
+
+    @hookspec
+    def replica_changed(self, change: ReplicaNotice) -> None:
+        """A replica of a host came, went, or changed its state."""
+
+    @hookspec
+    def breaker_changed(self, change: BreakerNotice) -> None:
+        """A replica's circuit breaker opened, half opened or closed."""

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from weakref import WeakSet
 
 from adapter_api.clock import StreamClock
@@ -19,6 +19,28 @@ logger = logging.getLogger("worker_adapters.stream")
 logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
 
 
+class StreamWatcher(Protocol):
+    """Is told what becomes of a stream. It must not raise, wait, or hold the stream."""
+
+    def opened(self) -> None:
+        """Somebody reads for the first time: the job is being sent."""
+
+    def started(self, event: Started) -> None:
+        """The engine accepted it."""
+
+    def first_token(self) -> None:
+        """The first Token is about to be delivered."""
+
+    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
+        """It is over: with `end`, with `error`, or dropped with neither. Told once, if at all.
+
+        Args:
+            end: The End event.
+            error: What it failed with, Cancelled included.
+            delivered: How many Tokens were delivered.
+        """
+
+
 class TokenStream(AsyncIterator[TokenEvent]):
     """The events of one job, whoever produces them.
 
@@ -28,7 +50,9 @@ class TokenStream(AsyncIterator[TokenEvent]):
     takes half an answer for a whole one. One task reads at a time; any task may cancel.
 
     Args:
-        events: The adapter's events, usually an async generator. The stream closes it.
+        events: The adapter's events, usually an async generator. The stream closes it. Instead of
+            single Tokens it may give lists of them, as they came off the connection at once; the
+            stream empties these.
         task: The job.
         clock: The job's limits, if the adapter has more than the task's deadline. That deadline
             is kept in any case.
@@ -50,16 +74,18 @@ class TokenStream(AsyncIterator[TokenEvent]):
         "_index",
         "_opened_at",
         "_phase",
+        "_ready",
         "_released",
         "_releaser",
+        "_watcher",
         "job_id",
     )
 
-    _NEW, _OPEN, _METRICS = range(3)
+    _NEW, _STARTED, _OPEN, _METRICS = range(4)  # _STARTED: the first Token is to be told
 
     def __init__(
         self,
-        events: AsyncIterator[TokenEvent],
+        events: AsyncIterator[TokenEvent] | AsyncIterator[TokenEvent | list[Token]],
         task: TaskRequest,
         *,
         clock: StreamClock | None = None,
@@ -71,6 +97,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if self._clock.deadline_at is None and task.deadline_s is not None:
             self._clock.deadline_at = self._clock.started_at + task.deadline_s
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
+        self._ready: list[Token] = []  # as many as came at once, the next one last
         self._index = 0
         self._phase = self._NEW
         self._closed = False
@@ -78,6 +105,18 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._released = asyncio.Event()
         self._releaser: asyncio.Task[object] | None = None
         self._opened_at: tuple[str, int] | None = None
+        self._watcher: StreamWatcher | None = None
+
+    def watch(self, watcher: StreamWatcher) -> Self:
+        """Tell `watcher` what becomes of the stream, from now on; one at most. Returns the stream.
+
+        Raises:
+            RuntimeError: If the stream is watched already, or was opened.
+        """
+        if self._watcher is not None or self._opened_at is not None or self._closed:
+            raise RuntimeError(f"the stream of job {self.job_id} can no longer be watched")
+        self._watcher = watcher
+        return self
 
     # Opening
 
@@ -103,6 +142,8 @@ class TokenStream(AsyncIterator[TokenEvent]):
         return self
 
     def _note_caller(self) -> None:
+        if self._watcher is not None and self._opened_at is None:
+            self._watcher.opened()
         frame = sys._getframe(1)
         while frame.f_code.co_filename == __file__ and frame.f_back is not None:
             frame = frame.f_back
@@ -124,6 +165,12 @@ class TokenStream(AsyncIterator[TokenEvent]):
         clock = self._clock
         if self._closed or self._held or clock.stopped_by is not None:
             return await self._next_known()
+        if self._ready:
+            event: TokenEvent | list[Token] = self._ready.pop()
+            if type(event) is Token and event.index == self._index and self._phase == self._OPEN:
+                self._index += 1
+                return event
+            return await self._on_rare(event)
         if clock.reader is not None:
             raise RuntimeError(f"two tasks read the stream of job {self.job_id} at the same time")
         if self._opened_at is None:
@@ -133,6 +180,10 @@ class TokenStream(AsyncIterator[TokenEvent]):
             event = await self._advance()
         except BaseException as exc:
             return await self._on_failure(exc)
+        if type(event) is list and event:
+            self._ready = event
+            event.reverse()
+            event = event.pop()
         if (
             type(event) is Token
             and event.index == self._index
@@ -183,22 +234,32 @@ class TokenStream(AsyncIterator[TokenEvent]):
         error.__cause__ = exc
         return await self._fail(error)
 
-    async def _on_rare(self, event: TokenEvent) -> TokenEvent:
+    async def _on_rare(self, event: TokenEvent | list[Token]) -> TokenEvent:
         """Everything but the next Token in its place."""
         clock = self._clock
         if clock.stopped_by is not None:  # the adapter swallowed the interruption
             return await self._on_failure(asyncio.CancelledError())
+        if isinstance(event, Token) and self._phase == self._STARTED and event.index == 0:
+            self._phase = self._OPEN
+            self._index = 1
+            clock.leave(True)
+            if self._watcher is not None:
+                self._watcher.first_token()
+            return event
         clock.leave(False)
         if isinstance(event, Started) and self._phase == self._NEW:
             self._phase = self._OPEN
+            if self._watcher is not None:
+                self._phase = self._STARTED
+                self._watcher.started(event)
             return event
         if isinstance(event, Error):
             return await self._fail(event.error)
-        if isinstance(event, MetricsFrame) and self._phase == self._OPEN:
+        if isinstance(event, MetricsFrame) and self._phase in (self._STARTED, self._OPEN):
             self._phase = self._METRICS
             return event
         if isinstance(event, End) and self._phase != self._NEW:
-            self._close(None)
+            self._close(None, event)
             try:
                 await self._release()
             except BaseException:
@@ -208,10 +269,10 @@ class TokenStream(AsyncIterator[TokenEvent]):
         return await self._fail(InternalError(ErrorCode.INTERNAL, self._violation(event)))
 
     def _violation(self, event: object) -> str:
-        if isinstance(event, Token) and self._phase == self._OPEN:
+        if isinstance(event, Token) and self._phase in (self._STARTED, self._OPEN):
             return f"the adapter gave Token index {event.index}, expected {self._index}"
         if isinstance(event, Started | Token | MetricsFrame | End):
-            after = ("nothing", "Started", "MetricsFrame")[self._phase]
+            after = ("nothing", "Started", "Started", "MetricsFrame")[self._phase]
             return f"the adapter gave {type(event).__name__} after {after}"
         return f"the adapter gave a {type(event).__name__}, which is not an event"
 
@@ -279,13 +340,20 @@ class TokenStream(AsyncIterator[TokenEvent]):
             return Error(error)
         raise error
 
-    def _close(self, failure: WorkerError | None) -> None:
+    def _close(self, failure: WorkerError | None, end: End | None = None) -> None:
         if failure is not None:
             failure.job_id = self.job_id
             failure.tokens_emitted = self._index
         self._closed = True
+        self._ready = []
         self._failure = failure
         self._clock.stop()
+        self._tell_end(end)
+
+    def _tell_end(self, end: End | None = None) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and self._opened_at is not None:
+            watcher.ended(end, self._failure, self._index)
 
     async def _release(self) -> None:
         """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
@@ -321,6 +389,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if getattr(self, "_closed", True) or self._opened_at is None:
             return
         self._clock.stop()
+        self._tell_end()
         filename, line = self._opened_at
         warnings.warn(
             f"the stream of job {self.job_id}, opened at {filename}:{line}, was dropped before its "

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pluggy
 
@@ -18,8 +18,12 @@ from adapter_api.errors import (
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.hookspecs import PROJECT, WorkerAdapter, hookimpl
-from adapter_api.stream import StreamTable, TokenStream
+from adapter_api.notices import AdapterNotice, HealthNotice
+from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
+
+if TYPE_CHECKING:
+    from registry.observers import Observers
 
 logger = logging.getLogger("worker_adapters.registry")
 
@@ -42,6 +46,7 @@ class BoundAdapter:
         version: That distribution's version.
         config: The config it was built from.
         middleware: Objects with `@hookimpl(wrapper=True)` methods; the first is the outermost.
+        observers: Who is told of its beginning and end, its jobs and its health.
 
     Raises:
         ContractError: If pluggy refuses the adapter or a middleware object.
@@ -56,6 +61,7 @@ class BoundAdapter:
         version: str = "unknown",
         config: object = None,
         middleware: Iterable[object] = (),
+        observers: "Observers | None" = None,
     ) -> None:
         self.adapter = adapter
         self.name = name
@@ -68,7 +74,11 @@ class BoundAdapter:
         self._closed = self._close_called = False
         self._innermost = _Innermost()
         self._hooks: Any = self._register(tuple(middleware)).hook
-        self._started = not self._has("start")
+        self._observers = observers
+        self._notice = _notice(self)
+        self._health: HealthStatus | None = None
+        # Without a start hook and without anybody to tell, there is nothing to be started.
+        self._started = not self._has("start") and observers is None
 
     def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
         manager = pluggy.PluginManager(PROJECT)
@@ -112,6 +122,8 @@ class BoundAdapter:
             raise self._gone()
         events = self._events(task) if self._started else self._events_after_start(task)
         stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
+        if self._observers is not None:
+            stream = _watched(stream, task, self._observers.watch(task, self._notice))
         return self._streams.add(stream)
 
     async def cancel(self, job_id: str) -> bool:
@@ -168,6 +180,15 @@ class BoundAdapter:
         Raises:
             ContractError: If the adapter's answer is not a HealthStatus.
         """
+        status = await self._checked()
+        before, self._health = self._health, status
+        if self._observers is not None and not _alike(before, status):
+            was = None if before is None else before.state
+            notice = HealthNotice(self._notice, was, status.state, status.live, status.ready)
+            self._observers.tell("health_changed", notice)
+        return status
+
+    async def _checked(self) -> HealthStatus:
         try:
             await self._ensure_started()
             return await self._ask("health", HealthStatus)
@@ -218,8 +239,12 @@ class BoundAdapter:
             if self._close_called:
                 return
             self._close_called = True
-            if self._has("aclose"):
-                await self._hooks.aclose()
+            try:
+                if self._has("aclose"):
+                    await self._hooks.aclose()
+            finally:
+                if self._observers is not None and self._started:
+                    self._observers.tell("adapter_closed", self._notice)
 
     async def __aenter__(self) -> Self:
         try:
@@ -250,8 +275,11 @@ class BoundAdapter:
                 raise self._gone()
             if self._started:
                 return
-            await self._hooks.start()
+            if self._has("start"):
+                await self._hooks.start()
             self._started = True
+            if self._observers is not None:
+                self._observers.tell("adapter_started", self._notice)
 
     def _gone(self) -> EngineUnavailable:
         return EngineUnavailable(
@@ -259,6 +287,29 @@ class BoundAdapter:
             f"adapter {self.name!r} is closed: get a new one with registry.get({self.name!r})",
             retriable=False,
         )
+
+
+def _notice(adapter: BoundAdapter) -> AdapterNotice:
+    config = adapter.config
+    places = [getattr(config, name, None) for name in ("pool_id", "replica_id")]
+    pool_id, replica_id = [place if isinstance(place, str) else None for place in places]
+    return AdapterNotice(adapter.name, adapter.distribution, adapter.version, pool_id, replica_id)
+
+
+def _watched(stream: TokenStream, task: TaskRequest, watch: StreamWatcher) -> TokenStream:
+    try:
+        return stream.watch(watch)
+    except RuntimeError:  # a middleware's own stream, which it has begun to read
+        return TokenStream(stream, task).watch(watch)
+
+
+def _alike(one: HealthStatus | None, other: HealthStatus) -> bool:
+    """Whether an orchestrator would treat them alike; messages and latencies differ always."""
+    return one is not None and (one.state, one.live, one.ready) == (
+        other.state,
+        other.live,
+        other.ready,
+    )
 
 
 class _Innermost:

@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from types import FunctionType, UnionType
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from registry.near import nearest
 REQUIRED = ("submit", "health")
 """The hooks every adapter has; the others of WorkerAdapter are optional."""
 
-_IMPL = f"{PROJECT}_impl"
+IMPL = f"{PROJECT}_impl"
 _SPEC = f"{PROJECT}_spec"
 
 _STREAMS = re.compile(r"(?:\w+\.)*(?:TokenStream|Async(?:Iterator|Iterable|Generator))\b")
@@ -129,11 +129,11 @@ def _annotation_of_config(cls: type) -> Any:
 
 
 def _hook_problems(cls: type) -> Iterator[str]:
-    decorated, undecorated, misfits = _methods(cls)
+    decorated, undecorated, misfits = hook_methods(cls)
     yield from misfits
     implemented: dict[str, list[str]] = {}
     for attribute, function in decorated.items():
-        options = getattr(function, _IMPL)
+        options = getattr(function, IMPL)
         name = options.get("specname") or attribute
         implemented.setdefault(name, []).append(attribute)
         if options.get("wrapper") or options.get("hookwrapper"):
@@ -143,7 +143,7 @@ def _hook_problems(cls: type) -> Iterator[str]:
         elif name in HOOKS:
             yield from _function_problems(attribute, function, HOOKS[name])
         elif not options.get("optionalhook"):
-            yield _unknown_hook(name)
+            yield unknown_hook(name)
     for name, attributes in implemented.items():
         if len(attributes) > 1:
             yield f"{' and '.join(attributes)} both implement {name}: keep one"
@@ -156,33 +156,35 @@ def _hook_problems(cls: type) -> Iterator[str]:
             yield _missing_hook(hook, [m for m in undecorated if m not in HOOKS])
 
 
-def _methods(
-    cls: type,
+def hook_methods(
+    cls: type, hooks: Iterable[str] = HOOKS
 ) -> tuple[dict[str, FunctionType], dict[str, FunctionType], list[str]]:
     """The methods with and without @hookimpl, and what is wrong with those that are neither."""
+    names = set(hooks)
     decorated: dict[str, FunctionType] = {}
     undecorated: dict[str, FunctionType] = {}
     misfits = []
     for name in dir(cls):
         value = inspect.getattr_static(cls, name)
         if isinstance(value, staticmethod | classmethod):
-            if name in HOOKS or hasattr(value, _IMPL):
+            if name in names or hasattr(value, IMPL):
                 kind = type(value).__name__
                 misfits.append(f"{name} is a {kind}: make it an ordinary method with @hookimpl")
         elif not inspect.isfunction(value):
             continue
-        elif isinstance(getattr(value, _IMPL, None), dict):
+        elif isinstance(getattr(value, IMPL, None), dict):
             decorated[name] = value
         elif not name.startswith("_") and value is not vars(WorkerAdapter).get(name):
             undecorated[name] = value
     return decorated, undecorated, misfits
 
 
-def _unknown_hook(name: str) -> str:
-    near = nearest(name, HOOKS)
+def unknown_hook(name: str, hooks: Iterable[str] = HOOKS) -> str:
+    """What is wrong with an implementation of no hook."""
+    near = nearest(name, hooks)
     if near is not None:
         return f"{name} is not a hook: did you mean {near}?"
-    return f"{name} is not a hook: take @hookimpl off it; the hooks are {', '.join(HOOKS)}"
+    return f"{name} is not a hook: take @hookimpl off it; the hooks are {', '.join(hooks)}"
 
 
 def _missing_hook(hook: _Hook, others: list[str]) -> str:
@@ -326,45 +328,3 @@ def _version_problems(cls: type) -> Iterator[str]:
             f"it is written for API_VERSION {version}, and the installed worker-adapters has "
             f"{API_VERSION}: upgrade the adapter's distribution"
         )
-
-
-# Middleware
-
-
-def middleware_problems(plugin: object, before: tuple[object, ...] = ()) -> list[str]:
-    """Everything because of which `plugin` cannot be middleware.
-
-    Args:
-        plugin: The object with `@hookimpl(wrapper=True)` methods.
-        before: The middleware it is used together with.
-
-    Returns:
-        One sentence for each problem; empty if all is well.
-    """
-    if isinstance(plugin, type):
-        return ["give an object, not the class"]
-    if any(plugin is other or plugin == other for other in before):
-        return [
-            "it is equal to another one, and pluggy tells plugins apart with ==: "
-            "give each once, and use @attrs.define(eq=False)"
-        ]
-    decorated, _, problems = _methods(type(plugin))
-    if not decorated:
-        problems.append(
-            "it has no hook: write `def submit(self, task)` and @hookimpl(wrapper=True)"
-        )
-    for attribute, function in decorated.items():
-        options = getattr(function, _IMPL)
-        name = options.get("specname") or attribute
-        if not options.get("wrapper"):
-            problems.append(
-                f"{attribute} would take the adapter's place: use @hookimpl(wrapper=True)"
-            )
-        elif not inspect.isgeneratorfunction(function):
-            problems.append(
-                f"{attribute} must be a generator: `events = yield`, then `return` what is "
-                "to be seen instead"
-            )
-        elif name not in HOOKS:
-            problems.append(_unknown_hook(name))
-    return problems

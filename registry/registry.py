@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from registry.bound import BoundAdapter
     from registry.configure import ConfigField
     from registry.loading import LoadedAdapter
+    from registry.observers import Observers
 
 # Loading, configuring and binding are imported by the methods that do so: with them come
 # asyncio and cattrs, and a program that lists names needs neither.
@@ -68,15 +69,21 @@ class Registry:
     Args:
         middleware: Objects whose `@hookimpl(wrapper=True)` methods go around the hooks of every
             adapter; the first is the outermost.
+        observers: Objects with `@hookimpl` methods of ObserverHooks; they are told what happens to
+            every adapter and its jobs.
         blocked: Names not to be used, as a list or with commas between them. None reads the
             environment variable WORKER_ADAPTERS_BLOCKED.
 
     Raises:
-        ContractError: If a middleware object is not one.
+        ContractError: If a middleware object or an observer is not one.
     """
 
     def __init__(
-        self, *, middleware: Iterable[object] = (), blocked: Iterable[str] | str | None = None
+        self,
+        *,
+        middleware: Iterable[object] = (),
+        observers: Iterable[object] = (),
+        blocked: Iterable[str] | str | None = None,
     ) -> None:
         self._middleware = tuple(middleware)
         self._blocked = _blocked_names(blocked)
@@ -86,12 +93,13 @@ class Registry:
             asyncio.AbstractEventLoop, list[tuple[AdapterRecord, BoundAdapter]]
         ] = WeakKeyDictionary()
         if self._middleware:
-            from registry.contract import middleware_problems
+            from registry.extensions import middleware_problems
 
             for place, plugin in enumerate(self._middleware):
                 problems = middleware_problems(plugin, self._middleware[:place])
                 if problems:
                     raise ContractError("middleware", type(plugin).__qualname__, problems)
+        self._observers = _observers_of(tuple(observers))
 
     def names(self) -> list[str]:
         """The names of the installed adapters, sorted, without blocked ones. Imports no plugin."""
@@ -118,6 +126,13 @@ class Registry:
         """
         loaded = self._load(self._record(name))
         return self._bind(loaded, _configured(loaded, config, options))
+
+    def configure(self, name: str, config: object = None, /, **options: Any) -> Any:
+        """The config that `get` would build an adapter from; `get` takes it in their place.
+
+        Args and raises as for `get`.
+        """
+        return _configured(self._load(self._record(name)), config, options)
 
     def describe(self, name: str) -> AdapterInfo:
         """Tell about an adapter, loading it; what is wrong with it is its status and reason.
@@ -273,7 +288,16 @@ class Registry:
             version=record.version,
             config=config,
             middleware=self._middleware,
+            observers=self._observers,
         )
+
+
+def _observers_of(plugins: tuple[object, ...]) -> "Observers | None":
+    if not plugins:
+        return None
+    from registry.observers import Observers
+
+    return Observers(plugins)
 
 
 def _blocked_names(blocked: Iterable[str] | str | None) -> frozenset[str]:

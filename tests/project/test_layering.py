@@ -22,6 +22,7 @@ ALLOWED = {
         "adapter_api", "adapters.http_util", "attrs", "httpx", "msgspec",
     },
     "registry": {"adapter_api", "attrs", "cattrs", "importlib_metadata", "pluggy"},
+    "registry.prometheus": {"adapter_api", "prometheus_client"},
     "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click"},
 }  # fmt: skip
 

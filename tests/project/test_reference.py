@@ -11,10 +11,16 @@ import pytest
 
 import registry
 from adapter_api import (
+    AdapterNotice,
+    BreakerNotice,
     EngineProps,
     ErrorCode,
+    HealthNotice,
     HealthStatus,
+    JobNotice,
     Metrics,
+    ObserverHooks,
+    ReplicaNotice,
     Started,
     TaskRequest,
     Token,
@@ -56,10 +62,11 @@ def test_every_hook_is_listed_with_its_signature() -> None:
     text = page("contract")
     hooks = [
         (name, member)
-        for name, member in vars(WorkerAdapter).items()
+        for protocol in (WorkerAdapter, ObserverHooks)
+        for name, member in vars(protocol).items()
         if hasattr(member, "worker_adapters_spec")
     ]
-    assert len(hooks) == 7
+    assert len(hooks) == 17
     for name, member in hooks:
         signature = str(inspect.signature(member)).replace("'", "")
         signature = re.sub(r"\b(?:[a-z_]+\.)+(\w+)", r"\1", signature)
@@ -68,7 +75,12 @@ def test_every_hook_is_listed_with_its_signature() -> None:
         assert f"`{prefix}{name}{signature}`" in text
 
 
-@pytest.mark.parametrize("cls", [TaskRequest, Started, Token, Metrics, HealthStatus, EngineProps])
+NOTICES = [AdapterNotice, JobNotice, HealthNotice, ReplicaNotice, BreakerNotice]
+
+
+@pytest.mark.parametrize(
+    "cls", [TaskRequest, Started, Token, Metrics, HealthStatus, EngineProps, *NOTICES]
+)
 def test_every_field_of_the_contract_is_named(cls: type) -> None:
     """Nothing a caller can read or set is missing on the page."""
     for field in attrs.fields(cls):  # type: ignore[misc]
@@ -87,7 +99,7 @@ def test_every_command_and_option_is_listed() -> None:
             [command, *arguments, "--help"], capture_output=True, text=True, check=True
         ).stdout
 
-    commands = re.findall(r"^  (\w+)  ", shown().partition("Commands:")[2], re.MULTILINE)
+    commands = re.findall(r"^  ([\w-]+)  ", shown().partition("Commands:")[2], re.MULTILINE)
     assert len(commands) >= 6
     for name in commands:
         assert f"| `{name}" in text

@@ -15,8 +15,8 @@ from registry.contract import (
     attrs_class,
     contract_problems,
     find_config_class,
-    middleware_problems,
 )
+from registry.extensions import middleware_problems
 
 
 @attrs.frozen

@@ -1,0 +1,41 @@
+"""An adapter whose distribution has an observer and a middleware beside it."""
+
+from typing import Any
+
+import attrs
+
+from adapter_api import End, HealthState, HealthStatus, JobNotice, Metrics, Started, hookimpl
+
+TOLD: list[JobNotice] = []
+
+
+@attrs.frozen
+class Config:
+    """No options."""
+
+
+@attrs.define(eq=False)
+class Adapter:
+    """Answers nothing."""
+
+    config: Config
+
+    @hookimpl
+    async def submit(self, task: Any) -> Any:
+        """End at once."""
+        yield Started(task.job_id, "acme", "1")
+        yield End(Metrics(0), "stop", "finish_reason")
+
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        """Always well."""
+        return HealthStatus(HealthState.HEALTHY)
+
+
+class Observer:
+    """Remembers what it is told; nobody asked for it."""
+
+    @hookimpl
+    def job_submitted(self, job: JobNotice) -> None:
+        """Remember."""
+        TOLD.append(job)
