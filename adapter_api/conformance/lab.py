@@ -130,16 +130,21 @@ class HttpSubject(Subject):
         make = partial(make_at, base_url=lab.engine_url)
         return cls(make, **more, lab=lab, make_at=make_at)
 
+    @property
+    def has_dialects(self) -> bool:
+        """Whether the adapter can be told the kind of server."""
+        return hasattr(self.make_at(base_url=self.lab.engine_url).config, "dialect")
+
     def at(self, url: str, server: str | None = None) -> Subject:
         """The adapter at another address, with short limits as far as its config has them.
 
         Args:
             url: The base URL.
-            server: The kind of server, for an adapter that has a `dialect` and wants to be told.
+            server: The kind of server, for an adapter that has a `dialect`.
         """
         config = self.make_at(base_url=url).config
         options: dict[str, Any] = {name: LIMIT_S for name in _LIMITS if hasattr(config, name)}
-        if server is not None and hasattr(config, "dialect"):
+        if server is not None:
             options["dialect"] = server
         return Subject(partial(self.make_at, base_url=url, **options))
 
@@ -156,6 +161,8 @@ async def _plain(subject: Subject) -> None:
 async def _chapter(scenarios: Iterable[Scenario], subject: Subject) -> str:
     assert isinstance(subject, HttpSubject)
     slots = asyncio.Semaphore(SIDE_BY_SIDE)
+    if not subject.has_dialects:  # such an adapter cannot know what one kind of server means
+        scenarios = [fault for fault in scenarios if fault.server is None]
 
     async def one(fault: Scenario) -> _Verdict:
         async with slots:

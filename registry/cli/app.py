@@ -20,6 +20,7 @@ from registry.cli.conformance import conformance
 from registry.cli.demo import run_demo
 from registry.cli.faults import serve_faults
 from registry.cli.health import check_health
+from registry.cli.new_adapter import new_adapter
 from registry.cli.options import Action, get_adapter
 from registry.cli.probe import run_probe
 from registry.cli.status import UsageError
@@ -81,6 +82,7 @@ def _app() -> typer.Typer:
     app.command("describe")(_describe)
     app.command("check", epilog=status.MEANINGS)(check)
     app.command("conformance", epilog=status.MEANINGS)(conformance)
+    app.command("new-adapter")(new_adapter)
     app.command("submit", epilog=status.MEANINGS)(_submit)
     app.command("health", epilog=status.MEANINGS)(_health)
     app.command("probe", epilog=status.MEANINGS)(_probe)

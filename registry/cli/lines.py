@@ -1,0 +1,157 @@
+"""Lines in and out of a long run, without ever blocking its event loop.
+
+A thread waits for each. They use the descriptors and not sys.stdin and sys.stdout, whose locks a
+waiting thread would hold when the process ends.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Self
+
+MOST_LINE_BYTES = 4 << 20
+"""The longest line that is read whole: a prompt fills it never, a wrong file soon."""
+
+AHEAD_LINES = 16
+"""How many lines are read before they are wanted."""
+
+BEHIND_LINES = 1024
+"""How many lines may wait for a slow reader before whoever writes has to wait."""
+
+_CHUNK_BYTES = 1 << 16
+
+
+class LineReader:
+    """`async for` gives the lines of a descriptor, without line feeds, to its end.
+
+    A line that is too long comes cut, with MOST_LINE_BYTES + 1 bytes.
+
+    Args:
+        descriptor: Where to read. It must not be read elsewhere.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = threading.Semaphore(AHEAD_LINES)
+        threading.Thread(target=self._read, daemon=True, name="read lines").start()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await self._lines.get()
+        if line is None:
+            self._lines.put_nowait(None)
+            raise StopAsyncIteration
+        self._room.release()
+        return line
+
+    def _read(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants it any more
+            for line in _lines(self._descriptor):
+                self._room.acquire()
+                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, None)
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    rest = b""
+    while data := _read(descriptor):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+        rest = rest[: MOST_LINE_BYTES + 1]
+    if rest:
+        yield rest
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError:  # a terminal that was closed
+        return b""
+
+
+class LineWriter:
+    """Writes lines to a descriptor, in their order.
+
+    Args:
+        descriptor: Where to write.
+        on_gone: Called in the event loop, once, if nobody reads there any more.
+    """
+
+    def __init__(self, descriptor: int, on_gone: Callable[[OSError], None]) -> None:
+        self._descriptor = descriptor
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(BEHIND_LINES)
+        self._ended = asyncio.Event()
+        threading.Thread(target=self._write, daemon=True, name="write lines").start()
+
+    async def write(self, line: bytes) -> None:
+        """Have the line written, with a line feed. Waits only while too many lines wait.
+
+        Once nobody reads any more, lines go nowhere.
+        """
+        if not self._ended.is_set():
+            await self._room.acquire()
+            if self._ended.is_set():
+                self._room.release()  # for the next that waits
+            else:
+                self._lines.put(line)
+
+    async def aclose(self, limit_s: float) -> None:
+        """Write what still waits, for at most that many seconds."""
+        self._lines.put(None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), limit_s)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Lines go nowhere from now on, and nobody waits any more."""
+        self._ended.set()
+        self._room.release()
+
+    def _write(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            while lines := self._next():
+                try:
+                    _write_all(self._descriptor, b"".join(line + b"\n" for line in lines))
+                except OSError as error:
+                    self._loop.call_soon_threadsafe(self._gone, error)
+                    return
+                self._loop.call_soon_threadsafe(self._release, len(lines))
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _next(self) -> list[bytes]:
+        """All that wait; empty once the end is among them and nothing before it."""
+        lines: list[bytes] = []
+        while True:
+            try:
+                line = self._lines.get(block=not lines)
+            except queue.Empty:
+                return lines
+            if line is None:
+                if lines:
+                    self._lines.put(None)
+                return lines
+            lines.append(line)
+
+    def _release(self, count: int) -> None:
+        for _ in range(count):
+            self._room.release()
+
+    def _gone(self, error: OSError) -> None:
+        self.give_up()
+        self._on_gone(error)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,123 @@
+"""The jobs of a long run: from lines of standard input to frames on standard output."""
+
+import asyncio
+import json
+import logging
+from contextlib import aclosing
+from typing import Any
+
+from adapter_api import Error, ErrorCode, WorkerError
+from adapter_api.frames import to_frame
+from registry import AdapterHost
+from registry.cli.lines import LineReader, LineWriter
+from registry.cli.requests import BadLine, Cancel, Submit, parse_line
+from registry.host.state import StateWriter
+
+logger = logging.getLogger("worker_adapters.host")
+
+SAVE_EVERY_S = 1.0
+
+
+class Run:
+    """Jobs as they come, several at once.
+
+    Args:
+        host: Runs them.
+        out: Gets their frames.
+        state: Gets the host's snapshots, and each job's explanation when it has ended.
+        most_jobs: How many jobs may run or wait before no more lines are read.
+    """
+
+    def __init__(
+        self, host: AdapterHost, out: LineWriter, state: StateWriter, most_jobs: int
+    ) -> None:
+        self._host = host
+        self._out = out
+        self._state = state
+        self._room = asyncio.Semaphore(most_jobs)
+        self._jobs: dict[str, tuple[str, asyncio.Task[None]]] = {}  # pool and task by job_id
+        self._cancels: set[asyncio.Task[Any]] = set()
+        self._unsaved = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return bool(self._jobs)
+
+    async def read(self, lines: LineReader) -> None:
+        """Do what the lines ask for, to their end. A bad line is an error frame."""
+        number = 0
+        async for line in lines:
+            number += 1
+            if line.strip():
+                try:
+                    await self._follow(parse_line(line))
+                except BadLine as error:
+                    await self._refuse(error, number)
+
+    async def finish(self) -> None:
+        """Wait until every job has ended."""
+        while self._jobs:
+            await asyncio.wait([task for _, task in self._jobs.values()])
+            await asyncio.sleep(0)  # for what the tasks' ends have called
+
+    async def save_again_and_again(self) -> None:
+        """Keep the snapshot as it is now."""
+        while True:
+            self.save()
+            await asyncio.sleep(SAVE_EVERY_S)
+
+    def save(self, *, running: bool = True) -> None:
+        """Write the snapshot. Where that fails the run goes on, and the log says so once."""
+        try:
+            self._state.save(self._host.snapshot(), running=running)
+            self._unsaved = False
+        except OSError as error:
+            self._note_unsaved(error)
+
+    async def _follow(self, request: Submit | Cancel) -> None:
+        if isinstance(request, Submit):
+            job_id = request.task.job_id
+            if job_id in self._jobs:
+                # Without the id: who reads its frames would take the error for that job's end.
+                raise BadLine(f"a job of the id {job_id} runs already")
+            await self._room.acquire()
+            task = asyncio.create_task(self._job(request), name=f"job {job_id}")
+            self._jobs[job_id] = request.pool_id, task
+            task.add_done_callback(lambda _: self._ended(job_id))
+        elif request.job_id in self._jobs:
+            pool_id, _ = self._jobs[request.job_id]
+            cancel = asyncio.create_task(self._host.cancel(pool_id, request.job_id))
+            self._cancels.add(cancel)
+            cancel.add_done_callback(self._cancels.discard)
+        else:
+            raise BadLine(f"no job of the id {request.job_id[:60]!r} runs")
+
+    def _ended(self, job_id: str) -> None:
+        del self._jobs[job_id]
+        self._room.release()
+
+    async def _job(self, request: Submit) -> None:
+        task = request.task
+        stream = self._host.submit(request.pool_id, task, priority=request.priority)
+        async with aclosing(stream.frames()) as frames:
+            async for frame in frames:
+                await self._write({"job_id": task.job_id, **frame})
+        explanation = self._host.explain(task.job_id)
+        if explanation is not None:
+            try:
+                self._state.append(explanation)
+            except OSError as error:
+                self._note_unsaved(error)
+
+    async def _refuse(self, error: BadLine, number: int) -> None:
+        frame = to_frame(Error(WorkerError.of(ErrorCode.INVALID_PARAMS, str(error))))
+        await self._write({"job_id": error.job_id, "line": number, **frame})
+
+    async def _write(self, frame: dict[str, Any]) -> None:
+        await self._out.write(json.dumps(frame).encode())
+
+    def _note_unsaved(self, error: OSError) -> None:
+        if not self._unsaved:
+            self._unsaved = True
+            logger.warning("the state folder cannot be written: %s", error.strerror or error)
