@@ -32,6 +32,7 @@ class StreamClock:
         "_limit_s",
         "_since",
         "_timer",
+        "_timer_at",
         "_unwatched",
         "deadline_at",
         "reader",
@@ -51,6 +52,7 @@ class StreamClock:
         self._interrupted = False
         self._before = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._unwatched = True  # no timer runs for the limits as they are
 
     def remaining_s(self) -> float | None:
@@ -136,23 +138,25 @@ class StreamClock:
 
     def _due(self) -> tuple[float, Late] | None:
         """When the next limit passes, and with what error. Silence counts while somebody waits."""
-        limits: list[tuple[float, Late]] = []
-        if self.deadline_at is not None:
-            limits.append((self.deadline_at, self._deadline_unmet))
         if self._limit_s is not None and self.reader is not None:
-            limits.append((self._since + self._limit_s, self._late or self._silent))
-        return min(limits, key=lambda limit: limit[0], default=None)
+            silent_at = self._since + self._limit_s
+            if self.deadline_at is None or silent_at < self.deadline_at:
+                return silent_at, self._late or self._silent
+        return None if self.deadline_at is None else (self.deadline_at, self._deadline_unmet)
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Have the timer ring in time. One that rings too early looks again: limits mostly move
+        away, with each token and phase, and a timer is dear to move."""
         self._unwatched = self.reader is None
         due = self._due()
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_later(
-                max(0.0, due[0] - monotonic()), self._on_timer
-            )
+        if due is None or (self._timer is not None and self._timer_at <= due[0]):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due[0]
+        self._timer = asyncio.get_running_loop().call_later(
+            max(0.0, due[0] - monotonic()), self._on_timer
+        )
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -6,6 +6,7 @@ from adapters.http_util.client import (
     body_reader,
     make_client,
     make_transport,
+    read_at_most,
     read_bounded,
     tls_context,
 )
@@ -19,13 +20,17 @@ from adapters.http_util.errors import (
     error_from_response,
     read_error_body,
 )
+from adapters.http_util.post import Posted, post
+from adapters.http_util.recording import RecordingError, read_recording
 from adapters.http_util.redact import REDACTED, redact, redact_headers
+from adapters.http_util.replaying import RecordingTransport, ReplayTransport
 from adapters.http_util.retry import (
     RetryBudget,
     RetryPolicy,
     may_repeat,
     retry_after_ms,
     retrying,
+    try_and_retry,
 )
 from adapters.http_util.sse import (
     MAX_EVENT_BYTES,
@@ -45,6 +50,10 @@ __all__ = [
     "ClientOptions",
     "Connection",
     "ErrorBody",
+    "Posted",
+    "RecordingError",
+    "RecordingTransport",
+    "ReplayTransport",
     "RetryBudget",
     "RetryPolicy",
     "SSEDecoder",
@@ -60,12 +69,16 @@ __all__ = [
     "make_client",
     "make_transport",
     "may_repeat",
+    "post",
+    "read_at_most",
     "read_bounded",
     "read_error_body",
+    "read_recording",
     "redact",
     "redact_headers",
     "retry_after_ms",
     "retrying",
     "tls_context",
+    "try_and_retry",
     "with_bearer",
 ]

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import attrs
 import httpx
@@ -84,9 +85,31 @@ def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
     )
 
 
+class AdapterClient(httpx.AsyncClient):
+    """What make_client makes: httpx's client, which knows its transport.
+
+    Args:
+        transport: Where requests go.
+        options: As of httpx.AsyncClient.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
+        self.stream_transport = transport if isinstance(transport, StreamTransport) else None
+        self.default_lines = {
+            name.decode("ascii").lower(): (name, value) for name, value in self.headers.raw
+        }
+
+    @property
+    def posts_directly(self) -> bool:
+        """Whether a POST needs nothing of httpx.AsyncClient: our own transport, and no hooks."""
+        hooks = self.event_hooks
+        return self.stream_transport is not None and not (hooks["request"] or hooks["response"])
+
+
 def make_client(
     options: ClientOptions, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
+) -> AdapterClient:
     """A client that reads no environment, follows no redirect and sets no read timeout: how long an
     answer may take is for the job's StreamClock to say.
 
@@ -94,8 +117,8 @@ def make_client(
         options: How to connect.
         transport: Used instead of the one make_transport would make.
     """
-    return httpx.AsyncClient(
-        transport=make_transport(options) if transport is None else transport,
+    return AdapterClient(
+        make_transport(options) if transport is None else transport,
         timeout=httpx.Timeout(None, connect=options.connect_timeout_s, pool=POOL_TIMEOUT_S),
         follow_redirects=False,
         trust_env=False,
@@ -126,7 +149,11 @@ async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes:
 
 async def read_bounded(response: httpx.Response, max_bytes: int) -> bytes:
     """The body, or its first `max_bytes` bytes if it is longer."""
-    read = body_reader(response)
+    return await read_at_most(body_reader(response), max_bytes)
+
+
+async def read_at_most(read: Callable[[], Awaitable[bytes]], max_bytes: int) -> bytes:
+    """As read_bounded, of what `read` gives piece by piece."""
     pieces, size = [], 0
     while size < max_bytes and (piece := await read()):
         pieces.append(piece)

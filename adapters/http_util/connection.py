@@ -5,12 +5,13 @@ has not (backpressure), and closing never waits for the peer. Every buffer is bo
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 import httptools
 import httpx
+
+from adapters.http_util.wakeup import Wakeup
 
 MAX_HEAD_BYTES = 64 << 10
 """Status line and headers, or trailers. Common servers send below 1 KiB and refuse above 64."""
@@ -40,10 +41,10 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._head: asyncio.Future[None] | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._wakeup = Wakeup(self._loop)
+        self._awaits_head = False
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._body: deque[bytes] = deque()
+        self._body: list[bytes] = []  # whole pieces, as llhttp found them
         self._paused = False
         self.exchanges = 0
         self.idle_since = 0.0
@@ -83,13 +84,18 @@ class Connection(asyncio.BufferedProtocol):
         self.exchanges += 1
         if self._gone.done():
             raise httpx.ReadError("the server closed the connection")
+        # llhttp's callback for each piece, looked up by the parser; most pieces are one token.
+        self.on_body = _ignore if bodiless else self._body.append
         self._parser = httptools.HttpResponseParser(self)
-        self._head = self._loop.create_future()
         self._transport.write(request)
+        self._awaits_head = True
         try:
-            await self._head
+            while not self._head_done:
+                if self._error is not None:
+                    raise self._error
+                await self._wakeup
         finally:
-            self._head = None
+            self._awaits_head = False
 
     async def read(self) -> bytes:
         """The next piece of the body; b"" when it is complete.
@@ -103,18 +109,19 @@ class Connection(asyncio.BufferedProtocol):
                 raise self._error
             if self._complete:
                 return b""
-            self._reader = self._loop.create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = self._body.popleft() if len(self._body) == 1 else b"".join(self._body)
+            await self._wakeup
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._unread_bytes = 0
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         return data
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the body is complete and has been read."""
+        return self._complete and not self._body and self._error is None
 
     @property
     def reusable(self) -> bool:
@@ -169,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self.received = True
-        self._plain_bytes += nbytes
+        pieces = len(self._body)
         try:
             parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
@@ -177,16 +184,32 @@ class Connection(asyncio.BufferedProtocol):
                 self._keep_alive = False  # bytes after the answer
             else:
                 self._fail(httpx.RemoteProtocolError(f"{exc}"))
-        if self._plain_bytes > MAX_HEAD_BYTES and not self._complete:
+        if len(self._body) > pieces:
+            self._note_body(nbytes)
+        elif not self._complete:
+            self._note_plain(nbytes)
+        self._wake_reader()
+
+    def _note_body(self, nbytes: int) -> None:
+        self._plain_bytes = 0
+        self._unread_bytes += nbytes
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._paused:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _note_plain(self, nbytes: int) -> None:
+        self._plain_bytes += nbytes
+        if self._plain_bytes > MAX_HEAD_BYTES:
             self._fail(
                 httpx.RemoteProtocolError(
                     f"more than {MAX_HEAD_BYTES} bytes of headers or chunk framing"
                 )
             )
-        self._wake_reader()
 
     def eof_received(self) -> None:
         self._end_of_bytes(None)
+        self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_of_bytes(exc)
@@ -194,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._gone.done():
             self._gone.set_result(None)
             self._on_closed(self)
+        self._wake_reader()
 
     def _end_of_bytes(self, exc: Exception | None) -> None:
         if not self._complete and self._error is None:
@@ -203,28 +227,24 @@ class Connection(asyncio.BufferedProtocol):
                 why = f": {exc}" if exc else ""
                 self._fail(httpx.ReadError(f"the server closed the connection{why}"))
         self._keep_alive = False
-        self._wake_reader()
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
-        if self._head is not None and not self._head.done():
-            self._head.set_exception(self._error)
         self.abort()
 
     def _wake_reader(self) -> None:
-        if (
-            self._reader is not None
-            and not self._reader.done()
-            and (self._body or self._complete or self._error is not None)
-        ):
-            self._reader.set_result(None)
+        """Let the reader go on if there is something for it. Last in each callback of asyncio's:
+        the reader may do anything with this connection before this returns."""
+        found = self._head_done if self._awaits_head else self._body or self._complete
+        if found or self._error is not None:
+            self._wakeup.wake()
 
     # llhttp's side
 
     def on_message_begin(self) -> None:
-        if self._complete:  # a second answer to one request: the first one stands
-            self._keep_alive = False
+        if self._complete:  # the first one stands, and nothing is read any more
+            raise httptools.HttpParserError("a second answer to one request")
 
     def on_status(self, reason: bytes) -> None:
         if not self._head_done:
@@ -236,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
-        if self._complete:
+        if self._complete or self._error is not None:
             return
         status = self._parser.get_status_code()
         sized = any(name.lower() == b"content-length" for name, _ in self.headers)
@@ -250,27 +270,19 @@ class Connection(asyncio.BufferedProtocol):
             return
         if codings not in ([], [b"chunked"], [b"identity"]):  # llhttp would pass the coded bytes on
             self._fail(httpx.RemoteProtocolError("a transfer coding nobody asked for"))
+            return
         self.status = status
         self._head_done = True
         self._until_close = not sized and codings != [b"chunked"]  # RFC 9112, 6.3
         if self._bodiless:
             self._complete = True
-        if self._head is not None and not self._head.done():
-            self._head.set_result(None)
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            return
-        self._plain_bytes = 0
-        self._body.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._paused:
-            assert self._transport is not None
-            self._paused = True
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
         if self._head_done and not self._complete:
             self._complete = True
             self._keep_alive = self._parser.should_keep_alive()
+
+
+def _ignore(data: bytes) -> None:
+    """A body that an answer may not have."""

@@ -1,14 +1,17 @@
 """When to ask again, and how long to wait before (HTU-1002)."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from adapter_api import CapacityExceeded, EngineUnavailable, ErrorCode, StreamClock, WorkerError
+
+_T = TypeVar("_T")
 
 REPEATABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 """Answers that say the request was not worked on, or may be sent again."""
@@ -170,3 +173,30 @@ def retrying(
         before_sleep=before_sleep,
         reraise=True,
     )
+
+
+async def try_and_retry(
+    attempt: Callable[[], Awaitable[_T]],
+    policy: RetryPolicy,
+    clock: StreamClock,
+    budget: RetryBudget,
+    rng: random.Random,
+    on_retry: Callable[[WorkerError, int, float], None],
+) -> _T:
+    """What `attempt` gives, tried again as `retrying` with the same arguments does.
+
+    Setting up tenacity takes longer than decoding a hundred tokens, so it is made only after
+    something has failed, and hears of that failure as its own first attempt.
+    """
+    failures: list[WorkerError] = []
+    try:
+        return await attempt()
+    except WorkerError as error:
+        failures.append(error)
+
+    async def again() -> _T:
+        if failures:
+            raise failures.pop()
+        return await attempt()
+
+    return await retrying(policy, clock, budget, rng, on_retry)(again)

@@ -15,6 +15,7 @@ MAX_BLOCK_BYTES = 64 << 10
 """An unfinished event longer than this is read line by line: looking for its end anew with every
 piece would take quadratic time."""
 
+_JOINT_SHRINKS_BYTES = len(b"\n\ndata: ") - len(b"\n")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -88,19 +89,43 @@ class SSEDecoder:
         Raises:
             SSELimitError: If a line or an event is too long. The decoder is of no use after it.
         """
+        events = self.feed_plain(chunk)
+        return self.events_of(events) if isinstance(events, bytes) else events
+
+    def feed_plain(self, chunk: bytes) -> bytes | list[ServerSentEvent]:
+        """As `feed`, and faster for whole reads of plain events: where each event that `chunk`
+        completes is one data line and nothing else, those data with a line feed between them,
+        for a decoder of JSON lines. `events_of` makes of them what `feed` would have given.
+
+        Raises:
+            SSELimitError: As `feed`.
+        """
         if not self._started:
             chunk = self._strip_bom(chunk)
         if self._by_line or b"\r" in chunk:
             return self._feed_lines(chunk)
         if b"\n" not in chunk:
             return self._hold_block(chunk)
-        block = self._take_held(chunk)
+        block = self._take_held(chunk) if self._held else chunk
         end = block.rfind(b"\n\n")
         if end < 0 or len(block) > self._max_cut_bytes:
             return self._hold_block(block)
-        self._hold(block[end + 2 :])
+        if end + 2 < len(block):
+            self._hold(block[end + 2 :])
+        if block[:6] == b"data: ":
+            lines = block[6:end].replace(b"\n\ndata: ", b"\n")
+            joints = (end - 6 - len(lines)) // _JOINT_SHRINKS_BYTES
+            if lines.count(b"\n") == joints:  # no line feed but those between two events
+                return lines
+        return self._parts(block[:end].split(b"\n\n"))
+
+    def events_of(self, lines: bytes) -> list[ServerSentEvent]:
+        """The events behind data that `feed_plain` gave."""
+        return [ServerSentEvent(data, "message", self.last_event_id) for data in lines.split(b"\n")]
+
+    def _parts(self, parts: list[bytes]) -> list[ServerSentEvent]:
         events = []
-        for part in block[:end].split(b"\n\n"):
+        for part in parts:
             if part[:6] == b"data: " and b"\n" not in part:
                 events.append(ServerSentEvent(part[6:], "message", self.last_event_id))
             else:

@@ -7,8 +7,9 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 import httpx
@@ -22,7 +23,25 @@ MAX_CONNECTIONS = 1000
 IDLE_S = 60.0
 """How long an unused connection is kept, unless the server announces less."""
 
-_Origin = tuple[str, str, int]
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
+
+RawHeaders = list[tuple[bytes, bytes]]
+Timeouts = Mapping[str, float | None]
+"""httpx's: seconds to "connect", to wait for the "pool", to "read"; None or absent for no limit."""
+
+_USUAL_NAMES = frozenset(
+    {
+        b"Accept",
+        b"Accept-Encoding",
+        b"Authorization",
+        b"Connection",
+        b"Content-Type",
+        b"Host",
+        b"User-Agent",
+        b"X-Correlation-Id",
+    }
+)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -53,7 +72,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         self._idle_s = idle_s
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._open: set[Connection] = set()
-        self._idle: dict[_Origin, deque[Connection]] = {}
+        self._idle: dict[Origin, deque[Connection]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._promised = 0  # room for waiters that were woken and have not taken it yet
         self._closed = False
@@ -75,53 +94,76 @@ class StreamTransport(httpx.AsyncBaseTransport):
             httpx.ConnectError, ConnectTimeout, PoolTimeout, ReadError, ReadTimeout,
             RemoteProtocolError, LocalProtocolError, UnsupportedProtocol.
         """
-        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        origin = _origin(request.url)
-        wire = await _serialize(request)
+        content = await request.aread()
+        method = request.method.encode("ascii", "replace")
+        wire = serialize(method, request.url.raw_path, request.headers.raw, content)
+        timeouts: Timeouts = request.extensions.get("timeout", {})
+        body = await self.exchange(
+            origin_of(request.url), wire, timeouts, bodiless=method == b"HEAD"
+        )
+        if body.resent:
+            request.extensions["resent"] = True
+        return httpx.Response(
+            body.status,
+            headers=body.headers,
+            stream=body,
+            # Without the server's reason phrase: httpx logs it, and it could be anything.
+            extensions={"http_version": b"HTTP/1.1", "body_stream": body},
+        )
+
+    async def exchange(
+        self, origin: Origin, wire: bytes, timeouts: Timeouts, *, bodiless: bool = False
+    ) -> "BodyStream":
+        """Send the bytes of a request; an answer with its head read, and its body to come.
+
+        Args:
+            origin: Where to.
+            wire: What `serialize` gave.
+            timeouts: Limits in seconds.
+            bodiless: The answer has no body, whatever its headers say (HEAD).
+
+        Raises:
+            httpx.TransportError: As handle_async_request.
+        """
         connection = await self._acquire(origin, timeouts)
+        resent = False
         try:
-            await self._send(connection, request, wire, timeouts)
+            await self._send(connection, wire, timeouts, bodiless)
         except httpx.ReadError:
             await connection.aclose()
             if connection.exchanges == 1 or connection.received:
                 raise
             # The server closed an idle connection while our request was on its way.
-            request.extensions["resent"] = True
+            resent = True
             connection = await self._acquire(origin, timeouts, fresh=True)
             try:
-                await self._send(connection, request, wire, timeouts)
+                await self._send(connection, wire, timeouts, bodiless)
             except BaseException:
                 await connection.aclose()
                 raise
         except BaseException:
             await connection.aclose()
             raise
-        body = BodyStream(connection, lambda: self._release(origin, connection), timeouts)
-        return httpx.Response(
-            connection.status,
-            headers=connection.headers,
-            stream=body,
-            # Without the server's reason phrase: httpx logs it, and it could be anything.
-            extensions={"http_version": b"HTTP/1.1", "body_stream": body},
-        )
+        release = partial(self._release, origin, connection)
+        return BodyStream(connection, release, timeouts.get("read"), resent)
 
     async def _send(
-        self,
-        connection: Connection,
-        request: httpx.Request,
-        wire: bytes,
-        timeouts: dict[str, float | None],
+        self, connection: Connection, wire: bytes, timeouts: Timeouts, bodiless: bool
     ) -> None:
+        limit_s = timeouts.get("read")
+        if limit_s is None:
+            await connection.send(wire, bodiless=bodiless)
+            return
         try:
-            async with asyncio.timeout(timeouts.get("read")):
-                await connection.send(wire, bodiless=request.method == "HEAD")
+            async with asyncio.timeout(limit_s):
+                await connection.send(wire, bodiless=bodiless)
         except TimeoutError as exc:
             raise httpx.ReadTimeout("no answer in time") from exc
 
     # The pool
 
     async def _acquire(
-        self, origin: _Origin, timeouts: dict[str, float | None], *, fresh: bool = False
+        self, origin: Origin, timeouts: Timeouts, *, fresh: bool = False
     ) -> Connection:
         self._check_open()
         if not self._has_room():  # while others wait there is none: `_wake` promised it to them
@@ -146,7 +188,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         in_use = self.open_connections - self.idle_connections
         return in_use + self._promised < self._max_connections
 
-    def _take_idle(self, origin: _Origin) -> Connection | None:
+    def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
@@ -190,7 +232,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
                 self._promised += 1
                 waiter.set_result(None)
 
-    async def _connect(self, origin: _Origin, timeout_s: float | None) -> Connection:
+    async def _connect(self, origin: Origin, timeout_s: float | None) -> Connection:
         connection = Connection(self._buffer, self._on_closed)
         self._open.add(connection)
         try:
@@ -204,7 +246,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         return connection
 
     async def _open_connection(
-        self, connection: Connection, origin: _Origin, timeout_s: float | None
+        self, connection: Connection, origin: Origin, timeout_s: float | None
     ) -> None:
         scheme, host, port = origin
         try:
@@ -234,7 +276,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
                 idle.remove(connection)
         self._wake()
 
-    async def _release(self, origin: _Origin, connection: Connection) -> None:
+    async def _release(self, origin: Origin, connection: Connection) -> None:
         if not connection.reusable or self._closed:
             await connection.aclose()
             return
@@ -262,27 +304,44 @@ class BodyStream(httpx.AsyncByteStream):
 
     Iterate over it, or call `read` for one piece at a time. `aclose` gives the connection back
     if the body was complete, and closes it otherwise.
+
+    Args:
+        connection: With the head of its answer read.
+        release: Takes the connection back.
+        read_timeout_s: Seconds for each piece; None for no limit.
+        resent: Whether the request was sent twice.
     """
 
     def __init__(
         self,
         connection: Connection,
         release: Callable[[], Awaitable[None]],
-        timeouts: dict[str, float | None],
+        read_timeout_s: float | None,
+        resent: bool,
     ) -> None:
+        self.status = connection.status
+        self.headers = connection.headers
+        self.resent = resent
         self._connection = connection
         self._release = release
-        self._read_timeout_s = timeouts.get("read")
+        self._read_timeout_s = read_timeout_s
         self._released = False
 
-    async def read(self) -> bytes:
+    def read(self) -> Awaitable[bytes]:
         """The next piece; b"" at the end. Raises as `Connection.read`, and httpx.ReadTimeout."""
         if self._released:  # the connection may serve another request by now
             raise httpx.StreamClosed
         if self._read_timeout_s is None:
-            return await self._connection.read()
+            return self._connection.read()
+        return self._read_in_time(self._read_timeout_s)
+
+    def ended(self) -> bool:
+        """Whether `read` would say at once that the body is over."""
+        return not self._released and self._connection.at_end
+
+    async def _read_in_time(self, limit_s: float) -> bytes:
         try:
-            async with asyncio.timeout(self._read_timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await self._connection.read()
         except TimeoutError as exc:
             raise httpx.ReadTimeout("the server went silent") from exc
@@ -297,7 +356,12 @@ class BodyStream(httpx.AsyncByteStream):
             await self._release()
 
 
-def _origin(url: httpx.URL) -> _Origin:
+def origin_of(url: httpx.URL) -> Origin:
+    """Where a request for `url` goes.
+
+    Raises:
+        httpx.UnsupportedProtocol: Not http or https.
+    """
     if url.scheme not in ("http", "https"):
         raise httpx.UnsupportedProtocol(
             f"the URL must begin with http:// or https://, not {url.scheme}"
@@ -306,15 +370,18 @@ def _origin(url: httpx.URL) -> _Origin:
     return url.scheme, url.raw_host.decode("ascii"), port
 
 
-async def _serialize(request: httpx.Request) -> bytes:
-    content = await request.aread()
-    method = request.method.encode("ascii", "replace")
+def serialize(method: bytes, path: bytes, headers: RawHeaders, content: bytes) -> bytes:
+    """The bytes of a request. Content-Length is added where there is content.
+
+    Raises:
+        httpx.LocalProtocolError: The method or a header is not one.
+    """
     if not _TOKEN.fullmatch(method):
-        raise httpx.LocalProtocolError(f"{request.method!r} is no method")
-    parts = [method, b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
+        raise httpx.LocalProtocolError(f"{method.decode('ascii')!r} is no method")
+    parts = [method, b" ", path, b" HTTP/1.1\r\n"]
     sized = bool(content)
-    for name, value in request.headers.raw:
-        if not _TOKEN.fullmatch(name):
+    for name, value in headers:
+        if name not in _USUAL_NAMES and not _TOKEN.fullmatch(name):
             raise httpx.LocalProtocolError(f"{name.decode('latin-1')!r} is no header name")
         if b"\r" in value or b"\n" in value or b"\0" in value:
             raise httpx.LocalProtocolError(

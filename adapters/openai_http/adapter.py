@@ -26,6 +26,7 @@ from adapter_api import (
     StreamClock,
     StreamTable,
     TaskRequest,
+    Token,
     TokenEvent,
     TokenStream,
     WorkerError,
@@ -34,15 +35,17 @@ from adapter_api import (
 )
 from adapters.http_util import (
     ErrorBody,
+    Posted,
     RetryBudget,
     check_egress,
     error_from_exception,
     error_from_response,
     make_client,
-    read_bounded,
+    post,
+    read_at_most,
     read_error_body,
     redact,
-    retrying,
+    try_and_retry,
 )
 from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
@@ -167,7 +170,7 @@ class OpenAIHttpAdapter:
         if self._connected is None:
             config, endpoints = self.config, self._endpoints
             try:
-                client = config.client or make_client(config.client_options(), config.transport)
+                client = config.client or make_client(config.client_options(), config.used_transport())
             except (ImportError, OSError, ValueError) as exc:  # an extra, a file, a proxy's URL
                 raise InvalidRequest(
                     ErrorCode.INVALID_PARAMS,
@@ -183,18 +186,29 @@ class OpenAIHttpAdapter:
             )
         return self._connected
 
-    async def _events(self, job: _Job) -> AsyncIterator[TokenEvent]:
+    async def _events(self, job: _Job) -> AsyncIterator[TokenEvent | list[Token]]:
         """Everything that happens to one job, from the first request to End."""
         _, credentials, server = self._connect()
         task, clock = job.task, job.clock
-        response = await self._accepted(job, server)
+        posted = await self._accepted(job, server)
         answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
-        body = EventBody(response, clock, credentials.secrets)
+        body = EventBody(posted, clock, credentials.secrets)
         first_token_at: float | None = None
         started = False
         try:
-            while not answer.done and (events := await body.batch()) is not None:
-                for event in events:
+            while not answer.done and (batch := await body.batch()) is not None:
+                if isinstance(batch, bytes):
+                    tokens = answer.read_plain(batch)
+                    if tokens:
+                        if first_token_at is None:
+                            first_token_at = monotonic()
+                            clock.allow(self.config.stall_timeout_s, _stalled)
+                        yield tokens
+                        if answer.finish_reason is not None:
+                            body.finish(answer.index)
+                        continue
+                    batch = body.events_of(batch)
+                for event in batch:
                     token = answer.read(event)
                     # Azure's first chunk has neither id nor choices, and says nothing of the model.
                     if not started and (answer.completion_id or answer.seen):
@@ -223,11 +237,11 @@ class OpenAIHttpAdapter:
             self._log_failure(job, server, exc, _metrics(job, answer, first_token_at))
             raise
         finally:
-            await response.aclose()
+            await posted.aclose()
         self._log(logging.INFO, job, server, "the answer is whole", metrics)
         yield End(metrics, answer.finish_reason, proof)
 
-    async def _accepted(self, job: _Job, server: Server) -> httpx.Response:
+    async def _accepted(self, job: _Job, server: Server) -> Posted:
         """The answer, status 200, of the first attempt that gets one."""
         self._budget.earn()
         clock, config = job.clock, self.config
@@ -239,14 +253,16 @@ class OpenAIHttpAdapter:
             )
             self._log(logging.WARNING, job, server, human, status=error.status)
 
-        retry = retrying(config.retry, clock, self._budget, self._rng, on_retry)
+        attempt = partial(self._attempt, job)
         try:
-            return await retry(self._attempt, job)
+            return await try_and_retry(
+                attempt, config.retry, clock, self._budget, self._rng, on_retry
+            )
         except BaseException as exc:
             self._log_failure(job, server, exc)
             raise
 
-    async def _attempt(self, job: _Job) -> httpx.Response:
+    async def _attempt(self, job: _Job) -> Posted:
         """One attempt: a request, sent again only without what the server refuses by name, or with
         a new token."""
         _, credentials, server = self._connect()
@@ -261,14 +277,18 @@ class OpenAIHttpAdapter:
             fields = request_fields(
                 task, chat=chat, model=model, without=server.refused_fields(model)
             )
-            response = await self._post(job, url, encode(fields))
-            if response.status_code == 200:
-                return response
-            status, headers = response.status_code, response.headers
+            content = encode(fields)
+            # Asking for the key is charged to the wait for the first token.
+            job.clock.allow(self.config.first_token_timeout_s, _keyless)
+            key_headers = await credentials.headers()
+            posted = await self._post(job, url, key_headers, content)
+            if posted.status == 200:
+                return posted
+            status, headers = posted.status, posted.headers
             secrets = credentials.secrets
             # If the body takes too long, the status is what the job ends with.
             job.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
-            error_body = await _read_error(response)
+            error_body = await _read_error(posted)
             read = read_error_body(error_body)
             refused = refused_fields(status, read, fields, chat=chat)
             if refused and not self.config.strict and refusals < MAX_REFUSALS:
@@ -281,7 +301,7 @@ class OpenAIHttpAdapter:
             elif (
                 status == 401
                 and not renewed
-                and credentials.renew(response.request.headers.get("authorization"))
+                and credentials.renew(key_headers.get("Authorization"))
             ):
                 renewed = True
                 self._log(
@@ -310,35 +330,39 @@ class OpenAIHttpAdapter:
             )
         return True
 
-    async def _post(self, job: _Job, url: httpx.URL, content: bytes) -> httpx.Response:
+    async def _post(
+        self, job: _Job, url: httpx.URL, key_headers: dict[str, str], content: bytes
+    ) -> Posted:
         """Send one request and wait for the head of its answer."""
         client, credentials, server = self._connect()
-        job.clock.allow(self.config.first_token_timeout_s, _keyless)
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
             "X-Correlation-Id": job.correlation_id,
             **self.config.headers,
-            **await credentials.headers(),
+            **key_headers,
         }
         job.attempts += 1
         job.clock.rename(_unanswered)
         try:
-            request = client.build_request(
-                "POST", url, content=content, headers=headers, timeout=self.config.timeouts()
+            posted = await post(
+                client,
+                url,
+                headers=headers,
+                content=content,
+                connect_timeout_s=self.config.connect_timeout_s,
             )
-            response = await client.send(request, stream=True, follow_redirects=False)
         except httpx.HTTPError as exc:
             raise error_from_exception(exc, secrets=credentials.secrets) from exc
-        if request.extensions.get("resent"):
+        if posted.resent:
             job.attempts += 1
             self._log(
                 logging.WARNING, job, server, "an idle connection had been closed; sent again"
             )
         job.clock.rename(_tokenless)
-        server.note_headers(response.headers)
-        return response
+        server.note_headers(posted.headers)
+        return posted
 
     # What is told
 
@@ -397,15 +421,15 @@ class OpenAIHttpAdapter:
         logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
 
 
-async def _read_error(response: httpx.Response) -> bytes:
+async def _read_error(posted: Posted) -> bytes:
     """The body of a refusal, as far as it comes in time; the connection is given back."""
     try:
         async with asyncio.timeout(ERROR_BODY_S):
-            return await read_bounded(response, MAX_ERROR_BYTES)
+            return await read_at_most(posted.read, MAX_ERROR_BYTES)
     except (TimeoutError, httpx.HTTPError):
         return b""  # the status says enough
     finally:
-        await response.aclose()
+        await posted.aclose()
 
 
 def _hint(status: int, body: ErrorBody, *, chat: bool, from_prompt: bool) -> str:

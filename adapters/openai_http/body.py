@@ -1,17 +1,16 @@
 """The body of an answer as batches of events, whatever kind of body it is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import httpx
 
 from adapter_api import ErrorCode, StreamClock, StreamingError
 from adapters.http_util import (
+    Posted,
     ServerSentEvent,
     SSEDecoder,
     SSELimitError,
-    body_reader,
     error_from_exception,
     error_from_response,
 )
@@ -40,18 +39,17 @@ class EventBody:
     """Reads one answer's body.
 
     Args:
-        response: The answer, status 200, nothing of its body read yet.
+        posted: The answer, status 200, nothing of its body read yet.
         clock: The job's clock.
         secrets: Credentials to keep out of error messages.
     """
 
-    def __init__(
-        self, response: httpx.Response, clock: StreamClock, secrets: tuple[str, ...] = ()
-    ) -> None:
-        self._response = response
+    def __init__(self, posted: Posted, clock: StreamClock, secrets: tuple[str, ...] = ()) -> None:
+        self._headers = posted.headers
         self._clock = clock
         self._secrets = secrets
-        self._read: Callable[[], Awaitable[bytes]] = body_reader(response)
+        self._read = posted.read
+        self._at_end = posted.ended
         self._decoder = SSEDecoder()
         self._blanks = b""
         self._begun = False
@@ -71,8 +69,15 @@ class EventBody:
             self._linger_until = monotonic() + LINGER_S
             self._clock.allow(None)
 
-    async def batch(self) -> list[ServerSentEvent] | None:
+    def events_of(self, lines: bytes) -> list[ServerSentEvent]:
+        """The events behind plain data that `batch` gave."""
+        return self._decoder.events_of(lines)
+
+    async def batch(self) -> bytes | list[ServerSentEvent] | None:
         """The events of the next read, maybe none; None when the body has ended.
+
+        Returns:
+            Bytes where every event is one line of data: these lines (SSEDecoder.feed_plain).
 
         Raises:
             StreamingError: STREAM_TRUNCATED if the connection broke; UPSTREAM_PROTOCOL if this is
@@ -98,7 +103,7 @@ class EventBody:
             if not piece:
                 self._ended = True
                 return None
-            return self._decoder.feed(piece)
+            return self._decoder.feed_plain(piece)
         except SSELimitError as exc:
             raise StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not a sane stream: {exc}") from exc
         except httpx.HTTPError as exc:
@@ -109,6 +114,8 @@ class EventBody:
 
     async def settle(self) -> None:
         """Read the few bytes behind [DONE], so that the connection can be used again."""
+        if self._at_end():
+            return
         self._clock.allow(None)
         until = monotonic() + SETTLE_S
         try:
@@ -118,7 +125,7 @@ class EventBody:
             self._ended = True  # the connection will not be used again, that is all
 
     def _check_encoding(self) -> None:
-        encoding = self._response.headers.get("content-encoding", "identity").lower()
+        encoding = self._headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", ""):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,

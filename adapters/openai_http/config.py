@@ -8,7 +8,13 @@ from typing import Any, Literal
 import attrs
 import httpx
 
-from adapters.http_util import ClientOptions, RetryPolicy, redact_headers
+from adapters.http_util import (
+    ClientOptions,
+    RecordingTransport,
+    RetryPolicy,
+    make_transport,
+    redact_headers,
+)
 from adapters.http_util.client import POOL_TIMEOUT_S
 from adapters.openai_http.dialects import DIALECTS
 from adapters.openai_http.endpoints import Endpoints, resolve
@@ -198,9 +204,16 @@ class OpenAIHttpConfig:
         default=None, repr=False, metadata=_option("An httpx transport to use")
     )
 
+    record: str | None = attrs.field(
+        default=None,
+        metadata=_option("A new file to write every exchange to, chunk by chunk, without keys"),
+    )
+
     def __attrs_post_init__(self) -> None:
         self.endpoints()  # a wrong base_url shall be found out here
         # Whoever makes the connection has these already; to ignore a ca_file would be worse.
+        if self.client is not None and self.record is not None:
+            raise ValueError("record cannot be used together with client: give a transport")
         given = "client" if self.client is not None else "transport"
         if self.client is not None or self.transport is not None:
             idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
@@ -220,6 +233,14 @@ class OpenAIHttpConfig:
         """The limits of each request, also with a caller's client. How long an answer may take is
         for the job's clock to say."""
         return httpx.Timeout(None, connect=self.connect_timeout_s, pool=POOL_TIMEOUT_S)
+
+    def used_transport(self) -> httpx.AsyncBaseTransport | None:
+        """The transport that was given, or one that records; None for the usual one."""
+        if self.record is None:
+            return self.transport
+        return RecordingTransport(
+            self.transport or make_transport(self.client_options()), self.record
+        )
 
     def client_options(self) -> ClientOptions:
         """The part that says how to connect."""

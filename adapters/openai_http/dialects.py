@@ -138,6 +138,11 @@ _ALL = (
     ),
 )
 
+# A proxy passes on the headers of what is behind it.
+_PROXIES_FIRST = tuple(
+    sorted((d for d in _ALL if d.headers), key=lambda dialect: dialect.version_header is None)
+)
+
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 
@@ -151,10 +156,10 @@ def by_host(host: str) -> Dialect | None:
 
 def by_headers(headers: Mapping[str, str]) -> Dialect | None:
     """The dialect an answer's headers give away."""
-    # A proxy passes on the headers of what is behind it: it comes first.
-    for dialect in sorted(_ALL, key=lambda d: d.version_header is None):
+    for dialect in _PROXIES_FIRST:
         for name, pattern in dialect.headers.items():
-            if re.match(pattern, headers.get(name, "")):
+            value = headers.get(name)
+            if value is not None and re.match(pattern, value):
                 return dialect
     return None
 

@@ -89,6 +89,7 @@ class Server:
         self._probe_timeout_s = probe_timeout_s
         self._version: str | None = None
         self._version_worth = 0
+        self._noted: tuple[str | None, ...] = ()  # of the answer that was looked at last
         self._refused: dict[str, frozenset[str]] = {}
         self._model_entries: tuple[dict[str, Any], ...] = ()
         self.dialect = (
@@ -114,13 +115,19 @@ class Server:
 
     def note_headers(self, headers: Mapping[str, str]) -> None:
         """Learn from the headers of any answer."""
-        self._recognize(by_headers(headers))
+        if self.dialect is UNKNOWN:
+            self._recognize(by_headers(headers))
         if self.dialect.version_header is not None:
             self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
 
     def note_answer(self, answer: Answer) -> None:
         """Learn from what a streamed answer said of its server so far."""
-        self._recognize(by_chunk(answer.fingerprint, answer.completion_id, answer.model))
+        identity = (answer.fingerprint, answer.completion_id, answer.model)
+        if identity == self._noted:
+            return
+        self._noted = identity
+        if self.dialect is UNKNOWN:
+            self._recognize(by_chunk(*identity))
         self._note_version(answer.fingerprint, _FROM_FINGERPRINT)
         self._note_version(answer.model, _FROM_MODEL)
 

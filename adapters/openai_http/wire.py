@@ -16,12 +16,14 @@ from adapter_api import (
     WorkerReset,
 )
 from adapter_api.events import Proof
+from adapter_api.many import tokens_of
 from adapters.http_util import (
     MAX_SEARCHED_CHARS,
     ServerSentEvent,
     error_from_payload,
     redact,
 )
+from adapters.openai_http.plain import chat_texts, completion_texts
 
 DONE = b"[DONE]"
 
@@ -134,36 +136,6 @@ def _messages(task: TaskRequest) -> list[dict[str, Any]]:
 
 
 @attrs.define
-class Delta:
-    """What a chat chunk adds."""
-
-    content: str | None = None
-
-
-@attrs.define
-class Choice:
-    """One choice of a chunk, as far as nearly every chunk goes."""
-
-    index: int = 0
-    text: str | None = None
-    delta: Delta | None = None
-    finish_reason: str | None = None
-    logprobs: Any = None
-
-
-@attrs.define
-class Chunk:
-    """A chunk, as far as nearly every chunk goes. What does not fit is read by `_read_rare`."""
-
-    choices: list[Choice] = attrs.field(factory=list)
-    usage: Any = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(Chunk).decode
-
-
-@attrs.define
 class Usage:
     """The engine's own count."""
 
@@ -181,7 +153,9 @@ class Answer:
 
     __slots__ = (
         "_error_text",
+        "_said",
         "_secrets",
+        "_texts",
         "completion_id",
         "done",
         "fingerprint",
@@ -201,6 +175,8 @@ class Answer:
     ) -> None:
         self._error_text = error_text
         self._secrets = secrets
+        self._texts = completion_texts
+        self._said: tuple[str, ...] = ()  # the names as they were noted last
         self.index = 0
         """How many tokens were read."""
         self.seen = False
@@ -215,35 +191,34 @@ class Answer:
         self.fingerprint: str | None = None
         self.completion_id: str | None = None
 
+    def read_plain(self, lines: bytes) -> list[Token] | None:
+        """The tokens of events that each bring one and nothing else, as nearly all do.
+
+        Args:
+            lines: The data of the events, with a line feed between them.
+
+        Returns:
+            None if anything in them is unusual: `read` understands them, one by one.
+        """
+        if not self.seen or self._error_text is not None:  # the first one tells who answers
+            return None
+        texts = self._texts(lines)
+        if texts is None:
+            return None
+        index = self.index
+        self.index = index + len(texts)
+        return tokens_of(texts, index)
+
     def read(self, event: ServerSentEvent) -> Token | None:
-        """The token an event brings, if it brings one.
+        """The token an event brings, if it brings one: forgiving where nothing is lost by it.
 
         Raises:
             WorkerError: The event is an error, or not what a server may send here.
         """
-        data = event.data
-        if self.seen and event.event == "message":  # the first one tells who answers
-            try:
-                chunk = _decode(data)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                return self._read_rare(event)
-            if len(chunk.choices) == 1 and chunk.error is None and chunk.usage is None:
-                choice = chunk.choices[0]
-                if (
-                    choice.finish_reason is None
-                    and choice.logprobs is None
-                    and choice.index == 0
-                    and self._error_text is None
-                ):
-                    text = choice.text or (choice.delta and choice.delta.content)
-                    if text:
-                        token = Token(text, self.index)
-                        self.index += 1
-                        return token
-        return self._read_rare(event)
-
-    def _read_rare(self, event: ServerSentEvent) -> Token | None:
-        """Any event: slower, forgiving where nothing is lost by it."""
+        if event.event == "message" and b"\n" not in event.data:
+            tokens = self.read_plain(event.data)
+            if tokens:
+                return tokens[0]
         data = event.data.strip()
         if data == DONE:
             self.done = True
@@ -287,6 +262,8 @@ class Answer:
         if type(index) is not int or index != 0:
             raise self._protocol_error("a choice came whose index is not 0, the only one asked for")
         self.seen = True
+        if "delta" in choice:
+            self._texts = chat_texts
         text = self._text(choice)
         finish_reason = choice.get("finish_reason")
         if finish_reason is not None and not isinstance(finish_reason, str):
@@ -322,14 +299,18 @@ class Answer:
         return found
 
     def _note_identity(self, payload: dict[str, Any]) -> None:
-        self.completion_id = self._name(payload.get("id")) or self.completion_id or ""
-        self.model = self._name(payload.get("model")) or self.model
-        self.fingerprint = self._name(payload.get("system_fingerprint")) or self.fingerprint
+        values = (payload.get(key) for key in ("id", "model", "system_fingerprint"))
+        said = tuple(value if isinstance(value, str) else "" for value in values)
+        if said == self._said:
+            return
+        self._said = said
+        completion_id, model, fingerprint = map(self._name, said)
+        self.completion_id = completion_id or self.completion_id or ""
+        self.model = model or self.model
+        self.fingerprint = fingerprint or self.fingerprint
 
-    def _name(self, value: Any) -> str | None:
+    def _name(self, value: str) -> str:
         """A name the server gave, as it may be logged."""
-        if not isinstance(value, str) or not value:
-            return None
         return redact(value[:MAX_SEARCHED_CHARS], self._secrets)[:MAX_NAME_CHARS]
 
     def _note_usage(self, usage: Any) -> None:

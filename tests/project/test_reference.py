@@ -29,6 +29,7 @@ from adapter_api import (
 )
 from adapter_api.conformance import CAPABILITIES, CHECKS
 from adapter_api.conformance.lab import FAULT_CHECKS
+from adapters.http_util import read_recording
 
 EVENTS = "Started | Token | MetricsFrame | End | Error"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -47,7 +48,7 @@ def test_every_error_is_listed_with_its_class_and_whether_to_retry(code: ErrorCo
     assert len(re.findall(row, page("errors"))) == 1
 
 
-@pytest.mark.parametrize("adapter", ["openai-http", "mock"])
+@pytest.mark.parametrize("adapter", ["openai-http", "mock", "replay"])
 def test_every_option_is_listed(adapter: str) -> None:
     """Each config field has a row, and no row is for a field that is gone."""
     fields = {field.name for field in registry.describe(adapter).config_fields}
@@ -122,3 +123,12 @@ def test_every_capability_is_named() -> None:
     """The how-to names what an adapter may declare absent."""
     text = (REFERENCE.parent / "how-to" / "prove-an-adapter.md").read_text()
     assert [name for name in CAPABILITIES if f"`{name}`" not in text] == []
+
+
+def test_the_example_of_a_recording_can_be_read(tmp_path: Path) -> None:
+    """docs/reference/recording.md shows a recording, not something like one."""
+    path = tmp_path / "example.jsonl"
+    path.write_text(re.findall(r"^```json\n(.*?)^```$", page("recording"), re.S | re.M)[0])
+    [exchange] = read_recording(path)
+    assert (exchange.status, exchange.end, exchange.error) == (200, "broken", "ReadError")
+    assert exchange.chunks[1].data == "🙂".encode()[:3]

@@ -1,0 +1,109 @@
+"""The request of a job, without what a general HTTP client does besides.
+
+Building httpx's request and response objects takes longer than sending the one and waiting for the
+other. A client that `make_client` made over our own transport has nothing to add to a POST, so it
+goes to the transport as it is; with any other client it goes the usual way.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+import httpx
+
+from adapters.http_util.client import POOL_TIMEOUT_S, AdapterClient, body_reader
+from adapters.http_util.transport import RawHeaders, StreamTransport, origin_of, serialize
+
+
+@attrs.define(eq=False)
+class Posted:
+    """An answer whose body has not been read. It must be closed.
+
+    Args:
+        status: The HTTP status.
+        headers: The answer's headers; look them up in lower case.
+        read: Gives the next piece of the body, b"" at the end.
+        aclose: Gives the connection back.
+        ended: Whether it is known, without waiting, that nothing is left to read.
+        resent: Whether the request was sent twice, because an idle connection had been closed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    read: Callable[[], Awaitable[bytes]]
+    aclose: Callable[[], Awaitable[None]]
+    ended: Callable[[], bool] = lambda: False
+    resent: bool = False
+
+
+async def post(
+    client: httpx.AsyncClient,
+    url: httpx.URL,
+    *,
+    headers: Mapping[str, str],
+    content: bytes,
+    connect_timeout_s: float,
+) -> Posted:
+    """Send a POST and wait for the head of its answer. Redirects are not followed.
+
+    Args:
+        client: What to send it with.
+        url: Where to.
+        headers: In ASCII. Host and Content-Length are added.
+        content: The body.
+        connect_timeout_s: Seconds for connecting. Nothing else is limited.
+
+    Raises:
+        httpx.HTTPError: As the transport does.
+    """
+    if isinstance(client, AdapterClient) and client.posts_directly:
+        return await _post_directly(client, url, headers, content, connect_timeout_s)
+    request = client.build_request(
+        "POST",
+        url,
+        content=content,
+        headers=headers,
+        timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
+    )
+    response = await client.send(request, stream=True, follow_redirects=False)
+    return Posted(
+        response.status_code,
+        response.headers,
+        body_reader(response),
+        response.aclose,
+        resent=bool(request.extensions.get("resent")),
+    )
+
+
+async def _post_directly(
+    client: AdapterClient,
+    url: httpx.URL,
+    headers: Mapping[str, str],
+    content: bytes,
+    connect_timeout_s: float,
+) -> Posted:
+    transport = client.stream_transport
+    assert isinstance(transport, StreamTransport)
+    given = {name.lower() for name in headers}
+    lines = [(b"Host", url.netloc)]
+    lines += [line for name, line in client.default_lines.items() if name not in given]
+    lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    wire = serialize(b"POST", url.raw_path, lines, content)
+    timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
+    body = await transport.exchange(origin_of(url), wire, timeouts)
+    return Posted(
+        body.status, _by_name(body.headers), body.read, body.aclose, body.ended, body.resent
+    )
+
+
+def _by_name(headers: RawHeaders) -> dict[str, str]:
+    """The headers by their names in lower case, as httpx reads them: several of one name are one
+    with commas."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode("utf-8")
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

@@ -1,0 +1,62 @@
+"""`worker-adapters record`, and what `replay` makes of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapter_api.conformance.lab import Lab
+from registry.cli.toy_server import ToyServer
+
+Cli = Callable[..., Any]
+
+
+def test_a_server_is_recorded_and_replayed(
+    cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server said comes again without it, and no key is in the file (HTU-1004)."""
+    monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "correct-horse-battery")
+    server = serve()
+    path = tmp_path / "r.jsonl"
+    done = cli("record", server.base_url, str(path), "--prompt", "hello", "--max-tokens", "4")
+    assert done.code == 0, done.err
+    assert "prompt: a whole answer" in done.out
+    assert "messages: a whole answer" in done.out
+    assert f"{path}: " in done.out
+    assert "correct-horse-battery" not in path.read_text()
+    monkeypatch.delenv("ORCHD_OPENAI_API_KEY")
+    job = ("submit", "hello", "--max-tokens", "4", "--seed", "1")
+    again = cli(*job, "--adapter", "replay", "--option", f"path={path}")
+    assert again.code == 0, again.err
+    assert again.out == cli(*job, "--base-url", server.base_url).out
+
+
+def test_a_failing_server_is_recorded_too(cli: Cli, tmp_path: Path) -> None:
+    """The failure is told, the recording is there, and the status is 0: it did its work."""
+    path = tmp_path / "r.jsonl"
+    with Lab() as lab:
+        done = cli("record", lab.server.url("fin-after-tokens"), str(path))
+    assert done.code == 0
+    assert "prompt: STREAM_TRUNCATED" in done.out
+    assert path.exists()
+
+
+def test_a_file_that_exists(cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path) -> None:
+    """It is overwritten with --force only."""
+    path = tmp_path / "r.jsonl"
+    path.write_text("mine")
+    done = cli("record", serve().base_url, str(path))
+    assert done.code == 2
+    assert "--force" in done.err
+    assert path.read_text() == "mine"
+    assert cli("record", serve().base_url, str(path), "--force").code == 0
+
+
+def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
+    """An option that is not one, a task that is none, an adapter that cannot record."""
+    path = str(tmp_path / "r.jsonl")
+    assert cli("record", "http://127.0.0.1:1", path, "--max-tokens", "0").code == 2
+    done = cli("record", "http://127.0.0.1:1", path, "--adapter", "mock")
+    assert done.code == 2
+    assert "base_url" in done.err
