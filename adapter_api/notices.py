@@ -40,7 +40,8 @@ class JobNotice:
         engine: The kind of engine, once it answered.
         engine_version: Its version.
         model: The model that answers, else the one that was asked for.
-        replica_id: Which replica answers, where the adapter tells.
+        pool_id: The adapter's pool.
+        replica_id: Which replica answers, where the adapter tells; else the adapter's.
         tokens_in: Tokens of the prompt.
         tokens_out: Tokens of the answer: the engine's count, or the Tokens that were delivered.
         time_to_first_token_ms: Until the first Token.
@@ -59,6 +60,7 @@ class JobNotice:
     engine: str | None = None
     engine_version: str | None = None
     model: str | None = None
+    pool_id: str | None = None
     replica_id: str | None = None
     tokens_in: int | None = None
     tokens_out: int = 0
@@ -118,6 +120,7 @@ class BreakerNotice:
         before: "closed", "open" or "half_open".
         after: The same, now.
         retry_in_ms: When an open one lets a probe through.
+        reason: Why: the error code that opened it, or "probe", "answered" or "replaced".
     """
 
     pool_id: str
@@ -125,3 +128,4 @@ class BreakerNotice:
     before: str
     after: str
     retry_in_ms: int | None = None
+    reason: str = ""

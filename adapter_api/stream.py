@@ -233,7 +233,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             self._close(_cancelled(f"the reader was ended by {type(goes_on).__name__}"))
             if isinstance(exc, GeneratorExit):
                 self._released.set()  # the reader's coroutine is destroyed and may not wait
-                self._tell_drop()
+                self._tell(None, None)
             else:
                 await self._release()
             raise goes_on
@@ -380,9 +380,6 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if watcher is not None and self._opened_at is not None:
             watcher.ended(end, error, self._index)
 
-    def _tell_drop(self) -> None:
-        self._tell(None, None)
-
     async def _close_events(self) -> None:
         """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
         task, before, goes_on = None, 0, None
@@ -417,7 +414,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if getattr(self, "_closed", True) or self._opened_at is None:
             return
         self._clock.stop()
-        self._tell_drop()
+        self._tell(None, None)
         filename, line = self._opened_at
         warnings.warn(
             f"the stream of job {self.job_id}, opened at {filename}:{line}, was dropped before its "

@@ -18,7 +18,9 @@ from adapter_api.errors import (
 if TYPE_CHECKING:
     from registry.bound import BoundAdapter
     from registry.configure import ConfigField
-    from registry.registry import AdapterInfo, Registry
+    from registry.host import AdapterHost, HostSnapshot, PoolPolicy, PoolSnapshot, ReplicaSnapshot
+    from registry.info import AdapterInfo
+    from registry.registry import Registry
 
     _default = Registry()
     aclose = _default.aclose
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     refresh = _default.refresh
 
 __all__ = [
+    "AdapterHost",
     "AdapterInfo",
     "AdapterLoadError",
     "AdapterNotFound",
@@ -37,8 +40,12 @@ __all__ = [
     "ConfigError",
     "ConfigField",
     "ContractError",
+    "HostSnapshot",
+    "PoolPolicy",
+    "PoolSnapshot",
     "Registry",
     "RegistryError",
+    "ReplicaSnapshot",
     "aclose",
     "describe",
     "dispatch",
@@ -48,10 +55,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AdapterInfo": "registry.registry",
+    "AdapterHost": "registry.host",
+    "AdapterInfo": "registry.info",
     "BoundAdapter": "registry.bound",
     "ConfigField": "registry.configure",
+    "HostSnapshot": "registry.host",
+    "PoolPolicy": "registry.host",
+    "PoolSnapshot": "registry.host",
     "Registry": "registry.registry",
+    "ReplicaSnapshot": "registry.host",
 }
 _METHODS = frozenset({"aclose", "describe", "dispatch", "get", "names", "refresh"})
 

@@ -10,7 +10,7 @@ from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Violation
 from adapter_api.conformance.checks import CHECKS
 from adapter_api.conformance.report import Report, Result, Status
 from adapter_api.conformance.runner import judge, judge_all
-from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.subject import MakeAdapter, Subject
 
 if TYPE_CHECKING:
     from adapter_api.conformance.cases import AdapterConformance, HttpAdapterConformance
@@ -22,6 +22,7 @@ __all__ = [
     "AdapterConformance",
     "Check",
     "HttpAdapterConformance",
+    "MakeAdapter",
     "Report",
     "Result",
     "Status",

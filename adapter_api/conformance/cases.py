@@ -11,6 +11,7 @@ from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
 from adapter_api.conformance.report import Report, Result, Status
 from adapter_api.conformance.runner import blocked, judge
 from adapter_api.conformance.subject import MakeAdapter, Subject
+from adapter_api.errors import RegistryError
 from adapter_api.task import TaskRequest
 
 
@@ -75,7 +76,10 @@ class AdapterConformance:
     def test_contract(self, check: Check, subject: Subject, pytestconfig: pytest.Config) -> None:
         """The adapter keeps one rule of the contract."""
         cls = type(self)
-        cls._root, cls._about = pytestconfig.rootpath, subject.about()
+        try:
+            cls._root, cls._about = pytestconfig.rootpath, subject.about()
+        except RegistryError as error:  # not installed, or broken: it says itself what to do
+            pytest.fail(str(error), pytrace=False)
         result = blocked(check, cls._results) or judge(check, subject)
         cls._results[check.name] = result
         if result.status is Status.BLOCKED:

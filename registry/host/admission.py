@@ -1,0 +1,105 @@
+"""Who waits for a replica, in which order, and who must go when too many do."""
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+from typing import Generic, Literal, Protocol, TypeVar
+
+Priority = Literal["interactive", "batch"]
+Full = Literal["reject", "drop_oldest_batch"]
+
+PRIORITIES: tuple[Priority, ...] = ("interactive", "batch")
+"""From the first served to the last."""
+
+NEW_SHARE = 0.2
+"""The weight of the newest service time in the usual one."""
+
+FIRST_GUESS_S = 1.0
+"""The usual service time while none was measured."""
+
+
+class Ticket(Protocol):
+    """What can wait."""
+
+    @property
+    def priority(self) -> Priority:
+        """Its place among the others."""
+        ...
+
+
+_T = TypeVar("_T", bound=Ticket)
+
+
+class AdmissionQueue(Generic[_T]):
+    """A bounded line with two priorities, each first come, first served.
+
+    Args:
+        most: The most tickets in it.
+        full: What happens when one more comes: "reject" refuses it; "drop_oldest_batch" makes
+            room for an interactive one by giving up the oldest batch ticket, if there is one.
+
+    Raises:
+        ValueError: If `most` is negative, or `full` is neither.
+    """
+
+    def __init__(self, most: int, full: Full = "reject") -> None:
+        if most < 0:
+            raise ValueError(f"most must be 0 or more, got {most!r}")
+        if full not in ("reject", "drop_oldest_batch"):
+            raise ValueError(f'full must be "reject" or "drop_oldest_batch", got {full!r}')
+        self.most = most
+        self.full = full
+        self._lines: dict[Priority, dict[_T, None]] = {priority: {} for priority in PRIORITIES}
+        self._service_s = FIRST_GUESS_S
+        self._measured = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def __iter__(self) -> Iterator[_T]:
+        """Those who wait, in the order in which they are served."""
+        return chain.from_iterable(self._lines.values())
+
+    def count(self, priority: Priority) -> int:
+        """How many of that priority wait."""
+        return len(self._lines[priority])
+
+    def push(self, ticket: _T) -> _T | None:
+        """Join the line.
+
+        Returns:
+            Who has no place: an older batch ticket that was dropped, the newcomer itself, or None.
+        """
+        dropped = None
+        if len(self) >= self.most:
+            batch = self._lines["batch"]
+            if self.full == "reject" or ticket.priority == "batch" or not batch:
+                return ticket
+            dropped = next(iter(batch))
+            del batch[dropped]
+        self._lines[ticket.priority][ticket] = None
+        return dropped
+
+    def remove(self, ticket: _T) -> bool:
+        """Leave the line; False if it was not in it."""
+        line = self._lines[ticket.priority]
+        if ticket not in line:
+            return False
+        del line[ticket]
+        return True
+
+    def served(self, took_s: float) -> None:
+        """A job ended that held a replica for that long."""
+        if self._measured:
+            self._service_s += NEW_SHARE * (took_s - self._service_s)
+        else:
+            self._service_s, self._measured = took_s, True
+
+    def retry_after_ms(self, at_once: int) -> int:
+        """When to ask again, in milliseconds: about when those who wait now will be served.
+
+        Args:
+            at_once: How many jobs are served at the same time.
+        """
+        turns = max(1, len(self)) / max(1, at_once)
+        return max(1, math.ceil(1000 * turns * self._service_s))

@@ -1,0 +1,457 @@
+"""AdapterHost: many engines behind one submit (AH-1001..1006)."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import attrs
+
+from adapter_api.clock import StreamClock
+from adapter_api.errors import EngineUnavailable, ErrorCode
+from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.stream import TokenStream
+from adapter_api.task import TaskRequest
+from registry.bound import BoundAdapter
+from registry.host.admission import PRIORITIES, Priority
+from registry.host.attempts import Explanation, Ledger
+from registry.host.breaker import Breaker
+from registry.host.dispatch import Job
+from registry.host.line import Line
+from registry.host.policy import PoolPolicy
+from registry.host.pool import Pool
+from registry.host.probing import Prober
+from registry.host.replica import Replica
+from registry.host.snapshot import HostSnapshot, PoolHealth
+from registry.host.watching import host_from_environment, host_from_file
+from registry.observers import Observers
+
+if TYPE_CHECKING:
+    from registry.registry import Registry
+
+logger = logging.getLogger("worker_adapters.host")
+
+
+class AdapterHost:
+    """Pools of replicas behind one submit (ORCH-3056).
+
+    Use it with `async with`, or call `aclose`. It belongs to one event loop. An adapter that is
+    bound belongs to the host, which closes it: after its last stream when it is unbound or
+    replaced, or in `aclose`.
+
+    Args:
+        registry: Where adapters come from that are bound by name, as `from_file` does.
+        defaults: The policy of pools that have none of their own.
+        observers: Objects with ObserverHooks, told once of each change of a replica or breaker.
+        clock: Seconds of a monotonic clock, for breakers, budgets and the ledger.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: "Registry | None" = None,
+        defaults: PoolPolicy | None = None,
+        observers: Iterable[object] = (),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.registry = registry
+        self.defaults = PoolPolicy() if defaults is None else defaults
+        self._observers = Observers(observers)
+        self._clock = clock
+        self._policies: dict[str, PoolPolicy] = {}
+        self._lines: dict[str, Line] = {}
+        self._ledger = Ledger(clock=clock)
+        self._prober = Prober(self._learn, clock)
+        self._jobs: WeakKeyDictionary[TokenStream, tuple[str, Job]] = WeakKeyDictionary()
+        self._rebinding: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # Declared workers
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        handoff: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A host with the pools and replicas that a TOML file declares; read once, see
+        WorkersWatch for following it. Must be called in the host's event loop.
+
+        Args:
+            path: The workers file, see docs/reference/workers-file.md.
+            handoff: A folder where engines leave handoff files.
+            options: As for AdapterHost.
+
+        Raises:
+            WorkersError: With every problem, each with file and path.
+        """
+        return host_from_file(cls(**options), path, handoff)
+
+    @classmethod
+    def from_environment(cls, **options: Any) -> Self:
+        """A host with the one replica that ORCHD_OPENAI_URL, _POOL, _REPLICA and _API_KEY
+        describe. Must be called in the host's event loop.
+
+        Raises:
+            ConfigError: Naming the variable of each problem.
+        """
+        return host_from_environment(cls(**options))
+
+    # Replicas
+
+    def set_policy(self, pool_id: str, policy: PoolPolicy) -> None:
+        """Give the pool its own policy instead of the defaults, now and when it is bound anew.
+
+        Breakers and the retry budget begin afresh; jobs that wait keep their places.
+        """
+        self._policies[pool_id] = policy
+        line = self._lines.get(pool_id)
+        if line is not None:
+            line.use(policy)
+
+    def bind(
+        self, pool_id: str, replica_id: str, adapter: BoundAdapter, *, limit: int | None = None
+    ) -> None:
+        """Add a replica. It gets work as soon as its first health check says that it is ready.
+
+        Args:
+            pool_id: Its pool; made if there is none of that name.
+            replica_id: Its name in the pool.
+            adapter: Its adapter, started or not. The host closes it from now on.
+            limit: The most streams at once; None: what the engine says, or the policy.
+
+        Raises:
+            ValueError: If the pool has a replica of that name, or the limit is below 1.
+            RuntimeError: If the host is closed, or outside of an event loop.
+        """
+        self._check_open()
+        _check_limit(limit)
+        line = self._lines.get(pool_id)
+        if line is not None and replica_id in line.pool.replicas:
+            raise ValueError(
+                f"pool {pool_id!r} has a replica {replica_id!r}: use rebind to replace its adapter"
+            )
+        asyncio.get_running_loop()
+        if line is None:
+            line = self._lines[pool_id] = self._new_line(pool_id)
+        replica = Replica(pool_id, replica_id, adapter, Breaker(line.pool.policy.breaker), limit)
+        self._put(line, replica)
+
+    async def rebind(
+        self, pool_id: str, replica_id: str, adapter: BoundAdapter, *, limit: int | None = None
+    ) -> None:
+        """Put another adapter in a replica's place, at once for all callers (AH-1001).
+
+        The new adapter is started and asked for its health first. Streams in flight finish on the
+        old adapter, which closes after the last of them. A drain of the replica ends.
+
+        Args:
+            pool_id: The pool.
+            replica_id: The replica.
+            adapter: The new adapter. The host closes it from the moment it is in place.
+            limit: As for `bind`; None forgets the former limit.
+
+        Raises:
+            LookupError: If there is no such replica (any more).
+            ValueError: If the limit is below 1.
+            Exception: What the start of the adapter raises. Then nothing has changed.
+        """
+        _check_limit(limit)
+        async with self._rebinding.setdefault((pool_id, replica_id), asyncio.Lock()):
+            self._check_open()
+            line, old = self._find(pool_id, replica_id)
+            policy = line.pool.policy
+            replica = Replica(pool_id, replica_id, adapter, Breaker(policy.breaker), limit)
+            await adapter.start()
+            found = await self._prober.ask(replica, policy.probe_timeout_s, props=True)
+            replica.note_health(*found)
+            self._check_open()
+            line, old = self._find(pool_id, replica_id)  # it may have been unbound meanwhile
+            self._prober.forget(old)
+            self._put(line, replica)
+        await self._retire(old)
+
+    def _put(self, line: Line, replica: Replica) -> None:
+        line.pool.put(replica, self._clock())
+        self._prober.watch(replica, lambda: line.pool.policy)
+        line.serve()
+
+    async def unbind(self, pool_id: str, replica_id: str) -> None:
+        """Take a replica out of its pool. It gets no work from now on, and its adapter closes
+        after its last stream; this waits for that only where nothing runs.
+
+        Raises:
+            LookupError: If there is no such replica.
+        """
+        line, replica = self._find(pool_id, replica_id)
+        self._prober.forget(replica)
+        line.pool.remove(replica, self._clock())
+        line.serve()
+        if not line.pool.replicas:
+            del self._lines[pool_id]
+            line.close()
+        await self._retire(replica)
+
+    async def drain(
+        self, pool_id: str, replica_id: str | None = None, timeout_s: float | None = None
+    ) -> bool:
+        """Let what runs come to its end, and begin nothing new.
+
+        A drained replica stays in its pool, in state "draining", until it is unbound or rebound.
+        A drained pool refuses new jobs, and serves those that wait before its replicas drain; a
+        replica that is bound to it later opens it again.
+
+        Args:
+            pool_id: The pool.
+            replica_id: The replica; None for the whole pool.
+            timeout_s: The longest to wait, in seconds; None for no limit.
+
+        Returns:
+            True once nothing runs; False if that took too long. Nothing is cut off in either case.
+
+        Raises:
+            LookupError: If there is no such pool or replica.
+        """
+        line = self._line(pool_id)
+        replicas = None if replica_id is None else [self._find(pool_id, replica_id)[1]]
+        try:
+            async with asyncio.timeout(timeout_s):
+                if replicas is None:
+                    line.pool.draining = True
+                    await line.empty()
+                for replica in replicas or list(line.pool.replicas.values()):
+                    line.pool.drain(replica, self._clock())
+                line.serve()
+                for replica in replicas or list(line.pool.replicas.values()):
+                    await replica.idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # Jobs
+
+    def submit(
+        self, pool_id: str, task: TaskRequest, *, priority: Priority = "interactive"
+    ) -> TokenStream:
+        """Run `task` on a replica of the pool. Nothing is sent before the stream is opened.
+
+        Waiting, attempts and the answer are all charged to one deadline: the task's, or the one of
+        the pool's policy. A task without correlation_id gets a random UUID for one (AH-1003).
+
+        Args:
+            pool_id: The pool.
+            task: The job.
+            priority: "interactive" jobs go before "batch" jobs.
+
+        Returns:
+            Its events. Opening it raises what kept the job from being answered: ADMISSION_REJECT
+            where the line is full, POOL_UNAVAILABLE where no replica is ready, CIRCUIT_OPEN where
+            all are left alone, or the last attempt's error.
+        """
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority must be one of {PRIORITIES}, got {priority!r}")
+        task = self._completed(pool_id, task)
+        limits = StreamClock(task.deadline_s)
+        job = Job(task, priority, limits, self._clock)
+        events = job.events(
+            partial(self._admitting, pool_id), partial(self._ledger.open, task.job_id, pool_id)
+        )
+        stream = TokenStream(events, task, clock=limits)
+        self._jobs[stream] = (pool_id, job)
+        return stream
+
+    def _completed(self, pool_id: str, task: TaskRequest) -> TaskRequest:
+        deadline_s = self._policy(pool_id).deadline_s if task.deadline_s is None else None
+        changes: dict[str, Any] = {}
+        if deadline_s is not None:
+            changes["deadline_s"] = deadline_s
+        if task.correlation_id is None:
+            changes["correlation_id"] = str(uuid4())
+        return attrs.evolve(task, **changes) if changes else task
+
+    async def cancel(self, pool_id: str, job_id: str) -> bool:
+        """Stop a job, wherever it is on its way. No Token comes after this returns (AH-1004).
+
+        Returns:
+            True if a running job was stopped; False for an unknown id.
+        """
+        stopped = False
+        for stream, (pool, job) in list(self._jobs.items()):
+            if pool == pool_id and stream.job_id == job_id:
+                replica = job.replica
+                with nullcontext() if replica is None else replica.kept():
+                    stopped |= await stream.cancel()
+                    if replica is not None:  # some engines stop only when they are told
+                        stopped |= await replica.adapter.cancel(job_id)
+        return stopped
+
+    def explain(self, job_id: str) -> Explanation | None:
+        """Every attempt, skip, wait and choice of a job; None if it is unknown or forgotten."""
+        return self._ledger.explain(job_id)
+
+    # The engines
+
+    async def health(self, pool_id: str) -> PoolHealth:
+        """Check every replica of the pool now, all at once.
+
+        Raises:
+            LookupError: If there is no such pool.
+        """
+        pool = self._line(pool_id).pool
+        replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
+        limit_s = pool.policy.probe_timeout_s
+        found = await asyncio.gather(*(self._prober.check(r, limit_s) for r in replicas))
+        names = [replica.replica_id for replica in replicas]
+        return PoolHealth.of(pool_id, dict(zip(names, found, strict=True)))
+
+    async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
+        """What the engine of each replica can do, by replica_id; as it was when the replica last
+        became ready (ORCH-3603).
+
+        Raises:
+            LookupError: If there is no such pool.
+        """
+        pool = self._line(pool_id).pool
+        replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
+        unknown = [replica for replica in replicas if replica.props is None]
+        limit_s = pool.policy.probe_timeout_s
+        for replica, props in zip(
+            unknown,
+            await asyncio.gather(*(self._prober.ask_props(r, limit_s) for r in unknown)),
+            strict=True,
+        ):
+            if props is not None:
+                replica.note_props(props)
+        return {r.replica_id: r.props or EngineProps() for r in replicas}
+
+    def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
+        """The adapter that is bound there now.
+
+        Raises:
+            LookupError: If there is no such replica.
+        """
+        return self._find(pool_id, replica_id)[1].adapter
+
+    def snapshot(self) -> HostSnapshot:
+        """Every pool and replica, as it is now."""
+        now = self._clock()
+        return HostSnapshot(tuple(self._lines[name].snapshot(now) for name in sorted(self._lines)))
+
+    # Lifecycle
+
+    async def aclose(self) -> None:
+        """End every job, then every health check, then close every adapter. Idempotent."""
+        self._closed = True
+        await asyncio.gather(*(stream.aclose() for stream in list(self._jobs)))
+        await self._prober.aclose()
+        for line in self._lines.values():
+            line.close()
+            for replica in line.pool.replicas.values():
+                self._close_after_last(replica)
+        self._lines.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _retire(self, replica: Replica) -> None:
+        """Have its adapter closed after its last stream."""
+        closing = self._close_after_last(replica)
+        if replica.idle.is_set():
+            await asyncio.wait({closing})
+
+    def _close_after_last(self, replica: Replica) -> "asyncio.Task[None]":
+        task = asyncio.create_task(_close(replica), name=f"close {replica.replica_id}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    # Who is where
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the host is closed: make a new one")
+
+    def _policy(self, pool_id: str) -> PoolPolicy:
+        return self._policies.get(pool_id, self.defaults)
+
+    def _new_line(self, pool_id: str) -> Line:
+        pool = Pool(pool_id, self._policy(pool_id), self._observers.tell, self._clock())
+        return Line(pool, self._clock)
+
+    def _line(self, pool_id: str) -> Line:
+        line = self._lines.get(pool_id)
+        if line is None:
+            raise LookupError(
+                f"there is no pool {pool_id!r}; there is {', '.join(sorted(self._lines)) or 'none'}"
+            )
+        return line
+
+    def _find(self, pool_id: str, replica_id: str) -> tuple[Line, Replica]:
+        line = self._line(pool_id)
+        replica = line.pool.replicas.get(replica_id)
+        if replica is None:
+            names = ", ".join(sorted(line.pool.replicas))
+            raise LookupError(f"pool {pool_id!r} has no replica {replica_id!r}; it has {names}")
+        return line, replica
+
+    def _admitting(self, pool_id: str) -> Line:
+        """The line a new job joins."""
+        line = self._lines.get(pool_id)
+        if line is None:
+            why = "the host is closed" if self._closed else f"there is no pool {pool_id!r}"
+            raise EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, why, retriable=False)
+        if line.pool.draining:
+            raise EngineUnavailable(
+                ErrorCode.POOL_UNAVAILABLE, f"pool {pool_id!r} is draining", retriable=False
+            )
+        return line
+
+    # What is learnt, and told
+
+    def _learn(self, replica: Replica, status: HealthStatus, props: EngineProps | None) -> None:
+        line = self._lines.get(replica.pool_id)
+        if line is not None and line.pool.is_present(replica):
+            now = self._clock()
+            line.pool.note_health(replica, status, props, now)
+            replica.sample(now)
+            line.serve()
+
+
+async def _close(replica: Replica) -> None:
+    await replica.idle.wait()
+    try:
+        await replica.adapter.aclose()
+    except Exception as error:
+        # Foreign texts may hold a key: they are for the one who asks to debug.
+        logger.warning(
+            "closing the adapter of replica %s in pool %s failed with %s",
+            replica.replica_id,
+            replica.pool_id,
+            type(error).__name__,
+            exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+        )
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1 (or None), got {limit!r}")

@@ -1,0 +1,185 @@
+"""The line before a pool: jobs wait here for a replica, and replicas are leased from here."""
+
+import asyncio
+from collections.abc import Callable
+
+import attrs
+
+from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
+from registry.host.admission import AdmissionQueue, Priority
+from registry.host.attempts import JobRecord
+from registry.host.policy import PoolPolicy
+from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
+from registry.host.replica import Lease
+from registry.host.snapshot import PoolSnapshot
+
+
+@attrs.define(eq=False)
+class Turn:
+    """A job's place in the line. Its outcome is set once, and with that the job is woken."""
+
+    progress: Progress
+    record: JobRecord
+    priority: Priority
+    outcome: Lease | WorkerError | None = attrs.field(default=None, init=False)
+    woken: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+    def settle(self, outcome: Lease | WorkerError) -> None:
+        """The job gets its replica, or an error."""
+        self.outcome = outcome
+        self.woken.set()
+
+
+class Line:
+    """Gives the replicas of a pool to its jobs, first come, first served in each priority.
+
+    Args:
+        pool: Decides.
+        clock: The host's clock.
+    """
+
+    def __init__(self, pool: Pool, clock: Callable[[], float]) -> None:
+        self.pool = pool
+        self._clock = clock
+        self._queue = _queue(pool.policy)
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def lease(self, progress: Progress, record: JobRecord, priority: Priority) -> Lease:
+        """A replica for the job's next attempt; the caller gives it back.
+
+        Raises:
+            WorkerError: If there is none and none to wait for, or the line is full.
+
+        Cancellation:
+            The place in the line, or the lease that came at the same moment, is given back.
+        """
+        progress.since = now = self._clock()
+        self.serve()  # those who came before may have waited for a moment that has come
+        step = self.pool.next_step(progress, now)
+        if isinstance(step, Fail):
+            raise step.error
+        if isinstance(step, Attempt):
+            return self._take(progress, record, step, now)
+        turn = Turn(progress, record, priority)
+        self._push(turn)
+        self.serve()  # which also sets the timer for this one
+        try:
+            await turn.woken.wait()
+        except BaseException:
+            self._remove(turn)
+            if isinstance(turn.outcome, Lease):
+                self.give_back(turn.outcome)
+            raise
+        finally:
+            record.note("queue", step.reason, took_s=self._clock() - now)
+        if isinstance(turn.outcome, WorkerError):
+            raise turn.outcome
+        assert turn.outcome is not None
+        return turn.outcome
+
+    def give_back(self, lease: Lease) -> None:
+        """The attempt is over; whoever waits may have its replica."""
+        lease.release()
+        self._queue.served(self._clock() - lease.taken_at)
+        self.serve()
+
+    def serve(self) -> None:
+        """Something changed: settle every job in the line that need not wait any longer."""
+        now, until = self._clock(), None
+        for turn in list(self._queue):
+            step = self.pool.next_step(turn.progress, now)
+            if isinstance(step, Wait):
+                if step.until is not None:
+                    until = step.until if until is None else min(until, step.until)
+                if step.reason == "full" and not turn.progress.tried:
+                    break  # no replica has room for anybody
+                continue
+            self._remove(turn)
+            if isinstance(step, Fail):
+                turn.settle(step.error)
+            else:
+                turn.settle(self._take(turn.progress, turn.record, step, now))
+        self._wake_at(until)
+
+    # The queue
+
+    def _push(self, turn: Turn) -> None:
+        """Join the line.
+
+        Raises:
+            CapacityExceeded: ADMISSION_REJECT if the line is full.
+        """
+        pushed_out = self._queue.push(turn)
+        if pushed_out is turn:
+            raise self._no_place()
+        if pushed_out is not None:
+            pushed_out.settle(self._no_place())
+        self._empty.clear()
+
+    def _no_place(self) -> CapacityExceeded:
+        waiting, in_flight = len(self._queue), self.pool.in_flight
+        return CapacityExceeded(
+            ErrorCode.ADMISSION_REJECT,
+            f"the line of pool {self.pool.pool_id!r} is full: {waiting} jobs wait",
+            retry_after_ms=self._queue.retry_after_ms(in_flight),
+        )
+
+    def _remove(self, turn: Turn) -> None:
+        self._queue.remove(turn)
+        if not len(self._queue):
+            self._empty.set()
+
+    async def empty(self) -> None:
+        """Wait until nobody waits."""
+        await self._empty.wait()
+
+    def use(self, policy: PoolPolicy) -> None:
+        """Go by `policy` from now on; whoever waits keeps the place."""
+        self.pool.use(policy, self._clock())
+        waiting, self._queue = list(self._queue), _queue(policy)
+        for turn in waiting:
+            try:
+                self._push(turn)
+            except WorkerError as error:  # the new line is shorter
+                turn.settle(error)
+        self.serve()
+
+    def close(self) -> None:
+        """Leave no timer behind."""
+        self._wake_at(None)
+
+    def snapshot(self, now: float) -> PoolSnapshot:
+        """The pool and its line, as they are now."""
+        pool = self.pool
+        versions = pool.versions
+        return PoolSnapshot(
+            pool_id=pool.pool_id,
+            replicas=pool.replica_snapshots(now),
+            queued_interactive=self._queue.count("interactive"),
+            queued_batch=self._queue.count("batch"),
+            mixed_versions=versions if len(versions) > 1 else (),
+            jobs=pool.jobs,
+            retries=pool.retries,
+        )
+
+    def _take(self, progress: Progress, record: JobRecord, step: Attempt, now: float) -> Lease:
+        for replica_id, reason in self.pool.skipped(progress, now):
+            record.note("skip", reason, replica_id)
+        record.note("choose", step.reason, step.replica.replica_id)
+        lease = Lease(step.replica, progress.task.job_id, now)
+        self.pool.note_begin(lease, now)
+        return lease
+
+    def _wake_at(self, until: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if until is not None:
+            wait_s = max(0.0, until - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self.serve)
+
+
+def _queue(policy: PoolPolicy) -> AdmissionQueue[Turn]:
+    return AdmissionQueue(policy.queue_most, policy.queue_full)

@@ -1,0 +1,376 @@
+"""A pool's decisions: which replica a job gets, how long it waits, when it is refused.
+
+Nothing here waits or talks to an engine. Time is an argument, in seconds of the host's clock.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from adapter_api.errors import EngineUnavailable, ErrorCode, WorkerError
+from adapter_api.events import Started
+from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.notices import BreakerNotice, ReplicaNotice
+from adapter_api.task import TaskRequest
+from registry.host.breaker import Breaker, counts
+from registry.host.budget import RetryBudget
+from registry.host.policy import PoolPolicy
+from registry.host.replica import Lease, Replica
+from registry.host.routing import Candidate
+from registry.host.snapshot import BreakerState, ReplicaSnapshot, ReplicaState
+
+WAIT_MOST_S = 60.0
+"""The longest that a job waits because replicas asked for it: the caller decides on longer ones."""
+
+
+Tell = Callable[[str, object], None]
+
+
+@attrs.frozen
+class Attempt:
+    """Ask this replica now."""
+
+    replica: Replica
+    reason: str
+
+
+@attrs.frozen
+class Wait:
+    """Wait for a change, or until `until` if that comes first."""
+
+    reason: str
+    until: float | None = None
+
+
+@attrs.frozen
+class Fail:
+    """End the job."""
+
+    error: WorkerError
+
+
+Step = Attempt | Wait | Fail
+
+
+@attrs.define(eq=False)
+class Progress:
+    """How far a job has come with its pool.
+
+    Args:
+        task: The job.
+        deadline_at: When it must have ended; None without a deadline.
+        since: Since when it waits for a replica.
+        tried: The replicas that failed it.
+        attempts: How many attempts it made.
+        retry_at: Before that time none of those it tried is asked again.
+    """
+
+    task: TaskRequest
+    deadline_at: float | None
+    since: float
+    tried: set[str] = attrs.field(factory=set)
+    attempts: int = 0
+    retry_at: float = 0.0
+
+    def fits(self, until: float) -> bool:
+        """Whether a wait until then leaves time before the deadline."""
+        return self.deadline_at is None or until < self.deadline_at
+
+
+class Pool:
+    """Replicas that serve the same models.
+
+    Args:
+        pool_id: Its name.
+        policy: Its limits.
+        tell: Tells observers of a change: the hook's name, and the notice.
+        now: The time.
+    """
+
+    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell, now: float) -> None:
+        self.pool_id = pool_id
+        self.replicas: dict[str, Replica] = {}
+        self.draining = False
+        self.jobs = 0
+        self.retries = 0
+        self._unready_since: float | None = now
+        self._version: str | None = None
+        self._tell = tell
+        self.use(policy, now)
+
+    def use(self, policy: PoolPolicy, now: float) -> None:
+        """Go by `policy` from now on. Breakers and the retry budget begin afresh."""
+        self.policy = policy
+        self.budget = RetryBudget(policy.retry_ratio, policy.retry_floor_per_s)
+        for replica in self.replicas.values():
+            with self._watched(replica, now, "replaced"):
+                replica.breaker = Breaker(policy.breaker)
+
+    # Replicas
+
+    def put(self, replica: Replica, now: float) -> None:
+        """Add the replica, or put it in the place of the one of its name."""
+        before = self.replicas.get(replica.replica_id)
+        self.replicas[replica.replica_id] = replica
+        self.draining = False
+        self.note_change(now)
+        self._tell_state(replica, None if before is None else before.shown_state)
+        if before is not None:
+            self._tell_breaker(replica, before.breaker.state, now, "replaced")
+
+    def remove(self, replica: Replica, now: float) -> None:
+        """The replica gets no work from now on."""
+        del self.replicas[replica.replica_id]
+        self.note_change(now)
+        notice = ReplicaNotice(self.pool_id, replica.replica_id, replica.shown_state, None)
+        self._tell("replica_changed", notice)
+
+    def drain(self, replica: Replica, now: float) -> None:
+        """The replica gets no new work, and stays."""
+        before = replica.shown_state
+        replica.draining = True
+        self.note_change(now)
+        self._tell_state(replica, before)
+
+    # Deciding
+
+    def next_step(self, job: Progress, now: float) -> Step:
+        """What a job does next.
+
+        Replicas it has not tried come first, also where it must wait for one of them to have
+        room; those that failed it are asked again when no other can be.
+        """
+        accepting = [replica for replica in self.replicas.values() if self._accepts(replica)]
+        if not accepting:
+            return self._unready(job, now)
+        allowed = [r for r in accepting if r.resting_until <= now and r.breaker.allows(now)]
+        if not allowed:
+            return self._closed_off(accepting, job, now)
+        fresh = [r for r in allowed if r.replica_id not in job.tried]
+        if not fresh and now < job.retry_at:
+            return self._wait_until(job.retry_at, "backoff", job, now)
+        chosen = self._choose(fresh or allowed, job.task)
+        return chosen or Wait("full", _first([_free_at(r, now) for r in accepting], now))
+
+    def _accepts(self, replica: Replica) -> bool:
+        return replica.accepts and not self._refuses_version_of(replica)
+
+    def _choose(self, replicas: list[Replica], task: TaskRequest) -> Attempt | None:
+        most = self.policy.in_flight_most
+        candidates = [
+            Candidate(r.replica_id, r.load, r.limit(most)) for r in replicas if r.has_room(most)
+        ]
+        if not candidates:
+            return None
+        choice = self.policy.routing.choose(task, candidates)
+        return Attempt(self.replicas[choice.replica_id], choice.reason)
+
+    def _wait_until(self, until: float, reason: str, job: Progress, now: float) -> Step:
+        if until - now <= WAIT_MOST_S and job.fits(until):
+            return Wait(reason, until)
+        wait_s = max(0.0, until - now)
+        code = ErrorCode.CIRCUIT_OPEN if reason == "circuit_open" else ErrorCode.POOL_UNAVAILABLE
+        return Fail(
+            EngineUnavailable(
+                code,
+                f"no replica of pool {self.pool_id!r} may be asked for another {wait_s:.3g} s "
+                f"({reason})",
+                retry_after_ms=_ms(wait_s),
+            ),
+        )
+
+    def _closed_off(self, accepting: list[Replica], job: Progress, now: float) -> Step:
+        """All that accept work are at rest or have an open breaker: wait for the first."""
+        until = _first([_free_at(replica, now) for replica in accepting], now)
+        if until is None:  # each has its one probe under way, whose end will be told
+            return Wait("circuit_open")
+        resting = any(r.resting_until > now and r.breaker.allows(now) for r in accepting)
+        return self._wait_until(until, "at_rest" if resting else "circuit_open", job, now)
+
+    def _unready(self, job: Progress, now: float) -> Step:
+        """None accepts work: wait for those that may do so soon."""
+        coming = any(
+            not r.draining and r.state in ("unknown", "loading") for r in self.replicas.values()
+        )
+        since = job.since if self._unready_since is None else max(job.since, self._unready_since)
+        until = since + self.policy.ready_wait_s
+        if coming and now < until:
+            return Wait("not_ready", until)
+        said = ", ".join(_said(self.replicas[name]) for name in sorted(self.replicas))
+        return Fail(
+            EngineUnavailable(
+                ErrorCode.POOL_UNAVAILABLE,
+                f"no replica of pool {self.pool_id!r} is ready: {said or 'it has none'}",
+                retry_after_ms=_ms(self.policy.probe_interval_s),
+            )
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that run on its replicas."""
+        return sum(replica.load for replica in self.replicas.values())
+
+    # Engine versions
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of the engines that accept work, sorted."""
+        return tuple(sorted({r.engine_version for r in self._ready() if r.engine_version}))
+
+    def _ready(self) -> list[Replica]:
+        return [replica for replica in self.replicas.values() if replica.accepts]
+
+    def note_change(self, now: float) -> None:
+        """A replica came, went, or changed its state or version."""
+        ready = self._ready()
+        if ready:
+            self._unready_since = None
+        elif self._unready_since is None:
+            self._unready_since = now
+        # The pool stays with its version as long as a replica runs it: a rolling upgrade moves
+        # every session once, when the last of the old ones has gone.
+        versions = self.versions
+        if self._version not in versions:
+            self._version = versions[0] if versions else None
+
+    def _refuses_version_of(self, replica: Replica) -> bool:
+        return (
+            self.policy.refuse_mixed_versions
+            and replica.engine_version is not None
+            and replica.engine_version != self._version
+        )
+
+    # What is learnt
+
+    def note_job(self, now: float) -> None:
+        """A job came."""
+        self.jobs += 1
+        self.budget.deposit(now)
+
+    def note_health(
+        self, replica: Replica, status: HealthStatus, props: EngineProps | None, now: float
+    ) -> None:
+        """A health check told how the replica is."""
+        before = replica.shown_state
+        replica.note_health(status, props)
+        self.note_change(now)
+        self._tell_state(replica, before)
+
+    def note_started(self, replica: Replica, started: Started, now: float) -> None:
+        """An answer told of the replica's engine."""
+        before = replica.engine_version
+        replica.note_started(started)
+        if replica.engine_version != before:
+            self.note_change(now)
+
+    def note_begin(self, lease: Lease, now: float) -> None:
+        """An attempt begins."""
+        breaker = lease.replica.breaker
+        with self._watched(lease.replica, now, "probe"):
+            breaker.begin(now)
+        lease.is_probe = breaker.state == "half_open"
+
+    def note_answer(self, lease: Lease, now: float) -> None:
+        """An attempt has its first token."""
+        lease.replica.answered_at = now
+        with self._watched(lease.replica, now, "answered"):
+            lease.replica.breaker.succeeded(now)
+
+    def note_failure(self, lease: Lease, error: WorkerError, now: float) -> None:
+        """An attempt failed."""
+        replica = lease.replica
+        if counts(error):
+            replica.failures += 1
+            replica.poked.set()
+            with self._watched(replica, now, str(error.code)):
+                replica.breaker.failed(now)
+        else:
+            self.note_no_verdict(lease, now)
+        asked_ms = error.retry_after_ms
+        if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
+            rest_s = min(asked_ms / 1000, WAIT_MOST_S)
+            replica.resting_until = max(replica.resting_until, now + rest_s)
+
+    def note_no_verdict(self, lease: Lease, now: float) -> None:
+        """An attempt ended before it told anything of the replica."""
+        if lease.is_probe:
+            lease.replica.breaker.released(now)
+
+    @contextmanager
+    def _watched(self, replica: Replica, now: float, reason: str) -> Iterator[None]:
+        before = replica.breaker.state
+        yield
+        self._tell_breaker(replica, before, now, reason)
+
+    def is_present(self, replica: Replica) -> bool:
+        """Whether the replica is in its place: not unbound, and not replaced."""
+        return self.replicas.get(replica.replica_id) is replica
+
+    def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
+        if replica.shown_state != before and self.is_present(replica):
+            message = "" if replica.status is None else replica.status.message
+            notice = ReplicaNotice(
+                self.pool_id, replica.replica_id, before, replica.shown_state, message
+            )
+            self._tell("replica_changed", notice)
+
+    def _tell_breaker(
+        self, replica: Replica, before: BreakerState, now: float, reason: str
+    ) -> None:
+        breaker = replica.breaker
+        if breaker.state != before and self.is_present(replica):
+            retry_at = breaker.retry_at
+            retry_in_ms = None if retry_at is None else max(0, round((retry_at - now) * 1000))
+            notice = BreakerNotice(
+                self.pool_id, replica.replica_id, before, breaker.state, retry_in_ms, reason
+            )
+            self._tell("breaker_changed", notice)
+
+    # Telling
+
+    def skipped(self, job: Progress, now: float) -> Iterable[tuple[str, str]]:
+        """The replicas that cannot take the job now, by replica_id, each with the reason."""
+        for name in sorted(self.replicas):
+            replica = self.replicas[name]
+            if not replica.accepts:
+                yield name, replica.shown_state
+            elif self._refuses_version_of(replica):
+                yield name, "other_version"
+            elif replica.resting_until > now:
+                yield name, "at_rest"
+            elif not replica.breaker.allows(now):
+                yield name, "circuit_open"
+            elif name in job.tried:
+                yield name, "tried"
+            elif not replica.has_room(self.policy.in_flight_most):
+                yield name, "full"
+
+    def replica_snapshots(self, now: float) -> tuple[ReplicaSnapshot, ...]:
+        """Its replicas, by replica_id."""
+        most = self.policy.in_flight_most
+        return tuple(self.replicas[name].snapshot(now, most) for name in sorted(self.replicas))
+
+
+def _free_at(replica: Replica, now: float) -> float | None:
+    """When the replica may be asked again; None if that depends on a probe under way."""
+    if replica.breaker.allows(now):
+        return replica.resting_until
+    at = replica.breaker.retry_at
+    return None if at is None or at <= now else max(at, replica.resting_until)
+
+
+def _first(times: Iterable[float | None], now: float) -> float | None:
+    """The first of those that are still to come."""
+    return min((at for at in times if at is not None and at > now), default=None)
+
+
+def _said(replica: Replica) -> str:
+    message = "" if replica.status is None else replica.status.message
+    return f"{replica.replica_id} is {replica.shown_state}" + (f" ({message})" if message else "")
+
+
+def _ms(seconds: float) -> int:
+    """Milliseconds, never 0 for a wait."""
+    return max(1, math.ceil(seconds * 1000))

@@ -1,0 +1,70 @@
+"""A server that can be killed, hung, slowed, broken and restarted on its port."""
+
+import asyncio
+import random
+from typing import Literal
+
+from tests.openai_chunks import piece, usage
+from tests.script_server import Request, ScriptServer, Wire, _Protocol
+
+Mood = Literal["well", "slow", "hung", "busy", "failing", "cutting"]
+MOODS: tuple[Mood, ...] = ("well", "slow", "hung", "busy", "failing", "cutting")
+
+
+class FlakyServer(ScriptServer):
+    """Answers with the tokens "0 ", "1 ", ... as its mood has it.
+
+    Args:
+        rng: Decides where answers are cut.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(self._answer)
+        self.mood: Mood = "well"
+        self.jobs = 0
+        self._rng = rng
+
+    async def start(self) -> None:
+        """Listen, on the same port as before."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Protocol(self), "127.0.0.1", self.port, backlog=1024
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def kill(self) -> None:
+        """Stop at once; every connection is reset."""
+        await self.__aexit__(None, None, None)
+        self._writers.clear()
+        self.requests.clear()
+        self.connections.clear()
+
+    async def _answer(self, request: Request, wire: Wire) -> None:
+        if request.method == "POST":
+            self.jobs += 1
+        if self.mood == "hung":
+            await wire.until_closed(60)
+        elif request.method != "POST":
+            listed = {"object": "list", "data": [{"id": "m", "object": "model"}]}
+            known = request.path == "/v1/models"
+            await wire.answer(listed if known else {"error": {}}, 200 if known else 404)
+        elif self.mood == "busy":
+            await wire.answer({"error": {"message": "busy"}}, 429, {"retry-after-ms": "50"})
+        elif self.mood == "failing":
+            await wire.answer({"error": {"message": "broken"}}, 500)
+        else:
+            await self._stream(wire, request.json()["max_tokens"])
+
+    async def _stream(self, wire: Wire, count: int) -> None:
+        cut_at = self._rng.randrange(count) if self.mood == "cutting" else None
+        await wire.stream_head()
+        for index in range(count):
+            if index == cut_at:
+                await wire.reset()
+                return
+            await asyncio.sleep(0.1 if self.mood == "slow" else 0.005)
+            await wire.event(piece(f"{index} "))
+        await wire.event(piece("", "length"))
+        await wire.event(usage(2, count))
+        await wire.event("[DONE]")
+        await wire.end()

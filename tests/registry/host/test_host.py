@@ -1,0 +1,370 @@
+"""The host as its user meets it: submit, cancel, health, props, snapshot, limits and lines."""
+
+import asyncio
+import gc
+from uuid import UUID
+
+import pytest
+
+from adapter_api import (
+    CapacityExceeded,
+    End,
+    EngineUnavailable,
+    Error,
+    HealthState,
+    Metrics,
+    Started,
+    TaskRequest,
+    Token,
+    WorkerTimeout,
+    hookimpl,
+)
+from registry import AdapterHost, PoolPolicy
+from tests.engines_in_process import BUSY, DOWN, LOADING, Engine, states, task, until
+
+
+async def test_a_job_goes_to_a_replica_of_its_pool(host: AdapterHost) -> None:
+    """submit gives an ordinary stream; Started names the replica (AH-1002)."""
+    host.bind("p", "r1", Engine("a").bound())
+    host.bind("other", "r2", Engine("b").bound())
+    async with host.submit("p", task()) as stream:
+        events = [event async for event in stream]
+    assert events[0] == Started("job", "toy", "1", replica_id="r1")
+    assert [event.text for event in events if isinstance(event, Token)] == ["a0 ", "a1 ", "a2 "]
+    assert isinstance(events[-1], End)
+    assert events[-1].metrics.attempts == 1
+
+
+async def test_an_unknown_pool_is_an_error_of_the_job(host: AdapterHost) -> None:
+    """Opening the stream says that there is no such pool, and that asking again is no use."""
+    with pytest.raises(EngineUnavailable, match="no pool 'nowhere'") as caught:
+        await host.submit("nowhere", task())
+    assert not caught.value.retriable
+
+
+async def test_the_correlation_id_is_made_if_absent(host: AdapterHost) -> None:
+    """The engine gets the task's correlation_id, or a UUIDv4 (AH-1003)."""
+    engine = Engine()
+    host.bind("p", "r", engine.bound())
+    await host.submit("p", task()).text()
+    await host.submit("p", task(correlation_id="mine")).text()
+    made, given = [sent.correlation_id for sent in engine.tasks]
+    assert UUID(made).version == 4
+    assert given == "mine"
+
+
+async def test_the_engine_gets_what_is_left_of_the_deadline(host: AdapterHost) -> None:
+    """Waiting in line is charged to the task's one deadline."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "r", engine.bound(), limit=1)
+    first = ask(host, "1")
+    await until(lambda: engine.streams == 1)
+    second = ask(host, "2")
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    await asyncio.gather(first, second)
+    assert engine.tasks[1].deadline_s < 9.96
+    assert engine.tasks[0].deadline_s > engine.tasks[1].deadline_s
+
+
+def ask(host: AdapterHost, job_id: str, **fields) -> "asyncio.Task[str]":
+    return asyncio.create_task(host.submit("p", task(job_id, **fields)).text())
+
+
+async def test_the_policy_gives_a_deadline_to_tasks_without_one(host: AdapterHost) -> None:
+    """A pool's deadline_s holds where the task has none (AH-1006)."""
+    host.set_policy("p", PoolPolicy(deadline_s=0.05))
+    host.bind("p", "r", Engine(gate=asyncio.Event()).bound())
+    with pytest.raises(WorkerTimeout, match=r"its deadline of 0\.05 s") as caught:
+        await host.submit("p", TaskRequest(prompt="x")).text()
+    assert caught.value.code == "DEADLINE_UNMET"
+
+
+@pytest.mark.parametrize("status", [LOADING, DOWN])
+async def test_only_ready_replicas_get_work(host: AdapterHost, status) -> None:
+    """A replica that is loading or down is passed over; a busy one is not."""
+    away, busy = Engine("a", status=status), Engine("b", status=BUSY)
+    host.bind("p", "a", away.bound())
+    host.bind("p", "b", busy.bound())
+    for number in range(5):
+        assert (await host.submit("p", task(str(number))).text()).startswith("b0")
+    assert not away.tasks
+    assert states(host)["b"] == "busy"
+
+
+async def test_a_pool_that_is_down_refuses_at_once(host: AdapterHost) -> None:
+    """Without a replica that may become ready the error comes at once and says who is how."""
+    host.bind("p", "a", Engine(status=DOWN).bound())
+    await until(lambda: states(host) == {"a": "down"})
+    with pytest.raises(EngineUnavailable, match=r"a is down \(connection refused\)") as caught:
+        await host.submit("p", task())
+    assert caught.value.retriable
+    assert caught.value.retry_after_ms == 50
+
+
+async def test_a_job_waits_for_a_replica_that_loads(host: AdapterHost) -> None:
+    """Where the only replica is loading a job waits, and goes to it when it is ready."""
+    engine = Engine(status=LOADING)
+    host.bind("p", "a", engine.bound())
+    await until(lambda: states(host) == {"a": "loading"})
+    job = ask(host, "1")
+    await asyncio.sleep(0.02)
+    engine.status = BUSY
+    assert await job == "a0 a1 a2 "
+
+
+async def test_the_wait_for_a_loading_replica_is_bounded(host: AdapterHost) -> None:
+    """After ready_wait_s the job fails; the error is retriable."""
+    host.set_policy("p", PoolPolicy(ready_wait_s=0.05))
+    host.bind("p", "a", Engine(status=LOADING).bound())
+    with pytest.raises(EngineUnavailable, match="a is loading") as caught:
+        await host.submit("p", task())
+    assert caught.value.retriable
+
+
+async def test_the_limit_bounds_what_runs_on_a_replica(host: AdapterHost) -> None:
+    """More jobs than the limit wait in line, and all are served."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=2)
+    jobs = [ask(host, str(number)) for number in range(5)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 3)
+    assert engine.streams == 2
+    assert host.snapshot().pools[0].replicas[0].in_flight == 2
+    engine.gate.set()
+    assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 5
+
+
+async def test_the_engines_slots_are_the_limit_if_none_is_given(host: AdapterHost) -> None:
+    """slots_total bounds a replica; the policy's in_flight_most one that tells no slots."""
+    host.set_policy("p", PoolPolicy(in_flight_most=7))
+    host.bind("p", "a", Engine(slots=3).bound())
+    host.bind("p", "b", Engine().bound())
+    host.bind("p", "c", Engine(slots=3).bound(), limit=1)
+    await host.health("p")
+    assert [r.limit for r in host.snapshot().pools[0].replicas] == [3, 7, 1]
+
+
+async def test_a_full_line_refuses(host: AdapterHost) -> None:
+    """A full line is ADMISSION_REJECT with a time after which to ask again (AH-1005)."""
+    host.set_policy("p", PoolPolicy(queue_most=1))
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    jobs = [ask(host, str(number)) for number in range(2)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+    with pytest.raises(CapacityExceeded) as caught:
+        await host.submit("p", task())
+    assert caught.value.code == "ADMISSION_REJECT"
+    assert caught.value.retriable
+    assert caught.value.retry_after_ms > 0
+    engine.gate.set()
+    await asyncio.gather(*jobs)
+
+
+async def test_a_newcomer_may_push_out_a_batch_job(host: AdapterHost) -> None:
+    """With drop_oldest_batch an interactive job takes the place of the oldest batch job."""
+    host.set_policy("p", PoolPolicy(queue_most=1, queue_full="drop_oldest_batch"))
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    running = ask(host, "running")
+    await until(lambda: engine.streams == 1)
+    batch = asyncio.create_task(host.submit("p", task("batch"), priority="batch").text())
+    await until(lambda: host.snapshot().pools[0].queued_batch == 1)
+    urgent = ask(host, "urgent")
+    with pytest.raises(CapacityExceeded) as caught:
+        await batch
+    assert caught.value.retry_after_ms > 0
+    engine.gate.set()
+    assert await running == await urgent
+
+
+async def test_interactive_jobs_go_before_batch_jobs(host: AdapterHost) -> None:
+    """The line has two priorities, each first come, first served."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    jobs = [ask(host, "running")]
+    await until(lambda: engine.streams == 1)
+    for job_id, priority in [("b1", "batch"), ("i1", "interactive"), ("i2", "interactive")]:
+        stream = host.submit("p", task(job_id), priority=priority)
+        jobs.append(asyncio.create_task(stream.text()))
+        await asyncio.sleep(0.01)
+    engine.gate.set()
+    await asyncio.gather(*jobs)
+    assert [sent.job_id for sent in engine.tasks] == ["running", "i1", "i2", "b1"]
+
+
+async def test_a_priority_that_is_none_is_refused(host: AdapterHost) -> None:
+    """A misspelt priority is told at once."""
+    with pytest.raises(ValueError, match="interactive"):
+        host.submit("p", task(), priority="urgent")  # type: ignore[arg-type]
+
+
+async def test_cancel_works_in_line(host: AdapterHost) -> None:
+    """A job that waits is cancelled without having reached an engine (AH-1004)."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    running, waiting = ask(host, "running"), ask(host, "waiting")
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+    assert await host.cancel("p", "waiting")
+    with pytest.raises(Exception, match="cancelled"):
+        await waiting
+    assert host.snapshot().pools[0].queued_interactive == 0
+    engine.gate.set()
+    await running
+    assert [sent.job_id for sent in engine.tasks] == ["running"]
+
+
+async def test_no_token_comes_after_cancel_returns(host: AdapterHost) -> None:
+    """cancel ends a running stream with CANCELLED and tells the adapter, too (AH-1004)."""
+    engine = Engine(count=1000)
+    host.bind("p", "a", engine.bound())
+    stream = host.submit("p", task())
+    async for event in stream:
+        if isinstance(event, Token) and event.index == 3:
+            break
+    assert await host.cancel("p", "job")
+    assert engine.streams == 0
+    assert engine.cancelled == ["job"]
+    last = await anext(stream)
+    assert isinstance(last, Error)
+    assert last.error.code == "CANCELLED"
+    assert not await host.cancel("elsewhere", "job")
+    assert not await host.cancel("p", "unknown")
+
+
+async def test_cancelling_the_reader_leaks_nothing_at_any_point(host: AdapterHost) -> None:
+    """Wherever the awaiting task is cancelled, no lease, place or stream is left."""
+    engine = Engine(count=5)
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    for turns in range(40):
+        jobs = [ask(host, f"{turns}-{number}") for number in range(2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        (pool,) = host.snapshot().pools
+        assert pool.replicas[0].in_flight == engine.streams == pool.queued_interactive == 0
+
+
+async def test_a_dropped_stream_gives_its_lease_back(host: AdapterHost) -> None:
+    """A stream that nobody closed is closed when it is collected, with a warning."""
+    engine = Engine(count=1000)
+    host.bind("p", "a", engine.bound())
+    stream = host.submit("p", task())
+    await anext(stream)
+    with pytest.warns(ResourceWarning, match="dropped before its end"):
+        del stream
+        gc.collect()
+    await until(lambda: host.snapshot().pools[0].replicas[0].in_flight == 0)
+    assert engine.streams == 0
+
+
+async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
+    """health asks every replica now; props are kept per replica (AH-1002, ORCH-3603)."""
+    host.bind("p", "a", Engine("a", slots=2).bound())
+    host.bind("p", "b", Engine("b", status=DOWN).bound())
+    health = await host.health("p")
+    assert (health.state, health.live, health.ready) == (HealthState.DEGRADED, True, True)
+    assert health.message == "1 of 2 replicas accept work"
+    assert health.replicas["b"] == DOWN
+    props = await host.props("p")
+    assert props["a"].slots_total == 2
+    assert set(props) == {"a", "b"}
+    with pytest.raises(LookupError, match="no pool 'q'; there is p"):
+        await host.health("q")
+
+
+async def test_mixed_versions_are_reported(host: AdapterHost) -> None:
+    """The snapshot tells the versions where a pool has more than one (ORCH-3046)."""
+    host.bind("p", "a", Engine("a", version="1").bound())
+    await host.health("p")
+    assert host.snapshot().pools[0].mixed_versions == ()
+    host.bind("p", "b", Engine("b", version="2").bound())
+    await host.health("p")
+    assert host.snapshot().pools[0].mixed_versions == ("1", "2")
+
+
+async def test_mixed_versions_can_be_refused(host: AdapterHost) -> None:
+    """A pool may keep to one version; it moves on when no replica runs that any more."""
+    host.set_policy("p", PoolPolicy(refuse_mixed_versions=True))
+    old, new = Engine("a", version="1"), Engine("b", version="2")
+    host.bind("p", "a", old.bound())
+    await host.health("p")
+    host.bind("p", "b", new.bound())
+    await host.health("p")
+    for number in range(4):
+        await host.submit("p", task(str(number))).text()
+    assert len(old.tasks) == 4
+    assert "other_version" in str(host.explain("3"))
+    await host.unbind("p", "a")
+    assert (await host.submit("p", task()).text()).startswith("b0")
+
+
+async def test_the_snapshot_counts(host: AdapterHost) -> None:
+    """Jobs, first-token time and rate of a replica are in the snapshot."""
+    host.bind("p", "a", Engine().bound())
+    await host.submit("p", task()).text()
+    (pool,) = host.snapshot().pools
+    (replica,) = pool.replicas
+    assert (pool.jobs, pool.retries, replica.jobs, replica.failures) == (1, 0, 1, 0)
+    assert (replica.engine, replica.engine_version, replica.adapter) == ("toy", "1", "toy-a")
+    assert replica.first_token_ms is not None
+    assert replica.breaker == "closed"
+
+
+async def test_tokens_that_came_at_once_cross_the_host_at_once(host: AdapterHost) -> None:
+    """An adapter's lists of Tokens are handed on as lists, and read one by one."""
+
+    class Batching(Engine):
+        @hookimpl
+        async def submit(self, task):
+            yield Started(task.job_id, "toy", "1")
+            for first in (0, 4):
+                yield [Token(f"{index} ", index) for index in range(first, first + 4)]
+            yield End(Metrics(8), "stop", "finish_reason")
+
+    host.bind("p", "a", Batching().bound())
+    steps = 0
+    async with host.submit("p", task()) as stream:
+        texts = []
+        async for event in stream:
+            steps += not stream._ready
+            if isinstance(event, Token):
+                texts.append(event.text)
+    assert texts == [f"{index} " for index in range(8)]
+    assert steps < 8
+    assert host.snapshot().pools[0].replicas[0].tokens_per_s >= 0.0
+
+
+async def test_closing_the_host_ends_everything() -> None:
+    """aclose ends jobs in flight and in line, closes each adapter once, and is final."""
+    engine = Engine(gate=asyncio.Event())
+    before = asyncio.all_tasks()
+    host = AdapterHost()
+    host.bind("p", "a", engine.bound(), limit=1)
+    jobs = [ask(host, str(number)) for number in range(3)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
+    await host.aclose()
+    await host.aclose()
+    ends = await asyncio.gather(*jobs, return_exceptions=True)
+    assert {getattr(end, "code", None) for end in ends} == {"CANCELLED"}
+    assert (engine.streams, engine.closed) == (0, 1)
+    assert asyncio.all_tasks() == before
+    with pytest.raises(EngineUnavailable, match="closed"):
+        await host.submit("p", task())
+    with pytest.raises(RuntimeError, match="closed"):
+        host.bind("p", "b", Engine().bound())
+
+
+async def test_an_adapter_that_fails_to_close_harms_nobody(caplog) -> None:
+    """The failure is logged; the other adapters are closed."""
+    bad, good = Engine(close_failure=OSError("secret")), Engine()
+    async with AdapterHost() as host:
+        host.bind("p", "a", bad.bound())
+        host.bind("p", "b", good.bound())
+    assert good.closed == bad.closed == 1
+    assert "closing the adapter of replica a in pool p failed with OSError" in caplog.text
+    assert "secret" not in caplog.text

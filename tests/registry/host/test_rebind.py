@@ -1,0 +1,219 @@
+"""bind, rebind, unbind and drain while streams run."""
+
+import asyncio
+import gc
+
+import pytest
+
+from adapter_api import EngineUnavailable, Token
+from registry import AdapterHost
+from tests.engines_in_process import DOWN, Engine, states, task, until
+
+
+async def test_a_second_bind_says_rebind(host: AdapterHost) -> None:
+    """A replica is bound once; the error says how to replace its adapter, which stays as it is."""
+    host.bind("p", "a", Engine().bound())
+    second = Engine().bound()
+    with pytest.raises(ValueError, match="use rebind"):
+        host.bind("p", "a", second)
+    await second.aclose()
+
+
+async def test_a_limit_below_one_is_refused(host: AdapterHost) -> None:
+    """A replica without room is a mistake."""
+    with pytest.raises(ValueError, match="at least 1"):
+        host.bind("p", "a", Engine().bound(), limit=0)
+
+
+@pytest.mark.parametrize("method", ["rebind", "unbind", "drain"])
+async def test_an_unknown_replica_is_a_lookup_error(host: AdapterHost, method: str) -> None:
+    """The error names what there is."""
+    host.bind("p", "a", Engine().bound())
+    arguments = (Engine().bound(),) if method == "rebind" else ()
+    with pytest.raises(LookupError, match="no replica 'b'; it has a"):
+        await getattr(host, method)("p", "b", *arguments)
+    with pytest.raises(LookupError, match="no pool 'q'"):
+        await getattr(host, method)("q", "b", *arguments)
+
+
+async def test_a_rebind_is_atomic_under_load(host: AdapterHost) -> None:
+    """Streams in flight end on the old adapter, later ones run on the new one, the old one closes
+    after its last stream, and no job fails (AH-1001)."""
+    engines = [Engine(str(number)) for number in range(6)]
+    host.bind("p", "r", engines[0].bound())
+    ends: list[str] = []
+
+    async def load(name: int) -> None:
+        for number in range(40):
+            ends.append(await host.submit("p", task(f"{name}-{number}")).text())
+
+    jobs = [asyncio.create_task(load(name)) for name in range(10)]
+    for engine in engines[1:]:
+        await asyncio.sleep(0.01)
+        await host.rebind("p", "r", engine.bound())
+    await asyncio.gather(*jobs)
+    await until(lambda: all(engine.closed == 1 for engine in engines[:-1]))
+    assert len(ends) == 400
+    assert set(ends) <= {f"{n}0 {n}1 {n}2 " for n in range(6)}
+    assert not any(engine.cut for engine in engines)
+    assert engines[-1].closed == 0
+
+
+async def test_the_old_adapter_closes_after_its_last_stream(host: AdapterHost) -> None:
+    """The stream that runs during a rebind gets all of its answer from the old adapter."""
+    old, new = Engine("a", gate=asyncio.Event()), Engine("b")
+    host.bind("p", "r", old.bound())
+    running = asyncio.create_task(host.submit("p", task("1")).text())
+    await until(lambda: old.streams == 1)
+    await host.rebind("p", "r", new.bound())
+    assert await host.submit("p", task("2")).text() == "b0 b1 b2 "
+    assert old.closed == 0
+    old.gate.set()
+    assert await running == "a0 a1 a2 "
+    await until(lambda: old.closed == 1)
+
+
+async def test_a_dropped_stream_does_not_keep_the_old_adapter(host: AdapterHost) -> None:
+    """The old adapter closes also when its last stream is dropped without being closed."""
+    old = Engine("a", count=1000)
+    host.bind("p", "r", old.bound())
+    stream = host.submit("p", task())
+    await anext(stream)
+    await host.rebind("p", "r", Engine("b").bound())
+    with pytest.warns(ResourceWarning):
+        del stream
+        gc.collect()
+    await until(lambda: old.closed == 1)
+    assert not old.cut
+
+
+async def test_a_job_on_the_old_adapter_can_be_cancelled(host: AdapterHost) -> None:
+    """cancel finds a job whose replica was rebound or unbound meanwhile."""
+    old = Engine("a", gate=asyncio.Event())
+    host.bind("p", "r", old.bound())
+    running = asyncio.create_task(host.submit("p", task()).text())
+    await until(lambda: old.streams == 1)
+    await host.unbind("p", "r")
+    assert await host.cancel("p", "job")
+    await until(lambda: old.closed == 1)
+    with pytest.raises(Exception, match="cancelled"):
+        await running
+    assert old.cancelled == ["job"]
+
+
+async def test_a_new_adapter_that_does_not_start_changes_nothing(host: AdapterHost) -> None:
+    """The old adapter stays in place, and the new one stays the caller's."""
+    old, new = Engine("a"), Engine("b", start_failure=OSError("no"))
+    host.bind("p", "r", old.bound())
+    with pytest.raises(OSError, match="no"):
+        await host.rebind("p", "r", new.bound())
+    assert await host.submit("p", task()).text() == "a0 a1 a2 "
+    assert (old.closed, new.closed) == (0, 0)
+
+
+async def test_a_rebound_replica_has_its_state_at_once(host: AdapterHost) -> None:
+    """The new adapter was asked for its health before it is in place."""
+    host.bind("p", "r", Engine("a").bound())
+    await host.health("p")
+    await host.rebind("p", "r", Engine("b", slots=4).bound())
+    (replica,) = host.snapshot().pools[0].replicas
+    assert (replica.state, replica.limit, replica.adapter) == ("ready", 4, "toy-b")
+    await host.rebind("p", "r", Engine("c", status=DOWN).bound())
+    assert states(host) == {"r": "down"}
+
+
+async def test_rebinds_of_one_replica_follow_each_other(host: AdapterHost) -> None:
+    """Of several rebinds at once the last one stands, and every other adapter is closed."""
+    engines = [Engine(str(number)) for number in range(5)]
+    host.bind("p", "r", engines[0].bound())
+    await asyncio.gather(*(host.rebind("p", "r", engine.bound()) for engine in engines[1:]))
+    assert await host.submit("p", task()).text() == "40 41 42 "
+    assert [engine.closed for engine in engines] == [1, 1, 1, 1, 0]
+
+
+async def test_unbind_takes_a_replica_out(host: AdapterHost) -> None:
+    """An idle adapter is closed when unbind returns; a pool without replicas is gone."""
+    engine = Engine()
+    host.bind("p", "r", engine.bound())
+    await host.unbind("p", "r")
+    assert engine.closed == 1
+    assert host.snapshot().pools == ()
+    with pytest.raises(EngineUnavailable, match="no pool 'p'"):
+        await host.submit("p", task())
+
+
+async def test_jobs_in_line_fail_when_the_last_replica_goes(host: AdapterHost) -> None:
+    """They are told so at once instead of waiting for nothing."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "r", engine.bound(), limit=1)
+    await host.health("p")
+    jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(2)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+    await host.unbind("p", "r")
+    with pytest.raises(EngineUnavailable):
+        await jobs[1]
+    engine.gate.set()
+    assert await jobs[0] == "a0 a1 a2 "
+
+
+async def test_a_drained_replica_gets_no_new_work(host: AdapterHost) -> None:
+    """What runs there ends; drain returns then, and the replica stays in state "draining"."""
+    one, other = Engine("a", gate=asyncio.Event()), Engine("b")
+    host.bind("p", "a", one.bound())
+    host.bind("p", "b", other.bound())
+    await host.health("p")
+    running = asyncio.create_task(host.submit("p", task("1")).text())
+    await until(lambda: one.streams == 1)
+    draining = asyncio.create_task(host.drain("p", "a"))
+    await asyncio.sleep(0.01)
+    for number in range(3):
+        assert (await host.submit("p", task(str(number))).text()).startswith("b0")
+    assert not draining.done()
+    assert states(host)["a"] == "draining"
+    one.gate.set()
+    assert await draining
+    assert await running == "a0 a1 a2 "
+    assert one.closed == 0
+    await host.rebind("p", "a", Engine("c").bound())
+    assert states(host)["a"] == "ready"
+
+
+async def test_a_drain_may_take_too_long(host: AdapterHost) -> None:
+    """With timeout_s drain gives False, and cuts nothing off."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound())
+    running = asyncio.create_task(host.submit("p", task()).text())
+    await until(lambda: engine.streams == 1)
+    assert not await host.drain("p", "a", timeout_s=0.02)
+    engine.gate.set()
+    assert await running == "a0 a1 a2 "
+
+
+async def test_a_drained_pool_serves_its_line(host: AdapterHost) -> None:
+    """New jobs are refused; those in line are served before drain returns."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
+    draining = asyncio.create_task(host.drain("p"))
+    await asyncio.sleep(0)
+    with pytest.raises(EngineUnavailable, match="draining"):
+        await host.submit("p", task())
+    engine.gate.set()
+    assert await draining
+    assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 3
+
+
+async def test_events_already_read_are_not_given_twice(host: AdapterHost) -> None:
+    """A stream that is read across a rebind has each index once."""
+    old = Engine("a", count=50)
+    host.bind("p", "r", old.bound())
+    seen = []
+    async with host.submit("p", task()) as stream:
+        async for event in stream:
+            if isinstance(event, Token):
+                seen.append(event.index)
+                if event.index == 10:
+                    await host.rebind("p", "r", Engine("b").bound())
+    assert seen == list(range(50))
