@@ -12,12 +12,15 @@ from registry.host.routing import (
     RoutingPolicy,
     SessionAffinity,
 )
+from registry.host.simulator import simulate
 from registry.host.snapshot import HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
 from registry.host.spec import WorkersError
+from registry.host.trace import Arrival, Outage, Report, SimulatedReplica, poisson
 from registry.host.watching import WorkersWatch
 
 __all__ = [
     "AdapterHost",
+    "Arrival",
     "BreakerPolicy",
     "Candidate",
     "Choice",
@@ -25,13 +28,18 @@ __all__ = [
     "Explanation",
     "HostSnapshot",
     "LeastLoaded",
+    "Outage",
     "PoolHealth",
     "PoolPolicy",
     "PoolSnapshot",
     "ReplicaSnapshot",
+    "Report",
     "RoutingPolicy",
     "SessionAffinity",
+    "SimulatedReplica",
     "Step",
     "WorkersError",
     "WorkersWatch",
+    "poisson",
+    "simulate",
 ]

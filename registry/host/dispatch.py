@@ -16,7 +16,7 @@ from adapter_api.task import TaskRequest
 from registry.host.admission import Priority
 from registry.host.attempts import JobRecord
 from registry.host.line import Line
-from registry.host.pool import Fail, Progress
+from registry.host.pool import Progress
 from registry.host.replica import Lease, Replica
 
 logger = logging.getLogger("worker_adapters.host")
@@ -129,26 +129,16 @@ class Job:
         Raises:
             WorkerError: The failure, if there must be none.
         """
-        error, pool, now = attempt.failure, line.pool, self.clock()
+        error = attempt.failure
         assert error is not None
         self._failure = error
-        if not error.retriable:
+        replica_id = attempt.lease.replica.replica_id
+        why = line.pool.go_on(progress, replica_id, error, self._backoff_s(error), self.clock())
+        if why is not None:
+            if why in ("attempts_used_up", "retry_budget_spent"):
+                record.note("wait", why)
             raise error
-        if len(self._asked) >= pool.policy.attempts_most:
-            record.note("wait", "attempts_used_up")
-            raise error
-        progress.tried.add(attempt.lease.replica.replica_id)
-        progress.retry_at = now + self._backoff_s(error)
-        step = pool.next_step(progress, now)
-        if isinstance(step, Fail):
-            if error.retry_after_ms is None:
-                error.retry_after_ms = step.error.retry_after_ms
-            raise error
-        if not pool.budget.withdraw(now):
-            record.note("wait", "retry_budget_spent")
-            raise error
-        pool.retries += 1
-        self._log_move(pool.pool_id, attempt.lease.replica.replica_id, error)
+        self._log_move(line.pool.pool_id, replica_id, error)
 
     def _log_move(self, pool_id: str, replica_id: str, error: WorkerError) -> None:
         human = f"attempt {len(self._asked)} failed with {error.code}; the job moves on"

@@ -9,7 +9,7 @@ from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
 from registry.host.admission import AdmissionQueue, Priority
 from registry.host.attempts import JobRecord
 from registry.host.policy import PoolPolicy
-from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
+from registry.host.pool import Attempt, Fail, Pool, Progress
 from registry.host.replica import Lease
 from registry.host.snapshot import PoolSnapshot
 
@@ -87,21 +87,16 @@ class Line:
 
     def serve(self) -> None:
         """Something changed: settle every job in the line that need not wait any longer."""
-        now, until = self._clock(), None
-        for turn in list(self._queue):
-            step = self.pool.next_step(turn.progress, now)
-            if isinstance(step, Wait):
-                if step.until is not None:
-                    until = step.until if until is None else min(until, step.until)
-                if step.reason == "full" and not turn.progress.tried:
-                    break  # no replica has room for anybody
-                continue
+        now = self._clock()
+
+        def settle(turn: Turn, step: Attempt | Fail) -> None:
             self._remove(turn)
             if isinstance(step, Fail):
                 turn.settle(step.error)
             else:
                 turn.settle(self._take(turn.progress, turn.record, step, now))
-        self._wake_at(until)
+
+        self._wake_at(self.pool.serve(self._queue, settle, now))
 
     # The queue
 

@@ -6,6 +6,7 @@ Nothing here waits or talks to an engine. Time is an argument, in seconds of the
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 import attrs
 
@@ -63,7 +64,7 @@ class Progress:
         deadline_at: When it must have ended; None without a deadline.
         since: Since when it waits for a replica.
         tried: The replicas that failed it.
-        attempts: How many attempts it made.
+        attempts: How many of its attempts failed.
         retry_at: Before that time none of those it tried is asked again.
     """
 
@@ -77,6 +78,18 @@ class Progress:
     def fits(self, until: float) -> bool:
         """Whether a wait until then leaves time before the deadline."""
         return self.deadline_at is None or until < self.deadline_at
+
+
+class Waiting(Protocol):
+    """A job's place in the line."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job has come."""
+        ...
+
+
+_W = TypeVar("_W", bound=Waiting)
 
 
 class Pool:
@@ -153,6 +166,63 @@ class Pool:
             return self._wait_until(job.retry_at, "backoff", job, now)
         chosen = self._choose(fresh or allowed, job.task)
         return chosen or Wait("full", _first([_free_at(r, now) for r in accepting], now))
+
+    def serve(
+        self, line: Iterable[_W], settle: Callable[[_W, Attempt | Fail], None], now: float
+    ) -> float | None:
+        """Decide for every job in the line that need not wait any longer.
+
+        Args:
+            line: Who waits, in order.
+            settle: Carries a decision out: the job leaves the line.
+            now: The time.
+
+        Returns:
+            When to look again if nothing changes before; None if only a change can help.
+        """
+        until: float | None = None
+        for turn in list(line):
+            step = self.next_step(turn.progress, now)
+            if not isinstance(step, Wait):
+                settle(turn, step)
+                continue
+            if step.until is not None:
+                until = step.until if until is None else min(until, step.until)
+            if step.reason == "full" and not turn.progress.tried:
+                break  # no replica has room for anybody
+        return until
+
+    def go_on(
+        self, job: Progress, replica_id: str, error: WorkerError, backoff_s: float, now: float
+    ) -> str | None:
+        """Get a job ready for another attempt, after one that failed before its first token.
+
+        Args:
+            job: The job.
+            replica_id: Which replica failed it.
+            error: How.
+            backoff_s: How long to leave that replica alone, if it is the only one.
+            now: The time.
+
+        Returns:
+            None if another attempt is granted, else why there must be none.
+        """
+        job.attempts += 1
+        if not error.retriable:
+            return "not_retriable"
+        if job.attempts >= self.policy.attempts_most:
+            return "attempts_used_up"
+        job.tried.add(replica_id)
+        job.retry_at = now + backoff_s
+        step = self.next_step(job, now)
+        if isinstance(step, Fail):
+            if error.retry_after_ms is None:
+                error.retry_after_ms = step.error.retry_after_ms
+            return "no_replica"
+        if not self.budget.withdraw(now):
+            return "retry_budget_spent"
+        self.retries += 1
+        return None
 
     def _accepts(self, replica: Replica) -> bool:
         return replica.accepts and not self._refuses_version_of(replica)

@@ -117,7 +117,8 @@ class WorkersWatch:
             WorkersError: With every problem. Then nothing is bound.
         """
         workers = self._declared.read()
-        adapters = self._build(workers.replicas.values())
+        adapters: dict[_Key, BoundAdapter] = {}
+        self._build(workers.replicas.values(), adapters)
         self._set_policies(workers)
         for key, adapter in adapters.items():
             self._host.bind(*key, adapter, limit=workers.replicas[key].limit)
@@ -181,8 +182,9 @@ class WorkersWatch:
         """
         old = self._bound.replicas
         changed = [spec for key, spec in workers.replicas.items() if old.get(key) != spec]
-        waiting = self._build(changed)  # adapters that are not yet the host's
+        waiting: dict[_Key, BoundAdapter] = {}  # adapters that are not yet the host's
         try:
+            self._build(changed, waiting)
             await self._start(waiting, workers)
             self._set_policies(workers)
             self._bound, self._refused, self._warned = workers, None, ""
@@ -211,8 +213,12 @@ class WorkersWatch:
             elif result is not None:
                 raise result
 
-    def _build(self, specs: Iterable[ReplicaSpec]) -> dict[_Key, BoundAdapter]:
-        built: dict[_Key, BoundAdapter] = {}
+    def _build(self, specs: Iterable[ReplicaSpec], built: dict[_Key, BoundAdapter]) -> None:
+        """Build the adapters into `built`.
+
+        Raises:
+            WorkersError: If one cannot be built, or its place is taken; others are built.
+        """
         problems: list[str] = []
         taken = self._present() - self._bound.replicas.keys()
         for spec in specs:
@@ -226,7 +232,6 @@ class WorkersWatch:
                 problems += error.problems
         if problems:
             raise WorkersError("what the files declare", problems)
-        return built
 
     async def _start(self, adapters: Mapping[_Key, BoundAdapter], workers: Workers) -> None:
         starts = [asyncio.wait_for(adapter.start(), START_S) for adapter in adapters.values()]

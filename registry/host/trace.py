@@ -1,0 +1,164 @@
+"""What a simulation is told, and what it tells: engines and jobs as data, and the report."""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from registry.host.admission import Priority
+
+OutageKind = Literal["refuse", "hang", "busy", "slow"]
+
+
+@attrs.frozen
+class Outage:
+    """A time in which an engine does not do its work.
+
+    Args:
+        from_s: When it begins, in seconds of the simulation.
+        until_s: When it is over.
+        kind: "refuse" (no connection; health checks see it), "hang" (connections without an
+            answer; health checks see it), "busy" (it answers 503, and is well) or "slow".
+        factor: How much longer everything takes while it is slow.
+    """
+
+    from_s: float
+    until_s: float
+    kind: OutageKind = "refuse"
+    factor: float = 10.0
+
+
+@attrs.frozen
+class SimulatedReplica:
+    """An engine as data.
+
+    Args:
+        replica_id: Its name.
+        limit: The most streams at once; None without a limit.
+        first_token_s: The median time to the first token.
+        decode_s: The median time from there to the end.
+        spread: How far times lie apart: the sigma of a lognormal distribution. 0: all alike.
+        outages: When it fails.
+    """
+
+    replica_id: str
+    limit: int | None = None
+    first_token_s: float = 0.2
+    decode_s: float = 2.0
+    spread: float = 0.4
+    outages: tuple[Outage, ...] = ()
+
+    def outage(self, now: float) -> Outage | None:
+        """The outage at that time."""
+        return next((o for o in self.outages if o.from_s <= now < o.until_s), None)
+
+
+@attrs.frozen
+class Arrival:
+    """A job of the trace.
+
+    Args:
+        at_s: When it comes.
+        session_id: Its session.
+        priority: Its place in the queue.
+        deadline_s: Its deadline, from its arrival.
+    """
+
+    at_s: float
+    session_id: str | None = None
+    priority: Priority = "interactive"
+    deadline_s: float | None = None
+
+
+def poisson(
+    rate_per_s: float,
+    duration_s: float,
+    *,
+    sessions: int = 0,
+    batch_share: float = 0.0,
+    deadline_s: float | None = None,
+    seed: int = 0,
+) -> tuple[Arrival, ...]:
+    """A trace in which jobs come independently of one another.
+
+    Args:
+        rate_per_s: Jobs per second.
+        duration_s: For how long.
+        sessions: From how many sessions; 0: jobs have none.
+        batch_share: The share of jobs with priority "batch".
+        deadline_s: The deadline of each.
+        seed: The same seed gives the same trace.
+    """
+    rng = random.Random(seed)
+    arrivals, now = [], rng.expovariate(rate_per_s)
+    while now < duration_s:
+        session_id = f"s{rng.randrange(sessions)}" if sessions else None
+        priority: Priority = "batch" if rng.random() < batch_share else "interactive"
+        arrivals.append(Arrival(now, session_id, priority, deadline_s))
+        now += rng.expovariate(rate_per_s)
+    return tuple(arrivals)
+
+
+@attrs.frozen
+class Transition:
+    """A breaker changed."""
+
+    at_s: float
+    replica_id: str
+    before: str
+    after: str
+
+
+@attrs.frozen
+class Report:
+    """What became of a trace.
+
+    Args:
+        jobs: How many there were.
+        outcomes: How many ended with "ok", or with an error's code.
+        attempts: Requests to engines.
+        retries: Attempts beyond the jobs' first.
+        waited_s: Half of the jobs waited no longer than the first number for their first replica,
+            99 of 100 no longer than the second. Jobs that never had one are not counted.
+        first_token_s: The same of the time from arrival to the first token.
+        transitions: Every change of a breaker.
+        load: Attempts by replica.
+        ended_s: When the last job ended.
+    """
+
+    jobs: int
+    outcomes: Mapping[str, int]
+    attempts: int
+    retries: int
+    waited_s: tuple[float, float]
+    first_token_s: tuple[float, float]
+    transitions: tuple[Transition, ...]
+    load: Mapping[str, int]
+    ended_s: float
+
+    @property
+    def amplification(self) -> float:
+        """Attempts per job that got one or more."""
+        return self.attempts / max(1, self.attempts - self.retries)
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{n} {code}" for code, n in sorted(self.outcomes.items()))
+        load = ", ".join(f"{name} {n}" for name, n in sorted(self.load.items()))
+        opened = sum(t.after == "open" for t in self.transitions)
+        return (
+            f"{self.jobs} jobs: {ends}\n"
+            f"waited    p50 {self.waited_s[0]:.3f} s, p99 {self.waited_s[1]:.3f} s\n"
+            f"first     p50 {self.first_token_s[0]:.3f} s, p99 {self.first_token_s[1]:.3f} s\n"
+            f"attempts  {self.attempts} ({self.amplification:.2f} per job): {load}\n"
+            f"breakers  opened {opened} times"
+        )
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value that `share` of the values do not exceed; 0 of none."""
+    if not values:
+        return 0.0
+    values = sorted(values)
+    return round(values[min(len(values) - 1, math.ceil(share * len(values)) - 1)], 6)
