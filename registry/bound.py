@@ -17,10 +17,11 @@ from adapter_api.errors import (
 )
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
-from adapter_api.hookspecs import PROJECT, WorkerAdapter, hookimpl
+from adapter_api.hookspecs import PROJECT, WorkerAdapter
 from adapter_api.notices import AdapterNotice, HealthNotice
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
+from registry.layers import Given, Layered, close, with_layers
 
 if TYPE_CHECKING:
     from registry.observers import Observers
@@ -72,21 +73,18 @@ class BoundAdapter:
         self._streams = StreamTable()
         self._lock = asyncio.Lock()
         self._closed = self._close_called = False
-        self._innermost = _Innermost()
+        self._given = Given()
         self._hooks: Any = self._register(tuple(middleware)).hook
-        self._observers = observers
+        self._observers = observers or None
         self._notice = _notice(self)
         self._health: HealthStatus | None = None
         # Without a start hook and without anybody to tell, there is nothing to be started.
-        self._started = not self._has("start") and observers is None
+        self._started = not self._has("start") and self._observers is None
 
     def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
-        manager = pluggy.PluginManager(PROJECT)
+        manager = _Manager(PROJECT)
         manager.add_hookspecs(WorkerAdapter)
-        # pluggy calls the wrapper that was registered last first.
-        plugins = [self.adapter, *reversed(middleware)]
-        if middleware:
-            plugins.append(self._innermost)  # of those that try to be last, the last one is
+        plugins = [self.adapter, *with_layers(manager, middleware, self._given)]
         try:
             for place, plugin in enumerate(plugins):
                 manager.register(plugin, name=str(place))
@@ -120,6 +118,8 @@ class BoundAdapter:
         """
         if self._closed:
             raise self._gone()
+        if not self._started and not self._has("start"):
+            self._note_start()
         events = self._events(task) if self._started else self._events_after_start(task)
         stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
         if self._observers is not None:
@@ -143,12 +143,14 @@ class BoundAdapter:
 
     def _events(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         """What the submit hook returns. Its failure belongs to the job, so the stream raises it."""
+        before, self._given.streams = self._given.streams, []  # middleware may submit, too
         try:
             events = self._hooks.submit(task=task)
         except Exception as error:
-            self._innermost.events = None
             return _failing(error)
-        inner, self._innermost.events = self._innermost.events, None
+        finally:
+            below, self._given.streams = self._given.streams, before
+        below = [stream for stream in below if stream is not events]
         if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
             events = aiter(events)
         if not isinstance(events, AsyncIterator):
@@ -159,9 +161,7 @@ class BoundAdapter:
                     "not an async iterator of events",
                 )
             )
-        if inner is None or inner is events or isinstance(events, TokenStream):
-            return events
-        return _Nested(events, inner)
+        return Layered(events, below) if below else events
 
     async def _events_after_start(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         await self._ensure_started()
@@ -170,7 +170,7 @@ class BoundAdapter:
             async for event in events:
                 yield event
         finally:
-            await _close(events)
+            await close(events)
 
     # The engine
 
@@ -277,9 +277,12 @@ class BoundAdapter:
                 return
             if self._has("start"):
                 await self._hooks.start()
-            self._started = True
-            if self._observers is not None:
-                self._observers.tell("adapter_started", self._notice)
+            self._note_start()
+
+    def _note_start(self) -> None:
+        self._started = True
+        if self._observers is not None:
+            self._observers.tell("adapter_started", self._notice)
 
     def _gone(self) -> EngineUnavailable:
         return EngineUnavailable(
@@ -312,39 +315,14 @@ def _alike(one: HealthStatus | None, other: HealthStatus) -> bool:
     )
 
 
-class _Innermost:
-    """Remembers what the adapter gave to the middleware around it."""
+class _Manager(pluggy.PluginManager):
+    """pluggy's, which does not search the two dozen special methods of each object for hooks."""
 
-    def __init__(self) -> None:
-        self.events: Any = None
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
 
-    @hookimpl(wrapper=True, trylast=True)
-    def submit(self) -> Any:
-        self.events = yield
-        return self.events
-
-
-class _Nested(AsyncIterator[TokenEvent]):
-    """A middleware's events; closing them closes the adapter's, whatever the middleware does."""
-
-    def __init__(self, outer: AsyncIterator[TokenEvent], inner: object) -> None:
-        self._outer = outer
-        self._inner = inner
-
-    def __anext__(self) -> Awaitable[TokenEvent]:
-        return self._outer.__anext__()
-
-    async def aclose(self) -> None:
-        try:
-            await _close(self._outer)
-        finally:
-            await _close(self._inner)
-
-
-async def _close(events: object) -> None:
-    aclose = getattr(events, "aclose", None)
-    if aclose is not None:
-        await aclose()
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
 
 
 async def _failing(error: Exception) -> AsyncIterator[TokenEvent]:

@@ -1,18 +1,14 @@
 """What is installed, from entry-point metadata only: no plugin is imported (ORCH-3054)."""
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import attrs
 import importlib_metadata
 
 if TYPE_CHECKING:
     _Distribution: TypeAlias = importlib_metadata.IDistribution  # not in older versions
     _Offer: TypeAlias = tuple[_Distribution, list[str]]
-
-logger = logging.getLogger("worker_adapters.registry")
 
 GROUP = "worker_adapters"
 """The entry-point group of adapters: hookspecs.PROJECT, but listing names needs no pluggy."""
@@ -21,9 +17,9 @@ _TARGET = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[.*\])?")
 _UNKNOWN = "unknown"
 
 
-@attrs.frozen
-class AdapterRecord:
-    """One adapter as one distribution offers it.
+class AdapterRecord(NamedTuple):
+    """One adapter as one distribution offers it. No attrs here: it takes longer to import than
+    everything takes that lists the names.
 
     Args:
         name: The entry point's name.
@@ -89,8 +85,7 @@ def scan() -> Catalogue:
         try:
             text = distribution.read_text("entry_points.txt")
         except Exception:
-            name = _quick_name(distribution)
-            logger.warning("skipping the unreadable entry points of %s", name, exc_info=True)
+            _warn_of(distribution)
             continue
         if text is None or GROUP not in text:
             continue
@@ -133,6 +128,14 @@ def _quick_name(distribution: "_Distribution") -> str:
         return str(distribution._normalized_name)  # type: ignore[attr-defined]
     except Exception:
         return f"{_UNKNOWN} {id(distribution)}"
+
+
+def _warn_of(distribution: "_Distribution") -> None:
+    import logging  # seldom needed, and dear to import
+
+    logging.getLogger("worker_adapters.registry").warning(
+        "skipping the unreadable entry points of %s", _quick_name(distribution), exc_info=True
+    )
 
 
 def _has_metadata(distribution: "_Distribution") -> bool:

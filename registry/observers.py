@@ -1,8 +1,9 @@
 """Observers: told of what happens, each in a guard of its own."""
 
+import asyncio
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,17 @@ from adapter_api.notices import (
 )
 from adapter_api.task import TaskRequest
 from registry.extensions import NOTICES, observer_problems
+from registry.metrics import JobMetrics, MetricsObserver, MetricsSnapshot, Summary
+
+__all__ = [
+    "JobMetrics",
+    "JobWatch",
+    "LoggingObserver",
+    "MetricsObserver",
+    "MetricsSnapshot",
+    "Observers",
+    "Summary",
+]
 
 logger = logging.getLogger("worker_adapters.observers")
 
@@ -56,6 +68,10 @@ class Observers:
         """Whether there is anybody to tell."""
         return bool(self._plugins)
 
+    def has(self, hook: str) -> bool:
+        """Whether an observer has this hook."""
+        return bool(self._impls[hook])
+
     def tell(self, hook: str, notice: object) -> None:
         """Call one hook of every observer that has it.
 
@@ -82,7 +98,7 @@ class Observers:
 
 
 class JobWatch:
-    """Tells observers what becomes of one job.
+    """Tells observers what becomes of one job. It does not know the stream, nor keep it alive.
 
     Args:
         observers: Whom.
@@ -90,64 +106,76 @@ class JobWatch:
         adapter: What runs it.
     """
 
-    __slots__ = ("_began", "_first_token_ms", "_notice", "_observers")
+    __slots__ = ("_began", "_first_token_ms", "_known", "_loop", "_observers")
 
     def __init__(self, observers: Observers, task: TaskRequest, adapter: AdapterNotice) -> None:
         self._observers = observers
         self._began = monotonic()
         self._first_token_ms: float | None = None
-        self._notice = JobNotice(
-            task.job_id, task.session_id, task.correlation_id, adapter, model=task.model
-        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._known: dict[str, Any] = {
+            "job_id": task.job_id,
+            "session_id": task.session_id,
+            "correlation_id": task.correlation_id,
+            "adapter": adapter,
+            "model": task.model,
+            "pool_id": adapter.pool_id,
+            "replica_id": adapter.replica_id,
+        }
 
     def opened(self) -> None:
         """The job is being sent."""
         self._began = monotonic()
+        self._loop = asyncio.get_running_loop()
         self._tell("job_submitted")
 
     def started(self, event: Started) -> None:
         """The engine accepted it. What it says of itself is in all later notices."""
-        self._notice = attrs.evolve(
-            self._notice,
-            engine=event.engine,
-            engine_version=event.engine_version,
-            model=event.model or self._notice.model,
-            replica_id=event.replica_id,
-        )
+        known = self._known
+        known["engine"] = event.engine
+        known["engine_version"] = event.engine_version
+        known["model"] = event.model or known["model"]
+        known["replica_id"] = event.replica_id or known["replica_id"]
 
     def first_token(self) -> None:
         """The first Token is about to be delivered."""
-        self._first_token_ms = self._elapsed_ms()
-        self._notice = attrs.evolve(self._notice, time_to_first_token_ms=self._first_token_ms)
-        self._tell("job_first_token")
+        self._first_token_ms = elapsed_ms = self._elapsed_ms()
+        self._known["time_to_first_token_ms"] = elapsed_ms
+        self._tell("job_first_token", elapsed_ms=elapsed_ms)
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
         """It is over; a stream that was dropped has neither end nor error, and is cancelled."""
-        decode_ms = (
-            None if self._first_token_ms is None else self._elapsed_ms() - self._first_token_ms
-        )
+        elapsed_ms = self._elapsed_ms()
+        facts: dict[str, Any] = {"tokens_out": delivered, "elapsed_ms": elapsed_ms}
+        if self._first_token_ms is not None:
+            facts["decode_time_ms"] = round(elapsed_ms - self._first_token_ms, 3)
         if end is not None:
-            self._tell(
-                "job_ended",
-                tokens_in=end.metrics.prompt_tokens,
-                tokens_out=end.metrics.tokens_generated,
-                decode_time_ms=decode_ms,
-                attempts=end.metrics.attempts,
-                finish_reason=end.finish_reason,
-            )
-            return
-        cancelled = error is None or isinstance(error, Cancelled)
-        self._tell(
-            "job_cancelled" if cancelled else "job_failed",
-            tokens_out=delivered,
-            decode_time_ms=decode_ms,
-            code=str(ErrorCode.CANCELLED if error is None else error.code),
-            retriable=False if error is None else error.retriable,
-        )
+            facts |= {
+                "tokens_in": end.metrics.prompt_tokens,
+                "tokens_out": end.metrics.tokens_generated,
+                "attempts": end.metrics.attempts,
+                "finish_reason": end.finish_reason,
+            }
+            self._tell("job_ended", **facts)
+        elif error is None:
+            code = str(ErrorCode.CANCELLED)
+            self._tell_later("job_cancelled", code=code, retriable=False, **facts)
+        else:
+            hook = "job_cancelled" if isinstance(error, Cancelled) else "job_failed"
+            self._tell(hook, code=str(error.code), retriable=error.retriable, **facts)
 
     def _tell(self, hook: str, **facts: Any) -> None:
-        notice = attrs.evolve(self._notice, elapsed_ms=self._elapsed_ms(), **facts)
-        self._observers.tell(hook, notice)
+        if self._observers.has(hook):
+            self._observers.tell(hook, JobNotice(**self._known, **facts))
+
+    def _tell_later(self, hook: str, **facts: Any) -> None:
+        """Tell from the event loop. A destructor runs at any point, also where an observer holds a
+        lock of its own, for which it would wait forever."""
+        try:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(partial(self._tell, hook, **facts))
+        except RuntimeError:  # the loop is closed
+            self._tell(hook, **facts)
 
     def _elapsed_ms(self) -> float:
         return round((monotonic() - self._began) * 1000, 3)
@@ -158,7 +186,7 @@ class LoggingObserver:
     """Writes a log record for each notice: a sentence without ids, the facts as attributes
     (ORCH-3027, ORCH-3300).
 
-    openai-http logs its own jobs already; this is for every adapter, in one form.
+    openai-http logs how its jobs end by itself; this is for every adapter, in one form.
 
     Args:
         logger: Where to.
@@ -232,129 +260,5 @@ def _facts(notice: Any) -> dict[str, Any]:
     adapter = facts if isinstance(notice, AdapterNotice) else facts.pop("adapter", None)
     if adapter is not None:
         adapter["adapter"] = adapter.pop("name")
-        facts = {**adapter, **{key: value for key, value in facts.items() if value is not None}}
+        facts = {**adapter, **facts}
     return {_NAMES_IN_LOGS.get(key, key): value for key, value in facts.items()}
-
-
-@attrs.frozen
-class Summary:
-    """What is known of a measured quantity.
-
-    Args:
-        count: How often it was measured.
-        total: The sum.
-        least: The smallest value; 0 if there is none.
-        most: The largest value.
-    """
-
-    count: int = 0
-    total: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-
-    def with_(self, value: float) -> "Summary":
-        """The same with one more value."""
-        least = min(self.least, value) if self.count else value
-        return Summary(self.count + 1, self.total + value, least, max(self.most, value))
-
-
-@attrs.frozen
-class JobMetrics:
-    """The jobs of one adapter so far (ORCH-3028).
-
-    Args:
-        dispatches: Jobs that were sent.
-        ended: Those whose answer was whole.
-        cancels: Those that were cancelled.
-        failures: Those that failed, by error code.
-        retries: Requests beyond the first, of jobs that ended.
-        tokens_in: Tokens of prompts, where the engine told.
-        tokens_out: Tokens of answers, of whatever became of them.
-        latency_first_token_ms: Until the first Token.
-        latency_decode_ms: From the first Token to the end.
-    """
-
-    dispatches: int = 0
-    ended: int = 0
-    cancels: int = 0
-    failures: Mapping[str, int] = attrs.field(factory=dict)
-    retries: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    latency_first_token_ms: Summary = Summary()
-    latency_decode_ms: Summary = Summary()
-
-    @property
-    def running(self) -> int:
-        """Jobs that were sent and have not ended."""
-        return self.dispatches - self.ended - self.cancels - sum(self.failures.values())
-
-
-@attrs.define(eq=False)
-class MetricsObserver:
-    """Counts jobs in this process (ORCH-3028). For Prometheus see registry.prometheus."""
-
-    _jobs: dict[AdapterNotice, JobMetrics] = attrs.field(factory=dict, init=False)
-
-    def snapshot(self) -> dict[AdapterNotice, JobMetrics]:
-        """The numbers of each adapter at this moment."""
-        return dict(self._jobs)
-
-    def total(self) -> JobMetrics:
-        """The numbers of all adapters together, without the summaries."""
-        failures: Counter[str] = Counter()
-        for metrics in self._jobs.values():
-            failures.update(metrics.failures)
-        sums: dict[str, Any] = {
-            name: sum(getattr(metrics, name) for metrics in self._jobs.values())
-            for name in _COUNTS
-        }
-        return JobMetrics(**sums, failures=dict(failures))
-
-    @hookimpl
-    def job_submitted(self, job: JobNotice) -> None:
-        """One more dispatch."""
-        self._add(job, dispatches=1)
-
-    @hookimpl
-    def job_first_token(self, job: JobNotice) -> None:
-        """How long it took."""
-        metrics = self._jobs.get(job.adapter, JobMetrics())
-        latency = metrics.latency_first_token_ms.with_(job.time_to_first_token_ms or 0.0)
-        self._jobs[job.adapter] = attrs.evolve(metrics, latency_first_token_ms=latency)
-
-    @hookimpl
-    def job_ended(self, job: JobNotice) -> None:
-        """One whole answer."""
-        self._add(job, ended=1, retries=(job.attempts or 1) - 1)
-        self._add_answer(job)
-
-    @hookimpl
-    def job_failed(self, job: JobNotice) -> None:
-        """One failure."""
-        metrics = self._jobs.get(job.adapter, JobMetrics())
-        code = job.code or "unknown"
-        failures = {**metrics.failures, code: metrics.failures.get(code, 0) + 1}
-        self._jobs[job.adapter] = attrs.evolve(metrics, failures=failures)
-        self._add_answer(job)
-
-    @hookimpl
-    def job_cancelled(self, job: JobNotice) -> None:
-        """One cancel."""
-        self._add(job, cancels=1)
-        self._add_answer(job)
-
-    def _add_answer(self, job: JobNotice) -> None:
-        self._add(job, tokens_in=job.tokens_in or 0, tokens_out=job.tokens_out)
-        if job.decode_time_ms is not None:
-            metrics = self._jobs[job.adapter]
-            latency = metrics.latency_decode_ms.with_(job.decode_time_ms)
-            self._jobs[job.adapter] = attrs.evolve(metrics, latency_decode_ms=latency)
-
-    def _add(self, job: JobNotice, **more: int) -> None:
-        metrics = self._jobs.get(job.adapter, JobMetrics())
-        sums = {name: getattr(metrics, name) + n for name, n in more.items()}
-        self._jobs[job.adapter] = attrs.evolve(metrics, **sums)
-
-
-_COUNTS = ("dispatches", "ended", "cancels", "retries", "tokens_in", "tokens_out")

@@ -3,10 +3,8 @@
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
-
-import attrs
 
 from adapter_api.errors import (
     AdapterLoadError,
@@ -26,39 +24,15 @@ if TYPE_CHECKING:
     from adapter_api.task import TaskRequest
     from registry.bound import BoundAdapter
     from registry.configure import ConfigField
+    from registry.info import AdapterInfo, Status
     from registry.loading import LoadedAdapter
     from registry.observers import Observers
 
-# Loading, configuring and binding are imported by the methods that do so: with them come
-# asyncio and cattrs, and a program that lists names needs neither.
+# Loading, configuring, describing and binding are imported by the methods that do so: with them
+# come asyncio, attrs and cattrs, and a program that lists names needs none of these.
 
 BLOCKED_VARIABLE = "WORKER_ADAPTERS_BLOCKED"
 """Holds the names that no registry may use, with commas between them."""
-
-Status = Literal["ok", "blocked", "ambiguous", "broken"]
-
-
-@attrs.frozen
-class AdapterInfo:
-    """What is known of an installed adapter.
-
-    Args:
-        name: The name it was asked for by.
-        distribution: The distribution that offers it; several with commas if it is ambiguous.
-        version: The version of each.
-        target: The target of each, as "module:attribute".
-        status: "ok", "blocked", "ambiguous" or "broken".
-        reason: Why it is not ok; "" if it is.
-        config_fields: Its options; empty unless it is ok.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    target: str
-    status: Status
-    reason: str = ""
-    config_fields: "tuple[ConfigField, ...]" = ()
 
 
 class Registry:
@@ -134,17 +108,19 @@ class Registry:
         """
         return _configured(self._load(self._record(name)), config, options)
 
-    def describe(self, name: str) -> AdapterInfo:
+    def describe(self, name: str) -> "AdapterInfo":
         """Tell about an adapter, loading it; what is wrong with it is its status and reason.
 
         Raises:
             AdapterNotFound: If none of that name is installed.
         """
+        from registry.info import AdapterInfo
+
         records = self._records(name)
 
         def info(
-            status: Status, reason: object = "", fields: "tuple[ConfigField, ...]" = ()
-        ) -> AdapterInfo:
+            status: "Status", reason: object = "", fields: "tuple[ConfigField, ...]" = ()
+        ) -> "AdapterInfo":
             return AdapterInfo(
                 name=name,
                 distribution=", ".join(record.distribution for record in records),
@@ -334,6 +310,8 @@ def _equal(one: object, other: object) -> bool:
     try:
         if type(one).__eq__ is not object.__eq__:
             return bool(one == other)
+        import attrs
+
         fields: tuple[Any, ...] = attrs.fields(type(one))  # type: ignore[arg-type]
         return all(getattr(one, f.name) == getattr(other, f.name) for f in fields)
     except Exception:  # values of foreign types may refuse to be compared

@@ -21,7 +21,8 @@ from adapters.http_util.errors import (
     read_error_body,
 )
 from adapters.http_util.post import Posted, post
-from adapters.http_util.recording import RecordingError, read_recording
+from adapters.http_util.reading import read_recording
+from adapters.http_util.recording import RecordingError
 from adapters.http_util.redact import REDACTED, redact, redact_headers
 from adapters.http_util.replaying import RecordingTransport, ReplayTransport
 from adapters.http_util.retry import (

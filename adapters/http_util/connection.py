@@ -110,8 +110,9 @@ class Connection(asyncio.BufferedProtocol):
             if self._complete:
                 return b""
             await self._wakeup
-        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
         self._unread_bytes = 0
         if self._paused and self._transport is not None:
             self._paused = False

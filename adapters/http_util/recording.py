@@ -1,24 +1,24 @@
 """Recordings: HTTP exchanges as JSON lines, chunk by chunk with their times, without keys.
 
-The format is described in docs/reference/recording.md. Reading and writing is here; the
-transports that record and replay are in `replaying`.
+The format is described in docs/reference/recording.md. What it holds and how it is written is here;
+it is read in `reading`, and the transports that record and replay are in `replaying`.
 """
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
-from adapters.http_util.redact import redact_headers
+logger = logging.getLogger("worker_adapters.http")
 
 FORMAT = "worker-adapters recording"
 FORMAT_VERSION = 1
-
-MIN_SECRET_BYTES = 4
-"""Shorter credentials would tear ordinary words apart."""
 
 End = Literal["complete", "left", "broken"]
 """How an answer ended: by itself, because the client closed it, or with an error."""
@@ -74,75 +74,33 @@ class Exchange:
     message: str = ""
 
 
-class Mask:
-    """Overwrites credentials in a body, also where one is split over chunks.
-
-    Every byte of a credential becomes an x, so that lengths and boundaries stay.
-
-    Args:
-        secrets: The credentials.
-    """
-
-    def __init__(self, secrets: Iterable[bytes]) -> None:
-        self._secrets = [secret for secret in secrets if len(secret) >= MIN_SECRET_BYTES]
-        self._margin = max(map(len, self._secrets), default=1) - 1
-        self._held: list[Chunk] = []
-        self._tail = bytearray()  # the bytes of the chunks that are held
-
-    def feed(self, chunk: Chunk) -> list[Chunk]:
-        """Take a chunk; returns those that no later one can change any more."""
-        self._held.append(chunk)
-        self._tail += chunk.data
-        for secret in self._secrets:
-            at = self._tail.find(secret)
-            while at >= 0:
-                self._tail[at : at + len(secret)] = b"x" * len(secret)
-                at = self._tail.find(secret, at)
-        return self._release(len(self._tail) - self._margin)
-
-    def finish(self) -> list[Chunk]:
-        """The chunks that are still held."""
-        return self._release(len(self._tail))
-
-    def _release(self, safe_bytes: int) -> list[Chunk]:
-        released = []
-        while self._held and len(self._held[0].data) <= safe_bytes:
-            chunk = self._held.pop(0)
-            size = len(chunk.data)
-            released.append(Chunk(chunk.at_ms, bytes(self._tail[:size])))
-            del self._tail[:size]
-            safe_bytes -= size
-        return released
-
-
-def masked(data: bytes, secrets: Iterable[bytes]) -> bytes:
-    """The bytes with every credential overwritten."""
-    mask = Mask(secrets)
-    return b"".join(chunk.data for chunk in [*mask.feed(Chunk(0, data)), *mask.finish()])
-
-
-# Lines
-
-
 class Writer:
     """Writes a recording, a line at a time; what was written stays if the process dies.
 
+    What it is given is written: who calls it has removed the credentials.
+
+    A file that cannot be written any more, as on a full disk, ends the recording and nothing else:
+    the log says so once.
+
     Args:
-        path: The file, which must not exist.
+        path: The file, which must not exist. It is for its owner alone to read.
 
     Raises:
         FileExistsError: If it does.
+        OSError: If it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("x", encoding="utf-8")
+        # What the system says of a failure may hold bytes that are no text.
+        self._file = open(  # noqa: SIM115
+            path, "x", encoding="utf-8", errors="backslashreplace", newline="\n", opener=_private
+        )
         self._count = 0
         self._line(type="recording", format=FORMAT, version=FORMAT_VERSION)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Write a request; returns the id of its exchange."""
         self._count += 1
-        headers = redact_headers(headers)
         sent = {"method": method, "path": path, "headers": headers, **_to_text("body", body)}
         self._line(type="request", id=self._count, **sent)
         return self._count
@@ -151,8 +109,7 @@ class Writer:
         self, exchange: int, at_ms: float, status: int, headers: Sequence[tuple[str, str]]
     ) -> None:
         """Write the head of an answer."""
-        safe = [[name, redact_headers({name: value})[name]] for name, value in headers]
-        self._line(type="response", id=exchange, at_ms=at_ms, status=status, headers=safe)
+        self._line(type="response", id=exchange, at_ms=at_ms, status=status, headers=headers)
 
     def chunks(self, exchange: int, chunks: Iterable[Chunk]) -> None:
         """Write pieces of an answer's body."""
@@ -167,89 +124,23 @@ class Writer:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what could not be written before
+            self._file.close()
 
     def _line(self, **content: Any) -> None:
-        if not self._file.closed:  # an answer may outlive its client
+        if self._file.closed:  # an answer may outlive its client
+            return
+        try:
             self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
             self._file.flush()
+        except OSError as exc:
+            self.close()
+            why = exc.strerror or type(exc).__name__
+            logger.warning("%s: the recording ends here: %s", self._file.name, why)
 
 
-def read_recording(path: Path) -> list[Exchange]:
-    """The exchanges of a recording, in the order of their requests.
-
-    A last line that is cut off, as a killed process leaves it, is passed over.
-
-    Raises:
-        RecordingError: If it is no recording, or one of a newer version.
-        OSError: If the file cannot be read.
-    """
-    exchanges: dict[int, Exchange] = {}
-    number = 0
-    for number, line in _lines(path):
-        try:
-            _read_line(number, line, exchanges)
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            why = f"there is no {exc}" if isinstance(exc, KeyError) else str(exc)
-            raise RecordingError(f"{path}, line {number}: {why}") from exc
-    if number == 0:
-        raise RecordingError(f"{path} is empty: a recording begins with its format and version")
-    return list(exchanges.values())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError) as exc:
-            if number == len(lines):
-                return
-            raise RecordingError(f"{path}, line {number}: not JSON: {exc}") from exc
-        if not isinstance(content, dict):
-            raise RecordingError(f"{path}, line {number}: not a JSON object")
-        yield number, content
-
-
-def _read_line(number: int, line: dict[str, Any], exchanges: dict[int, Exchange]) -> None:
-    kind = line["type"]
-    if number == 1:
-        _check_version(line)
-    elif kind == "request":
-        headers = {str(name): str(value) for name, value in line["headers"].items()}
-        body = _from_text("body", line)
-        exchanges[line["id"]] = Exchange(str(line["method"]), str(line["path"]), headers, body)
-    elif kind == "response":
-        exchange = exchanges[line["id"]]
-        exchange.status = int(line["status"])
-        exchange.answer_headers = [(str(name), str(value)) for name, value in line["headers"]]
-        exchange.head_at_ms = float(line["at_ms"])
-    elif kind == "chunk":
-        chunk = Chunk(float(line["at_ms"]), _from_text("text", line))
-        exchanges[line["id"]].chunks.append(chunk)
-    elif kind == "end":
-        exchange = exchanges[line["id"]]
-        if line["how"] not in ("complete", "left", "broken"):
-            raise ValueError(f"how is {line['how']!r}: it is complete, left or broken")
-        exchange.end, exchange.end_at_ms = line["how"], float(line["at_ms"])
-        exchange.error, exchange.message = line.get("error", ""), line.get("message", "")
-    else:
-        raise ValueError(f"there is no type {kind!r}")
-
-
-def _check_version(line: dict[str, Any]) -> None:
-    if line.get("format") != FORMAT:
-        raise ValueError(f'this is no recording: its first line has the "format" {FORMAT!r}')
-    version = line.get("version")
-    if type(version) is not int or version < 1:
-        raise ValueError(f"version is {version!r}: it is a whole number from 1 on")
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"it has version {version}, and the installed worker-adapters reads up to "
-            f"{FORMAT_VERSION}: upgrade worker-adapters"
-        )
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # there are prompts in it
 
 
 def _to_text(name: str, data: bytes) -> dict[str, str]:
@@ -257,9 +148,3 @@ def _to_text(name: str, data: bytes) -> dict[str, str]:
         return {name: data.decode("utf-8")}
     except UnicodeDecodeError:  # a character may be split over two chunks
         return {f"{name}_base64": base64.b64encode(data).decode("ascii")}
-
-
-def _from_text(name: str, line: dict[str, Any]) -> bytes:
-    if name in line:
-        return str(line[name]).encode("utf-8")
-    return base64.b64decode(line[f"{name}_base64"], validate=True)

@@ -1,7 +1,7 @@
 """Keep keys out of logs, errors and reprs (HTU-1004, OC-ADAPT-OAI 6020)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 REDACTED = "[redacted]"
 
@@ -47,9 +47,19 @@ _SECRET = re.compile(
 )
 
 
+def _kept(match: "re.Match[str]") -> str:
+    """What stays of a match: the name or scheme before the credential."""
+    return match.group("name") or match.group("pair") or match.group("scheme") or ""
+
+
 def _replace(match: "re.Match[str]") -> str:
-    kept = match.group("name") or match.group("pair") or match.group("scheme") or ""
-    return kept + REDACTED
+    return _kept(match) + REDACTED
+
+
+def credential_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where in `text` something stands that looks like a credential: first and behind last."""
+    for match in _SECRET.finditer(text):
+        yield match.start() + len(_kept(match)), match.end()
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -1,56 +1,54 @@
 """Transports that record what passes through them, and that play a recording."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from time import monotonic
 
 import httpx
 
-from adapters.http_util.recording import (
-    Chunk,
-    Exchange,
-    Mask,
-    Writer,
-    masked,
-    read_recording,
-)
-from adapters.http_util.redact import SECRET_HEADERS, redact
+from adapters.http_util.masking import Mask, credentials_of, masked, spellings
+from adapters.http_util.reading import read_recording
+from adapters.http_util.recording import Chunk, Exchange, Writer
+from adapters.http_util.redact import REDACTED, SECRET_HEADERS, redact, redact_headers
 
-_SCHEMES = ("bearer ", "basic ")
+MAX_REMEMBERED = 32
+"""How many credentials are removed from what comes after newer ones have taken their place."""
+
+MAX_NAMED = 5
+"""How many of a recording's paths an error names."""
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
     """Passes everything on to another transport, and writes it down.
 
-    The file is made with the first request. What a chunk is, the other transport says. The
-    credentials of a request's headers are removed from all of its exchange.
+    What a chunk is, the other transport says. The credentials of the requests' headers are removed
+    wherever they stand, and from refusals also what looks like one. A file that cannot be written
+    to its end harms no request.
 
     Args:
         inner: Where requests go; it is closed with this one.
         path: The file, which must not exist.
+
+    Raises:
+        FileExistsError: If it does.
+        OSError: If it cannot be made.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, path: str | Path) -> None:
         self._inner = inner
-        self._path = Path(path)
-        self._writer: Writer | None = None
+        self._writer = Writer(Path(path))
+        self._secrets: dict[str, None] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass one request on.
 
         Raises:
-            FileExistsError: With the first request, if the file is there already.
             httpx.TransportError: As the other transport does.
         """
-        if self._writer is None:
-            self._writer = Writer(self._path)
-        secrets = _credentials(request.headers)
-        body = masked(await request.aread(), secrets)
-        exchange = self._writer.request(
-            request.method, request.url.raw_path.decode("ascii"), request.headers, body
-        )
-        tape = _Tape(self._writer, exchange, secrets)
+        self._remember(credentials_of(request.headers))
+        tape = _Tape(self._writer, tuple(self._secrets))
+        tape.request(request, await request.aread())
         try:
             response = await self._inner.handle_async_request(request)
         except BaseException as exc:
@@ -71,24 +69,39 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         try:
             await self._inner.aclose()
         finally:
-            if self._writer is not None:
-                self._writer.close()
+            self._writer.close()
+
+    def _remember(self, secrets: Iterable[str]) -> None:
+        for secret in secrets:
+            self._secrets.pop(secret, None)
+            self._secrets[secret] = None
+        while len(self._secrets) > MAX_REMEMBERED:
+            del self._secrets[next(iter(self._secrets))]
 
 
 class _Tape:
     """Writes down one exchange."""
 
-    def __init__(self, writer: Writer, exchange: int, secrets: Sequence[bytes]) -> None:
+    def __init__(self, writer: Writer, secrets: tuple[str, ...]) -> None:
         self._writer = writer
-        self._exchange = exchange
+        self._exchange = 0
         self._secrets = secrets
-        self._mask = Mask(secrets)
+        self._spellings = spellings(secrets)
+        self._mask = Mask(self._spellings)
         self._began = monotonic()
         self._ended = False
 
+    def request(self, request: httpx.Request, body: bytes) -> None:
+        sent = {name: self._hidden(value) for name, value in request.headers.items()}
+        path = self._hidden(request.url.raw_path.decode("ascii"))
+        body = masked(body, self._spellings)
+        self._exchange = self._writer.request(request.method, path, redact_headers(sent), body)
+
     def head(self, response: httpx.Response) -> None:
-        headers = [(name, self._hidden(value)) for name, value in response.headers.multi_items()]
+        headers = [(n.decode("latin-1"), self._header(n, v)) for n, v in response.headers.raw]
         self._writer.response(self._exchange, self._ms(), response.status_code, headers)
+        if response.status_code >= 400:  # gateways repeat what they sent, with keys of their own
+            self._mask = Mask(self._spellings, guess=True)
 
     def chunk(self, data: bytes) -> None:
         self._writer.chunks(self._exchange, self._mask.feed(Chunk(self._ms(), data)))
@@ -107,8 +120,14 @@ class _Tape:
             left = left or error is not None
             self._writer.end(self._exchange, self._ms(), "left" if left else "complete")
 
+    def _header(self, name: bytes, value: bytes) -> str:
+        """The value of an answer's header, which may be a URL and shall stay one."""
+        if name.decode("latin-1").lower() in SECRET_HEADERS:
+            return REDACTED
+        return masked(value, self._spellings, guess=True).decode("latin-1")
+
     def _hidden(self, text: str) -> str:
-        return redact(text, [secret.decode("latin-1") for secret in self._secrets])
+        return redact(text, self._secrets)
 
     def _ms(self) -> float:
         return round((monotonic() - self._began) * 1000, 3)
@@ -136,15 +155,6 @@ class _RecordedStream(httpx.AsyncByteStream):
         await self._inner.aclose()
 
 
-def _credentials(headers: httpx.Headers) -> list[bytes]:
-    found = []
-    for name in SECRET_HEADERS & set(headers):
-        value = headers[name]
-        scheme = next((s for s in _SCHEMES if value.lower().startswith(s)), "")
-        found.append(value[len(scheme) :].strip().encode("latin-1"))
-    return found
-
-
 class ReplayTransport(httpx.AsyncBaseTransport):
     """Plays a recording: the same chunks, the same end.
 
@@ -159,14 +169,17 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         speed: 0 plays without waiting, 1 as it was, 2 twice as fast.
 
     Raises:
-        RecordingError: If the file is not a recording.
-        OSError: If it cannot be read.
+        RecordingError: If the file is not a recording, or cannot be read.
     """
 
     def __init__(self, path: str | Path, speed: float = 0.0) -> None:
         self.exchanges = read_recording(Path(path))
         self._speed = speed
-        self._played: dict[int, int] = {}
+        self._played: dict[int, int] = {}  # how often, by place in the recording
+        self._fitting: dict[tuple[object, ...], list[int]] = {}
+        for place, exchange in enumerate(self.exchanges):
+            for key in _keys(exchange.method, exchange.path, exchange.body):
+                self._fitting.setdefault(key, []).append(place)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request from the recording.
@@ -174,37 +187,52 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: As it was recorded.
         """
-        body = masked(await request.aread(), _credentials(request.headers))
-        path = request.url.raw_path.decode("ascii")
+        secrets = credentials_of(request.headers)
+        body = masked(await request.aread(), spellings(secrets))
+        path = redact(request.url.raw_path.decode("ascii"), secrets)
         exchange = self._next(request.method, path, body)
         if exchange is None:
-            said = f"the recording has no answer to {request.method} {path} with this body"
-            return httpx.Response(404, json={"error": {"message": said}})
+            return httpx.Response(404, json={"error": {"message": self._lacks(request, path)}})
         clock = _Playback(self._speed)
         if exchange.status is None:
             await clock.wait(exchange.end_at_ms)
             await _end(exchange, request)
-            raise httpx.ReadError("the recording ends here", request=request)
         await clock.wait(exchange.head_at_ms)
         return httpx.Response(
-            exchange.status,
-            headers=list(exchange.answer_headers),
+            exchange.status or 0,
+            headers=[(_raw(name), _raw(value)) for name, value in exchange.answer_headers],
             stream=_ReplayedStream(exchange, request, clock),
         )
 
     def _next(self, method: str, path: str, body: bytes) -> Exchange | None:
-        fitting = [exchange for exchange in self.exchanges if exchange.method == method]
-        for fits in (
-            [e for e in fitting if e.path == path and e.body == body],
-            [e for e in fitting if e.path == path],
-            [e for e in fitting if e.body == body and body],
-        ):
-            if fits:
+        for key in _keys(method, path, body):
+            places = self._fitting.get(key)
+            if places:
                 # The one that was played least often; of these, the first.
-                chosen = min(fits, key=lambda e: self._played.get(id(e), 0))
-                self._played[id(chosen)] = self._played.get(id(chosen), 0) + 1
-                return chosen
+                chosen = min(places, key=lambda place: self._played.get(place, 0))
+                self._played[chosen] = self._played.get(chosen, 0) + 1
+                return self.exchanges[chosen]
         return None
+
+    def _lacks(self, request: httpx.Request, path: str) -> str:
+        known = list(dict.fromkeys(f"{e.method} {e.path}" for e in self.exchanges))
+        named = ", ".join(known[:MAX_NAMED]) + (", ..." if len(known) > MAX_NAMED else "")
+        return (
+            f"the recording has no answer to {request.method} {path}, only to: {named or 'nothing'}"
+        )
+
+
+def _keys(method: str, path: str, body: bytes) -> list[tuple[object, ...]]:
+    """By what an exchange is found, the best first."""
+    keys: list[tuple[object, ...]] = [(method, path, body), (method, path)]
+    return [*keys, (method, body)] if body else keys
+
+
+def _raw(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")  # as it was recorded
+    except UnicodeEncodeError:
+        return text.encode("utf-8")
 
 
 class _Playback:

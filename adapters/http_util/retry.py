@@ -1,5 +1,6 @@
 """When to ask again, and how long to wait before (HTU-1002)."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -51,6 +52,10 @@ class RetryPolicy:
         except OverflowError:  # of the power
             longest_s = self.cap_s
         return rng.uniform(0.0, longest_s)
+
+    async def pause(self, wait_s: float) -> None:
+        """Wait, before the next request."""
+        await asyncio.sleep(wait_s)
 
 
 @attrs.define(eq=False)
@@ -171,6 +176,7 @@ def retrying(
         wait=wait,
         stop=stop,
         before_sleep=before_sleep,
+        sleep=policy.pause,
         reraise=True,
     )
 

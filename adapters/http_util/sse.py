@@ -104,8 +104,17 @@ class SSEDecoder:
             chunk = self._strip_bom(chunk)
         if self._by_line or b"\r" in chunk:
             return self._feed_lines(chunk)
-        if b"\n" not in chunk:
+        first = chunk.find(b"\n")
+        if first < 0:
             return self._hold_block(chunk)
+        if (  # one plain event and nothing else, as most reads of a stream are
+            first == len(chunk) - 2
+            and not self._held
+            and chunk[:6] == b"data: "
+            and chunk[first:] == b"\n\n"
+            and first <= self._max_cut_bytes - 2
+        ):
+            return chunk[6:first]
         block = self._take_held(chunk) if self._held else chunk
         end = block.rfind(b"\n\n")
         if end < 0 or len(block) > self._max_cut_bytes:

@@ -3,7 +3,7 @@
 A future runs its callbacks in the next turn of the event loop: one more system call and two more
 objects for each token. Here the waiting task goes on inside of the call that brings its bytes,
 which asyncio allows where no other task is running: a Task takes everything for a future that
-behaves like one (`_asyncio_future_blocking`), and by whom and when it is woken is that one's affair.
+behaves like one (`_asyncio_future_blocking`), and leaves it to that when to wake it.
 """
 
 import asyncio

@@ -170,7 +170,9 @@ class OpenAIHttpAdapter:
         if self._connected is None:
             config, endpoints = self.config, self._endpoints
             try:
-                client = config.client or make_client(config.client_options(), config.used_transport())
+                client = config.client or make_client(
+                    config.client_options(), config.used_transport()
+                )
             except (ImportError, OSError, ValueError) as exc:  # an extra, a file, a proxy's URL
                 raise InvalidRequest(
                     ErrorCode.INVALID_PARAMS,

@@ -203,7 +203,6 @@ class OpenAIHttpConfig:
     transport: httpx.AsyncBaseTransport | None = attrs.field(
         default=None, repr=False, metadata=_option("An httpx transport to use")
     )
-
     record: str | None = attrs.field(
         default=None,
         metadata=_option("A new file to write every exchange to, chunk by chunk, without keys"),
@@ -211,9 +210,9 @@ class OpenAIHttpConfig:
 
     def __attrs_post_init__(self) -> None:
         self.endpoints()  # a wrong base_url shall be found out here
-        # Whoever makes the connection has these already; to ignore a ca_file would be worse.
         if self.client is not None and self.record is not None:
             raise ValueError("record cannot be used together with client: give a transport")
+        # Whoever makes the connection has these already; to ignore a ca_file would be worse.
         given = "client" if self.client is not None else "transport"
         if self.client is not None or self.transport is not None:
             idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
@@ -235,12 +234,15 @@ class OpenAIHttpConfig:
         return httpx.Timeout(None, connect=self.connect_timeout_s, pool=POOL_TIMEOUT_S)
 
     def used_transport(self) -> httpx.AsyncBaseTransport | None:
-        """The transport that was given, or one that records; None for the usual one."""
+        """The transport that was given, or one that records; None for the usual one.
+
+        Raises:
+            OSError: If the recording cannot be made; FileExistsError if it is there already.
+        """
         if self.record is None:
             return self.transport
-        return RecordingTransport(
-            self.transport or make_transport(self.client_options()), self.record
-        )
+        inner = make_transport(self.client_options()) if self.transport is None else self.transport
+        return RecordingTransport(inner, self.record)
 
     def client_options(self) -> ClientOptions:
         """The part that says how to connect."""

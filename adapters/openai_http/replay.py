@@ -1,6 +1,7 @@
 """An adapter that plays a recording through the decoder of openai-http."""
 
-from pathlib import Path
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -14,11 +15,13 @@ from adapter_api import (
     hookimpl,
 )
 from adapters.http_util import ReplayTransport, RetryPolicy
+from adapters.http_util.recording import Exchange
 from adapters.openai_http.adapter import OpenAIHttpAdapter
 from adapters.openai_http.config import Api, OpenAIHttpConfig
+from adapters.openai_http.endpoints import resolve
 
-_HOST = "http://recording.invalid"
-_API = "/v1/"
+_NOWHERE = "recording.invalid"
+_ENDPOINTS = ("/completions", "/models")
 
 
 @attrs.frozen
@@ -50,6 +53,19 @@ class ReplayConfig:
     attempts: int = attrs.field(
         default=4, metadata={"help": "How often to ask, as the recorded job did"}
     )
+    strict: bool = attrs.field(
+        default=False, metadata={"help": "Fail when the server refuses a field, as openai-http"}
+    )
+
+
+@attrs.frozen
+class _Paced(RetryPolicy):
+    """Waits before the next request as fast as the recording is played."""
+
+    speed: float = 0.0
+
+    async def pause(self, wait_s: float) -> None:
+        await asyncio.sleep(wait_s / self.speed if self.speed else 0.0)
 
 
 @attrs.define(eq=False, init=False)
@@ -61,8 +77,7 @@ class ReplayAdapter:
         **options: Fields of ReplayConfig, when no config is given.
 
     Raises:
-        RecordingError: If the file is not a recording.
-        OSError: If it cannot be read.
+        RecordingError: If the file is not a recording, or cannot be read.
     """
 
     config: ReplayConfig
@@ -72,19 +87,17 @@ class ReplayAdapter:
     def __init__(self, config: ReplayConfig | None = None, /, **options: Any) -> None:
         self.__attrs_init__(ReplayConfig(**options) if config is None else config)
         config = self.config
-        self._transport = ReplayTransport(Path(config.path), config.speed)
-        # The prefix of the paths is the recorded server's, the waits of its retries are not.
-        path = next((e.path for e in self._transport.exchanges if _API in e.path), _API)
-        pause_s = 0.0 if config.speed == 0 else RetryPolicy().base_s
+        self._transport = ReplayTransport(config.path, config.speed)
         self._inner = OpenAIHttpAdapter(
             OpenAIHttpConfig(
-                _HOST + path.partition(_API)[0],
+                _base_url(self._transport.exchanges),
                 model=config.model,
                 api=config.api,
                 dialect=config.dialect,
                 first_token_timeout_s=config.first_token_timeout_s,
                 stall_timeout_s=config.stall_timeout_s,
-                retry=RetryPolicy(base_s=pause_s, attempts=config.attempts, seed=0),
+                retry=_Paced(attempts=config.attempts, seed=0, speed=config.speed),
+                strict=config.strict,
                 transport=self._transport,
             )
         )
@@ -101,10 +114,11 @@ class ReplayAdapter:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """A recording is always well."""
-        return HealthStatus(
-            HealthState.HEALTHY, f"a recording of {len(self._transport.exchanges)} exchanges"
-        )
+        """How the recorded server was; if it was not asked, that the recording can be read."""
+        if any(exchange.method == "GET" for exchange in self._transport.exchanges):
+            return await self._inner.health()
+        count = len(self._transport.exchanges)
+        return HealthStatus(HealthState.HEALTHY, f"a recording of {count} exchanges")
 
     @hookimpl
     async def props(self) -> EngineProps:
@@ -120,3 +134,18 @@ class ReplayAdapter:
     async def aclose(self) -> None:
         """Cancel every job."""
         await self._inner.aclose()
+
+
+def _base_url(exchanges: Sequence[Exchange]) -> str:
+    """The recorded server's address. Nothing is sent there; but a host may tell the dialect, and
+    paths are matched."""
+    for exchange in exchanges:
+        host = exchange.headers.get("host", _NOWHERE)
+        if exchange.path.partition("?")[0].endswith(_ENDPOINTS):
+            url = f"http://{host}{exchange.path}"
+            try:
+                resolve(url)
+            except ValueError:  # recorded by another client, or changed by hand
+                continue
+            return url
+    return f"http://{_NOWHERE}"

@@ -299,8 +299,7 @@ class Answer:
         return found
 
     def _note_identity(self, payload: dict[str, Any]) -> None:
-        values = (payload.get(key) for key in ("id", "model", "system_fingerprint"))
-        said = tuple(value if isinstance(value, str) else "" for value in values)
+        said = _text(payload, "id"), _text(payload, "model"), _text(payload, "system_fingerprint")
         if said == self._said:
             return
         self._said = said
@@ -357,6 +356,11 @@ class Answer:
 
     def _protocol_error(self, what: str) -> StreamingError:
         return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not an OpenAI stream: {what}")
+
+
+def _text(payload: dict[str, Any], key: str) -> str:
+    value = payload.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _is_error(payload: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,13 +19,18 @@ from registry.cli.catalogue import describe_one, list_all
 from registry.cli.check import check
 from registry.cli.conformance import conformance
 from registry.cli.demo import run_demo
+from registry.cli.explain import explain
 from registry.cli.faults import serve_faults
 from registry.cli.health import check_health
 from registry.cli.new_adapter import new_adapter
 from registry.cli.options import Action, get_adapter
+from registry.cli.pools import run_in_pool
 from registry.cli.probe import run_probe
+from registry.cli.record import record
+from registry.cli.serve import serve
 from registry.cli.status import UsageError
 from registry.cli.submit import run_job
+from registry.cli.top import top
 
 PROGRAM = "worker-adapters"
 
@@ -86,7 +92,11 @@ def _app() -> typer.Typer:
     app.command("submit", epilog=status.MEANINGS)(_submit)
     app.command("health", epilog=status.MEANINGS)(_health)
     app.command("probe", epilog=status.MEANINGS)(_probe)
+    app.command("serve", epilog=status.MEANINGS)(serve)
+    app.command("top", epilog=status.MEANINGS)(top)
+    app.command("explain", epilog=status.MEANINGS)(explain)
     app.command("demo")(_demo)
+    app.command("record", epilog=status.MEANINGS)(record)
     app.command("serve-faults", epilog=status.MEANINGS)(serve_faults)
     return app
 
@@ -136,8 +146,16 @@ def _submit(
         bool, typer.Option("--frames", help="Print events as JSON frames, one a line.")
     ] = False,
     option: _Option = None,
+    workers: Annotated[
+        Path | None, typer.Option(help="A workers file, instead of --adapter and its options.")
+    ] = None,
+    pool: Annotated[str | None, typer.Option(help="Which pool of --workers.")] = None,
 ) -> Action:
     """Run one job and stream its text to standard output."""
+    if workers is None and pool is not None:
+        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
+    if workers is not None and (base_url is not None or option):
+        raise UsageError("with --workers, addresses and options come from that file")
 
     def action() -> int:
         text = _read(prompt)
@@ -155,6 +173,8 @@ def _submit(
             )
         except InvalidRequest as error:
             raise UsageError(error.message) from None
+        if workers is not None:
+            return run_in_pool(workers, pool, task, frames=frames)
         return run_job(get_adapter(adapter, base_url, option or []), task, frames=frames)
 
     return action

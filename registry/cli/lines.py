@@ -82,6 +82,9 @@ class LineWriter:
     Args:
         descriptor: Where to write.
         on_gone: Called in the event loop, once, if nobody reads there any more.
+
+    Attributes:
+        waiting: How many lines are not yet written.
     """
 
     def __init__(self, descriptor: int, on_gone: Callable[[OSError], None]) -> None:
@@ -90,7 +93,10 @@ class LineWriter:
         self._loop = asyncio.get_running_loop()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._room = asyncio.Semaphore(BEHIND_LINES)
-        self._ended = asyncio.Event()
+        self._ended = False
+        self._written = asyncio.Event()
+        self._written.set()
+        self.waiting = 0
         threading.Thread(target=self._write, daemon=True, name="write lines").start()
 
     async def write(self, line: bytes) -> None:
@@ -98,24 +104,26 @@ class LineWriter:
 
         Once nobody reads any more, lines go nowhere.
         """
-        if not self._ended.is_set():
-            await self._room.acquire()
-            if self._ended.is_set():
-                self._room.release()  # for the next that waits
-            else:
-                self._lines.put(line)
+        if self._ended:
+            return
+        await self._room.acquire()
+        if self._ended:
+            self._room.release()  # for the next that waits
+            return
+        self.waiting += 1
+        self._written.clear()
+        self._lines.put(line)
 
-    async def aclose(self, limit_s: float) -> None:
-        """Write what still waits, for at most that many seconds."""
+    async def drain(self) -> None:
+        """Wait until every line is written, or lines go nowhere."""
+        await self._written.wait()
+
+    def close(self) -> None:
+        """Lines go nowhere from now on, also those that wait, and nobody waits any more."""
+        self._ended = True
         self._lines.put(None)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), limit_s)
-        self.give_up()
-
-    def give_up(self) -> None:
-        """Lines go nowhere from now on, and nobody waits any more."""
-        self._ended.set()
         self._room.release()
+        self._written.set()
 
     def _write(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -126,10 +134,9 @@ class LineWriter:
                     self._loop.call_soon_threadsafe(self._gone, error)
                     return
                 self._loop.call_soon_threadsafe(self._release, len(lines))
-            self._loop.call_soon_threadsafe(self._ended.set)
 
     def _next(self) -> list[bytes]:
-        """All that wait; empty once the end is among them and nothing before it."""
+        """All that wait; none at the end."""
         lines: list[bytes] = []
         while True:
             try:
@@ -137,17 +144,18 @@ class LineWriter:
             except queue.Empty:
                 return lines
             if line is None:
-                if lines:
-                    self._lines.put(None)
-                return lines
+                return []
             lines.append(line)
 
     def _release(self, count: int) -> None:
         for _ in range(count):
             self._room.release()
+        self.waiting -= count
+        if not self.waiting:
+            self._written.set()
 
     def _gone(self, error: OSError) -> None:
-        self.give_up()
+        self.close()
         self._on_gone(error)
 
 

@@ -7,10 +7,13 @@ takes the place of that one.
 import keyword
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -34,23 +37,30 @@ def new_adapter(
     into: Annotated[
         Path | None, typer.Option(help="The folder to write; by default ./NAME.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if something of that name is installed.")
+    ] = False,
 ) -> Action:
     """Write a new distribution: an adapter, its entry point, and the test that proves it right."""
-    return lambda: write_adapter(name, Path(name) if into is None else into, http=http)
+    folder = Path(name) if into is None else into
+    return lambda: write_adapter(name, folder, http=http, force=force)
 
 
-def write_adapter(name: str, folder: Path, *, http: bool) -> int:
+def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -> int:
     """Write the distribution and say how to go on. Returns the exit status.
 
     Args:
         name: The adapter's and the distribution's name.
         folder: Where to; it must be empty or not exist.
         http: Whether it is an HTTP adapter.
+        force: Take the name even if an adapter or a distribution has it.
 
     Raises:
         UsageError: If the name or the folder cannot be used.
     """
     _check_name(name)
+    if not force:
+        _check_free(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty: choose another with --into")
     for path, text in rendered(name, http=http):
@@ -58,11 +68,12 @@ def write_adapter(name: str, folder: Path, *, http: bool) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         print(file)
+    quoted = shlex.quote(str(folder))
     print(f"""
-Now:
-  cd {shlex.quote(str(folder))}
-  python -m venv .venv && .venv/bin/pip install -e '.[test]'
-  .venv/bin/pytest""")
+Next:
+  {_program("pip")} install -e {shlex.quote(f"{folder}[test]")}
+  {_program("pytest")} {quoted}
+  {_program("worker-adapters")} conformance {name}""")
     return status.OK
 
 
@@ -75,6 +86,7 @@ def rendered(name: str, *, http: bool) -> Iterator[tuple[str, str]]:
         "ACME_ECHO": package.upper(),
         "  #HTTP ": "  ",
         "#URL": " --base-url http://localhost:8000" if http else "",
+        "#WIRE": f"| `{package}/wire.py` | what is sent, and what is read |\n" if http else "",
     }
     if not http:
         words['  #HTTP "httpx>=0.28,<1",\n'] = ""
@@ -98,17 +110,41 @@ def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + entry.name.removesuffix(_SUFFIX), entry.read_text(encoding="utf-8")
 
 
+def _program(name: str) -> str:
+    """What to type for a program of the environment that runs this."""
+    path = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(path):
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
 def _check_name(name: str) -> None:
-    package = name.replace("-", "_")
     if not _NAME.fullmatch(name):
+        better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        example = better if _NAME.fullmatch(better) else "acme-echo"
         raise UsageError(
             f"{name!r} is no name for an adapter: lower-case letters and digits, with single "
-            "hyphens between the words, such as acme-echo"
+            f"hyphens between the words, such as {example}"
         )
+    package = name.replace("-", "_")
     if keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _OURS:
         raise UsageError(f"{package} is the name of another Python module: choose a longer name")
+
+
+def _check_free(name: str) -> None:
+    """Installing what has the name of something else would replace that, or hide it."""
+    hint = "choose another name, or write it nevertheless with --force"
     if name in registry.names():
-        raise UsageError(f"an adapter named {name} is installed already: choose another name")
+        raise UsageError(f"an adapter named {name} is installed already: {hint}")
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        spec = find_spec(name.replace("-", "_"))
+        if spec is not None and spec.origin is not None:
+            raise UsageError(f"there is a Python module of that name: {hint}") from None
+    else:
+        raise UsageError(f"a distribution named {name} ({found}) is installed already: {hint}")
 
 
-_OURS = {"adapter_api", "adapters", "registry", "tests"}
+_OURS = {"adapter_api", "adapters", "registry", "tests", "worker_adapters"}

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-from contextlib import aclosing
 from typing import Any
 
 from adapter_api import Error, ErrorCode, WorkerError
@@ -13,7 +12,7 @@ from registry.cli.lines import LineReader, LineWriter
 from registry.cli.requests import BadLine, Cancel, Submit, parse_line
 from registry.host.state import StateWriter
 
-logger = logging.getLogger("worker_adapters.host")
+logger = logging.getLogger("worker_adapters.workers")
 
 SAVE_EVERY_S = 1.0
 
@@ -37,12 +36,13 @@ class Run:
         self._room = asyncio.Semaphore(most_jobs)
         self._jobs: dict[str, tuple[str, asyncio.Task[None]]] = {}  # pool and task by job_id
         self._cancels: set[asyncio.Task[Any]] = set()
+        self._snapshot = host.snapshot()
         self._unsaved = False
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs or waits."""
-        return bool(self._jobs)
+        """Whether a job runs or waits, or a frame does."""
+        return bool(self._jobs) or self._out.waiting > 0
 
     async def read(self, lines: LineReader) -> None:
         """Do what the lines ask for, to their end. A bad line is an error frame."""
@@ -56,10 +56,11 @@ class Run:
                     await self._refuse(error, number)
 
     async def finish(self) -> None:
-        """Wait until every job has ended."""
+        """Wait until every job has ended and every frame is written."""
         while self._jobs:
             await asyncio.wait([task for _, task in self._jobs.values()])
             await asyncio.sleep(0)  # for what the tasks' ends have called
+        await self._out.drain()
 
     async def save_again_and_again(self) -> None:
         """Keep the snapshot as it is now."""
@@ -68,9 +69,12 @@ class Run:
             await asyncio.sleep(SAVE_EVERY_S)
 
     def save(self, *, running: bool = True) -> None:
-        """Write the snapshot. Where that fails the run goes on, and the log says so once."""
+        """Write the snapshot; the last one again if the run is over. Where that fails the run goes
+        on, and the log says so once."""
+        if running:
+            self._snapshot = self._host.snapshot()
         try:
-            self._state.save(self._host.snapshot(), running=running)
+            self._state.save(self._snapshot, running=running)
             self._unsaved = False
         except OSError as error:
             self._note_unsaved(error)
@@ -98,11 +102,21 @@ class Run:
         self._room.release()
 
     async def _job(self, request: Submit) -> None:
+        try:
+            await self._stream(request)
+        except Exception:  # a defect; whoever waits for the job's last frame gets it
+            logger.exception("job %s failed", request.task.job_id)
+            error = WorkerError.of(ErrorCode.INTERNAL, "the run failed at this job, see its log")
+            await self._write({"job_id": request.task.job_id, **to_frame(Error(error))})
+
+    async def _stream(self, request: Submit) -> None:
         task = request.task
         stream = self._host.submit(request.pool_id, task, priority=request.priority)
-        async with aclosing(stream.frames()) as frames:
-            async for frame in frames:
+        try:
+            async for frame in stream.frames():
                 await self._write({"job_id": task.job_id, **frame})
+        finally:
+            await stream.aclose()
         explanation = self._host.explain(task.job_id)
         if explanation is not None:
             try:

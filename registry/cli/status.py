@@ -1,6 +1,7 @@
 """Exit statuses, and every expected error as one clear line."""
 
 import contextlib
+import signal
 import sys
 
 from adapter_api.errors import ConfigError, RegistryError, WorkerError
@@ -47,6 +48,11 @@ def complain(message: object, *, lines: bool = False) -> None:
     text = str(message) if lines else one_line(message)
     with contextlib.suppress(OSError):  # nobody is there to be told
         print(f"error: {harmless(text)}", file=sys.stderr, flush=True)
+
+
+def after_signal(number: int) -> int:
+    """The exit status of a command whose work was cut short by this signal."""
+    return TERMINATED if number == signal.SIGTERM else CANCELLED
 
 
 def status_of(error: RegistryError | WorkerError | UsageError) -> int:

@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable
+from typing import Protocol
 
 from adapter_api import Cancelled, Error, TaskRequest, TokenStream, WorkerError
 from registry import BoundAdapter
 from registry.cli import status
 from registry.cli.output import Output
+from registry.cli.signals import first_signal
 
 _NOT_WHOLE = "what was printed is not the whole answer"
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+Submit = Callable[[TaskRequest], TokenStream]
 
 
 def run_job(adapter: BoundAdapter, task: TaskRequest, *, frames: bool) -> int:
@@ -31,14 +38,33 @@ def run_job(adapter: BoundAdapter, task: TaskRequest, *, frames: bool) -> int:
     Raises:
         BrokenPipeError: If the reader of our output went away; the job is cancelled.
     """
-    return asyncio.run(_run(adapter, task, Output(frames=frames)))
+    return run_job_on(lambda: (adapter, adapter.submit), task, frames=frames)
 
 
-async def _run(adapter: BoundAdapter, task: TaskRequest, output: Output) -> int:
-    async with contextlib.aclosing(adapter):
-        stream = adapter.submit(task)
+def run_job_on(
+    begin: Callable[[], tuple[_Closable, Submit]], task: TaskRequest, *, frames: bool
+) -> int:
+    """As `run_job`, on what `begin` makes.
+
+    Args:
+        begin: Called in the event loop; gives what is closed in the end, and what submits.
+        task: The job.
+        frames: As for `run_job`.
+    """
+    return asyncio.run(_run(begin, task, Output(frames=frames)))
+
+
+async def _run(
+    begin: Callable[[], tuple[_Closable, Submit]], task: TaskRequest, output: Output
+) -> int:
+    worker, submit = begin()
+    async with contextlib.aclosing(worker):
+        stream = submit(task)
         failure: WorkerError | None = None
-        with _cancelled_by_signals(stream) as caught:
+        cancelling: list[asyncio.Task[bool]] = []
+        with first_signal(
+            lambda: cancelling.append(asyncio.create_task(stream.cancel()))
+        ) as caught:
             try:
                 async with stream:
                     async for event in stream:
@@ -57,29 +83,4 @@ def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:
     cancelled = isinstance(failure, Cancelled) and bool(caught)
     text = "cancelled" if cancelled else status.one_line(failure)
     status.complain(f"{text}; {_NOT_WHOLE}" if output.tokens else text)
-    if not cancelled:
-        return status.FAILED
-    return status.TERMINATED if caught[0] == signal.SIGTERM else status.CANCELLED
-
-
-@contextlib.contextmanager
-def _cancelled_by_signals(stream: TokenStream) -> Iterator[list[int]]:
-    """While entered, the first SIGINT or SIGTERM cancels `stream`; the list then holds it."""
-    loop = asyncio.get_running_loop()
-    caught: list[int] = []
-    cancelling: set[asyncio.Task[bool]] = set()
-
-    def cancel(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        loop.call_soon_threadsafe(lambda: cancelling.add(loop.create_task(stream.cancel())))
-
-    # Not loop.add_signal_handler: its handlers wait for the loop, and while a reader does not read,
-    # writing to it blocks the loop. The second signal must end the process even then.
-    before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return status.after_signal(caught[0]) if cancelled else status.FAILED

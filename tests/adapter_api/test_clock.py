@@ -431,6 +431,26 @@ async def test_no_timer_spins_while_nobody_waits(timers: list[float]) -> None:
     await stream.text()
 
 
+async def test_limits_that_move_away_set_no_timer(timers: list[float]) -> None:
+    """A timer that rings before the limit looks again; one that would ring too late is set anew."""
+
+    async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        for _ in range(100):
+            clock.allow(0.5, _late)
+        clock.allow(None)
+        clock.allow(20, _late)
+        yield STARTED
+        clock.allow(0.1, _late)
+        await asyncio.sleep(10)
+
+    stream = await _limited(phases, 30)
+    assert len(timers) == 2  # the deadline, and the first of the hundred
+    began = time.monotonic()
+    assert [type(event) for event in await collect(stream)][-2:] == [Error, WorkerTimeout]
+    assert 0.09 < time.monotonic() - began < 5
+    assert len(timers) < 6  # the sleep is one of them
+
+
 async def test_a_clock_keeps_nothing_alive() -> None:
     """A dropped job goes at once, with what its adapter holds, though a timer of it runs."""
 

@@ -1,89 +1,103 @@
 """`python -m tests.benchmarks`: ratios measured in one run, never absolute times.
 
 Every client runs interleaved with the others against one loopback server in another process; a
-ratio is printed only if both sides produced the same text. Needs the extra `[bench]`.
+ratio is printed only if both sides produced the same text. Needs the extra `[bench]`; peers that
+are not installed are left out.
 """
 
 import argparse
-import asyncio
-import resource
-import statistics
-import subprocess
+import json
+import platform
 import sys
-import time
+from pathlib import Path
 
-from tests.benchmarks.clients import CLIENTS, Client
-from tests.benchmarks.server import TEXT, loopback_server
+from tests.benchmarks import instructions, startup
+from tests.benchmarks.goals import FLOOR, OPENAI, OURS, judge, judge_startup
+from tests.benchmarks.measure import Scenario, client_names, installed, measure
+from tests.benchmarks.report import as_json, as_svg, line, table
+from tests.benchmarks.server import loopback_server
 
-# Margins are wide, for a busy machine. docs/explanation/performance.md shows what was seen.
-LIMITS = {
-    "import registry, adapter_api / import httpx": 0.5,
-    "CPU per token, worker-adapters / openai": 1 / 3,
-}
+_ALL = client_names()
+_LIGHT = (FLOOR, OURS, "aiohttp", "httpx-aiohttp", OPENAI)
+_MOST = (*_LIGHT, "httpx + httpx-sse")
 
-
-async def _cpu_per_token(client: Client, base: str, tokens: int) -> float:
-    await client.start(base)
-    try:
-        began = time.process_time()
-        text = await client.stream()
-        spent = time.process_time() - began
-    finally:
-        await client.aclose()
-    if text != TEXT * tokens:
-        raise SystemExit(f"{client.name} did not produce the text: {len(text)} characters")
-    return spent / tokens
-
-
-def stream_cpu(rounds: int, tokens: int) -> dict[str, float]:
-    """Median CPU seconds per token of each client, of one long stream that arrives in bursts."""
-    samples: dict[str, list[float]] = {client.name: [] for client in CLIENTS}
-    with loopback_server() as port:
-        base = f"http://127.0.0.1:{port}/{tokens}/50/0"
-        for _ in range(rounds):
-            for client in CLIENTS:
-                samples[client.name].append(asyncio.run(_cpu_per_token(client(), base, tokens)))
-    return {name: statistics.median(values) for name, values in samples.items()}
-
-
-def _child_cpu(code: str) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def import_cpu(rounds: int) -> dict[str, float]:
-    """Least CPU seconds of each import, over bare Python."""
-    codes = ("pass", "import registry, adapter_api", "import httpx")
-    samples: dict[str, list[float]] = {code: [] for code in codes}
-    for _ in range(rounds):
-        for code in codes:
-            samples[code].append(_child_cpu(code))
-    bare = min(samples["pass"])
-    return {code: min(values) - bare for code, values in samples.items() if code != "pass"}
+FULL = (
+    Scenario("long", _ALL, {"tokens": 20_000}),
+    Scenario("paced", _MOST, {"streams": 200, "tokens": 40, "pause_ms": 50}),
+    Scenario("latency", _LIGHT, {"streams": 1_000, "tokens": 15, "pause_ms": 200}),
+    Scenario("first", _ALL, {"requests": 200}),
+    Scenario("jobs", _MOST, {"requests": 400, "at_once": 8}),
+    Scenario("burst", (OURS,), {"sizes": (10, 500), "rounds": 3}),
+    Scenario("memory", _LIGHT, {"streams": 500}, fresh=True, rounds=3),
+    Scenario("growth", (OURS,), {"requests": 10_000}, fresh=True, rounds=3),
+    Scenario("slow", (OURS,), {"seconds": 2.0}, rounds=3),
+)
+_SHORT = (FLOOR, OURS, OPENAI)
+SHORT = (
+    Scenario("long", _SHORT, {"tokens": 4_000}),
+    Scenario("paced", _SHORT, {"streams": 50, "tokens": 15, "pause_ms": 20}),
+    Scenario("first", _SHORT, {"requests": 50}),
+    Scenario("jobs", _SHORT, {"requests": 100, "at_once": 4}),
+    Scenario("burst", (OURS,), {"sizes": (10, 200), "rounds": 1}),
+)
 
 
 def main() -> int:
-    """Measure, print, and compare with LIMITS."""
+    """Measure, print, and compare with the goals."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="fewer rounds, for a quick check")
-    short = parser.parse_args().short
-    imports = import_cpu(7 if short else 21)
-    cpu = stream_cpu(3 if short else 7, 4_000 if short else 20_000)
-    ratios = {
-        "import registry, adapter_api / import httpx": imports["import registry, adapter_api"]
-        / imports["import httpx"],
-        "CPU per token, worker-adapters / openai": cpu["worker-adapters"] / cpu["openai"],
-        "CPU per token, worker-adapters / floor": cpu["worker-adapters"] / cpu["floor"],
-    }
-    failed = 0
-    for name, ratio in ratios.items():
-        limit = LIMITS.get(name)
-        bad = limit is not None and ratio > limit
-        failed += bad
-        note = f"  (at most {limit:.2f})" if limit is not None else ""
-        print(f"{name:55} {ratio:6.3f}{note}{'  FAILED' if bad else ''}")
+    parser.add_argument(
+        "--short", action="store_true", help="a quick check; fails only beyond wide margins"
+    )
+    parser.add_argument("--rounds", type=int, help="how often each client is measured")
+    parser.add_argument("--only", help="scenarios to run, with commas between them")
+    parser.add_argument("--output", type=Path, help="a directory for benchmarks.json and .svg")
+    parser.add_argument(
+        "--instructions", action="store_true", help="count instructions with valgrind; takes long"
+    )
+    options = parser.parse_args()
+    short = options.short
+    rounds = options.rounds or (3 if short else 7)
+    clients, lacking = installed()
+    for name, modules in lacking.items():
+        print(f"left out: {name} (not installed: {', '.join(modules)})")
+
+    wanted = [
+        scenario
+        for scenario in (SHORT if short else FULL)
+        if not options.only or scenario.name in options.only.split(",")
+    ]
+    counted: dict[str, float | None] = {}
+    with loopback_server() as base:
+        samples = measure(wanted, base, rounds, clients)
+        if options.instructions and instructions.available():
+            counted = {name: instructions.per_token(name, base) for name in clients}
+    findings = judge(samples)
+    begin: dict[str, object] = {}
+    if not options.only or "startup" in options.only.split(","):
+        imports = startup.fresh_cpu(startup.IMPORTS, rounds)
+        names = startup.names_cpu(100 if short else 400, rounds)
+        gets = startup.get_s(rounds)
+        findings += judge_startup(imports, names, gets)
+        begin = {"imports": imports, "names": names, "get_s": gets}
+
+    for finding in findings:
+        print(line(finding))
+    print("\n".join(table(samples)))
+    if counted.get(FLOOR):
+        print("\ninstructions per token, each in a read of its own, to the floor's:")
+        for name, count in counted.items():
+            print(f"  {name:20} {count / counted[FLOOR] if count else float('nan'):8.2f}")
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+        about = {"python": platform.python_version(), "machine": platform.machine()}
+        told = as_json(findings, samples, {**begin, "instructions": counted}, about)
+        (options.output / "benchmarks.json").write_text(json.dumps(told, indent=1) + "\n")
+        (options.output / "benchmarks.svg").write_text(as_svg(samples))
+    if not short:
+        return 1 if any(finding.refused for finding in findings) else 0
+    failed = [finding for finding in findings if finding.fails_ci]
+    for finding in failed:
+        print(f"FAILED: {finding.goal.title}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -7,7 +7,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 
-import attrs
 import msgspec
 
 OnText = Callable[[str], object]
@@ -28,20 +27,18 @@ class Client(ABC):
     async def stream(self, on_text: OnText) -> None:
         """Read one answer to its end."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 (some have nothing to release)
         """Release everything."""
 
 
-@attrs.define
-class Choice:
+class Choice(msgspec.Struct):
     """Of a chunk, what is needed for its text."""
 
     text: str | None = None
     finish_reason: str | None = None
 
 
-@attrs.define
-class Chunk:
+class Chunk(msgspec.Struct):
     """A chunk of an answer."""
 
     choices: list[Choice]
@@ -51,7 +48,7 @@ decode = msgspec.json.Decoder(Chunk).decode
 
 
 class _FloorProtocol(asyncio.Protocol):
-    """Splits what comes at blank lines and decodes it. Understands no HTTP: it looks for the end."""
+    """Splits what comes at blank lines and decodes it. Of HTTP it knows how this server ends."""
 
     def __init__(self) -> None:
         self._rest = b""

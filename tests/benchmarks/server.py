@@ -120,6 +120,7 @@ class _Peer(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due, self._beat)
 
     def _burst(self) -> None:
+        self._timer = None
         if self._paused or self._transport.is_closing():
             return
         count = min(self._batch, self._tokens)
@@ -146,7 +147,7 @@ class _Peer(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if not self._pause_us and self._tokens:
+        if not self._pause_us and self._tokens and self._timer is None:
             self._burst()
 
 

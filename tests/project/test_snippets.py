@@ -22,6 +22,9 @@ SERVER_IN_TEXT = "http://localhost:8000"
 # Commands that .ci/run runs word for word, on a fresh machine, and that would nest here.
 RUN_BY_CI = re.compile(r"-m venv|pip install|pytest|\.ci/run|nox|ruff|mypy|tests\.benchmarks")
 
+# tests/registry/cli/test_new_adapter.py runs it word for word, and so does .ci/run.
+TUTORIAL = "docs/tutorial/write-an-adapter.md"
+
 
 @attrs.frozen
 class Snippet:
@@ -31,6 +34,7 @@ class Snippet:
     line: int
     language: str
     text: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -41,12 +45,15 @@ def _snippets() -> Iterator[Snippet]:
         text = page.read_text()
         for match in re.finditer(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
-            yield Snippet(str(page.relative_to(ROOT)), line, match[1], match[3])
+            name = re.search(r"title=(\S+)", match[2])
+            file = "" if name is None else name[1]
+            yield Snippet(str(page.relative_to(ROOT)), line, match[1], match[3], file)
 
 
 ALL = list(_snippets())
 PYTHON = [s for s in ALL if s.language == "python"]
-SHELL = [s for s in ALL if s.language in ("bash", "console") and not RUN_BY_CI.search(s.text)]
+COMMANDS = [s for s in ALL if s.language in ("bash", "console")]
+SHELL = [s for s in COMMANDS if s.page != TUTORIAL and not RUN_BY_CI.search(s.text)]
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +71,14 @@ def server_url() -> Iterator[str]:
     loop.close()
 
 
-def _run(command: list[str], url: str, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+def _run(
+    command: list[str], url: str, tmp_path: Path, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ORCHD_")}
     return subprocess.run(
         command,
         capture_output=True,
+        input=stdin,
         text=True,
         timeout=60,
         cwd=tmp_path,
@@ -89,14 +99,27 @@ def test_python_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("snippet", SHELL, ids=str)
 def test_shell_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) -> None:
-    """Each command of a shell block succeeds."""
+    """Each command of a shell block succeeds, where the files stand that its page shows."""
     tools = Path(sys.executable).parent
+    for shown in ALL:
+        if shown.file and shown.page == snippet.page:
+            (tmp_path / shown.file).write_text(shown.text.replace(SERVER_IN_TEXT, server_url))
     for line in snippet.text.splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         if words and (snippet.language == "bash" or line.startswith("$ ")):
             words = [word.replace(SERVER_IN_TEXT, server_url) for word in words]
-            done = _run([str(tools / words[0]), *words[1:]], server_url, tmp_path)
+            stdin = ""
+            if "<" in words:
+                *words, _, name = words
+                stdin = (tmp_path / name).read_text()
+            done = _run([str(tools / words[0]), *words[1:]], server_url, tmp_path, stdin)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_commands_that_nest_stand_only_where_they_are_run() -> None:
+    """What is not run here is on the pages that .ci/run, or the tutorial's own test, runs."""
+    pages = {snippet.page for snippet in COMMANDS if snippet not in SHELL}
+    assert pages == {"README.md", "CONTRIBUTING.md", TUTORIAL}
 
 
 def test_the_readme_has_exactly_two_commands_to_begin_with() -> None:

@@ -516,3 +516,15 @@ async def test_closed_adapter_names_itself(samples):
     await adapter.aclose()
     with pytest.raises(EngineUnavailable, match=r"registry\.get\('acme-echo'\)"):
         adapter.submit(task())
+
+
+def test_a_config_without_its_adapter(samples):
+    """`configure` checks options as `get` does, builds nothing, and `get` takes what it gives."""
+    samples("acme_echo")
+    registry = Registry()
+    config = registry.configure("acme-echo", times=3)
+    assert registry.get("acme-echo", config).config is config
+    with pytest.raises(ConfigError, match=r"\$.times"):
+        registry.configure("acme-echo", {"times": "x"})
+    with pytest.raises(AdapterNotFound):
+        registry.configure("absent", {})

@@ -1,5 +1,7 @@
 """Our own adapters pass the kit that we hand to others."""
 
+import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -8,6 +10,8 @@ import registry
 from adapter_api import TaskRequest
 from adapter_api.conformance import AdapterConformance, HttpAdapterConformance
 from adapter_api.conformance.subject import MakeAdapter
+from adapters.openai_http import OpenAIHttpAdapter
+from tests.fake_openai import FakeOpenAI, chat, completion, streams
 
 
 class TestMock(AdapterConformance):
@@ -30,3 +34,35 @@ class TestOpenAIHttp(HttpAdapterConformance):
         """The adapter, with quick retries."""
         retry = {"base_s": 0.01, "cap_s": 0.02}
         return lambda **options: registry.get("openai-http", {"retry": retry, **options})
+
+
+async def _record(path: Path) -> None:
+    words = [f"word {n} " for n in range(12)]
+    routes = {
+        "/v1/completions": streams(*completion(words)),
+        "/v1/chat/completions": streams(*chat(words)),
+    }
+    said = [{"role": "user", "content": "hello"}]
+    async with (
+        FakeOpenAI(routes) as server,
+        OpenAIHttpAdapter(server.base_url, record=str(path)) as adapter,
+    ):
+        await adapter.submit(TaskRequest(prompt="hello")).text()
+        await adapter.submit(TaskRequest(messages=said)).text()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a server said to a prompt and to a message."""
+    path = tmp_path_factory.mktemp("recording") / "r.jsonl"
+    asyncio.run(_record(path))
+    return str(path)
+
+
+class TestReplay(AdapterConformance):
+    """A recording that is played keeps the contract, as the adapter behind it does (ORCH-3045)."""
+
+    @pytest.fixture
+    def make_adapter(self, recording: str) -> MakeAdapter:
+        """The recording, from its beginning."""
+        return lambda **options: registry.get("replay", {"path": recording, **options})

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -18,7 +18,14 @@ from adapter_api import (
     WorkerError,
     WorkerReset,
 )
-from adapters.http_util import RetryBudget, RetryPolicy, may_repeat, retry_after_ms, retrying
+from adapters.http_util import (
+    RetryBudget,
+    RetryPolicy,
+    may_repeat,
+    retry,
+    retry_after_ms,
+    try_and_retry,
+)
 from adapters.http_util.retry import BUDGET_PER_REQUEST, BUDGET_RESERVE, REPEATABLE_STATUSES
 
 seconds = st.floats(0, 1e6, allow_nan=False)
@@ -224,7 +231,7 @@ Told = list[tuple[ErrorCode, int, float]]
 
 
 async def _run(
-    tries: Callable[[], object],
+    tries: Callable[[], Awaitable[object]],
     *,
     policy: RetryPolicy | None = None,
     deadline_s: float | None = None,
@@ -232,14 +239,15 @@ async def _run(
     seed: int = 1,
 ) -> tuple[object, Told]:
     told: Told = []
-    loop = retrying(
+    result = await try_and_retry(
+        tries,
         policy or RetryPolicy(base_s=0.001, cap_s=0.002),
         StreamClock(deadline_s),
         budget or RetryBudget(),
         random.Random(seed),
         lambda error, attempt, wait_s: told.append((error.code, attempt, wait_s)),
     )
-    return await loop(tries), told  # type: ignore[type-var]
+    return result, told
 
 
 def busy(wait_ms: int | None = None) -> WorkerError:
@@ -257,6 +265,12 @@ async def test_what_may_be_repeated_is_until_it_works() -> None:
     ]
     assert told == (await _run(Tries(busy(), busy(), busy())))[1]
     assert told != (await _run(Tries(busy(), busy(), busy()), seed=2))[1]
+
+
+async def test_what_works_at_once_needs_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tenacity is set up after a failure only, and counts that as its first attempt."""
+    monkeypatch.setattr(retry, "retrying", None)
+    assert await _run(Tries()) == ("done", [])
 
 
 async def test_the_last_error_is_raised_as_it_is() -> None:

@@ -32,6 +32,16 @@ class Adapter:
         return HealthStatus(HealthState.HEALTHY)
 
 
+class Middleware:
+    """Would end every job; nobody asked for it."""
+
+    @hookimpl(wrapper=True)
+    def submit(self) -> Any:
+        """Fail."""
+        yield
+        raise RuntimeError("installed, and active")
+
+
 class Observer:
     """Remembers what it is told; nobody asked for it."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adapter_api.conformance.lab import Lab
+from registry.cli.record import show_recording
 from registry.cli.toy_server import ToyServer
 
 Cli = Callable[..., Any]
@@ -26,10 +27,13 @@ def test_a_server_is_recorded_and_replayed(
     assert f"{path}: " in done.out
     assert "correct-horse-battery" not in path.read_text()
     monkeypatch.delenv("ORCHD_OPENAI_API_KEY")
-    job = ("submit", "hello", "--max-tokens", "4", "--seed", "1")
-    again = cli(*job, "--adapter", "replay", "--option", f"path={path}")
+    job = ("submit", "hello", "--max-tokens", "4", "--adapter", "replay")
+    again = cli(*job, "--option", f"path={path}")
     assert again.code == 0, again.err
-    assert again.out == cli(*job, "--base-url", server.base_url).out
+    assert cli(*job, "--option", f"path={path}").out == again.out
+    words = again.out.split()
+    assert len(words) == 4
+    assert all(f'{word}\\"' in path.read_text() for word in words)
 
 
 def test_a_failing_server_is_recorded_too(cli: Cli, tmp_path: Path) -> None:
@@ -60,3 +64,41 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     done = cli("record", "http://127.0.0.1:1", path, "--adapter", "mock")
     assert done.code == 2
     assert "base_url" in done.err
+    done = cli("record", "http://127.0.0.1:1", str(tmp_path / "missing" / "r.jsonl"))
+    assert done.code == 2
+    assert "there is no folder" in done.err
+    assert cli("record", "http://127.0.0.1:1", str(tmp_path), "--force").code == 2
+    done = cli("submit", "hi", "--adapter", "replay", "--option", f"path={path}")
+    assert done.code == 2
+    assert "cannot be read" in done.err
+
+
+def test_chat_only(cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path) -> None:
+    """--chat asks as a chat message, each prompt once."""
+    path = tmp_path / "r.jsonl"
+    done = cli("record", serve().base_url, str(path), "--chat", "--prompt", "a", "--prompt", "b")
+    assert done.code == 0, done.err
+    assert done.out.count("messages: a whole answer") == 2
+    assert "prompt: " not in done.out
+
+
+def test_nothing_to_record(cli: Cli, tmp_path: Path) -> None:
+    """Where no request may be sent there is nothing to record, and the status says so."""
+    path = tmp_path / "r.jsonl"
+    done = cli("record", "http://127.0.0.1:1", str(path), "--option", "egress_allow=example.com")
+    assert done.code == 1
+    assert "nothing was sent" in done.err
+
+
+def test_a_recording_that_stopped_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk was full: the status says that the recording is not whole. Other line ends than
+    those of JSON lines are text."""
+    path = tmp_path / "r.jsonl"
+    lines = ['{"type": "request"}', '{"type": "chunk", "text": "\u2028\x85"}', '{"type": "en']
+    path.write_text("\n".join(lines))
+    assert show_recording(path) == 1
+    said = capsys.readouterr()
+    assert "1 exchanges, 1 chunks" in said.out
+    assert "could not be written to its end" in said.err

@@ -1,0 +1,114 @@
+"""The loop behind `worker-adapters serve`."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from registry import AdapterHost
+from registry.cli import status
+from registry.cli.changes import Changes, log_to_stderr
+from registry.cli.lines import LineReader, LineWriter
+from registry.cli.run import Run
+from registry.cli.signals import first_signal
+from registry.host.state import StateError, StateWriter, default_folder
+from registry.host.watching import WorkersWatch
+
+CLOSE_S = 2.0
+"""How long the last frames of jobs that were cut short may take to be read."""
+
+
+@attrs.frozen
+class Settings:
+    """What was typed.
+
+    Args:
+        workers: The workers file.
+        handoff: The folder of handoff files.
+        state: The state folder; None for the usual one.
+        most_jobs: How many jobs may run or wait before no more lines are read.
+        drain_s: How long they may take to end once a signal has come.
+        look_s: Seconds between two looks at the files.
+    """
+
+    workers: Path
+    handoff: Path | None
+    state: Path | None
+    most_jobs: int
+    drain_s: float
+    look_s: float
+
+
+def run_serve(settings: Settings) -> int:
+    """Serve until standard input ends or a signal comes; returns the exit status.
+
+    Raises:
+        WorkersError: If the files are wrong from the beginning.
+        UsageError: If the state folder cannot be used.
+    """
+    log_to_stderr()
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    try:
+        state = StateWriter(settings.state or default_folder())
+    except StateError as error:
+        raise status.UsageError(str(error)) from None
+    with contextlib.closing(state):
+        async with AdapterHost(observers=[Changes()]) as host:
+            return await _run(host, state, settings)
+
+
+async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int:
+    stop, gone = asyncio.Event(), asyncio.Event()
+    files = WorkersWatch(
+        host, settings.workers, handoff=settings.handoff, interval_s=settings.look_s
+    )
+    with first_signal(stop.set) as caught:
+        async with files:
+            out = LineWriter(sys.stdout.fileno(), lambda _: gone.set())
+            run = Run(host, out, state, settings.most_jobs)
+            async with _saving(run):
+                await _first(run.read(LineReader(sys.stdin.fileno())), stop.wait(), gone.wait())
+                await _first(run.finish(), stop.wait(), gone.wait())
+                if caught:
+                    await _first(run.finish(), gone.wait(), limit_s=settings.drain_s)
+        cut = run.busy
+        await host.aclose()  # which ends the jobs that are left, each with its last frame
+        await _first(run.finish(), gone.wait(), limit_s=CLOSE_S)
+        out.close()
+        await run.finish()
+    if gone.is_set():
+        return status.READER_GONE
+    return status.after_signal(caught[0]) if caught and cut else status.OK
+
+
+@contextlib.asynccontextmanager
+async def _saving(run: Run) -> AsyncIterator[None]:
+    """While entered, the state folder follows the run."""
+    saving = asyncio.create_task(run.save_again_and_again())
+    try:
+        yield
+    finally:
+        saving.cancel()
+        await asyncio.wait({saving})
+        run.save()
+        run.save(running=False)
+
+
+async def _first(*waits: Coroutine[Any, Any, object], limit_s: float | None = None) -> None:
+    """Wait until one of them has happened; what they raise is raised. The others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()

@@ -1,0 +1,148 @@
+"""The fast lane gives what the slow one gives, or leaves it to it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapter_api import Token
+from adapters.http_util import ServerSentEvent, SSEDecoder
+from adapters.openai_http.plain import chat_texts, completion_texts
+from adapters.openai_http.wire import Answer
+from tests.openai_chunks import delta, piece
+from tests.strategies import json_values
+
+
+def _line(chunk: dict[str, Any]) -> bytes:
+    return json.dumps(chunk).encode()
+
+
+def _answer(*, chat: bool) -> Answer:
+    """One whose first chunk was read."""
+    answer = Answer()
+    answer.read(ServerSentEvent(_line(delta({"content": ""}) if chat else piece(""))))
+    return answer
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.booleans())
+def test_plain_chunks_are_read_at_once(texts: list[str], chat: bool) -> None:
+    """HTU-1003: completions and chats, with indexes that go on."""
+    lines = b"\n".join(_line(delta({"content": text}) if chat else piece(text)) for text in texts)
+    answer = _answer(chat=chat)
+    expected = [Token(text, index) for index, text in enumerate(texts)]
+    assert answer.read_plain(lines) == expected
+    assert answer.index == len(texts)
+
+
+UNUSUAL = [
+    {"choices": []},
+    {"choices": [{"index": 0, "text": ""}]},
+    {"choices": [{"index": 1, "text": "a"}]},
+    {"choices": [{"index": 0, "text": "a", "finish_reason": "stop"}]},
+    {"choices": [{"index": 0, "text": "a", "logprobs": {"token_logprobs": [-1.0]}}]},
+    {"choices": [{"index": 0, "text": "a"}, {"index": 0, "text": "b"}]},
+    {"choices": [{"index": 0, "text": "a"}], "usage": {"completion_tokens": 1}},
+    {"choices": [{"index": 0, "text": "a"}], "error": {"message": "x"}},
+    {"choices": [{"index": 0, "text": 1}]},
+    {"choices": [{"index": 0, "text": None}]},
+    {"choices": [{"index": 0}]},
+    {"choices": {"index": 0}},
+    {"error": "x"},
+    {},
+    [],
+    1,
+]
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL, ids=json.dumps)
+def test_one_unusual_chunk_leaves_all_to_the_slow_lane(unusual: Any) -> None:
+    """No Token of such a read is made, and none is counted."""
+    lines = b"\n".join([_line(piece("a")), json.dumps(unusual).encode(), _line(piece("b"))])
+    answer = _answer(chat=False)
+    assert answer.read_plain(lines) is None
+    assert answer.index == 0
+
+
+@pytest.mark.parametrize("data", [b"[DONE]", b"{", b"\xff", b'{"choices":[{"text":"\xff"}]}'])
+def test_what_is_no_json_is_left_to_the_slow_lane(data: bytes) -> None:
+    """[DONE] among it."""
+    assert completion_texts(data) is None
+    assert chat_texts(data) is None
+
+
+def test_text_goes_before_delta() -> None:
+    """A chunk with both is read as the slow lane reads it."""
+    chunk = {"choices": [{"index": 0, "text": "a", "delta": {"content": "b"}}]}
+    assert completion_texts(_line(chunk)) == ["a"]
+    assert chat_texts(_line(chunk)) is None
+
+
+_TEXTS = st.sampled_from(["", "a", None, 1])
+_NOTHINGS = st.sampled_from([None, {}, [], "", "x", 0, False])
+_CHOICES = st.fixed_dictionaries(
+    {"index": st.sampled_from([0, 0, 0, None, 1])},
+    optional={
+        "text": _TEXTS,
+        "delta": st.fixed_dictionaries({}, optional={"content": _TEXTS, "refusal": _TEXTS}),
+        "finish_reason": _NOTHINGS,
+        "logprobs": _NOTHINGS,
+    },
+)
+_CHUNKS = st.fixed_dictionaries(
+    {"choices": st.lists(_CHOICES, min_size=1, max_size=2)},
+    optional={"usage": _NOTHINGS, "error": _NOTHINGS, "id": st.just("x")},
+)
+
+
+@given(_CHUNKS | json_values)
+def test_any_chunk_gives_the_same_in_both_lanes(chunk: Any) -> None:
+    """Whatever the fast lane takes, the slow one reads as the same text."""
+    data = json.dumps(chunk).encode()
+    for texts in (completion_texts, chat_texts):
+        found = texts(data)
+        if found is not None:
+            slow = Answer(error_text="no text begins like this")  # which closes the fast lane
+            token = slow.read(ServerSentEvent(data))
+            assert token is not None
+            assert found == [token.text]
+
+
+def test_before_the_first_chunk_there_is_no_fast_lane() -> None:
+    """The first one tells who answers."""
+    assert Answer().read_plain(_line(piece("a"))) is None
+
+
+def test_failures_told_as_text_are_looked_for() -> None:
+    """A dialect with such failures has no fast lane."""
+    answer = Answer(error_text="Internal error: ")
+    answer.read(ServerSentEvent(_line(piece("a"))))
+    assert answer.read_plain(_line(piece("b"))) is None
+
+
+def test_plain_reads_are_handed_on_as_lines() -> None:
+    """SSEDecoder.feed_plain gives lines exactly where each event is one line of data."""
+    decoder = SSEDecoder()
+    assert decoder.feed_plain(b"data: a\n\n") == b"a"
+    assert decoder.feed_plain(b"data: a\n\ndata: b\n\n") == b"a\nb"
+    assert decoder.feed_plain(b"data: a\n\ndata: ") == b"a"
+    assert decoder.feed_plain(b"b\n\n") == b"b"
+    for other in (
+        b"data:a\n\n",
+        b"data: a\nid: 1\n\n",
+        b": ping\n\n",
+        b"data: a\n\ndata: b\ndata\n\n",
+    ):
+        assert isinstance(decoder.feed_plain(other), list)
+
+
+@given(st.lists(st.sampled_from([b"data: a", b"data: ", b"data:b", b"id: 1", b": c", b"", b"{}"])))
+def test_lines_are_the_events_that_feed_gives(lines: list[bytes]) -> None:
+    """However blank lines fall among plain and other lines."""
+    data = b"".join(line + b"\n" for line in lines)
+    one, other = SSEDecoder(), SSEDecoder()
+    found = one.feed_plain(data)
+    events = one.events_of(found) if isinstance(found, bytes) else found
+    by_byte = [event for i in range(len(data)) for event in other.feed(data[i : i + 1])]
+    assert [event for event in events if event.data] == [event for event in by_byte if event.data]

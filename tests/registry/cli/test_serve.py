@@ -1,0 +1,353 @@
+"""`worker-adapters serve`: a real process, fed with lines, on real engines."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.cli.toy_server import ToyServer
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Serve = Callable[..., ToyServer]
+Until = Callable[[Callable[[], bool]], None]
+Frame = dict[str, Any]
+
+
+def workers(*urls: str, head: str = "") -> str:
+    tables = [
+        f'[[replicas]]\npool = "p"\nreplica = "r{number}"\nadapter = "openai-http"\n'
+        f'options = {{ base_url = "{url}" }}\n'
+        for number, url in enumerate(urls)
+    ]
+    return head + "\n".join(tables)
+
+
+class Serving:
+    """A run of `serve`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.process = process
+        self.folder = folder
+        self.state = folder / "state"
+        self._in, self._out = process.stdin, process.stdout
+
+    def say(self, line: object) -> None:
+        self._in.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
+        self._in.flush()
+
+    def frame(self) -> Frame:
+        line = self._out.readline()
+        assert line, self.process.communicate()[1]
+        return json.loads(line)
+
+    def frames(self, job_id: str) -> list[Frame]:
+        """The frames of a job up to its last one; those of others are skipped."""
+        found = []
+        while not found or found[-1]["type"] not in ("end", "error"):
+            frame = self.frame()
+            if frame["job_id"] == job_id:
+                found.append(frame)
+        return found
+
+    def end(self) -> tuple[int, list[Frame], str]:
+        """End its input and wait: status, the remaining frames, and what it said."""
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def snapshot(self) -> Any:
+        try:
+            return json.loads((self.state / "snapshot.json").read_text())
+        except FileNotFoundError:
+            return {"host": {"pools": []}}
+
+    def replicas(self) -> list[str]:
+        pools = self.snapshot()["host"]["pools"]
+        return [replica["replica_id"] for pool in pools for replica in pool["replicas"]]
+
+
+@pytest.fixture
+def run(start: Start, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Starts `serve` on a workers file with the given text."""
+
+    def begin(text: str, *arguments: str) -> Serving:
+        path = tmp_path / "workers.toml"
+        path.write_text(text)
+        given = ["--workers", str(path), "--state", str(tmp_path / "state"), "--look", "0.05"]
+        process = start("serve", *given, *arguments, stdin=subprocess.PIPE)
+        return Serving(process, tmp_path)
+
+    yield begin
+
+
+def test_tasks_become_frames(run: Callable[..., Serving], serve: Serve) -> None:
+    """Each line is a task, each frame a line with its job_id; at the end of input all is done."""
+    serving = run(workers(serve().base_url))
+    for number in range(3):
+        serving.say({"pool": "p", "prompt": "x", "max_tokens": 4, "job_id": f"j{number}"})
+    status, frames, err = serving.end()
+    assert status == 0
+    assert err.endswith("INFO replica r0 of pool p is ready\n")
+    for number in range(3):
+        mine = [frame["type"] for frame in frames if frame["job_id"] == f"j{number}"]
+        assert mine == ["started", "token", "token", "token", "token", "end"]
+    assert not serving.snapshot()["running"]
+
+
+def test_jobs_run_side_by_side(run: Callable[..., Serving], serve: Serve, until: Until) -> None:
+    """A slow job does not keep a later one waiting, and frames come as they are made."""
+    slow, quick = serve(delay_s=0.05), serve()
+    serving = run(workers(slow.base_url) + workers(quick.base_url).replace('"p"', '"q"'))
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "slow"})
+    until(lambda: slow.running == 1)
+    serving.say({"pool": "q", "prompt": "x", "max_tokens": 3, "job_id": "quick"})
+    assert serving.frames("quick")[-1]["type"] == "end"
+    assert slow.running == 1
+
+
+def test_bad_lines_are_error_frames(run: Callable[..., Serving], serve: Serve) -> None:
+    """What cannot be meant gets an error frame with its line's number, and the run goes on."""
+    serving = run(workers(serve().base_url))
+    lines: dict[int, tuple[object, str, str | None]] = {
+        1: ("nonsense", "the line is not JSON", None),
+        2: ("[]", "expected an object", None),
+        3: ({"prompt": "x"}, "pool must be the name of a pool", None),
+        4: ({"pool": "p"}, "exactly one of prompt and messages", None),
+        5: ({"pool": "p", "prompt": "x", "seed": "1", "job_id": "j"}, "seed must be", "j"),
+        6: ({"pool": "p", "prmopt": "x"}, "unknown key 'prmopt'; did you mean 'prompt'?", None),
+        7: ({"pool": "p", "prompt": "x", "priority": "urgent"}, "priority must be one of", None),
+        8: ({"cancel": "absent"}, "no job of the id 'absent' runs", None),
+        9: ({"cancel": 7}, 'write {"cancel": job_id} and nothing else', None),
+    }
+    for line, _, _ in lines.values():
+        serving.say(line)
+    for number, (_, message, job_id) in lines.items():
+        frame = serving.frame()
+        assert (frame["type"], frame["code"]) == ("error", "INVALID_PARAMS")
+        assert (frame["line"], frame["job_id"]) == (number, job_id)
+        assert message in frame["message"]
+    serving.say({"pool": "absent", "prompt": "x", "job_id": "j"})
+    assert serving.frames("j")[-1]["code"] == "POOL_UNAVAILABLE"
+    serving.say("")
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "good"})
+    assert serving.frames("good")[-1]["type"] == "end"
+    assert serving.end()[0] == 0
+
+
+def test_a_line_without_end_is_bounded(run: Callable[..., Serving], serve: Serve) -> None:
+    """A line of 5 MB is refused, and the next one is read."""
+    serving = run(workers(serve().base_url))
+    serving.say("x" * 5_000_000)
+    assert "the line is longer than" in serving.frame()["message"]
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "good"})
+    assert serving.frames("good")[-1]["type"] == "end"
+
+
+def test_a_job_is_cancelled(run: Callable[..., Serving], serve: Serve, until: Until) -> None:
+    """A cancel line ends the job, whose engine stops; its id is not free before (AH-1002)."""
+    server = serve(delay_s=0.02)
+    serving = run(workers(server.base_url))
+    task = {"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"}
+    serving.say(task)
+    until(lambda: server.running == 1)
+    serving.say(task)
+    while (frame := serving.frame())["job_id"] is not None:
+        pass
+    assert "a job of the id j runs already" in frame["message"]
+    serving.say({"cancel": "j"})
+    assert serving.frames("j")[-1]["code"] == "CANCELLED"
+    until(lambda: server.running == 0)
+
+
+def test_no_more_is_read_than_can_run(run: Callable[..., Serving], serve: Serve) -> None:
+    """With --jobs 2 the third task waits in the input, and is not refused."""
+    text = workers(serve(delay_s=0.01).base_url, head="[pools.p]\nqueue_most = 2\n")
+    serving = run(text + "limit = 1\n", "--jobs", "2")
+    for number in range(6):
+        serving.say({"pool": "p", "prompt": "x", "max_tokens": 10, "job_id": f"j{number}"})
+    status, frames, _ = serving.end()
+    assert status == 0
+    assert [frame["type"] for frame in frames if frame["type"] in ("end", "error")] == ["end"] * 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains(
+    run: Callable[..., Serving], serve: Serve, until: Until, number: signal.Signals
+) -> None:
+    """Ctrl-C or SIGTERM: running jobs come to their end, new lines are not read, status 0."""
+    server = serve(delay_s=0.02)
+    serving = run(workers(server.base_url))
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 40, "job_id": "j"})
+    until(lambda: server.running == 1)
+    serving.signal(number)
+    frames = serving.frames("j")
+    assert (len(frames), frames[-1]["type"]) == (42, "end")
+    status, rest, err = serving.end()
+    assert (status, rest) == (0, [])
+    assert "error" not in err
+    assert not serving.snapshot()["running"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_drain_has_its_limit(
+    run: Callable[..., Serving], serve: Serve, until: Until, number: signal.Signals, code: int
+) -> None:
+    """What has not ended then is cancelled, with its last frame, and the status says so."""
+    server = serve(delay_s=0.05)
+    serving = run(workers(server.base_url), "--drain", "0.1")
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
+    until(lambda: server.running == 1)
+    serving.signal(number)
+    assert serving.frames("j")[-1]["code"] == "CANCELLED"
+    assert serving.end()[0] == code
+    until(lambda: server.running == 0)
+
+
+def test_the_second_signal_does_not_wait(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """Whoever presses Ctrl-C twice does not wait for the jobs."""
+    server = serve(delay_s=0.05)
+    serving = run(workers(server.base_url))
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
+    until(lambda: server.running == 1)
+    serving.signal(signal.SIGINT)
+    time.sleep(0.3)  # the same signal twice at once is one
+    assert serving.process.poll() is None
+    serving.signal(signal.SIGINT)
+    assert serving.process.wait(10) == 130
+    until(lambda: server.running == 0)
+
+
+def test_a_reader_that_leaves_ends_it(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """When nobody reads the frames any more, jobs are cancelled: status 141, no error."""
+    server = serve(delay_s=0.01)
+    serving = run(workers(server.base_url))
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
+    serving.frame()
+    serving.process.stdout.close()  # type: ignore[union-attr]
+    assert serving.process.wait(10) == 141
+    assert "error" not in serving.process.stderr.read()  # type: ignore[union-attr]
+    until(lambda: server.running == 0)
+
+
+def test_a_reader_that_does_not_read_stops_nothing_else(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """While frames wait for their reader the state is kept, and SIGTERM ends the run in time."""
+    serving = run(workers(serve(most_words=5000).base_url), "--drain", "0.1")
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 5000, "job_id": "j"})
+    until(lambda: serving.snapshot()["host"]["pools"] != [])
+    before = serving.snapshot()["at_s"]
+    until(lambda: serving.snapshot()["at_s"] > before)
+    serving.signal(signal.SIGTERM)
+    assert serving.process.wait(20) == 143
+
+
+# The files
+
+
+def test_the_workers_file_is_followed(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """A new version is swapped in; a wrong one is refused, told once, and changes nothing."""
+    one, two = serve(), serve()
+    serving = run(workers(one.base_url))
+    path = serving.folder / "workers.toml"
+    until(lambda: serving.replicas() == ["r0"])
+    path.write_text(workers(one.base_url, two.base_url))
+    until(lambda: serving.replicas() == ["r0", "r1"])
+    path.write_text(workers(one.base_url) + "nonsense")
+    time.sleep(0.5)
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
+    assert serving.frames("j")[-1]["type"] == "end"
+    status, _, err = serving.end()
+    assert status == 0
+    assert serving.replicas() == ["r0", "r1"]
+    changed, refused = [line for line in err.splitlines() if "workers" in line]
+    assert "replica r1 of pool p is ready" in err
+    assert "the workers have changed: 1 bound, 0 rebound, 0 unbound" in changed
+    assert "is refused, the old one stays" in refused
+    assert "workers.toml: it is not TOML" in refused
+
+
+def test_handoff_files_are_followed(
+    run: Callable[..., Serving], serve: Serve, until: Until, tmp_path: Path
+) -> None:
+    """An engine that leaves its file gets work; one that removes it gets none."""
+    server = serve()
+    folder = tmp_path / "handoff"
+    folder.mkdir()
+    serving = run("", "--handoff", str(folder))
+    data = {"engine": "toy", "engine_version": "1", "url": server.base_url}
+    draft = folder / ".draft"
+    draft.write_text(json.dumps({**data, "pool_id": "p", "replica_id": "e", "model": "toy"}))
+    draft.rename(folder / "e.json")
+    until(lambda: serving.replicas() == ["e"])
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
+    assert serving.frames("j")[0]["replica_id"] == "e"
+    (folder / "e.json").unlink()
+    until(lambda: serving.replicas() == [])
+    serving.say({"pool": "p", "prompt": "x", "job_id": "k"})
+    assert serving.frames("k")[-1]["code"] == "POOL_UNAVAILABLE"
+
+
+def test_a_dead_engine_is_passed_over(run: Callable[..., Serving], serve: Serve) -> None:
+    """A job goes to the replica that is ready, and its ledger tells of the other."""
+    serving = run(workers("http://127.0.0.1:9", serve().base_url))
+    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
+    frames = serving.frames("j")
+    assert (frames[0]["replica_id"], frames[-1]["type"]) == ("r1", "end")
+    assert serving.end()[0] == 0
+    (line,) = (serving.state / "jobs.jsonl").read_text().splitlines()
+    explanation = json.loads(line)
+    assert (explanation["job_id"], explanation["outcome"]) == ("j", "ok")
+    assert "r1" in [step["replica_id"] for step in explanation["steps"]]
+
+
+def test_a_wrong_file_at_the_beginning(run: Callable[..., Serving]) -> None:
+    """There is nothing to keep running on: every problem on one line, status 2."""
+    serving = run("x = 1\n[[replicas]]\n")
+    status, frames, err = serving.end()
+    assert (status, frames) == (2, [])
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "$.x: unknown option" in err
+    assert "$.replicas[0].pool: missing" in err
+
+
+def test_two_runs_do_not_share_a_folder(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """The second run on a state folder is refused while the first one keeps it."""
+    text = workers(serve().base_url)
+    first = run(text)
+    until(lambda: first.replicas() == ["r0"])
+    status, _, err = run(text).end()
+    assert status == 2
+    assert f"is kept by process {first.process.pid}" in err
+    assert first.end()[0] == 0
+
+
+def test_the_usual_state_folder(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --state the state is below XDG_STATE_HOME."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "workers.toml").touch()
+    process = start("serve", "--workers", str(tmp_path / "workers.toml"))
+    assert process.wait(20) == 0
+    found = tmp_path / "worker-adapters"
+    assert (found / "snapshot.json").exists()
+    assert found.stat().st_mode & 0o077 == 0 or os.name != "posix"
