@@ -117,7 +117,7 @@ def test_the_credentials_of_a_request() -> None:
         "dXNlcjpwYXNzd29yZA==",
         "password",
     }
-    assert credentials_of(httpx.Headers({"authorization": "Basic %%%%"})) == ["%%%%"]
+    assert credentials_of(httpx.Headers({"authorization": "Basic abcde"})) == ["abcde"]
     assert credentials_of(httpx.Headers({"authorization": "the-key"})) == ["the-key"]
 
 

@@ -22,6 +22,7 @@ from adapters.http_util import (
     read_recording,
 )
 from adapters.http_util.recording import Chunk, Writer
+from adapters.http_util.replaying import MAX_REMEMBERED
 from adapters.openai_http import OpenAIHttpAdapter
 from adapters.openai_http.replay import ReplayAdapter
 from tests.adapters.openai_http.conftest import Serving
@@ -383,7 +384,8 @@ async def test_the_clock_can_be_played_too(server: FaultServer, tmp_path: Path) 
         began = monotonic()
         assert await _frames(ReplayAdapter(path=str(path), speed=speed), task) == seen
         took[speed] = monotonic() - began
-    assert took[0.0] < 0.4 < took[1.0]
+    recorded_s = read_recording(path)[0].end_at_ms / 1000
+    assert took[0.0] < recorded_s - 0.01 < took[1.0]
 
 
 async def test_a_cancelled_job_is_recorded_up_to_there(server: FaultServer, tmp_path: Path) -> None:
@@ -463,3 +465,44 @@ async def test_any_transport_can_be_recorded(server: FaultServer, tmp_path: Path
     async with httpx.AsyncClient(transport=ReplayTransport(path)) as client:
         for _ in range(2):
             assert (await client.post(url, json={"prompt": "x"})).content == seen
+
+
+async def test_an_error_that_is_not_of_httpx_breaks_the_connection(tmp_path: Path) -> None:
+    """A transport of the caller fails its own way; what is played is an error that clients know.
+    A recording that was changed by hand may have any text in a header."""
+    path = tmp_path / "r.jsonl"
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise RuntimeError("not of httpx")
+
+    async with httpx.AsyncClient(
+        transport=RecordingTransport(httpx.MockTransport(fail), path)
+    ) as client:
+        with pytest.raises(RuntimeError):
+            await client.get("http://x/a")
+        with pytest.raises(RuntimeError):
+            await client.get("http://x/b")
+    response = {"type": "response", "id": 2, "at_ms": 0, "status": 200, "headers": [["a", "🙂"]]}
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], json.dumps(response), lines[4]]))
+    async with httpx.AsyncClient(transport=ReplayTransport(path)) as client:
+        with pytest.raises(httpx.ReadError, match="not of httpx"):
+            await client.get("http://x/a")
+        async with client.stream("GET", "http://x/b") as played:
+            assert played.headers["a"] == "🙂"
+            with pytest.raises(httpx.ReadError, match="not of httpx"):
+                await played.aread()
+
+
+async def test_only_so_many_credentials_are_remembered(tmp_path: Path) -> None:
+    """Tokens that are renewed for ever do not fill the memory (HTU-1003)."""
+    path = tmp_path / "r.jsonl"
+    recording = RecordingTransport(
+        httpx.MockTransport(lambda request: httpx.Response(200, content=request.content)), path
+    )
+    async with httpx.AsyncClient(transport=recording) as client:
+        for n in range(2 * MAX_REMEMBERED):
+            await client.post("http://x/", headers={"api-key": f"key-{n:04}"})
+        body = b"key-0000 " + f"key-{2 * MAX_REMEMBERED - 1:04}".encode()
+        await client.post("http://x/", content=body)
+    assert read_recording(path)[-1].body == b"key-0000 xxxxxxxx"

@@ -27,7 +27,6 @@ from adapter_api import (
     hookimpl,
 )
 
-
 block = time.sleep
 
 

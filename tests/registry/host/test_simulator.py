@@ -19,7 +19,6 @@ from registry.host import (
 )
 from registry.host.budget import WINDOW_S
 
-
 LEAST_LOADED = PoolPolicy(routing=LeastLoaded())
 
 
