@@ -130,10 +130,9 @@ class JobRecord:
             self.outcome = outcome
 
     def explanation(self) -> Explanation:
-        """The record so far."""
-        return Explanation(
-            self.job_id, self.pool_id, self.outcome, tuple(self._steps), self._omitted
-        )
+        """The record so far, by the times at which steps began: a wait is noted when it ends."""
+        steps = tuple(sorted(self._steps, key=lambda step: step.at_ms))
+        return Explanation(self.job_id, self.pool_id, self.outcome, steps, self._omitted)
 
 
 class Ledger:
