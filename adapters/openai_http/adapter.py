@@ -111,6 +111,7 @@ class OpenAIHttpAdapter:
     def submit(self, task: TaskRequest) -> TokenStream:
         """Run `task`; see adapter_api.WorkerAdapter.submit. Nothing is sent before it is opened."""
         clock = StreamClock(task.deadline_s)
+        clock.allow(self.config.first_token_timeout_s, _keyless)  # so that one timer does for all
         job = _Job(task, clock, task.correlation_id or str(uuid4()))
         return self._streams.add(TokenStream(self._events(job), task, clock=clock))
 

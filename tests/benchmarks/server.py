@@ -10,12 +10,16 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import cycle, islice
 from multiprocessing.queues import Queue
 from time import monotonic_ns
 
 import attrs
 
-TEXT = " token"
+TEXTS = tuple(f" token{digit}" for digit in range(10))
+"""In turn: some clients take one text that comes again and again for a model that hangs."""
+
 STAMP_CHARS = 18
 """A stamped token is " t" and sixteen digits of nanoseconds; fixed, so that all answers compare."""
 
@@ -58,14 +62,20 @@ def _stamped(chunk: bytes) -> bytes:
 class _Wire:
     """The ready chunks of one endpoint."""
 
-    token: bytes
+    tokens: tuple[bytes, ...]
     stamped: bytes
     tail: bytes
 
 
 def _wire(chunk: bytes, last: bytes) -> _Wire:
     tail = _framed(last) + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-    return _Wire(_framed(chunk % TEXT.encode()), _stamped(chunk), tail)
+    tokens = tuple(_framed(chunk % text.encode()) for text in TEXTS)
+    return _Wire(tokens, _stamped(chunk), tail)
+
+
+@lru_cache
+def _tokens(wire: _Wire, count: int) -> bytes:
+    return b"".join(islice(cycle(wire.tokens), count))
 
 
 _COMPLETIONS, _CHAT = _wire(_CHUNK, _LAST), _wire(_CHAT_CHUNK, _CHAT_LAST)
@@ -110,7 +120,7 @@ class _Peer(asyncio.Protocol):
         self._tokens, self._batch, self._pause_us = numbers
         self._wire = _CHAT if b"/chat/" in path else _COMPLETIONS
         if not self._pause_us and self._tokens <= self._batch:
-            self._send(_HEAD + self._wire.token * self._tokens + self._wire.tail)
+            self._send(_HEAD + _tokens(self._wire, self._tokens) + self._wire.tail)
         elif not self._pause_us:
             self._send(_HEAD)
             self._burst()
@@ -125,7 +135,7 @@ class _Peer(asyncio.Protocol):
             return
         count = min(self._batch, self._tokens)
         self._tokens -= count
-        self._send(self._wire.token * count + (b"" if self._tokens else self._wire.tail))
+        self._send(_tokens(self._wire, count) + (b"" if self._tokens else self._wire.tail))
         if self._tokens:
             self._timer = self._loop.call_soon(self._burst)
 
