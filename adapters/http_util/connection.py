@@ -7,6 +7,7 @@ has not (backpressure), and closing never waits for the peer. Every buffer is bo
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from typing import cast
 
 import httptools
 import httpx
@@ -165,8 +166,8 @@ class Connection(asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Self
+from typing import Self, cast
 
 from adapter_api.conformance.faults.scenario import Scenario
 from adapter_api.conformance.faults.scenarios import SCENARIOS
@@ -120,8 +120,8 @@ class _Talk(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=0)
         transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES

@@ -1,0 +1,56 @@
+"""Another event loop: uvloop, whose transports are its own."""
+
+import asyncio
+import ssl
+from contextlib import suppress
+
+import pytest
+import trustme
+import uvloop
+
+from adapter_api import TaskRequest
+from adapters.http_util import StreamTransport
+from adapters.openai_http import OpenAIHttpAdapter
+from tests.openai_chunks import piece
+from tests.script_server import Request, ScriptServer, Wire
+
+
+async def _answer(request: Request, wire: Wire) -> None:
+    """Twenty tokens, each in a read of its own."""
+    await wire.stream_head()
+    for payload in (*(piece(f"{n} ") for n in range(20)), piece("", "stop"), "[DONE]"):
+        await wire.event(payload)
+        await asyncio.sleep(0.001)
+    await wire.end()
+
+
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_jobs_run_and_can_be_cancelled_on_uvloop(tls: bool) -> None:
+    """Answers are whole side by side, and a job cancelled at any moment leaves no connection
+    in use (WA-INT-3002)."""
+    server_context, client_context = _contexts()
+    task = TaskRequest(prompt="hi", model="m")
+
+    async def main() -> None:
+        transport = StreamTransport(ssl_context=lambda: client_context)
+        async with ScriptServer(_answer, tls=server_context if tls else None) as server:
+            async with OpenAIHttpAdapter(server.base_url, transport=transport) as adapter:
+                for moment in range(30):
+                    reading = asyncio.ensure_future(adapter.submit(task).text())
+                    await asyncio.sleep(moment * 0.002)
+                    reading.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await reading
+                    assert transport.open_connections == transport.idle_connections
+                texts = await asyncio.gather(*(adapter.submit(task).text() for _ in range(10)))
+        assert set(texts) == {"".join(f"{n} " for n in range(20))}
+
+    uvloop.run(main())
