@@ -41,16 +41,19 @@ def test_jobs_run_and_can_be_cancelled_on_uvloop(tls: bool) -> None:
 
     async def main() -> None:
         transport = StreamTransport(ssl_context=lambda: client_context)
-        async with ScriptServer(_answer, tls=server_context if tls else None) as server:
-            async with OpenAIHttpAdapter(server.base_url, transport=transport) as adapter:
-                for moment in range(30):
-                    reading = asyncio.ensure_future(adapter.submit(task).text())
-                    await asyncio.sleep(moment * 0.002)
-                    reading.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await reading
-                    assert transport.open_connections == transport.idle_connections
-                texts = await asyncio.gather(*(adapter.submit(task).text() for _ in range(10)))
+        tls_context = server_context if tls else None
+        async with (
+            ScriptServer(_answer, tls=tls_context) as server,
+            OpenAIHttpAdapter(server.base_url, transport=transport) as adapter,
+        ):
+            for moment in range(30):
+                reading = asyncio.ensure_future(adapter.submit(task).text())
+                await asyncio.sleep(moment * 0.002)
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
+                assert transport.open_connections == transport.idle_connections
+            texts = await asyncio.gather(*(adapter.submit(task).text() for _ in range(10)))
         assert set(texts) == {"".join(f"{n} " for n in range(20))}
 
     uvloop.run(main())
