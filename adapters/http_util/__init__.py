@@ -1,4 +1,7 @@
-"""HTTP for adapters: client, stream decoder, retry, errors and redaction."""
+"""HTTP for adapters: client, stream decoder, retry, errors and redaction; recordings load when
+they are used."""
+
+from typing import TYPE_CHECKING
 
 from adapters.http_util.auth import check_credential, with_bearer
 from adapters.http_util.client import (
@@ -21,10 +24,7 @@ from adapters.http_util.errors import (
     read_error_body,
 )
 from adapters.http_util.post import Posted, post
-from adapters.http_util.reading import read_recording
-from adapters.http_util.recording import RecordingError
 from adapters.http_util.redact import REDACTED, redact, redact_headers
-from adapters.http_util.replaying import RecordingTransport, ReplayTransport
 from adapters.http_util.retry import (
     RetryBudget,
     RetryPolicy,
@@ -41,6 +41,11 @@ from adapters.http_util.sse import (
     SSELimitError,
 )
 from adapters.http_util.transport import BodyStream, StreamTransport
+
+if TYPE_CHECKING:
+    from adapters.http_util.reading import read_recording
+    from adapters.http_util.recording import RecordingError
+    from adapters.http_util.replaying import RecordingTransport, ReplayTransport
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -83,3 +88,18 @@ __all__ = [
     "try_and_retry",
     "with_bearer",
 ]
+
+_HOMES = {
+    "RecordingError": "recording",
+    "RecordingTransport": "replaying",
+    "ReplayTransport": "replaying",
+    "read_recording": "reading",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"adapters.http_util.{_HOMES[name]}"), name)

@@ -10,7 +10,6 @@ import httpx
 
 from adapters.http_util import (
     ClientOptions,
-    RecordingTransport,
     RetryPolicy,
     make_transport,
     redact_headers,
@@ -242,6 +241,8 @@ class OpenAIHttpConfig:
         if self.record is None:
             return self.transport
         inner = make_transport(self.client_options()) if self.transport is None else self.transport
+        from adapters.http_util import RecordingTransport  # few record; importing takes a while
+
         return RecordingTransport(inner, self.record)
 
     def client_options(self) -> ClientOptions:
