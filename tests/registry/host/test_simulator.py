@@ -50,7 +50,7 @@ _outages = st.builds(
 def test_whatever_happens_every_job_ends_and_retries_stay_within_their_budget(
     outages: list[Outage], rate: float, seed: int, deadline_s: float | None, queue_most: int
 ) -> None:
-    """Any trace, any outages: one end for each job, amplification bounded (issue of storms)."""
+    """Any trace, any outages: one end for each job, amplification bounded (AH-1006)."""
     policy = PoolPolicy(queue_most=queue_most)
     trace = poisson(rate, 40, sessions=5, batch_share=0.3, deadline_s=deadline_s, seed=seed)
     replicas = _replicas(3, *outages)
