@@ -20,7 +20,7 @@
 Every error keeps its data in attributes, survives pickling and holds no secret.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -96,9 +96,13 @@ class WorkerError(Exception):
         request_id: The engine's own id of the request.
         job_id: The task's job_id.
         tokens_emitted: How many Token events were delivered before the error.
+
+    Attributes:
+        ledger: What a host did with the job, as in Metrics. Empty without a host.
     """
 
     codes: ClassVar[frozenset[ErrorCode]] = frozenset(ErrorCode)
+    ledger: tuple[Mapping[str, Any], ...] = ()
 
     def __init__(
         self,

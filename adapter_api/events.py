@@ -23,6 +23,8 @@ class Metrics:
         usage_source: "engine" if the engine counted the tokens; "counted" if tokens_generated
             is the number of Token events, which may differ from the engine's own count.
         attempts: How many requests the adapter sent for the job.
+        ledger: What a host did with the job, step by step: mappings with `at_ms`, `kind`,
+            `replica_id`, `reason`, `took_ms` and `detail`. Empty without a host.
     """
 
     tokens_generated: int
@@ -31,6 +33,7 @@ class Metrics:
     decode_time_ms: float = 0.0
     usage_source: UsageSource = "counted"
     attempts: int = 1
+    ledger: tuple[Mapping[str, Any], ...] = ()
 
 
 @attrs.frozen

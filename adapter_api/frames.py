@@ -77,6 +77,9 @@ def _make_converter() -> Converter:
         Started, make_dict_unstructure_fn(Started, converter, replica_id=unset)
     )
     converter.register_unstructure_hook(
+        Metrics, make_dict_unstructure_fn(Metrics, converter, ledger=unset)
+    )
+    converter.register_unstructure_hook(
         Token, make_dict_unstructure_fn(Token, converter, logprob=unset)
     )
     converter.register_structure_hook(Error, _structure_error)

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -128,6 +128,10 @@ class JobRecord:
             took_ms = round((self._clock() - self._began_at) * 1000)
             self._steps.append(Step(took_ms, "end", None, outcome, took_ms, detail))
             self.outcome = outcome
+
+    def ledger(self) -> tuple[dict[str, Any], ...]:
+        """The steps so far as plain data, for the job's End or error."""
+        return tuple(attrs.asdict(step) for step in self.explanation().steps)
 
     def explanation(self) -> Explanation:
         """The record so far, by the times at which steps began: a wait is noted when it ends."""

@@ -85,9 +85,12 @@ class Job:
         except WorkerError as error:
             told = self._told(error)
             record.end(str(told.code), detail=told.message)
+            told.ledger = record.ledger()
             raise told from error.__cause__
         except BaseException:
             record.end(self.why_stopped())
+            if self.limits.stopped_by is not None:
+                self.limits.stopped_by.ledger = record.ledger()
             raise
 
     async def _lease(self, line: Line, progress: Progress, record: JobRecord) -> Lease:
@@ -281,6 +284,7 @@ class Attempt:
             metrics=attrs.evolve(
                 metrics,
                 attempts=metrics.attempts + self._job.earlier(),
+                ledger=self._record.ledger(),
                 time_to_first_token_ms=None if first_ms is None else round(first_ms + before_ms, 3),
             ),
         )

@@ -35,6 +35,7 @@ def test_their_fields_are_those_of_the_contract() -> None:
         "decode_time_ms",
         "usage_source",
         "attempts",
+        "ledger",
     ]
 
 

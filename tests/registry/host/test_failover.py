@@ -1,7 +1,10 @@
 """From one replica to another: what moves a job, what ends it, what the breakers make of it."""
 
 import asyncio
+import json
+import pickle
 
+import attrs
 import pytest
 
 from adapter_api import (
@@ -17,6 +20,7 @@ from adapter_api import (
     WorkerReset,
     WorkerTimeout,
 )
+from adapter_api.frames import from_frame, to_frame
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import BreakerPolicy
 from tests.engines_in_process import Clock, Engine, task, until
@@ -283,3 +287,44 @@ async def test_explain_tells_the_whole_way(host: AdapterHost) -> None:
     ]
     assert explanation.outcome == "ok"
     assert host.explain("unknown") is None
+
+
+async def test_end_and_error_tell_every_attempt(host: AdapterHost) -> None:
+    """The ledger travels with the outcome: in End, in its frame, in an error that is pickled."""
+    host.bind("p", "a", Engine("a", failure=RESET).bound())
+    host.bind("p", "b", Engine("b").bound())
+    await host.health("p")
+    end = [event async for event in host.submit("p", task())][-1]
+    assert isinstance(end, End)
+    attempts = [step for step in end.metrics.ledger if step["kind"] == "attempt"]
+    assert [(step["replica_id"], step["reason"]) for step in attempts] == [
+        ("a", "WORKER_RESET"),
+        ("b", "ok"),
+    ]
+    assert end.metrics.ledger[-1]["kind"] == "end"
+    explained = host.explain("job")
+    assert explained is not None
+    assert end.metrics.ledger == tuple(attrs.asdict(step) for step in explained.steps)
+    assert from_frame(json.loads(json.dumps(to_frame(end)))) == end
+    await host.unbind("p", "b")
+    with pytest.raises(WorkerError) as caught:
+        await host.submit("p", task("lost")).text()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.ledger == caught.value.ledger
+    assert {"attempt", "end"} <= {step["kind"] for step in again.ledger}
+
+
+async def test_a_missed_deadline_tells_it_too(host: AdapterHost) -> None:
+    """An error that the clock made, and no replica, has the steps up to there."""
+    host.bind("p", "a", Engine("a", gate=asyncio.Event()).bound())
+    await host.health("p")
+    with pytest.raises(WorkerTimeout) as caught:
+        await host.submit("p", task(deadline_s=0.05)).text()
+    assert caught.value.ledger[-1]["reason"] == "DEADLINE_UNMET"
+
+
+async def test_without_a_host_there_is_no_ledger() -> None:
+    """A job that no host ran says nothing of one, in its frames neither."""
+    async with Engine("a").bound() as adapter:
+        frames = [frame async for frame in adapter.submit(task()).frames()]
+    assert "ledger" not in frames[-1]["metrics"]
