@@ -22,7 +22,12 @@ TUTORIAL = ROOT / "docs" / "tutorial" / "write-an-adapter.md"
 BLOCK = re.compile(r"^```(bash|diff|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 # pip takes nothing from a network, and builds with the hatchling that is borrowed.
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "PIP_NO_DEPS": "1",
+    "PIP_NO_BUILD_ISOLATION": "0",
+    "PIP_QUIET": "0",
+}
 
 
 def _try(*command: str | Path, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -34,7 +39,7 @@ def _try(*command: str | Path, cwd: Path, **more: str) -> "subprocess.CompletedP
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 

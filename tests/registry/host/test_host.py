@@ -127,8 +127,8 @@ async def test_the_limit_bounds_what_runs_on_a_replica(host: AdapterHost) -> Non
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=2)
     jobs = [ask(host, str(number)) for number in range(5)]
-    await until(lambda: host.snapshot().pools[0].queued_interactive == 3)
-    assert engine.streams == 2
+    # Before the replica's health is known, all of them wait.
+    await until(lambda: engine.streams == 2 and host.snapshot().pools[0].queued_interactive == 3)
     assert host.snapshot().pools[0].replicas[0].in_flight == 2
     engine.gate.set()
     assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 5
@@ -204,6 +204,7 @@ async def test_cancel_works_in_line(host: AdapterHost) -> None:
     """A job that waits is cancelled without having reached an engine (AH-1004)."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
     running, waiting = ask(host, "running"), ask(host, "waiting")
     await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
     assert await host.cancel("p", "waiting")
@@ -345,6 +346,7 @@ async def test_closing_the_host_ends_everything() -> None:
     before = asyncio.all_tasks()
     host = AdapterHost()
     host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
     jobs = [ask(host, str(number)) for number in range(3)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
     await host.aclose()
