@@ -29,7 +29,7 @@ class Connection(asyncio.BufferedProtocol):
 
     Args:
         buffer: Where reads go; may be shared with other connections of the same loop.
-        on_closed: Called once, when the connection was made and is gone.
+        on_closed: Called once, when the connection is gone.
     """
 
     def __init__(
@@ -138,11 +138,6 @@ class Connection(asyncio.BufferedProtocol):
             and self._transport.get_write_buffer_size() == 0  # it answered without reading it all
         )
 
-    @property
-    def made(self) -> bool:
-        """Whether the connection was ever there."""
-        return self._transport is not None
-
     def rest(self) -> None:
         """Get ready to lie idle."""
         self._parser = None
@@ -163,11 +158,22 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._gone.done():
             await asyncio.shield(self._gone)
 
+    def abandon(self) -> None:
+        """Close at once and count as gone: the event loop was interrupted while it connected.
+
+        Nobody may say so later: of a connection that was made before the task that asked for it
+        was cancelled, uvloop never reports the end.
+        """
+        self.abort()
+        self.connection_lost(None)
+
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        if self._gone.done():  # abandoned
+            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer

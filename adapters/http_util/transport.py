@@ -239,9 +239,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
             await self._open_connection(connection, origin, timeout_s)
             self._check_open()
         except BaseException:
-            if not connection.made:
-                self._on_closed(connection)
-            await connection.aclose()  # in TLS, asyncio would wait for the peer's goodbye
+            connection.abandon()  # in TLS, asyncio would wait for the peer's goodbye
             raise
         return connection
 

@@ -226,13 +226,33 @@ async def test_a_connection_that_is_gone_says_so() -> None:
 async def test_closing_is_quick_and_may_be_repeated() -> None:
     """aclose returns when the socket is closed, whatever the peer does, or if there was none."""
     connection = Connection(memoryview(bytearray(1)), lambda _: None)
-    assert not connection.made
     connection.abort()
     await connection.aclose()
     async with connected(answering) as connection:
-        assert connection.made
         await asyncio.wait_for(asyncio.gather(*(connection.aclose() for _ in range(3))), 1)
         await connection.aclose()
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+async def test_an_abandoned_connection_is_gone_at_once(is_made: bool) -> None:
+    """Whether the event loop made it, or makes it later: told once, and not to be sent to."""
+    told: list[Connection] = []
+    connection = Connection(memoryview(bytearray(1 << 10)), told.append)
+    async with await asyncio.start_server(answering, "127.0.0.1", 0) as server:
+        address = server.sockets[0].getsockname()
+        loop = asyncio.get_running_loop()
+        if is_made:
+            await loop.create_connection(lambda: connection, *address)
+        connection.abandon()
+        assert told == [connection]
+        if not is_made:
+            await loop.create_connection(lambda: connection, *address)
+        await asyncio.wait_for(connection.aclose(), 1)
+        with pytest.raises(httpx.ReadError, match="closed"):
+            await connection.send(GET)
+        await asyncio.sleep(0.01)
+        assert told == [connection]
+        assert not connection.reusable
 
 
 async def test_a_cancelled_close_closes_all_the_same() -> None:
