@@ -126,11 +126,9 @@ class TokenStream(AsyncIterator[TokenEvent]):
     # Opening
 
     def __await__(self) -> Generator[Any, None, Self]:
-        self._note_caller()
         return self._open().__await__()
 
     async def __aenter__(self) -> Self:
-        self._note_caller()
         return await self._open()
 
     async def __aexit__(
@@ -142,18 +140,24 @@ class TokenStream(AsyncIterator[TokenEvent]):
         await self.aclose()
 
     async def _open(self) -> Self:
+        await self._note_caller()
         if self._phase == self._NEW:
             self._held.append(await self.__anext__())
         return self
 
-    def _note_caller(self) -> None:
+    async def _note_caller(self) -> None:
         first = self._opened_at is None
         frame = sys._getframe(1)
         while frame.f_code.co_filename == __file__ and frame.f_back is not None:
             frame = frame.f_back
         self._opened_at = (frame.f_code.co_filename, frame.f_lineno)
         if first and self._watcher is not None:
-            self._watcher.opened()
+            try:
+                self._watcher.opened()
+            except BaseException as exc:  # the caller has no stream yet that it could close
+                self._close(_ended_by(exc))
+                await self._release()
+                raise
 
     # Reading
 
@@ -180,7 +184,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if clock.reader is not None:
             raise RuntimeError(f"two tasks read the stream of job {self.job_id} at the same time")
         if self._opened_at is None:
-            self._note_caller()
+            await self._note_caller()
         clock.enter()
         try:
             event = await self._advance()
@@ -230,7 +234,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         clock = self._clock
         goes_on = _what_goes_on(exc, cancelled=clock.take_back())
         if goes_on is not None:
-            self._close(_cancelled(f"the reader was ended by {type(goes_on).__name__}"))
+            self._close(_ended_by(goes_on))
             if isinstance(exc, GeneratorExit):
                 self._released.set()  # the reader's coroutine is destroyed and may not wait
                 self._tell(None, None)
@@ -426,6 +430,10 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
 def _cancelled(why: str) -> Cancelled:
     return Cancelled(ErrorCode.CANCELLED, why)
+
+
+def _ended_by(exc: BaseException) -> Cancelled:
+    return _cancelled(f"the reader was ended by {type(exc).__name__}")
 
 
 def _what_goes_on(exc: BaseException, *, cancelled: bool) -> BaseException | None:
