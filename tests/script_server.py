@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import attrs
 
+from adapter_api.conformance.faults.server import stop_listening
+
 CLOSE_LIMIT_S = 5.0
 
 
@@ -198,7 +200,8 @@ class ScriptServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._server is not None
-        self._server.close()
+        await stop_listening(self._server)
+        await asyncio.sleep(0)  # `_serve` begins
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

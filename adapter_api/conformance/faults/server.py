@@ -97,10 +97,24 @@ class FaultServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._server is not None
-        self._server.close()
+        await stop_listening(self._server)
         await asyncio.gather(*(talk.stop() for talk in list(self._talks)))
         if self._failures and exc_info[0] is None:
             raise ExceptionGroup("scripts failed", self._failures)
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Close the server, once every connection that it accepted has told its protocol.
+
+    asyncio loses a connection whose transport it makes after the close: it stays open, and is
+    reported when it is collected.
+    """
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(2):  # the transport is made, and makes itself known
+        await asyncio.sleep(0)
+    server.close()
 
 
 class _Talk(asyncio.Protocol):

@@ -1,7 +1,12 @@
 """The fault server finds out an adapter that trusts its server."""
 
+import asyncio
+import gc
 import json
+import socket
+import warnings
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -21,6 +26,7 @@ from adapter_api import (
     hookimpl,
 )
 from adapter_api.conformance import CHECKS, Result, Status, Violation, judge_all
+from adapter_api.conformance.faults import FaultServer
 from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
 from adapter_api.conformance.subject import in_time, run
 from registry import BoundAdapter
@@ -103,6 +109,25 @@ async def test_the_lab_engine_is_an_engine() -> None:
             task = TaskRequest(prompt="x", max_tokens=200)
             await run(adapter, task, limit_s=0.05)
         await adapter.aclose()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_no_connection_is_lost_when_the_lab_closes(turns: int) -> None:
+    """Also those that have been accepted, and have no protocol yet."""
+    clients: list[socket.socket] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        async with FaultServer() as server:
+            port = httpx.URL(server.base_url).port
+            clients += [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
+    for client in clients:
+        client.settimeout(5)
+        with client, suppress(ConnectionResetError):
+            assert client.recv(1) == b""
 
 
 async def test_what_must_be_quick_is_given_up_in_time() -> None:
