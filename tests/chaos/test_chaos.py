@@ -19,7 +19,7 @@ from registry.host.breaker import BreakerPolicy
 from registry.host.budget import WINDOW_S
 from tests.chaos.flaky import MOODS, FlakyServer
 
-CHAOS_S = float(os.environ.get("CHAOS_S", "20"))
+CHAOS_S = float(os.environ.get("CHAOS_S", "12"))
 JOBS_AT_ONCE = 200
 REPLICAS = 8
 TOKENS = 20

@@ -186,23 +186,22 @@ async def test_what_the_user_sees_is_what_is_told() -> None:
     assert recorder.hooks().count("job_ended") == recorder.hooks().count("job_submitted") == 2
 
 
-async def test_a_middleware_may_return_a_stream_it_has_begun() -> None:
-    """A stream that somebody has opened is watched through one around it."""
+async def test_a_middleware_may_return_a_stream_that_it_watches() -> None:
+    """A stream has one watcher: this one is watched through one around it."""
+    mine, recorder = Recorder(), Recorder()
 
-    class Eager:
+    class Watching:
         @hookimpl(wrapper=True)
         def submit(self, task: TaskRequest) -> Any:
             stream = yield
             assert isinstance(stream, TokenStream)
-            stream._note_caller()  # as reading it would
-            return stream
+            return stream.watch(Observers([mine]).watch(task, AdapterNotice("mock", "mine", "1")))
 
-    recorder = Recorder()
-    registry = Registry(observers=[recorder], middleware=[Eager()])
+    registry = Registry(observers=[recorder], middleware=[Watching()])
     async with registry.get("mock", {}) as adapter:
         await adapter.start()
         assert await adapter.submit(_task()).text()
-    assert recorder.hooks().count("job_ended") == 1
+    assert mine.outcomes() == recorder.outcomes() == ["job_ended"]
 
 
 def test_installing_activates_no_observer(samples: Callable[..., None]) -> None:
