@@ -56,6 +56,10 @@ max_completion_tokens is sent where max_tokens is refused, and some limit there 
 MAX_NAME_CHARS = 256
 """Of a model, a fingerprint, an id: names go into logs."""
 
+_NOT_STRICT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What is no JSON to the letter of RFC 8259 may still be told by a real server: NaN, half a pair of
+surrogates, bytes that are no UTF-8."""
+
 _FAILED = frozenset({"abort", "error"})
 _MAX_LOGPROB = 1e300  # JSON has integers that no float holds
 _PROGRESS_FIELDS = ("reasoning_content", "reasoning", "thinking", "tool_calls")
@@ -215,14 +219,14 @@ class Answer:
         Raises:
             WorkerError: The event is an error, or not what a server may send here.
         """
-        if event.event == "message" and b"\n" not in event.data:
-            tokens = self.read_plain(event.data)
-            if tokens:
-                return tokens[0]
         data = event.data.strip()
         if data == DONE:
             self.done = True
             return None
+        if event.event == "message" and b"\n" not in data:
+            tokens = self.read_plain(data)
+            if tokens:
+                return tokens[0]
         if event.event == "ping" or (not data and event.event != "error"):
             return None
         payload = self._parse(data, event.event)
@@ -245,7 +249,10 @@ class Answer:
         return token
 
     def _parse(self, data: bytes, event: str) -> Any:
-        text = data.decode("utf-8", "replace")
+        try:
+            return msgspec.json.decode(data)
+        except _NOT_STRICT:
+            text = data.decode("utf-8", "replace")
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -303,14 +310,14 @@ class Answer:
         if said == self._said:
             return
         self._said = said
-        completion_id, model, fingerprint = map(self._name, said)
-        self.completion_id = completion_id or self.completion_id or ""
-        self.model = model or self.model
-        self.fingerprint = fingerprint or self.fingerprint
+        completion_id, model, fingerprint = said
+        self.completion_id = completion_id[:MAX_NAME_CHARS] or self.completion_id or ""
+        self.model = self._name(model) or self.model
+        self.fingerprint = self._name(fingerprint) or self.fingerprint
 
     def _name(self, value: str) -> str:
         """A name the server gave, as it may be logged."""
-        return redact(value[:MAX_SEARCHED_CHARS], self._secrets)[:MAX_NAME_CHARS]
+        return value and redact(value[:MAX_SEARCHED_CHARS], self._secrets)[:MAX_NAME_CHARS]
 
     def _note_usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
