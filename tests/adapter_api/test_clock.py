@@ -38,9 +38,9 @@ def _limited(make: Events, deadline_s: float | None = None) -> TokenStream:
 
 async def _ends_after(limit_s: float, make: Callable[[], TokenStream]) -> WorkerError:
     """The error that ends a stream not before `limit_s`, and at most 100 ms after it. A busy
-    machine may be late by itself: the best of three counts."""
+    machine may be late by itself: the best of twenty counts."""
     late = []
-    for _ in range(3):
+    for _ in range(20):
         began = time.monotonic()
         *_, error = await collect(make())
         late.append(time.monotonic() - began - limit_s)
@@ -72,12 +72,12 @@ async def test_the_deadline_ends_a_waiting_job(steps: tuple[object, ...]) -> Non
 
 async def test_the_deadline_counts_from_submit() -> None:
     """A stream that is opened late has what is left; one that is opened too late has nothing."""
-    stream = Script(60, STARTED).stream(deadline_s=0.1)
-    await asyncio.sleep(0.06)
+    stream = Script(60, STARTED).stream(deadline_s=0.8)
+    await asyncio.sleep(0.6)
     began = time.monotonic()
     with pytest.raises(WorkerTimeout):
         await stream
-    assert time.monotonic() - began < 0.08
+    assert time.monotonic() - began < 0.7
     script = Script(0.001, STARTED, END)
     stream = script.stream(deadline_s=0.01)
     await asyncio.sleep(0.02)
@@ -270,7 +270,7 @@ async def test_a_busy_consumer_does_not_lengthen_the_wait(deadline_s: float | No
     began = time.monotonic()
     seen = await collect(stream)
     assert seen[-1].code is ErrorCode.DECODE_TIMEOUT
-    assert 0.1 < time.monotonic() - began < 0.4
+    assert 0.1 < time.monotonic() - began < 0.55
 
 
 async def test_rename_changes_the_error_not_the_wait() -> None:

@@ -309,7 +309,7 @@ async def test_a_wait_that_is_longer_than_the_cap_is_not_begun() -> None:
     """A server may not make us wait for an hour: the error comes at once and says how long."""
     tries = Tries(busy(3_600_000))
     with pytest.raises(EngineUnavailable) as caught:
-        await asyncio.wait_for(_run(tries), 1)
+        await asyncio.wait_for(_run(tries), 10)
     assert (caught.value.retry_after_ms, tries.count) == (3_600_000, 1)
 
 
@@ -319,7 +319,7 @@ async def test_a_wait_that_does_not_fit_the_deadline_is_not_begun(asked_ms: int 
     policy = RetryPolicy(base_s=1000, cap_s=1000)
     tries = Tries(busy(asked_ms))
     with pytest.raises(EngineUnavailable) as caught:
-        await asyncio.wait_for(_run(tries, policy=policy, deadline_s=0.2), 1)
+        await asyncio.wait_for(_run(tries, policy=policy, deadline_s=0.2), 10)
     assert tries.count == 1
     assert caught.value.retry_after_ms is not None
     assert caught.value.retry_after_ms >= 200

@@ -1,7 +1,6 @@
 """The decoder follows WHATWG to the letter, however the bytes are split (HTU-1003)."""
 
 import re
-import time
 import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from adapters.http_util import MAX_EVENT_BYTES, MAX_LINE_BYTES, SSEDecoder, SSELimitError
 from tests.openai_chunks import STREAMS, recorded
+from tests.timing import growth
 
 BOM = b"\xef\xbb\xbf"
 
@@ -250,22 +250,24 @@ def test_comments_without_end_need_no_memory() -> None:
 
 
 @pytest.mark.parametrize(
-    ("piece", "count"),
+    "piece",
     [
-        (b"xxxxxxxxxx", 100_000),  # one line
-        (b": ping\n", 200_000),  # lines without an event
-        (b"data: x\n", 200_000),  # one event
-        (b"data: x\r", 200_000),
-        (b"data: x\r\n\r\n", 100_000),
+        b"xxxxxxxxxx",  # one line
+        b": ping\n",  # lines without an event
+        b"data: x\n",  # one event
+        b"data: x\r",
+        b"data: x\r\n\r\n",
     ],
 )
-def test_small_pieces_take_linear_time(piece: bytes, count: int) -> None:
+def test_small_pieces_take_linear_time(piece: bytes) -> None:
     """No copying, with each piece, of all that came before."""
-    decoder = SSEDecoder()
-    began = time.process_time()
-    for _ in range(count):
-        decoder.feed(piece)
-    assert time.process_time() - began < 3.0
+
+    def feed(count: int) -> None:
+        decoder = SSEDecoder()
+        for _ in range(count):
+            decoder.feed(piece)
+
+    assert growth(feed, 10_000, 10) < 30
 
 
 def test_a_long_event_of_short_lines_is_no_long_line() -> None:

@@ -294,7 +294,7 @@ async def test_retry_after_is_kept(
     assert events[-1].metrics.time_to_first_token_ms >= least_s * 1000
 
 
-@pytest.mark.parametrize(("seconds", "deadline_s"), [("5", 1.0), ("3600", None)])
+@pytest.mark.parametrize(("seconds", "deadline_s"), [("50", 30.0), ("3600", None)])
 async def test_a_wait_that_does_not_fit_is_not_begun(
     serving: Serving, seconds: str, deadline_s: float | None
 ) -> None:
@@ -302,7 +302,7 @@ async def test_a_wait_that_does_not_fit_is_not_begun(
     async with serving(answers({}, 503, {"Retry-After": seconds})) as (server, adapter):
         began = monotonic()
         error = await _failure(adapter, TaskRequest(prompt="x", deadline_s=deadline_s))
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 10
         assert len(server.requests) == 1
     assert error.retry_after_ms == int(seconds) * 1000
     assert error.code is ErrorCode.POOL_UNAVAILABLE
@@ -605,7 +605,7 @@ async def test_gets_never_delay_a_job(serving: Serving) -> None:
         await asyncio.sleep(0.05)
         began = monotonic()
         assert await adapter.submit(PROMPT).text() == OK
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 3
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -633,12 +633,12 @@ async def test_a_silent_server_is_given_up(
             await wire.chunk(b": ping\n\n")
         await wire.until_closed()
 
-    options = {limit: 0.15} if limit == "first_token_timeout_s" else {}
-    task = TaskRequest(prompt="x", deadline_s=None if options else 0.15)
+    options = {limit: 0.4} if limit == "first_token_timeout_s" else {}
+    task = TaskRequest(prompt="x", deadline_s=None if options else 0.4)
     async with serving(script, **options) as (server, adapter):
         began = monotonic()
         error = await _failure(adapter, task)
-        assert 0.1 < monotonic() - began < 0.4
+        assert 0.35 < monotonic() - began < 0.75  # one limit, not one for each
         assert len(server.requests) == 1
         assert await server.all_closed()
     assert error.code is (code if options else ErrorCode.DEADLINE_UNMET)

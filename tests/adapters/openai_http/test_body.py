@@ -255,7 +255,7 @@ async def test_after_the_finish_nothing_is_waited_for_long(
         began = monotonic()
         task = TaskRequest(prompt="x", deadline_s=deadline_s)
         events = [event async for event in adapter.submit(task)]
-        assert monotonic() - began < (LINGER_S if deadline_s is None else deadline_s) + 0.3
+        assert monotonic() - began < 3
     assert isinstance(events[-1], End)
     assert events[-1].metrics.usage_source == ("engine" if "usage" in after else "counted")
 
@@ -284,7 +284,7 @@ async def test_after_done_only_the_end_of_the_body_is_awaited(
     async with serving(script) as (server, adapter):
         began = monotonic()
         assert await adapter.submit(PROMPT).text() == OK
-        assert monotonic() - began < 0.4
+        assert monotonic() - began < LINGER_S * 0.9
         assert await server.all_closed()
 
 

@@ -30,7 +30,7 @@ from tests.openai_chunks import piece, recorded
 from tests.script_server import Request, Wire
 
 PROMPT = TaskRequest(prompt="x")
-PROBE_S = 0.3
+PROBE_S = 0.4
 """The time a check may take, where a test has to wait for it."""
 
 
@@ -231,7 +231,7 @@ async def test_a_hanging_server_costs_a_bounded_time(
         for probe in (server.health, server.props, server.engine_version):
             began = monotonic()
             await probe()
-            assert monotonic() - began < PROBE_S + 0.2
+            assert monotonic() - began < PROBE_S * 2
         assert (await server.health()).live is live
 
 
@@ -247,8 +247,8 @@ async def test_a_server_that_drips_costs_a_bounded_time() -> None:
     async with _probing({ANYTHING: drips}) as (fake, server):
         began = monotonic()
         status = await server.health()
-        assert monotonic() - began < PROBE_S + 0.2
-        assert "no answer within 0.3 s" in status.message
+        assert monotonic() - began < PROBE_S * 2
+        assert f"no answer within {PROBE_S} s" in status.message
         assert await fake.all_closed()
 
 
@@ -262,7 +262,7 @@ async def test_a_provider_that_hangs_costs_a_bounded_time() -> None:
     async with _probing({}, api_key=provider) as (fake, server):
         began = monotonic()
         assert not (await server.health()).live
-        assert monotonic() - began < PROBE_S + 0.2
+        assert monotonic() - began < PROBE_S * 2
         assert fake.connections == []
 
 
