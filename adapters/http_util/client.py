@@ -1,14 +1,21 @@
 """The HTTP client of an adapter: transport, limits, TLS and proxies in one place (HTU-1001)."""
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
 import attrs
 import httpx
 
-from adapters.http_util.transport import MAX_CONNECTIONS, BodyStream, StreamTransport
+from adapters.http_util.transport import (
+    MAX_CONNECTIONS,
+    BodyStream,
+    Origin,
+    StreamTransport,
+    origin_of,
+    serialize_head,
+)
 
 POOL_TIMEOUT_S = 30.0
 """How long a request waits for a free connection where no deadline says otherwise."""
@@ -96,15 +103,38 @@ class AdapterClient(httpx.AsyncClient):
     def __init__(self, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
         super().__init__(transport=transport, **options)
         self.stream_transport = transport if isinstance(transport, StreamTransport) else None
-        self.default_lines = {
+        self._lines = {
             name.decode("ascii").lower(): (name, value) for name, value in self.headers.raw
         }
+        self._post: tuple[httpx.URL, Mapping[str, str], tuple[Origin, bytes]] | None = None
 
     @property
     def posts_directly(self) -> bool:
         """Whether a POST needs nothing of httpx.AsyncClient: our own transport, and no hooks."""
         hooks = self.event_hooks
         return self.stream_transport is not None and not (hooks["request"] or hooks["response"])
+
+    def post_head(self, url: httpx.URL, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
+        """Where a POST goes, and what it begins with. The last one is remembered, for mostly the
+        next is the same.
+
+        Args:
+            url: Where to.
+            headers: In ASCII. The client's own go besides those that are not given.
+
+        Raises:
+            httpx.LocalProtocolError: A header is none.
+            httpx.UnsupportedProtocol: Not http or https.
+        """
+        if self._post is not None and self._post[0] is url and self._post[1] == headers:
+            return self._post[2]
+        given = {name.lower() for name in headers}
+        lines = [(b"Host", url.netloc)]
+        lines += [line for name, line in self._lines.items() if name not in given]
+        lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+        head = origin_of(url), serialize_head(b"POST", url.raw_path, lines)
+        self._post = (url, dict(headers), head)
+        return head
 
 
 def make_client(

@@ -11,7 +11,10 @@ import attrs
 import httpx
 
 from adapters.http_util.client import POOL_TIMEOUT_S, AdapterClient, body_reader
-from adapters.http_util.transport import RawHeaders, StreamTransport, origin_of, serialize
+from adapters.http_util.transport import RawHeaders, StreamTransport, header_lines
+
+CORRELATION_HEADER = "X-Correlation-Id"
+_RAW_CORRELATION_HEADER = CORRELATION_HEADER.encode("ascii")
 
 
 @attrs.define(eq=False)
@@ -40,6 +43,7 @@ async def post(
     url: httpx.URL,
     *,
     headers: Mapping[str, str],
+    correlation_id: str,
     content: bytes,
     connect_timeout_s: float,
 ) -> Posted:
@@ -48,7 +52,8 @@ async def post(
     Args:
         client: What to send it with.
         url: Where to.
-        headers: In ASCII. Host and Content-Length are added.
+        headers: In ASCII, the same for many requests. Host and Content-Length are added.
+        correlation_id: Of this request, printable ASCII (AH-1003).
         content: The body.
         connect_timeout_s: Seconds for connecting. Nothing else is limited.
 
@@ -56,12 +61,14 @@ async def post(
         httpx.HTTPError: As the transport does.
     """
     if isinstance(client, AdapterClient) and client.posts_directly:
-        return await _post_directly(client, url, headers, content, connect_timeout_s)
+        return await _post_directly(
+            client, url, headers, correlation_id, content, connect_timeout_s
+        )
     request = client.build_request(
         "POST",
         url,
         content=content,
-        headers=headers,
+        headers={**headers, CORRELATION_HEADER: correlation_id},
         timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
     )
     response = await client.send(request, stream=True, follow_redirects=False)
@@ -78,18 +85,21 @@ async def _post_directly(
     client: AdapterClient,
     url: httpx.URL,
     headers: Mapping[str, str],
+    correlation_id: str,
     content: bytes,
     connect_timeout_s: float,
 ) -> Posted:
     transport = client.stream_transport
     assert isinstance(transport, StreamTransport)
-    given = {name.lower() for name in headers}
-    lines = [(b"Host", url.netloc)]
-    lines += [line for name, line in client.default_lines.items() if name not in given]
-    lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
-    wire = serialize(b"POST", url.raw_path, lines, content)
+    origin, head = client.post_head(url, headers)
+    own = header_lines(
+        [
+            (_RAW_CORRELATION_HEADER, correlation_id.encode("ascii")),
+            (b"Content-Length", b"%d" % len(content)),
+        ]
+    )
     timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
-    body = await transport.exchange(origin_of(url), wire, timeouts)
+    body = await transport.exchange(origin, b"".join((head, own, b"\r\n", content)), timeouts)
     return Posted(
         body.status, _by_name(body.headers), body.read, body.aclose, body.ended, body.resent
     )

@@ -36,12 +36,14 @@ _USUAL_NAMES = frozenset(
         b"Accept-Encoding",
         b"Authorization",
         b"Connection",
+        b"Content-Length",
         b"Content-Type",
         b"Host",
         b"User-Agent",
         b"X-Correlation-Id",
     }
 )
+_LENGTH_NAMES = (b"content-length", b"transfer-encoding")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -374,10 +376,30 @@ def serialize(method: bytes, path: bytes, headers: RawHeaders, content: bytes) -
     Raises:
         httpx.LocalProtocolError: The method or a header is not one.
     """
+    # The content is known whole, and so is its length.
+    sized = [line for line in headers if line[0].lower() not in _LENGTH_NAMES]
+    end = [(b"Content-Length", b"%d" % len(content))] if content or sized != headers else []
+    return serialize_head(method, path, sized) + header_lines(end) + b"\r\n" + content
+
+
+def serialize_head(method: bytes, path: bytes, headers: RawHeaders) -> bytes:
+    """The first line of a request and lines of its head; more of them may follow.
+
+    Raises:
+        httpx.LocalProtocolError: The method or a header is not one.
+    """
     if not _TOKEN.fullmatch(method):
         raise httpx.LocalProtocolError(f"{method.decode('ascii')!r} is no method")
-    parts = [method, b" ", path, b" HTTP/1.1\r\n"]
-    sized = bool(content)
+    return b"%s %s HTTP/1.1\r\n" % (method, path) + header_lines(headers)
+
+
+def header_lines(headers: RawHeaders) -> bytes:
+    """The headers as they are sent.
+
+    Raises:
+        httpx.LocalProtocolError: A name or value is none.
+    """
+    parts = []
     for name, value in headers:
         if name not in _USUAL_NAMES and not _TOKEN.fullmatch(name):
             raise httpx.LocalProtocolError(f"{name.decode('latin-1')!r} is no header name")
@@ -385,13 +407,7 @@ def serialize(method: bytes, path: bytes, headers: RawHeaders, content: bytes) -
             raise httpx.LocalProtocolError(
                 f"header {name.decode('latin-1')!r} has a line break in it"
             )
-        if name.lower() in (b"transfer-encoding", b"content-length"):
-            sized = True  # the content is known whole, and so is its length
-        else:
-            parts += (name, b": ", value, b"\r\n")
-    if sized:
-        parts.append(b"Content-Length: %d\r\n" % len(content))
-    parts += (b"\r\n", content)
+        parts += (name, b": ", value, b"\r\n")
     return b"".join(parts)
 
 

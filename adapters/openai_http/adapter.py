@@ -342,7 +342,6 @@ class OpenAIHttpAdapter:
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
-            "X-Correlation-Id": job.correlation_id,
             **self.config.headers,
             **key_headers,
         }
@@ -353,6 +352,7 @@ class OpenAIHttpAdapter:
                 client,
                 url,
                 headers=headers,
+                correlation_id=job.correlation_id,
                 content=content,
                 connect_timeout_s=self.config.connect_timeout_s,
             )

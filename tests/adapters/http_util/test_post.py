@@ -10,7 +10,7 @@ from adapters.http_util import ClientOptions, Posted, make_client, post, read_at
 from adapters.http_util.client import AdapterClient
 from tests.script_server import Request, ScriptServer, Wire
 
-HEADERS = {"Accept": "text/event-stream", "X-Correlation-Id": "c", "x-custom": "1"}
+HEADERS = {"Accept": "text/event-stream", "x-custom": "1"}
 
 
 async def echo(request: Request, wire: Wire) -> None:
@@ -39,8 +39,8 @@ async def _nothing(request: httpx.Request) -> None:
 
 
 async def _post(client: httpx.AsyncClient, url: str, **changes: Any) -> Posted:
-    given = {"headers": HEADERS, "content": b"body", "connect_timeout_s": 5.0, **changes}
-    return await post(client, httpx.URL(url), **given)
+    given = {"headers": HEADERS, "correlation_id": "c", "content": b"body", **changes}
+    return await post(client, httpx.URL(url), connect_timeout_s=5.0, **given)
 
 
 async def test_the_same_request_and_the_same_answer(client: httpx.AsyncClient) -> None:
@@ -60,6 +60,7 @@ async def test_the_same_request_and_the_same_answer(client: httpx.AsyncClient) -
     assert request.headers["host"] == server.base_url.removeprefix("http://")
     for name, value in HEADERS.items():
         assert request.headers[name.lower()] == value
+    assert request.headers["x-correlation-id"] == "c"
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["content-length"] == "4"
     assert request.headers["user-agent"].startswith("python-httpx/")
@@ -74,6 +75,40 @@ async def test_a_header_given_replaces_the_clients(client: httpx.AsyncClient) ->
         (request,) = server.requests
     assert request.headers["user-agent"] == "me"
     assert request.headers["accept-encoding"] == "br"
+
+
+async def test_a_request_is_not_taken_for_the_one_before(client: httpx.AsyncClient) -> None:
+    """The same URL with another key, another URL with the same headers, another id."""
+    async with ScriptServer(echo) as server:
+        url = httpx.URL(server.base_url + "/a")
+        for key, correlation_id in [("1", "x"), ("2", "x"), ("2", "y"), ("1", "y")]:
+            headers = {"Authorization": f"Bearer {key}"}
+            given = {"content": b"{}", "connect_timeout_s": 5.0}
+            posted = await post(
+                client, url, headers=headers, correlation_id=correlation_id, **given
+            )
+            await posted.aclose()
+            headers["Authorization"] = "nobody's"  # what was given before stays as it was
+        await (await _post(client, server.base_url + "/b")).aclose()
+        seen = [
+            (r.target, r.headers.get("authorization"), r.headers["x-correlation-id"])
+            for r in server.requests
+        ]
+    assert seen == [
+        ("/a", "Bearer 1", "x"),
+        ("/a", "Bearer 2", "x"),
+        ("/a", "Bearer 2", "y"),
+        ("/a", "Bearer 1", "y"),
+        ("/b", None, "c"),
+    ]
+
+
+@pytest.mark.parametrize("correlation_id", ["a\r\nX-Other: b", "a\0"])
+async def test_an_id_is_one_line(correlation_id: str) -> None:
+    """A line break would begin another header."""
+    async with make_client(ClientOptions()) as client:
+        with pytest.raises(httpx.LocalProtocolError):
+            await _post(client, "http://127.0.0.1:9/", correlation_id=correlation_id)
 
 
 async def test_failures_are_httpx_own(client: httpx.AsyncClient) -> None:
