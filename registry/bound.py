@@ -151,17 +151,23 @@ class BoundAdapter:
         finally:
             below, self._given.streams = self._given.streams, before
         below = [stream for stream in below if stream is not events]
+        if not isinstance(events, TokenStream):
+            events = self._iterated(events)
+        return Layered(events, below) if below else events
+
+    def _iterated(self, events: object) -> AsyncIterator[TokenEvent]:
+        """What an adapter that makes no TokenStream gave, to be iterated."""
         if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
             events = aiter(events)
-        if not isinstance(events, AsyncIterator):
-            return _failing(
-                InternalError(
-                    ErrorCode.INTERNAL,
-                    f"submit of adapter {self.name!r} gave a {_discarded(events)}, "
-                    "not an async iterator of events",
-                )
+        if isinstance(events, AsyncIterator):
+            return events
+        return _failing(
+            InternalError(
+                ErrorCode.INTERNAL,
+                f"submit of adapter {self.name!r} gave a {_discarded(events)}, "
+                "not an async iterator of events",
             )
-        return Layered(events, below) if below else events
+        )
 
     async def _events_after_start(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         await self._ensure_started()

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 from time import monotonic
 from typing import Any
-from uuid import uuid4
 
 import attrs
 import httpx
@@ -33,6 +32,7 @@ from adapter_api import (
     WorkerTimeout,
     hookimpl,
 )
+from adapter_api.task import new_id
 from adapters.http_util import (
     ErrorBody,
     Posted,
@@ -112,7 +112,7 @@ class OpenAIHttpAdapter:
         """Run `task`; see adapter_api.WorkerAdapter.submit. Nothing is sent before it is opened."""
         clock = StreamClock(task.deadline_s)
         clock.allow(self.config.first_token_timeout_s, _keyless)  # so that one timer does for all
-        job = _Job(task, clock, task.correlation_id or str(uuid4()))
+        job = _Job(task, clock, task.correlation_id or new_id())
         return self._streams.add(TokenStream(self._events(job), task, clock=clock))
 
     @hookimpl

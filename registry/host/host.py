@@ -9,7 +9,6 @@ from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
@@ -18,7 +17,7 @@ from adapter_api.clock import StreamClock
 from adapter_api.errors import EngineUnavailable, ErrorCode
 from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.stream import TokenStream
-from adapter_api.task import TaskRequest
+from adapter_api.task import TaskRequest, new_id
 from registry.bound import BoundAdapter
 from registry.host.admission import PRIORITIES, Priority
 from registry.host.attempts import Explanation, Ledger
@@ -276,7 +275,7 @@ class AdapterHost:
         if deadline_s is not None:
             changes["deadline_s"] = deadline_s
         if task.correlation_id is None:
-            changes["correlation_id"] = str(uuid4())
+            changes["correlation_id"] = new_id()
         return attrs.evolve(task, **changes) if changes else task
 
     async def cancel(self, pool_id: str, job_id: str) -> bool:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_api import ErrorCode, InvalidRequest, Message, TaskRequest
+from adapter_api.task import new_id
 from tests.strategies import anything, message_mappings, tasks
 
 _ID = "1 to 256 printable ASCII characters"
@@ -172,6 +173,17 @@ def test_fields_are_given_by_name() -> None:
         TaskRequest("m", "prompt")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="temprature"):
         TaskRequest(prompt="x", temprature=1)  # type: ignore[call-arg]
+
+
+def test_new_ids_are_random_uuids() -> None:
+    """Of version 4 and its variant, in the usual spelling, all different (ORCH-3024, AH-1003)."""
+    ids = [new_id() for _ in range(500)]
+    for text in ids:
+        uuid = UUID(text)
+        assert (uuid.version, str(uuid)) == (4, text)  # version is None for another variant
+    assert len(set(ids)) == len(ids)
+    changing = [len({text[place] for text in ids}) for place in range(36)]
+    assert sorted(changing) == [1] * 5 + [4] + [16] * 30  # dashes, version; variant; all digits
 
 
 def test_defaults_are_those_of_the_contract() -> None:
