@@ -18,8 +18,8 @@ _Check = Callable[[Any], bool]
 
 
 def new_id() -> str:
-    """A random UUID of version 4 (RFC 9562) as text. `uuid.uuid4` makes an object of it first, which
-    takes longer than all the checks of a task."""
+    """A random UUID of version 4 (RFC 9562) as text, without the object that `uuid.uuid4` makes of
+    it: that takes a third of the time of a whole TaskRequest."""
     raw = urandom(16)
     digits = raw.hex()
     variant = "89ab"[raw[8] >> 6]

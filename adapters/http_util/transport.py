@@ -399,7 +399,7 @@ def header_lines(headers: RawHeaders) -> bytes:
     Raises:
         httpx.LocalProtocolError: A name or value is none.
     """
-    parts = []
+    parts: list[bytes] = []
     for name, value in headers:
         if name not in _USUAL_NAMES and not _TOKEN.fullmatch(name):
             raise httpx.LocalProtocolError(f"{name.decode('latin-1')!r} is no header name")
