@@ -43,15 +43,10 @@ class AdmissionQueue(Generic[_T]):
     """
 
     def __init__(self, most: int, full: Full = "reject") -> None:
-        if most < 0:
-            raise ValueError(f"most must be 0 or more, got {most!r}")
-        if full not in ("reject", "drop_oldest_batch"):
-            raise ValueError(f'full must be "reject" or "drop_oldest_batch", got {full!r}')
-        self.most = most
-        self.full = full
         self._lines: dict[Priority, dict[_T, None]] = {priority: {} for priority in PRIORITIES}
         self._service_s = FIRST_GUESS_S
         self._measured = False
+        self.limit(most, full)
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -63,6 +58,26 @@ class AdmissionQueue(Generic[_T]):
     def count(self, priority: Priority) -> int:
         """How many of that priority wait."""
         return len(self._lines[priority])
+
+    def limit(self, most: int, full: Full) -> list[_T]:
+        """Go by other limits. Who waits keeps the place.
+
+        Returns:
+            Those who have none any more.
+
+        Raises:
+            ValueError: If `most` is negative, or `full` is neither.
+        """
+        if most < 0:
+            raise ValueError(f"most must be 0 or more, got {most!r}")
+        if full not in ("reject", "drop_oldest_batch"):
+            raise ValueError(f'full must be "reject" or "drop_oldest_batch", got {full!r}')
+        self.most = most
+        self.full = full
+        outside = list(self)[most:]  # the last to be served
+        for ticket in outside:
+            self.remove(ticket)
+        return outside
 
     def push(self, ticket: _T) -> _T | None:
         """Join the line.

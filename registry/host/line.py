@@ -41,7 +41,9 @@ class Line:
     def __init__(self, pool: Pool, clock: Callable[[], float]) -> None:
         self.pool = pool
         self._clock = clock
-        self._queue = _queue(pool.policy)
+        self._queue: AdmissionQueue[Turn] = AdmissionQueue(
+            pool.policy.queue_most, pool.policy.queue_full
+        )
         self._empty = asyncio.Event()
         self._empty.set()
         self._timer: asyncio.TimerHandle | None = None
@@ -117,12 +119,16 @@ class Line:
         waiting, in_flight = len(self._queue), self.pool.in_flight
         return CapacityExceeded(
             ErrorCode.ADMISSION_REJECT,
-            f"the line of pool {self.pool.pool_id!r} is full: {waiting} jobs wait",
+            f"the line of pool {self.pool.pool_id!r} is full: {waiting} jobs wait, "
+            f"and no more than {self._queue.most} may",
             retry_after_ms=self._queue.retry_after_ms(in_flight),
         )
 
     def _remove(self, turn: Turn) -> None:
         self._queue.remove(turn)
+        self._note_length()
+
+    def _note_length(self) -> None:
         if not len(self._queue):
             self._empty.set()
 
@@ -133,12 +139,9 @@ class Line:
     def use(self, policy: PoolPolicy) -> None:
         """Go by `policy` from now on; whoever waits keeps the place."""
         self.pool.use(policy, self._clock())
-        waiting, self._queue = list(self._queue), _queue(policy)
-        for turn in waiting:
-            try:
-                self._push(turn)
-            except WorkerError as error:  # the new line is shorter
-                turn.settle(error)
+        for turn in self._queue.limit(policy.queue_most, policy.queue_full):
+            turn.settle(self._no_place())
+        self._note_length()
         self.serve()
 
     def close(self) -> None:
@@ -174,7 +177,3 @@ class Line:
         if until is not None:
             wait_s = max(0.0, until - self._clock())
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.serve)
-
-
-def _queue(policy: PoolPolicy) -> AdmissionQueue[Turn]:
-    return AdmissionQueue(policy.queue_most, policy.queue_full)

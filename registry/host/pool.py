@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import attrs
 
-from adapter_api.errors import EngineUnavailable, ErrorCode, WorkerError
+from adapter_api.errors import EngineUnavailable, ErrorCode, InternalError, WorkerError
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.notices import BreakerNotice, ReplicaNotice
@@ -227,14 +227,24 @@ class Pool:
     def _accepts(self, replica: Replica) -> bool:
         return replica.accepts and not self._refuses_version_of(replica)
 
-    def _choose(self, replicas: list[Replica], task: TaskRequest) -> Attempt | None:
+    def _choose(self, replicas: list[Replica], task: TaskRequest) -> Attempt | Fail | None:
         most = self.policy.in_flight_most
         candidates = [
             Candidate(r.replica_id, r.load, r.limit(most)) for r in replicas if r.has_room(most)
         ]
         if not candidates:
             return None
-        choice = self.policy.routing.choose(task, candidates)
+        try:
+            choice = self.policy.routing.choose(task, candidates)
+            if choice.replica_id not in [candidate.replica_id for candidate in candidates]:
+                raise ValueError(f"replica {choice.replica_id!r} was not among the candidates")
+        except Exception as exc:  # whatever it raises is the failure of this job alone
+            error = InternalError(
+                ErrorCode.INTERNAL,
+                f"the routing policy of pool {self.pool_id!r} failed with {type(exc).__name__}",
+            )
+            error.__cause__ = exc
+            return Fail(error)
         return Attempt(self.replicas[choice.replica_id], choice.reason)
 
     def _wait_until(self, until: float, reason: str, job: Progress, now: float) -> Step:

@@ -16,7 +16,7 @@ from typing import cast
 
 import attrs
 
-from adapter_api.errors import ErrorCode, WorkerError
+from adapter_api.errors import ErrorCode, InternalError, WorkerError
 from adapter_api.health import HealthState, HealthStatus
 from adapter_api.notices import BreakerNotice
 from adapter_api.task import TaskRequest
@@ -161,6 +161,8 @@ class _Simulation:
     def _settle(self, job: _Job, step: Attempt | Fail) -> None:
         self._queue.remove(job)
         if isinstance(step, Fail):
+            if isinstance(step.error, InternalError):
+                raise step.error  # the routing policy is what is being tried
             self._end(job, step.error.code)
         else:
             self._ask(job, step.replica)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from adapter_api import (
     EngineUnavailable,
     Error,
     HealthState,
+    InternalError,
     Metrics,
     Started,
     TaskRequest,
@@ -20,6 +22,7 @@ from adapter_api import (
     hookimpl,
 )
 from registry import AdapterHost, PoolPolicy
+from registry.host import Candidate, Choice
 from tests.engines_in_process import BUSY, DOWN, LOADING, Engine, states, task, until
 
 
@@ -192,6 +195,52 @@ async def test_interactive_jobs_go_before_batch_jobs(host: AdapterHost) -> None:
     engine.gate.set()
     await asyncio.gather(*jobs)
     assert [sent.job_id for sent in engine.tasks] == ["running", "i1", "i2", "b1"]
+
+
+class Failing:
+    """A routing policy that works until it shall not."""
+
+    fails = False
+    choice = "a"
+
+    def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+        """Or not."""
+        if self.fails:
+            raise ZeroDivisionError("mine")
+        return Choice(self.choice, "mine")
+
+
+async def test_a_policy_that_fails_ends_the_job_it_fails_for(host: AdapterHost) -> None:
+    """At once or in line, with what it raised as the cause; no other job notices."""
+    routing = Failing()
+    host.set_policy("p", PoolPolicy(routing=routing))
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    running, waiting = ask(host, "running"), ask(host, "waiting")
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+    routing.fails = True
+    engine.gate.set()
+    assert await running == "a0 a1 a2 "
+    for failed in (waiting, ask(host, "late")):
+        with pytest.raises(
+            InternalError, match="policy of pool 'p' failed with ZeroDivision"
+        ) as it:
+            await failed
+        assert isinstance(it.value.__cause__, ZeroDivisionError)
+    routing.fails = False
+    assert await host.submit("p", task()).text() == "a0 a1 a2 "
+
+
+async def test_a_policy_chooses_among_the_candidates(host: AdapterHost) -> None:
+    """A replica that is not there, or has no room, is no choice."""
+    routing = Failing()
+    routing.choice = "b"
+    host.set_policy("p", PoolPolicy(routing=routing))
+    host.bind("p", "a", Engine().bound())
+    with pytest.raises(InternalError, match="policy of pool 'p' failed") as caught:
+        await host.submit("p", task())
+    assert "'b' was not among the candidates" in str(caught.value.__cause__)
 
 
 async def test_a_priority_that_is_none_is_refused(host: AdapterHost) -> None:

@@ -167,6 +167,21 @@ def test_a_full_line_refuses_or_drops() -> None:
     assert dropping.push(late) is late
 
 
+def test_a_line_may_be_given_other_limits() -> None:
+    """Whoever is served last has no place any more; the measured service time stays."""
+    queue: AdmissionQueue[Ticket] = AdmissionQueue(4, "drop_oldest_batch")
+    batch, *interactive = Ticket("b", "batch"), Ticket("1"), Ticket("2"), Ticket("3")
+    for ticket in (batch, *interactive):
+        queue.push(ticket)
+    queue.served(7.0)
+    assert queue.limit(2, "reject") == [interactive[2], batch]
+    assert list(queue) == interactive[:2]
+    assert queue.retry_after_ms(1) == 14_000
+    assert queue.push(batch) is batch
+    assert queue.limit(3, "reject") == []
+    assert queue.push(batch) is None
+
+
 @pytest.mark.parametrize("arguments", [(-1,), (1, "drop")])
 def test_a_line_that_cannot_be_is_refused(arguments: tuple[object, ...]) -> None:
     """Neither a negative length nor an unknown word."""

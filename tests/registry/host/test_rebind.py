@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
-from adapter_api import EngineUnavailable, Token
-from registry import AdapterHost
+from adapter_api import CapacityExceeded, EngineUnavailable, Token
+from registry import AdapterHost, PoolPolicy
 from tests.engines_in_process import DOWN, Engine, states, task, until
 
 
@@ -203,6 +203,22 @@ async def test_a_drained_pool_serves_its_line(host: AdapterHost) -> None:
     engine.gate.set()
     assert await draining
     assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 3
+
+
+async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> None:
+    """A policy without a line refuses those who wait, and nobody waits for them any more."""
+    engine = Engine(gate=asyncio.Event())
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
+    host.set_policy("p", PoolPolicy(queue_most=0))
+    for waiting in jobs[1:]:
+        with pytest.raises(CapacityExceeded, match="0 jobs wait, and no more than 0 may"):
+            await waiting
+    engine.gate.set()
+    assert await host.drain("p", timeout_s=5)
+    assert await jobs[0] == "a0 a1 a2 "
 
 
 async def test_events_already_read_are_not_given_twice(host: AdapterHost) -> None:

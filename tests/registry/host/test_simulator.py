@@ -1,5 +1,6 @@
 """The simulator: repeatable, true to the host's own decisions, and fast enough to try things."""
 
+from collections.abc import Sequence
 from time import process_time
 
 import attrs
@@ -7,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapter_api import InternalError, TaskRequest
 from registry.host import (
     Arrival,
     BreakerPolicy,
+    Candidate,
+    Choice,
     LeastLoaded,
     Outage,
     PoolPolicy,
@@ -125,6 +129,18 @@ def test_interactive_jobs_go_first() -> None:
         waits[share] = simulate(kept, replicas, PoolPolicy(queue_most=1000)).waited_s[1]
     mixed = simulate(poisson(0.8, 300, batch_share=0.7, seed=4), replicas)
     assert mixed.waited_s[1] >= max(waits.values())
+
+
+def test_a_policy_that_fails_is_what_one_wants_to_see() -> None:
+    """Its exception is the cause of the simulation's."""
+
+    class Failing:
+        def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+            raise ZeroDivisionError
+
+    with pytest.raises(InternalError, match="failed with ZeroDivisionError") as caught:
+        simulate((Arrival(0.0),), _replicas(1), PoolPolicy(routing=Failing()))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_a_full_queue_refuses_or_drops() -> None:
