@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from adapter_api.conformance.check import Absent, Check, Violation
+from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.report import Result, Status
 from adapter_api.conformance.subject import Subject
 
@@ -53,7 +54,7 @@ async def _examine(check: Check, subject: Subject) -> str | None:
         if isinstance(declared, Mapping) and check.capability in declared:
             raise Absent(str(declared[check.capability]))
     try:
-        async with asyncio.timeout(CHECK_LIMIT_S):
+        async with Patience(CHECK_LIMIT_S):
             return await check.run(subject)
     except TimeoutError:
         raise Violation(f"the check was not over after {CHECK_LIMIT_S:g} s") from None

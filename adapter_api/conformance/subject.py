@@ -1,16 +1,15 @@
 """What is examined: a way to make the adapter, and the jobs to give it."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from time import monotonic
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from adapter_api.conformance.check import Violation
+from adapter_api.conformance.patience import Patience
 from adapter_api.errors import WorkerError
 from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.health import EngineProps, HealthStatus
@@ -95,7 +94,7 @@ class Outcome:
         started: The Started event, None if the job failed before.
         end: The End event, None if the job failed.
         error: Its error, None if it ended well.
-        took_s: From submit to the last event.
+        took_s: From submit to the end; time that other processes took does not count.
     """
 
     text: str
@@ -156,7 +155,7 @@ class Subject:
         ended = False
         stream = adapter.adapter.submit(task=task)
         try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
+            async with Patience(ANSWER_LIMIT_S):
                 async for event in stream:
                     events.append(event)
                     if len(events) == MOST_EVENTS:
@@ -180,14 +179,14 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
     Raises:
         Violation: If it does not end within `limit_s`.
     """
-    began = monotonic()
     pieces: list[str] = []
     started: Started | None = None
     end: End | None = None
     error: WorkerError | None = None
     stream = adapter.submit(task)
+    patience = Patience(limit_s)
     try:
-        async with asyncio.timeout(limit_s):
+        async with patience:
             async for event in stream:
                 match event:
                     case Started():
@@ -205,7 +204,7 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
         raise Violation(f"a job did not end within {limit_s:g} s") from None
     finally:
         await in_time(stream.aclose(), "closing the stream")
-    return Outcome("".join(pieces), started, end, error, monotonic() - began)
+    return Outcome("".join(pieces), started, end, error, patience.took_s)
 
 
 async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
@@ -227,7 +226,7 @@ async def first_token(stream: TokenStream) -> None:
         Violation: If there is none.
     """
     try:
-        async with asyncio.timeout(ANSWER_LIMIT_S):
+        async with Patience(ANSWER_LIMIT_S):
             async for event in stream:
                 if isinstance(event, Token):
                     return
@@ -245,24 +244,25 @@ async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_
     """
     task = asyncio.ensure_future(wait)
     try:
-        done, _ = await asyncio.wait([task], timeout=limit_s)
+        async with Patience(limit_s):
+            await asyncio.wait([task])
+    except TimeoutError:
+        task.cancel()
+        raise Violation(f"{what} did not return within {limit_s:g} s") from None
     except asyncio.CancelledError:
         task.cancel()
         raise
-    if not done:
-        task.cancel()
-        raise Violation(f"{what} did not return within {limit_s:g} s")
     return task.result()
 
 
 async def settled(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:
-    """Whether something comes true within a while; garbage is collected in between."""
-    until = monotonic() + limit_s
-    while not is_so():
-        if monotonic() > until:
-            return False
-        gc.collect()
-        await asyncio.sleep(0.01)
+    """Whether something comes true within a while."""
+    try:
+        async with Patience(limit_s):
+            while not is_so():  # noqa: ASYNC110  # what is waited for tells nobody
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        return False
     return True
 
 

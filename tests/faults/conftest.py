@@ -1,7 +1,6 @@
 """The adapter on a client with room for a single connection, and what it makes of a job."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import monotonic
 from typing import Any
 
 import attrs
@@ -10,6 +9,7 @@ import pytest
 
 from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
 from adapter_api.conformance.faults import LIMIT_S, FaultServer
+from adapter_api.conformance.patience import Patience
 from adapters.http_util import ClientOptions, RetryPolicy, StreamTransport, make_client
 from adapters.openai_http import OpenAIHttpAdapter
 
@@ -19,9 +19,12 @@ KEY = "correct-horse-battery-staple-9000"
 SLACK_S = 0.25
 """What a busy machine may add to any time."""
 
-TRIES = 3
-"""How often a job may be run until it ends in time: other processes may take the machine for longer
-than SLACK_S, a defect is late every time."""
+TRIES = 5
+"""How often a job may be run: what is observed while other processes have the machine proves
+nothing, neither of the adapter nor of the server, which has pauses to keep."""
+
+QUIET_S = 0.1
+"""For how long, altogether, the machine may be elsewhere while a job runs that proves something."""
 
 
 @attrs.frozen
@@ -34,6 +37,7 @@ class Outcome:
         end: The End event, None if the job failed.
         error: What it failed with.
         took_s: From submit to the last event.
+        stood_s: For how much of that other processes had the machine.
     """
 
     text: str
@@ -41,6 +45,11 @@ class Outcome:
     end: End | None
     error: WorkerError | None
     took_s: float
+    stood_s: float
+
+    def took(self, least_s: float, most_s: float) -> bool:
+        """Whether the time it took is right, but for a busy machine's share."""
+        return least_s - 0.01 <= self.took_s and self.took_s - self.stood_s <= most_s + SLACK_S
 
     @property
     def code(self) -> str | None:
@@ -50,32 +59,33 @@ class Outcome:
 
 async def run(adapter: OpenAIHttpAdapter, task: TaskRequest) -> Outcome:
     """Submit a job and read it to its end."""
-    began = monotonic()
+    patience = Patience()
     pieces: list[str] = []
     started: Started | None = None
     end: End | None = None
     error: WorkerError | None = None
     stream = adapter.submit(task)
-    try:
-        async for event in stream:
-            match event:
-                case Started():
-                    started = event
-                case Token(text=text, index=index):
-                    assert text
-                    assert index == len(pieces)
-                    pieces.append(text)
-                case End():
-                    end = event
-                case Error():
-                    error = event.error
-                    break
-    except WorkerError as failure:
-        assert started is None, "a failure after Started is an event"
-        error = failure
-    took_s = monotonic() - began
+    async with patience:
+        try:
+            async for event in stream:
+                match event:
+                    case Started():
+                        started = event
+                    case Token(text=text, index=index):
+                        assert text
+                        assert index == len(pieces)
+                        pieces.append(text)
+                    case End():
+                        end = event
+                    case Error():
+                        error = event.error
+                        break
+        except WorkerError as failure:
+            assert started is None, "a failure after Started is an event"
+            error = failure
+    took_s = patience.took_s + patience.stood_s
     await stream.aclose()
-    return Outcome("".join(pieces), started, end, error, took_s)
+    return Outcome("".join(pieces), started, end, error, took_s, patience.stood_s)
 
 
 @attrs.frozen

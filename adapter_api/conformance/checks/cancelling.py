@@ -10,6 +10,7 @@ from adapter_api.conformance.subject import (
     Subject,
     first_token,
     in_time,
+    settled,
     whole,
 )
 from adapter_api.errors import Cancelled, WorkerError
@@ -99,8 +100,7 @@ async def reader_cancelled(subject: Subject) -> str:
             await _turn(turns)
             ended = reading.done()
             reading.cancel()
-            done, _ = await asyncio.wait([reading], timeout=PROMPT_LIMIT_S)
-            if not done:
+            if not await settled(reading.done):
                 raise Violation(
                     f"the reader, cancelled after {turns} turns, did not end in time: "
                     "let CancelledError pass"

@@ -7,6 +7,7 @@ from typing import Any
 from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Violation, check
 from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.subject import (
     ANSWER_LIMIT_S,
     Adapter,
@@ -46,7 +47,7 @@ async def health(subject: Subject) -> str:
         first = await _health(adapter)
         stream = adapter.submit(subject.job())
         try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
+            async with Patience(ANSWER_LIMIT_S):
                 await stream
         except (WorkerError, TimeoutError, StopAsyncIteration):
             pass  # the checks of the stream tell what is wrong with it

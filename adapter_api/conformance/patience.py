@@ -1,0 +1,76 @@
+"""Limits on time that other processes cannot use up."""
+
+import asyncio
+import os
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+_THREADS = "/proc/self/task"
+
+
+def delayed_s() -> float:
+    """For how many seconds the threads of this process were ready to run, and others had the
+    processors. Linux counts it (/proc/PID/task/TID/schedstat); 0.0 where nothing does."""
+    total_ns = 0
+    with suppress(OSError):  # another system
+        for thread in os.listdir(_THREADS):
+            with suppress(OSError), open(f"{_THREADS}/{thread}/schedstat") as file:  # it ended
+                total_ns += int(file.read().split()[1])
+    return total_ns / 1e9
+
+
+class Patience:
+    """Like `asyncio.timeout`, but what other processes take of the machine does not count.
+
+    So a limit may be short, and yet says nothing wrong of an adapter where many other processes
+    run. What waits, blocks or works for too long is found: only waiting for a processor is free.
+
+    Args:
+        limit_s: The limit in seconds; None to measure only.
+
+    Raises:
+        TimeoutError: At its end, if the limit passed before.
+    """
+
+    def __init__(self, limit_s: float | None = None) -> None:
+        self._limit_s = limit_s
+        self._scope = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self.took_s = 0.0
+        """Once it is left: for how long it was entered, without `stood_s`."""
+        self.stood_s = 0.0
+        """Once it is left: for how long the process stood still, as others had the machine."""
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._delayed_s, self._began = delayed_s(), self._loop.time()
+        await self._scope.__aenter__()
+        self._look()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._measure()
+        await self._scope.__aexit__(kind, exc, trace)
+
+    def _measure(self) -> None:
+        passed_s = self._loop.time() - self._began
+        self.stood_s = min(passed_s, max(0.0, delayed_s() - self._delayed_s))
+        self.took_s = passed_s - self.stood_s
+
+    def _look(self) -> None:
+        """Whether the limit has passed; if not, look again when it may have."""
+        if self._limit_s is None:
+            return
+        self._measure()
+        if self.took_s < self._limit_s:
+            self._timer = self._loop.call_later(self._limit_s - self.took_s, self._look)
+        else:
+            self._scope.reschedule(self._loop.time())
