@@ -8,13 +8,12 @@ import pytest
 
 from adapter_api import ErrorCode, TaskRequest
 from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
-from adapter_api.conformance.faults.scenario import PROMPT_S, fails
+from adapter_api.conformance.faults.scenario import LINGER_S, PROMPT_S, fails
 from adapter_api.conformance.faults.wire import TEXT, Wire
 from adapters.http_util import RetryPolicy
-from tests.faults.conftest import Bench, MakeBench, Outcome, run
+from tests.faults.conftest import SHORT, Bench, MakeBench, Outcome, run
 
 DEADLINE_S = 0.25
-PATIENT = {"first_token_timeout_s": 20.0, "stall_timeout_s": 20.0}
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ async def test_the_deadline_ends_every_silence(make_bench: MakeBench) -> None:
 
     async def one(name: str) -> None:
         bench = await make_bench()
-        outcome = await run(bench.adapter(name, **PATIENT), _task())
+        outcome = await run(bench.adapter(name), _task())
         assert (name, outcome.code) == (name, ErrorCode.DEADLINE_UNMET)
         assert _in_time(outcome), name
         assert bench.in_use == 0
@@ -65,7 +64,7 @@ async def test_the_deadline_ends_every_silence(make_bench: MakeBench) -> None:
 
 async def test_the_deadline_ends_a_connect(bench: Bench, deaf_url: str) -> None:
     """A server that does not accept costs no more than the deadline, and no socket."""
-    adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0, **PATIENT)
+    adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0)
     outcome = await run(adapter, _task())
     assert outcome.code == ErrorCode.DEADLINE_UNMET
     assert _in_time(outcome)
@@ -76,19 +75,20 @@ async def test_connect_timeouts_are_repeated_as_long_as_the_deadline_allows(
     bench: Bench, deaf_url: str
 ) -> None:
     """connect_timeout_s runs for each attempt, the deadline for all of them."""
-    adapter = bench.adapter_for(deaf_url, connect_timeout_s=0.1, **PATIENT)
+    adapter = bench.adapter_for(deaf_url, connect_timeout_s=0.1)
     outcome = await run(adapter, _task(5.0))
     assert outcome.code == ErrorCode.POOL_UNAVAILABLE
     assert _in_time(outcome, 0.4)
-    outcome = await run(adapter, _task(0.25))
+    adapter = bench.adapter_for(deaf_url, connect_timeout_s=1.0)
+    outcome = await run(adapter, _task(1.2))
     assert outcome.code in (ErrorCode.DEADLINE_UNMET, ErrorCode.POOL_UNAVAILABLE)
-    assert outcome.took(0, 0.25 + PROMPT_S)
+    assert outcome.took(1.0, 1.2 + PROMPT_S)
     assert bench.transport.open_connections == 0
 
 
 async def test_first_token_timeout_ends_a_slow_connect(bench: Bench, deaf_url: str) -> None:
     """Waiting for the connection is a part of waiting for the first token."""
-    adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0)
+    adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0, **SHORT)
     outcome = await run(adapter, TaskRequest(prompt="hi"))
     assert outcome.code == ErrorCode.POOL_UNAVAILABLE
     assert _in_time(outcome, 0.4)
@@ -129,7 +129,7 @@ async def test_the_deadline_ends_a_backoff_it_was_going_to_fit(bench: Bench) -> 
 
     late = Scenario("late", "refuses, then says nothing", script, fails("DEADLINE_UNMET"))
     async with FaultServer({"late": late}) as server:
-        outcome = await run(bench.adapter_for(server.url("late"), **PATIENT), _task())
+        outcome = await run(bench.adapter_for(server.url("late")), _task())
         assert len(server.requests) == 2
     assert outcome.code == ErrorCode.DEADLINE_UNMET
     assert _in_time(outcome)
@@ -137,10 +137,10 @@ async def test_the_deadline_ends_a_backoff_it_was_going_to_fit(bench: Bench) -> 
 
 async def test_the_deadline_runs_while_a_job_queues_for_a_connection(bench: Bench) -> None:
     """One connection, held by another job: the second job's deadline runs all the same."""
-    holder = bench.adapter("stall-before-head", **PATIENT).submit(TaskRequest(prompt="hi"))
+    holder = bench.adapter("stall-before-head").submit(TaskRequest(prompt="hi"))
     holding = asyncio.ensure_future(holder.__anext__())
     await asyncio.sleep(0.05)
-    outcome = await run(bench.adapter("ordinary", **PATIENT), _task())
+    outcome = await run(bench.adapter("ordinary"), _task())
     assert outcome.code == ErrorCode.DEADLINE_UNMET
     assert _in_time(outcome)
     assert len(bench.server.requests) == 1
@@ -157,7 +157,7 @@ async def test_the_deadline_runs_while_a_key_is_asked_for(bench: Bench) -> None:
         await asyncio.sleep(60)
         return "key"
 
-    outcome = await run(bench.adapter("ordinary", api_key=never, **PATIENT), _task())
+    outcome = await run(bench.adapter("ordinary", api_key=never), _task())
     assert outcome.code == ErrorCode.DEADLINE_UNMET
     assert _in_time(outcome)
     assert bench.server.requests == []
@@ -165,7 +165,7 @@ async def test_the_deadline_runs_while_a_key_is_asked_for(bench: Bench) -> None:
 
 async def test_the_deadline_runs_while_a_refusal_is_read(bench: Bench) -> None:
     """The status came, its body does not: the deadline decides."""
-    outcome = await run(bench.adapter("stall-in-refusal", **PATIENT), _task())
+    outcome = await run(bench.adapter("stall-in-refusal"), _task())
     assert outcome.code == ErrorCode.DEADLINE_UNMET
     assert _in_time(outcome)
     assert bench.in_use == 0
@@ -183,10 +183,35 @@ async def test_a_slow_consumer_meets_the_deadline_too(bench: Bench) -> None:
 
 async def test_a_whole_answer_is_not_lost_to_the_deadline(bench: Bench) -> None:
     """Waiting for usage after the finish_reason leaves room for End."""
-    outcome = await run(bench.adapter("pings-after-finish", **PATIENT), _task())
+    deadline_s = 0.9 * LINGER_S
+    outcome = await run(bench.adapter("pings-after-finish"), _task(deadline_s))
     assert outcome.end is not None
     assert outcome.text == TEXT
-    assert outcome.took_s < DEADLINE_S
+    assert outcome.took(0, deadline_s)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "deadline_s", "stall_timeout_s", "code"),
+    [
+        ("slow-tokens-for-ever", DEADLINE_S, 20.0, ErrorCode.DEADLINE_UNMET),
+        ("stall-between-tokens", 20.0, DEADLINE_S, ErrorCode.DECODE_TIMEOUT),
+    ],
+)
+async def test_a_limit_is_kept_to_a_tenth_of_a_second(
+    bench: Bench, scenario: str, deadline_s: float, stall_timeout_s: float, code: ErrorCode
+) -> None:
+    """The deadline and the limit on silence. A machine may be late by itself: the best of ten
+    counts."""
+    adapter = bench.adapter(scenario, stall_timeout_s=stall_timeout_s)
+    late_s = []
+    for _ in range(10):
+        outcome = await run(adapter, _task(deadline_s))
+        assert outcome.code == code
+        late_s.append(outcome.took_s - DEADLINE_S)
+        assert late_s[-1] > -0.01
+        if late_s[-1] < PROMPT_S:
+            return
+    raise AssertionError(f"late by {late_s} s")
 
 
 async def test_without_any_limit_a_stream_that_makes_progress_goes_on(bench: Bench) -> None:
@@ -197,9 +222,9 @@ async def test_without_any_limit_a_stream_that_makes_progress_goes_on(bench: Ben
 
 
 async def test_deadlines_of_many_jobs_at_once(bench: Bench) -> None:
-    """Fifty stalled jobs on one loop all end within the same tenth of a second."""
+    """Fifty stalled jobs on one loop all end when it passes."""
     async with FaultServer() as server:
-        adapter = bench.adapter_for(server.url("stall-between-tokens"), client=None, **PATIENT)
+        adapter = bench.adapter_for(server.url("stall-between-tokens"), client=None)
         async with adapter:
             outcomes = await asyncio.gather(*(run(adapter, _task(0.5)) for _ in range(50)))
     assert {outcome.code for outcome in outcomes} == {ErrorCode.DEADLINE_UNMET}

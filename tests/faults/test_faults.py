@@ -7,10 +7,28 @@ import traceback
 import pytest
 
 from adapter_api import Cancelled, Error, HealthStatus, TaskRequest, Token
-from adapter_api.conformance.faults import CHAPTERS, SCENARIOS, Connection, Expect, Scenario
+from adapter_api.conformance.faults import (
+    CHAPTERS,
+    LIMIT_S,
+    SCENARIOS,
+    Connection,
+    Expect,
+    Scenario,
+)
 from adapter_api.conformance.faults.scenario import PROMPT_S
 from adapter_api.conformance.faults.wire import TEXT, USAGE
-from tests.faults.conftest import KEY, QUIET_S, SLACK_S, TRIES, Bench, MakeBench, Outcome, run
+from tests.faults.conftest import (
+    KEY,
+    PATIENT,
+    QUIET_S,
+    SHORT,
+    SLACK_S,
+    TRIES,
+    Bench,
+    MakeBench,
+    Outcome,
+    run,
+)
 from tests.faults.page import PAGE, render
 
 # Those that end when a limit passes run side by side, but not floods, which keep the loop busy.
@@ -54,9 +72,10 @@ async def _run_undisturbed(
     scenario: Scenario, make_bench: MakeBench, *, chat: bool = False
 ) -> tuple[Bench, Outcome]:
     """The bench and outcome of the first run that had the machine to itself, or of the last."""
+    limits = PATIENT if scenario.expect.within_s <= LIMIT_S else SHORT
     for _ in range(TRIES):
         bench = await make_bench()
-        adapter = bench.adapter(scenario.name, dialect=scenario.server or "auto")
+        adapter = bench.adapter(scenario.name, dialect=scenario.server or "auto", **limits)
         for _ in range(scenario.jobs):
             outcome = await run(adapter, _task(scenario, chat=chat))
         if outcome.stood_s < QUIET_S:

@@ -1,6 +1,7 @@
 """Whatever a server sends, and however slowly it is read, memory stays bounded (HTU-1003)."""
 
 import asyncio
+import gc
 import logging
 import tracemalloc
 from contextlib import suppress
@@ -12,7 +13,7 @@ from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
 from adapter_api.conformance.faults.scenario import fails
 from adapter_api.conformance.faults.wire import Wire, to_event
 from adapters.http_util import SSEDecoder, SSELimitError
-from tests.faults.conftest import Bench, run
+from tests.faults.conftest import SHORT, Bench, run
 
 MIB = 1 << 20
 
@@ -30,7 +31,7 @@ PEAK_MIB = {"endless-json": 24}
 async def test_a_flood_costs_a_bounded_amount_of_memory(bench: Bench, name: str) -> None:
     """Lines, events, heads, trailers and bodies without end: the client stops within some MiB, the
     server's own included."""
-    adapter = bench.adapter(name)
+    adapter = bench.adapter(name, **SHORT)
     await run(bench.adapter("ordinary"), TaskRequest(prompt="hi"))  # imports and caches
     tracemalloc.start()
     try:
@@ -108,6 +109,7 @@ async def test_faults_leave_no_memory_behind(
                 await run(adapter, TaskRequest(prompt="hi"))
             bench.server.requests.clear()
             bench.server.connections.clear()
+        gc.collect()  # when it would come by itself depends on everything else here
 
     await some(5)
     tracemalloc.start()
@@ -118,5 +120,5 @@ async def test_faults_leave_no_memory_behind(
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < MIB / 4
+    assert grown < MIB / 8
     assert len(asyncio.all_tasks()) < 10

@@ -38,21 +38,21 @@ async def test_what_blocks_or_works_for_too_long_is_found(work: object) -> None:
 
 async def test_what_ends_within_the_limit_goes_on() -> None:
     """Nothing is raised, then or later."""
-    async with Patience(0.1) as limit:
+    async with Patience(1.0) as limit:
         await asyncio.sleep(0)
     took_s = limit.took_s
-    await asyncio.sleep(0.15)
-    assert limit.took_s == took_s < 0.1
+    await asyncio.sleep(1.1)
+    assert limit.took_s == took_s < 1.0
 
 
 async def test_what_other_processes_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have the machine for all but a tenth of the time."""
     began = time.monotonic()
     monkeypatch.setattr(patience, "delayed_s", lambda: 0.9 * (time.monotonic() - began))
-    async with Patience(0.1) as limit:
-        await asyncio.sleep(0.3)
-    assert limit.stood_s > 0.25
-    assert limit.took_s < 0.1
+    async with Patience(0.3) as limit:
+        await asyncio.sleep(0.6)
+    assert limit.stood_s > 0.5
+    assert limit.took_s < 0.3
     with pytest.raises(TimeoutError):
         async with Patience(0.03):
             await asyncio.sleep(20)

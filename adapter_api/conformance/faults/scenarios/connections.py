@@ -101,7 +101,7 @@ async def answer_behind(wire: Wire) -> None:
 async def early_answer(wire: Wire) -> None:
     await _answer(wire)
     if wire.request.number == 1:
-        await wire.sleep(1.0)
+        await wire.sleep(5.0)
 
 
 @scenario(
@@ -112,7 +112,7 @@ async def early_answer(wire: Wire) -> None:
 )
 async def early_refusal(wire: Wire) -> None:
     await wire.answer_json(413, wire.complaint("too large"))
-    await wire.sleep(1.0)
+    await wire.sleep(5.0)
 
 
 SCENARIOS = collect(vars())
