@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -17,6 +18,8 @@ from registry.cli.run import Run
 from registry.cli.signals import first_signal
 from registry.host.state import StateError, StateWriter, default_folder
 from registry.host.watching import WorkersWatch
+
+logger = logging.getLogger("worker_adapters.workers")
 
 CLOSE_S = 2.0
 """How long the last frames of jobs that were cut short may take to be read."""
@@ -77,6 +80,7 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
                 await _first(run.read(LineReader(sys.stdin.fileno())), stop.wait(), gone.wait())
                 await _first(run.finish(), stop.wait(), gone.wait())
                 if caught:
+                    logger.info("the jobs get %g s to end; a second signal ends them", settings.drain_s)
                     await _first(run.finish(), gone.wait(), limit_s=settings.drain_s)
         cut = run.busy
         await host.aclose()  # which ends the jobs that are left, each with its last frame

@@ -12,7 +12,12 @@ import pytest
 from adapter_api.conformance import patience
 from adapter_api.conformance.patience import Patience, delayed_s
 
-BURN = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+BURN = """
+import time
+print("begun", flush=True)
+end = time.monotonic() + 20
+while time.monotonic() < end: pass
+"""
 
 
 async def test_what_hangs_is_found() -> None:
@@ -86,17 +91,17 @@ def shared_processor() -> Iterator[None]:
         return
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(ours)})
-    other = subprocess.Popen([sys.executable, "-c", BURN])
-    yield
-    other.kill()
-    other.wait()
+    with subprocess.Popen([sys.executable, "-c", BURN], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield
+        other.kill()
     os.sched_setaffinity(0, ours)
 
 
 @pytest.mark.usefixtures("shared_processor")
 def test_the_system_tells_what_other_processes_took() -> None:
     """While it is ready to run; waiting for something else is not meant."""
-    time.sleep(0.2)  # the other one begins
     before = delayed_s()
     _use_processor(0.3)
     taken_s = delayed_s() - before

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ class Serving:
         self.folder = folder
         self.state = folder / "state"
         self._in, self._out = process.stdin, process.stdout
+        self._heard = ""
 
     def say(self, line: object) -> None:
         self._in.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
@@ -59,7 +59,17 @@ class Serving:
     def end(self) -> tuple[int, list[Frame], str]:
         """End its input and wait: status, the remaining frames, and what it said."""
         out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, [json.loads(line) for line in out.splitlines()], err
+        frames = [json.loads(line) for line in out.splitlines()]
+        return self.process.returncode, frames, self._heard + err
+
+    def hear(self, words: str) -> None:
+        """Wait until it has said so on standard error."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._heard += line
+            if words in line:
+                return
+        raise AssertionError(f"it ended without a word of {words!r}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -221,8 +231,7 @@ def test_the_second_signal_does_not_wait(
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
     until(lambda: server.running == 1)
     serving.signal(signal.SIGINT)
-    time.sleep(0.3)  # the same signal twice at once is one
-    assert serving.process.poll() is None
+    serving.hear("the jobs get 30 s to end; a second signal ends them")
     serving.signal(signal.SIGINT)
     assert serving.process.wait(10) == 130
     until(lambda: server.running == 0)
@@ -269,7 +278,7 @@ def test_the_workers_file_is_followed(
     path.write_text(workers(one.base_url, two.base_url))
     until(lambda: serving.replicas() == ["r0", "r1"])
     path.write_text(workers(one.base_url) + "nonsense")
-    time.sleep(0.5)
+    serving.hear("is refused")
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
     assert serving.frames("j")[-1]["type"] == "end"
     status, _, err = serving.end()
