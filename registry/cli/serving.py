@@ -80,8 +80,9 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
                 await _first(run.read(LineReader(sys.stdin.fileno())), stop.wait(), gone.wait())
                 await _first(run.finish(), stop.wait(), gone.wait())
                 if caught:
-                    logger.info("the jobs get %g s to end; a second signal ends them", settings.drain_s)
-                    await _first(run.finish(), gone.wait(), limit_s=settings.drain_s)
+                    drain_s = settings.drain_s
+                    logger.info("the jobs get %g s to end; a second signal ends them", drain_s)
+                    await _first(run.finish(), gone.wait(), limit_s=drain_s)
         cut = run.busy
         await host.aclose()  # which ends the jobs that are left, each with its last frame
         await _first(run.finish(), gone.wait(), limit_s=CLOSE_S)
