@@ -28,6 +28,7 @@ DEADLINE_S = 5.0
 SIDE_BY_SIDE = 8
 """How many faults are tried at a time; most of their time is waiting."""
 
+_LIE = "it took a broken answer for a whole one"
 _LIMITS = ("first_token_timeout_s", "stall_timeout_s")
 _START_LIMIT_S = 10.0
 _MOST_PACED_TOKENS = 256
@@ -169,9 +170,9 @@ async def _chapter(scenarios: Iterable[Scenario], subject: Subject) -> str:
             return await _try(subject, fault)
 
     verdicts = await asyncio.gather(*map(one, scenarios))
-    wrong = [f"{v.fault}: {v.wrong}" for v in verdicts if v.wrong]
+    wrong = [verdict for verdict in verdicts if verdict.wrong]
     if wrong:
-        raise Violation(f"{len(wrong)} of {len(verdicts)} faults: {listed(wrong, 20)}")
+        raise Violation(f"{len(wrong)} of {len(verdicts)} faults: {_by_wrong(wrong)}")
     differing = [f"{v.fault} ({v.differs})" for v in verdicts if v.differs]
     remark = f"{len(verdicts)} faults"
     return (
@@ -179,6 +180,15 @@ async def _chapter(scenarios: Iterable[Scenario], subject: Subject) -> str:
         if differing
         else remark
     )
+
+
+def _by_wrong(verdicts: Iterable[_Verdict]) -> str:
+    """What was done wrong, and at which faults: lies first, then what happened most."""
+    faults: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        faults.setdefault(verdict.wrong, []).append(verdict.fault)
+    groups = sorted(faults.items(), key=lambda group: (group[0] != _LIE, -len(group[1])))
+    return "; ".join(f"{wrong} ({listed(names, 20)})" for wrong, names in groups)
 
 
 async def _try(subject: HttpSubject, fault: Scenario) -> _Verdict:
@@ -217,7 +227,7 @@ def _compared(fault: Scenario, outcome: Outcome) -> _Verdict:
         return _Verdict(fault.name, wrong=f"it took {outcome.took_s:.1f} s")
     if expect.proof is None:
         if error is None:
-            return _Verdict(fault.name, wrong="it took a broken answer for a whole one")
+            return _Verdict(fault.name, wrong=_LIE)
         if error.code not in expect.codes:
             return _Verdict(fault.name, differs=f"{error.code}, not {'/'.join(expect.codes)}")
     elif error is not None:
