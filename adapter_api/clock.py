@@ -27,6 +27,7 @@ class StreamClock:
 
     __slots__ = (
         "_before",
+        "_disarmed",
         "_interrupted",
         "_late",
         "_limit_s",
@@ -54,6 +55,7 @@ class StreamClock:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._unwatched = True  # no timer runs for the limits as they are
+        self._disarmed = False
 
     def remaining_s(self) -> float | None:
         """Seconds left of the deadline (negative once it is over); None without one."""
@@ -72,10 +74,7 @@ class StreamClock:
         """
         self._limit_s, self._late = limit_s, late
         self.progress()
-        if self.reader is None:
-            self._unwatched = True
-        else:
-            self._arm()
+        self._watch()
 
     def rename(self, late: Late) -> None:
         """Let the running wait go on; if it is too long, the job ends with `late()`."""
@@ -86,6 +85,18 @@ class StreamClock:
         self._since = monotonic()
         self.spent_s = 0.0
 
+    def disarm(self) -> None:
+        """The answer is whole: no limit interrupts the job any more, nor does the deadline. What
+        is still waited for, such as the end of a body, the adapter has to bound by itself."""
+        self._disarmed = True
+
+    def arm(self) -> None:
+        """The answer was not whole after all: the limits count as before `disarm`, and the wait
+        begins anew."""
+        self._disarmed = False
+        self.progress()
+        self._watch()
+
     # What follows is called by TokenStream.
 
     def enter(self) -> None:
@@ -94,7 +105,7 @@ class StreamClock:
         self.reader = reader = asyncio.current_task()
         self._before = 0 if reader is None else reader.cancelling()
         if self._unwatched:
-            self._arm()
+            self._set_timer()
 
     def leave(self, progress: bool) -> None:
         """The wait is over; without progress the time it took stays charged to the limit."""
@@ -138,13 +149,22 @@ class StreamClock:
 
     def _due(self) -> tuple[float, Late] | None:
         """When the next limit passes, and with what error. Silence counts while somebody waits."""
+        if self._disarmed:
+            return None
         if self._limit_s is not None and self.reader is not None:
             silent_at = self._since + self._limit_s
             if self.deadline_at is None or silent_at < self.deadline_at:
                 return silent_at, self._late or self._silent
         return None if self.deadline_at is None else (self.deadline_at, self._deadline_unmet)
 
-    def _arm(self) -> None:
+    def _watch(self) -> None:
+        """The limits have changed: have a timer for them while somebody waits."""
+        if self.reader is None:
+            self._unwatched = True
+        else:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         """Have the timer ring in time. One that rings too early looks again: limits mostly move
         away, with each token and phase, and a timer is dear to move."""
         self._unwatched = self.reader is None
@@ -164,7 +184,7 @@ class StreamClock:
         if due is not None and due[0] <= monotonic():
             self.interrupt(due[1]())
         else:
-            self._arm()
+            self._set_timer()
 
     def _silent(self) -> WorkerError:
         return WorkerTimeout(

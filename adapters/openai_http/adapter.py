@@ -208,7 +208,7 @@ class OpenAIHttpAdapter:
                             clock.allow(self.config.stall_timeout_s, _stalled)
                         yield tokens
                         if answer.finish_reason is not None:
-                            body.finish(answer.index)
+                            body.finish(resumed=answer.resumed)
                         continue
                     batch = body.events_of(batch)
                 for event in batch:
@@ -230,7 +230,7 @@ class OpenAIHttpAdapter:
                     if answer.done:
                         break
                 if answer.finish_reason is not None:
-                    body.finish(answer.index)
+                    body.finish(resumed=answer.resumed)
             server.note_answer(answer)
             proof = answer.proof(always_finishes=server.dialect.always_finishes)
             metrics = _metrics(job, answer, first_token_at)

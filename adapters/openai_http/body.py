@@ -32,7 +32,7 @@ SETTLE_S = 0.05
 """How long to wait, after [DONE], for the end of the body, which keeps the connection usable."""
 
 DEADLINE_MARGIN_S = 0.05
-"""What lingering leaves of the deadline, so that a whole answer is not lost to it."""
+"""What lingering leaves of the deadline, so that a whole answer comes in time."""
 
 
 class EventBody:
@@ -54,20 +54,21 @@ class EventBody:
         self._blanks = b""
         self._begun = False
         self._linger_until: float | None = None
-        self._tokens_at_finish = -1
         self._ended = False
 
-    def finish(self, tokens: int) -> None:
+    def finish(self, *, resumed: bool) -> None:
         """The finish_reason came: what follows is welcome, but not waited for.
 
         Args:
-            tokens: How many were read so far. Further ones, of a server that sends a
-                finish_reason with each, show that it is not at its end, and prolong the wait.
+            resumed: Text came after it, so it proves nothing: the answer is read to its end, with
+                the limits of any other.
         """
-        if tokens != self._tokens_at_finish:
-            self._tokens_at_finish = tokens
+        if resumed and self._linger_until is not None:
+            self._linger_until = None
+            self._clock.arm()
+        elif not resumed and self._linger_until is None:
             self._linger_until = monotonic() + LINGER_S
-            self._clock.allow(None)
+            self._clock.disarm()
 
     def events_of(self, lines: bytes) -> list[ServerSentEvent]:
         """The events behind plain data that `batch` gave."""
@@ -116,7 +117,7 @@ class EventBody:
         """Read the few bytes behind [DONE], so that the connection can be used again."""
         if self._at_end():
             return
-        self._clock.allow(None)
+        self._clock.disarm()
         until = monotonic() + SETTLE_S
         try:
             while await self._read_until(until):

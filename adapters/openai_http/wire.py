@@ -157,6 +157,7 @@ class Answer:
 
     __slots__ = (
         "_error_text",
+        "_finished_at",
         "_said",
         "_secrets",
         "_texts",
@@ -190,6 +191,7 @@ class Answer:
         self.moved = False
         """Whether the engine produced something that is not text (reasoning, a tool call)."""
         self.finish_reason: str | None = None
+        self._finished_at: int | None = None  # the index at the first finish_reason
         self.usage: Usage | None = None
         self.model: str | None = None
         self.fingerprint: str | None = None
@@ -277,6 +279,8 @@ class Answer:
             raise self._protocol_error("finish_reason is not a string")
         if finish_reason:
             self.finish_reason = finish_reason
+            if self._finished_at is None:
+                self._finished_at = self.index + bool(text)
         if not text:
             return token
         if self._error_text is not None and text.startswith(self._error_text):
@@ -328,6 +332,11 @@ class Answer:
         )
         if completion is not None and (completion or prompt):  # all zero says nothing
             self.usage = Usage(prompt, completion)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether text came after a finish_reason: some servers send one with each piece."""
+        return self._finished_at is not None and self.index > self._finished_at
 
     def proof(self, *, always_finishes: bool = False) -> Proof:
         """What proves that the answer is whole, asked when its body has ended.

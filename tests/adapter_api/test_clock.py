@@ -322,6 +322,38 @@ async def test_a_lifted_limit_leaves_no_limit() -> None:
 
 
 @in_virtual_time
+async def test_a_whole_answer_is_never_interrupted() -> None:
+    """disarm() ends all limits; what comes later is the End, the deadline notwithstanding."""
+
+    async def whole(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02, _late)
+        yield STARTED
+        clock.disarm()
+        await asyncio.sleep(0.2)
+        yield END
+
+    assert await collect(_limited(whole, deadline_s=0.1)) == [STARTED, END]
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("deadline_s", "after_s"), [(None, 0.25), (0.15, 0.15)])
+async def test_an_answer_that_was_not_whole_has_its_limits_again(
+    deadline_s: float | None, after_s: float
+) -> None:
+    """arm() begins the wait anew."""
+
+    async def resumed(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.2, _late)
+        yield STARTED
+        clock.disarm()
+        await asyncio.sleep(0.05)
+        clock.arm()
+        await asyncio.sleep(60)
+
+    await _ends_after(after_s, _limited(resumed, deadline_s))
+
+
+@in_virtual_time
 async def test_the_sooner_of_limit_and_deadline_counts() -> None:
     """Both run on one timer."""
 

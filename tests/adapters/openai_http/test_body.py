@@ -267,6 +267,15 @@ async def test_text_after_a_finish_reason_is_not_lost(serving: Serving) -> None:
         assert await adapter.submit(PROMPT).text() == "abcd"
 
 
+async def test_a_finish_reason_with_every_piece_proves_nothing(serving: Serving) -> None:
+    """Where text follows a finish_reason, the deadline cuts the answer like any other."""
+    handler = streams(*[piece("a", "stop")] * 50, "[DONE]", pause_s=0.1)
+    async with serving(handler) as (_, adapter):
+        task = TaskRequest(prompt="x", deadline_s=0.5)
+        events = [event async for event in adapter.submit(task).frames()]
+    assert events[-1]["code"] == "DEADLINE_UNMET"
+
+
 @pytest.mark.parametrize("dripping", [False, True])
 async def test_after_done_only_the_end_of_the_body_is_awaited(
     serving: Serving, dripping: bool

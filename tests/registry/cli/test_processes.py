@@ -99,9 +99,7 @@ def test_signals_end_it_while_nobody_reads(
     assert process.returncode == 130
 
 
-def _ended_by(
-    process: "subprocess.Popen[str]", number: signal.Signals, *, within_s: float
-) -> bool:
+def _ended_by(process: "subprocess.Popen[str]", number: signal.Signals, *, within_s: float) -> bool:
     process.send_signal(number)
     with suppress(subprocess.TimeoutExpired):
         process.wait(within_s)

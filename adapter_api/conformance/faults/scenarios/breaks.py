@@ -58,6 +58,12 @@ async def _tokens(wire: Wire) -> None:
     await wire.text(*PIECES[:2])
 
 
+async def _finishes(wire: Wire) -> None:
+    await wire.head()
+    for piece in PIECES[:2]:
+        await wire.event(wire.payload(piece, finish_reason="stop"))
+
+
 async def _finish(wire: Wire) -> None:
     await wire.head()
     await wire.text(*PIECES)
@@ -77,6 +83,7 @@ _PLACES = (
     ("mid-chunk-header", "in the middle of a chunk's size", _half_a_chunk_header, _CUT_AFTER_TEXT),
     ("mid-chunk", "in the middle of a chunk", _half_a_chunk, _CUT_AFTER_TEXT),
     ("after-tokens", "after some tokens", _tokens, _CUT_AFTER_TEXT),
+    ("after-finishes", "after tokens with a finish_reason each", _finishes, _CUT_AFTER_TEXT),
     ("after-finish", "after the finish_reason", _finish, whole(counted=True)),
 )
 

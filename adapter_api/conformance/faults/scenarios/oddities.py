@@ -280,6 +280,16 @@ async def duplicate_keys(wire: Wire) -> None:
     await wire.rest()
 
 
+@scenario("sends a finish_reason with each piece of text", whole())
+async def finish_with_each(wire: Wire) -> None:
+    await wire.head()
+    for piece in PIECES:
+        await wire.event(wire.payload(piece, finish_reason="stop"))
+    await wire.usage()
+    await wire.done()
+    await wire.end()
+
+
 @scenario("sends more text after the finish_reason", whole())
 async def text_after_finish(wire: Wire) -> None:
     await wire.head()

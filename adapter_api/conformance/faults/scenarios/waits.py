@@ -127,6 +127,17 @@ async def stall_between_tokens(wire: Wire) -> None:
 
 
 @scenario(
+    "stops after some tokens that each had a finish_reason",
+    times_out("DECODE_TIMEOUT", text=SAID),
+)
+async def stall_between_finishes(wire: Wire) -> None:
+    await wire.head()
+    for piece in PIECES[:2]:
+        await wire.event(wire.payload(piece, finish_reason="stop"))
+    await wire.wait_closed()
+
+
+@scenario(
     "stops after the finish_reason",
     whole(counted=True, within_s=LINGER_S + PROMPT_S, closes=True),
 )
