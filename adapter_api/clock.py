@@ -36,6 +36,7 @@ class StreamClock:
         "_timer_at",
         "_unwatched",
         "deadline_at",
+        "on_unread",
         "reader",
         "spent_s",
         "started_at",
@@ -56,6 +57,7 @@ class StreamClock:
         self._timer_at = 0.0
         self._unwatched = True  # no timer runs for the limits as they are
         self._disarmed = False
+        self.on_unread: Callable[[], object] | None = None  # the deadline passed, nobody reads
 
     def remaining_s(self) -> float | None:
         """Seconds left of the deadline (negative once it is over); None without one."""
@@ -183,6 +185,8 @@ class StreamClock:
         due = self._due()
         if due is not None and due[0] <= monotonic():
             self.interrupt(due[1]())
+            if self.reader is None and self.on_unread is not None:
+                self.on_unread()
         else:
             self._set_timer()
 

@@ -5,9 +5,10 @@ import logging
 import sys
 import warnings
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from adapter_api.clock import StreamClock
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
@@ -82,6 +83,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         "_ready",
         "_released",
         "_releaser",
+        "_unread",
         "_watcher",
         "job_id",
     )
@@ -109,6 +111,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._failure: WorkerError | None = None
         self._released = asyncio.Event()
         self._releaser: asyncio.Task[object] | None = None
+        self._unread: asyncio.Task[None] | None = None
         self._opened_at: tuple[str, int] | None = None
         self._watcher: StreamWatcher | None = None
 
@@ -151,6 +154,8 @@ class TokenStream(AsyncIterator[TokenEvent]):
         while frame.f_code.co_filename == __file__ and frame.f_back is not None:
             frame = frame.f_back
         self._opened_at = (frame.f_code.co_filename, frame.f_lineno)
+        if self._clock.deadline_at is not None:
+            self._clock.on_unread = partial(_end_unread, ref(self))
         if first and self._watcher is not None:
             try:
                 self._watcher.opened()
@@ -345,7 +350,9 @@ class TokenStream(AsyncIterator[TokenEvent]):
             if self._releaser is None or self._releaser is not caller:
                 await self._released.wait()
         elif reader is None:
-            error = self._clock.stopped_by or _cancelled(why)
+            self._clock.interrupt(_cancelled(why))
+            error = self._clock.stopped_by
+            assert error is not None
             self._close(error)
             if self._phase != self._NEW:
                 self._held.append(Error(error))
@@ -354,6 +361,11 @@ class TokenStream(AsyncIterator[TokenEvent]):
             self._clock.interrupt(_cancelled(why))
             if reader is not caller:
                 await self._released.wait()
+
+    def end_unread(self) -> None:
+        """The deadline passed and nobody reads: what the job holds is released now, and not when
+        somebody reads on. Called by the clock."""
+        self._unread = asyncio.create_task(self._stop("the deadline passed"))
 
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""
@@ -426,6 +438,13 @@ class TokenStream(AsyncIterator[TokenEvent]):
             ResourceWarning,
             stacklevel=2,  # no source=self: a recorded warning would keep the connection open
         )
+
+
+def _end_unread(stream: "ref[TokenStream]") -> None:
+    # A timer that held the stream would keep one that was dropped alive.
+    found = stream()
+    if found is not None:
+        found.end_unread()
 
 
 def _cancelled(why: str) -> Cancelled:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import attrs
 import pluggy
 
 from adapter_api.errors import (
@@ -101,6 +102,17 @@ class BoundAdapter:
 
     def __repr__(self) -> str:
         return f"<BoundAdapter {self.name} ({self.distribution} {self.version})>"
+
+    @classmethod
+    def of(cls, adapter: object) -> "BoundAdapter":
+        """The adapter itself if it is bound already, else bound under the name of its class."""
+        if isinstance(adapter, BoundAdapter):
+            return adapter
+        return cls(adapter, name=type(adapter).__name__, config=getattr(adapter, "config", None))
+
+    def place(self, pool_id: str, replica_id: str) -> None:
+        """Where a host has put it; observers are told so from now on, whatever its config says."""
+        self._notice = attrs.evolve(self._notice, pool_id=pool_id, replica_id=replica_id)
 
     # Jobs
 

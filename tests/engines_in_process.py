@@ -34,6 +34,7 @@ class Engine:
     Attributes:
         failure: What each job fails with, after `fail_after` tokens; -1 for before Started.
         gate: Jobs wait for it before each token; None for no waiting.
+        silent: They wait for it before Started, too.
         status: What health says; `hung` keeps it from saying anything.
         streams: How many jobs it runs now.
         tasks: The tasks it was given.
@@ -49,6 +50,7 @@ class Engine:
     failure: WorkerError | None = None
     fail_after: int = -1
     gate: asyncio.Event | None = None
+    silent: bool = False
     status: HealthStatus = READY
     hung: bool = False
     start_failure: Exception | None = None
@@ -70,6 +72,8 @@ class Engine:
         self.tasks.append(task)
         self.streams += 1
         try:
+            if self.silent and self.gate is not None:
+                await self.gate.wait()
             self._fail(-1)
             yield Started(task.job_id, "toy", self.version)
             for index in range(min(self.count, task.max_tokens)):

@@ -53,6 +53,12 @@ class RetryPolicy:
             longest_s = self.cap_s
         return rng.uniform(0.0, longest_s)
 
+    def at_most(self, attempts: int | None) -> "RetryPolicy":
+        """The same policy with no more than `attempts` requests; None: as it is."""
+        if attempts is None or attempts >= self.attempts:
+            return self
+        return attrs.evolve(self, attempts=attempts)
+
     async def pause(self, wait_s: float) -> None:
         """Wait, before the next request."""
         await asyncio.sleep(wait_s)

@@ -257,9 +257,10 @@ class OpenAIHttpAdapter:
             self._log(logging.WARNING, job, server, human, status=error.status)
 
         attempt = partial(self._attempt, job)
+        policy = config.retry.at_most(job.task.attempts_most)
         try:
             return await try_and_retry(
-                attempt, config.retry, clock, self._budget, self._rng, on_retry
+                attempt, policy, clock, self._budget, self._rng, on_retry
             )
         except BaseException as exc:
             self._log_failure(job, server, exc)

@@ -13,8 +13,8 @@ class Changes:
 
     @hookimpl
     def replica_changed(self, change: ReplicaNotice) -> None:
-        """A line for each, except for a replica that is new: what matters is its first state."""
-        if change.before is not None:
+        """A line for each, but for a replica whose state is not known yet."""
+        if change.after != "unknown":
             why = "" if change.after == "ready" else change.message
             self._tell(change, change.after or "gone", why)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from functools import partial
 from typing import Any
 
 from adapter_api import Error, ErrorCode, WorkerError
@@ -24,7 +25,8 @@ class Run:
         host: Runs them.
         out: Gets their frames.
         state: Gets the host's snapshots, and each job's explanation when it has ended.
-        most_jobs: How many jobs may run or wait before no more lines are read.
+        most_jobs: How many jobs the host gets at once. As many more are read ahead, so that the
+            lines that cancel jobs are seen.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class Run:
         self._host = host
         self._out = out
         self._state = state
-        self._room = asyncio.Semaphore(most_jobs)
+        self._most = most_jobs
+        self._room = asyncio.Semaphore(2 * most_jobs)
+        self._ahead: dict[str, Submit] = {}  # what was read and is not yet the host's, by job_id
         self._jobs: dict[str, tuple[str, asyncio.Task[None]]] = {}  # pool and task by job_id
         self._cancels: set[asyncio.Task[Any]] = set()
         self._snapshot = host.snapshot()
@@ -42,7 +46,7 @@ class Run:
     @property
     def busy(self) -> bool:
         """Whether a job runs or waits, or a frame does."""
-        return bool(self._jobs) or self._out.waiting > 0
+        return bool(self._jobs or self._ahead) or self._out.waiting > 0
 
     async def read(self, lines: LineReader) -> None:
         """Do what the lines ask for, to their end. A bad line is an error frame."""
@@ -82,13 +86,17 @@ class Run:
     async def _follow(self, request: Submit | Cancel) -> None:
         if isinstance(request, Submit):
             job_id = request.task.job_id
-            if job_id in self._jobs:
+            if job_id in self._jobs or job_id in self._ahead:
                 # Without the id: who reads its frames would take the error for that job's end.
                 raise BadLine(f"a job of the id {job_id} runs already")
             await self._room.acquire()
-            task = asyncio.create_task(self._job(request), name=f"job {job_id}")
-            self._jobs[job_id] = request.pool_id, task
-            task.add_done_callback(lambda _: self._ended(job_id))
+            self._ahead[job_id] = request
+            self._begin()
+        elif request.job_id in self._ahead:
+            del self._ahead[request.job_id]
+            self._room.release()
+            error = WorkerError.of(ErrorCode.CANCELLED, "the job was cancelled before it began")
+            await self._write({"job_id": request.job_id, **to_frame(Error(error))})
         elif request.job_id in self._jobs:
             pool_id, _ = self._jobs[request.job_id]
             cancel = asyncio.create_task(self._host.cancel(pool_id, request.job_id))
@@ -97,9 +105,19 @@ class Run:
         else:
             raise BadLine(f"no job of the id {request.job_id[:60]!r} runs")
 
-    def _ended(self, job_id: str) -> None:
+    def _begin(self) -> None:
+        """Give the host what it may have, in the order in which it was read."""
+        while self._ahead and len(self._jobs) < self._most:
+            job_id = next(iter(self._ahead))
+            request = self._ahead.pop(job_id)
+            task = asyncio.create_task(self._job(request), name=f"job {job_id}")
+            self._jobs[job_id] = request.pool_id, task
+            task.add_done_callback(partial(self._ended, job_id))
+
+    def _ended(self, job_id: str, _: "asyncio.Task[None]") -> None:
         del self._jobs[job_id]
         self._room.release()
+        self._begin()
 
     async def _job(self, request: Submit) -> None:
         try:

@@ -9,7 +9,9 @@ from registry.cli.options import Action
 
 
 def serve(
-    workers: Annotated[Path, typer.Option(help="The file that declares pools and replicas.")],
+    workers: Annotated[
+        Path | None, typer.Option(help="The file that declares pools and replicas.")
+    ] = None,
     handoff: Annotated[
         Path | None, typer.Option(help="A folder where engines leave handoff files.")
     ] = None,
@@ -17,7 +19,7 @@ def serve(
         Path | None, typer.Option(help="Where `top` and `explain` look; one folder for each run.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Read no further while that many jobs run or wait.")
+        int, typer.Option(min=1, help="Jobs that run or wait at once; as many are read ahead.")
     ] = 100,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds that jobs get to end after Ctrl-C or SIGTERM.")
@@ -26,7 +28,10 @@ def serve(
         float, typer.Option(min=0.05, help="Seconds between two looks at the files.")
     ] = 1.0,
 ) -> Action:
-    """Run tasks from standard input, JSON lines in and out; opens no port, follows its files."""
+    """Run tasks from standard input, JSON lines in and out; opens no port, follows its files.
+
+    Without any file there is one replica: what ORCHD_OPENAI_URL and its kind describe.
+    """
 
     def action() -> int:
         from registry.cli.serving import Settings, run_serve  # with it comes all of the host

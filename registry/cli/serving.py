@@ -30,15 +30,16 @@ class Settings:
     """What was typed.
 
     Args:
-        workers: The workers file.
-        handoff: The folder of handoff files.
+        workers: The workers file; None for none.
+        handoff: The folder of handoff files; None for none. Without file and folder there is the
+            one replica that the environment describes.
         state: The state folder; None for the usual one.
         most_jobs: How many jobs may run or wait before no more lines are read.
         drain_s: How long they may take to end once a signal has come.
         look_s: Seconds between two looks at the files.
     """
 
-    workers: Path
+    workers: Path | None
     handoff: Path | None
     state: Path | None
     most_jobs: int
@@ -50,7 +51,7 @@ def run_serve(settings: Settings) -> int:
     """Serve until standard input ends or a signal comes; returns the exit status.
 
     Raises:
-        WorkersError: If the files are wrong from the beginning.
+        ConfigError: If the files, or without any the environment, are wrong from the beginning.
         UsageError: If the state folder cannot be used.
     """
     log_to_stderr()
@@ -63,7 +64,9 @@ async def _serve(settings: Settings) -> int:
     except StateError as error:
         raise status.UsageError(str(error)) from None
     with contextlib.closing(state):
-        async with AdapterHost(observers=[Changes()]) as host:
+        declared = settings.workers or settings.handoff
+        make = AdapterHost if declared else AdapterHost.from_environment
+        async with make(observers=[Changes()]) as host:
             return await _run(host, state, settings)
 
 

@@ -3,6 +3,7 @@
 from registry.host.attempts import Explanation, Step
 from registry.host.breaker import BreakerPolicy
 from registry.host.host import AdapterHost
+from registry.host.places import Binding, SwapError
 from registry.host.policy import PoolPolicy
 from registry.host.routing import (
     Candidate,
@@ -21,6 +22,7 @@ from registry.host.watching import WorkersWatch
 __all__ = [
     "AdapterHost",
     "Arrival",
+    "Binding",
     "BreakerPolicy",
     "Candidate",
     "Choice",
@@ -38,6 +40,7 @@ __all__ = [
     "SessionAffinity",
     "SimulatedReplica",
     "Step",
+    "SwapError",
     "WorkersError",
     "WorkersWatch",
     "poisson",

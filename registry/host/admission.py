@@ -1,6 +1,5 @@
 """Who waits for a replica, in which order, and who must go when too many do."""
 
-import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import Generic, Literal, Protocol, TypeVar
@@ -104,17 +103,16 @@ class AdmissionQueue(Generic[_T]):
         return True
 
     def served(self, took_s: float) -> None:
-        """A job ended that held a replica for that long."""
+        """A job that was answered held its replica for that long."""
         if self._measured:
             self._service_s += NEW_SHARE * (took_s - self._service_s)
         else:
             self._service_s, self._measured = took_s, True
 
-    def retry_after_ms(self, at_once: int) -> int:
-        """When to ask again, in milliseconds: about when those who wait now will be served.
+    def wait_s(self, at_once: float) -> float:
+        """About how long until those who wait now are served, in seconds.
 
         Args:
             at_once: How many jobs are served at the same time.
         """
-        turns = max(1, len(self)) / max(1, at_once)
-        return max(1, math.ceil(1000 * turns * self._service_s))
+        return max(1.0, len(self) / at_once) * self._service_s

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-StepKind = Literal["queue", "skip", "choose", "attempt", "wait", "end"]
+StepKind = Literal["queue", "skip", "choose", "attempt", "retry", "end"]
 
 
 @attrs.frozen
@@ -17,8 +17,8 @@ class Step:
     Args:
         at_ms: When it began, in milliseconds after the job came; when it ended, for "end".
         kind: "queue" (it waited in line), "skip" (a replica was passed over), "choose" (a replica
-            was chosen), "attempt" (it was asked), "wait" (a further attempt was granted or not),
-            "end" (the job is over).
+            was chosen), "attempt" (it was asked), "retry" (a further attempt is granted, or why
+            not), "end" (the job is over).
         replica_id: The replica, where there is one.
         reason: Why, or with what outcome; an error's code where there was one.
         took_ms: How long it took, where it took time.

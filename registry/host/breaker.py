@@ -1,5 +1,6 @@
 """Circuit breakers: a replica that keeps failing is left alone for a while (ORCH-3602)."""
 
+import math
 from collections import deque
 from typing import Any
 
@@ -27,9 +28,10 @@ def counts(error: WorkerError) -> bool:
     return error.code in _COUNTED
 
 
-def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{attribute.name} must be above 0, got {value!r}")
+def positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """A validator: above 0, and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} must be above 0 and finite, got {value!r}")
 
 
 @attrs.frozen
@@ -43,13 +45,13 @@ class BreakerPolicy:
         most_open_s: The longest it stays open: the time doubles with each failed probe.
 
     Raises:
-        ValueError: If one of them is not above 0.
+        ValueError: If one of them is not above 0, or not finite.
     """
 
-    failures: int = attrs.field(default=5, validator=_positive)
-    window_s: float = attrs.field(default=30.0, validator=_positive)
-    open_s: float = attrs.field(default=10.0, validator=_positive)
-    most_open_s: float = attrs.field(default=60.0, validator=_positive)
+    failures: int = attrs.field(default=5, validator=positive)
+    window_s: float = attrs.field(default=30.0, validator=positive)
+    open_s: float = attrs.field(default=10.0, validator=positive)
+    most_open_s: float = attrs.field(default=60.0, validator=positive)
 
 
 class Breaker:
@@ -65,36 +67,41 @@ class Breaker:
         self.retry_at: float | None = None
         """When an open breaker lets a probe through; None if it is not open."""
         self._failures: deque[float] = deque(maxlen=policy.failures)
-        self._probing = False
+        self._probe: Trial | None = None
+        self._openings = 0
         self._open_s = policy.open_s
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the one probe of a half open breaker is under way."""
+        return self._probe is not None
 
     def allows(self, now: float) -> bool:
         """Whether an attempt may begin now."""
         if self.state == "open":
             return self.retry_at is not None and now >= self.retry_at
-        return not self._probing
+        return self._probe is None
 
-    def begin(self, now: float) -> bool:
+    def begin(self, now: float) -> "Trial":
         """Begin an attempt. The first one after the open time is the only probe.
 
-        Returns:
-            False if none may begin.
+        Raises:
+            RuntimeError: If none may begin.
         """
         if not self.allows(now):
-            return False
+            raise RuntimeError(f"no attempt may begin: the breaker is {self.state}")
+        trial = Trial(self, self._openings)
         if self.state != "closed":
-            self.state, self.retry_at, self._probing = "half_open", None, True
-        return True
+            self.state, self.retry_at, self._probe = "half_open", None, trial
+        return trial
 
-    def succeeded(self, now: float) -> None:
-        """An attempt was answered: a half open breaker closes."""
+    def _on_success(self) -> None:
         if self.state == "half_open":
-            self.state, self._probing = "closed", False
+            self.state, self._probe = "closed", None
             self._open_s = self.policy.open_s
             self._failures.clear()
 
-    def failed(self, now: float) -> None:
-        """An attempt failed in a way that counts."""
+    def _on_failure(self, now: float) -> None:
         if self.state == "half_open":
             self._open_s = min(2 * self._open_s, self.policy.most_open_s)
             self._open(now)
@@ -104,11 +111,38 @@ class Breaker:
             if full and now - self._failures[0] <= self.policy.window_s:
                 self._open(now)
 
-    def released(self, now: float) -> None:
-        """The probe ended without a verdict: another one may be made."""
-        self._probing = False
-
     def _open(self, now: float) -> None:
-        self.state, self._probing = "open", False
+        self.state, self._probe = "open", None
         self.retry_at = now + min(self._open_s, self.policy.most_open_s)
         self._failures.clear()
+        self._openings += 1
+
+
+@attrs.define(eq=False)
+class Trial:
+    """One attempt, as its breaker sees it.
+
+    One that began before the breaker opened decides nothing any more: that is for the probe.
+    """
+
+    _breaker: Breaker
+    _opening: int
+
+    def succeeded(self) -> None:
+        """It was answered: a half open breaker closes."""
+        if self._counts:
+            self._breaker._on_success()
+
+    def failed(self, now: float) -> None:
+        """It failed in a way that counts."""
+        if self._counts:
+            self._breaker._on_failure(now)
+
+    def end(self) -> None:
+        """It is over. If it was the probe and had no verdict, another one may be made."""
+        if self._breaker._probe is self:
+            self._breaker._probe = None
+
+    @property
+    def _counts(self) -> bool:
+        return self._opening == self._breaker._openings

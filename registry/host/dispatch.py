@@ -1,16 +1,17 @@
 """One job on its way through a pool: it waits for a replica, asks it, and moves to another."""
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
 from adapter_api.clock import StreamClock
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
-from adapter_api.events import End, Error, Started, Token, TokenEvent
+from adapter_api.events import End, Error, Metrics, Started, Token, TokenEvent
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.host.admission import Priority
@@ -50,14 +51,24 @@ class Job:
         self.clock = clock
         self.began_at = clock()
         self.attempt: Attempt | None = None
+        self.started: Started | None = None  # of the last attempt that had one
         self._priority = priority
         self._asked: list[str] = []  # the replica of each attempt
         self._failure: WorkerError | None = None  # of the last attempt
 
     async def events(
-        self, find_line: Callable[[], Line], open_record: Callable[[], JobRecord]
+        self,
+        find_line: Callable[[], Line],
+        follow: Callable[[Line], Line],
+        open_record: Callable[[], JobRecord],
     ) -> AsyncIterator[TokenEvent | list[Token]]:
-        """The job's events, from whichever replica gives its first token."""
+        """The job's events, from whichever replica gives its first token.
+
+        Args:
+            find_line: The line to join.
+            follow: The line of that pool now: another one if the pool was bound anew.
+            open_record: Begins the job's ledger.
+        """
         record = open_record()
         try:
             line = find_line()
@@ -81,14 +92,18 @@ class Job:
                             yield event
                     return
                 # Only a failure before the first token comes here.
+                line = follow(line)
                 self._go_on(line, progress, record, attempt)
         except WorkerError as error:
             told = self._told(error)
             record.end(str(told.code), detail=told.message)
             told.ledger = record.ledger()
+            self._log(logging.WARNING, f"the job failed with {told.code}", record)
             raise told from error.__cause__
         except BaseException:
-            record.end(self.why_stopped())
+            if record.outcome is None:
+                record.end(self.why_stopped())
+                self._log(logging.INFO, f"the job ended with {record.outcome}", record)
             if self.limits.stopped_by is not None:
                 self.limits.stopped_by.ledger = record.ledger()
             raise
@@ -106,11 +121,10 @@ class Job:
         return lease
 
     def task_for_attempt(self) -> TaskRequest:
-        """The task with what is left of its deadline."""
+        """The task with what is left of its deadline. The pool alone asks again."""
         left_s = self.limits.remaining_s()
-        if left_s is None:
-            return self.task
-        return attrs.evolve(self.task, deadline_s=max(left_s, 0.001))
+        deadline_s = None if left_s is None else max(left_s, 0.001)
+        return attrs.evolve(self.task, deadline_s=deadline_s, attempts_most=1)
 
     @property
     def replica(self) -> Replica | None:
@@ -137,24 +151,45 @@ class Job:
         self._failure = error
         replica_id = attempt.lease.replica.replica_id
         why = line.pool.go_on(progress, replica_id, error, self._backoff_s(error), self.clock())
+        record.note("retry", why or "granted")
         if why is not None:
-            if why in ("attempts_used_up", "retry_budget_spent"):
-                record.note("wait", why)
             raise error
-        self._log_move(line.pool.pool_id, replica_id, error)
-
-    def _log_move(self, pool_id: str, replica_id: str, error: WorkerError) -> None:
         human = f"attempt {len(self._asked)} failed with {error.code}; the job moves on"
-        fields = {
+        self._log(logging.INFO, human, record)
+
+    def end(self, event: End, record: JobRecord) -> End:
+        """The answer is whole, and so is the ledger, which End takes along."""
+        record.end("ok")
+        metrics = attrs.evolve(event.metrics, ledger=record.ledger())
+        self._log(logging.INFO, "the answer is whole", record, metrics)
+        return attrs.evolve(event, metrics=metrics)
+
+    def _log(
+        self, level: int, human: str, record: JobRecord, metrics: Metrics | None = None
+    ) -> None:
+        """What an adapter logs of a job (ORCH-3027), with the place where it is bound here."""
+        if not logger.isEnabledFor(level):
+            return
+        fields: dict[str, Any] = {
             "human": human,
             "job_id": self.task.job_id,
             "session_id": self.task.session_id,
             "correlation_id": self.task.correlation_id,
-            "pool_id": pool_id,
-            "replica_id": replica_id,
+            "pool_id": record.pool_id,
+            "replica_id": self._asked[-1] if self._asked else None,
+            "engine": None if self.started is None else self.started.engine,
+            "engine_version": None if self.started is None else self.started.engine_version,
             "attempts": len(self._asked),
         }
-        logger.info("%s (job %s)", human, self.task.job_id, extra=fields)
+        if metrics is not None:
+            fields |= {
+                "attempts": metrics.attempts,
+                "tokens_in": metrics.prompt_tokens,
+                "tokens_out": metrics.tokens_generated,
+                "latency_first_token_ms": metrics.time_to_first_token_ms,
+                "decode_time_ms": metrics.decode_time_ms,
+            }
+        logger.log(level, "%s (job %s)", human, self.task.job_id, extra=fields)
 
     def _backoff_s(self, error: WorkerError) -> float:
         if error.retry_after_ms is not None:
@@ -180,6 +215,11 @@ class Job:
     def _deadline_at(self) -> float | None:
         left_s = self.limits.remaining_s()
         return None if left_s is None else self.clock() + left_s
+
+
+def _too_late(limit_s: float | None, *, started: bool) -> WorkerError:
+    code = ErrorCode.DECODE_TIMEOUT if started else ErrorCode.POOL_UNAVAILABLE
+    return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
 
 
 class Attempt:
@@ -232,13 +272,19 @@ class Attempt:
         job, replica = self._job, self.lease.replica
         self._stream = replica.adapter.submit(job.task_for_attempt())
         events: list[TokenEvent] = []
-        while not self._answered:
-            event = await self._stream.__anext__()
-            if isinstance(event, Started):
-                self._line.pool.note_started(replica, event, job.clock())
-                events.append(attrs.evolve(event, replica_id=replica.replica_id))
-            else:
-                events.append(self.rare(event))
+        limit_s = self._line.pool.policy.first_token_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                while not self._answered:
+                    event = await self._stream.__anext__()
+                    if isinstance(event, Started):
+                        job.started = event
+                        self._line.pool.note_started(replica, event, job.clock())
+                        events.append(attrs.evolve(event, replica_id=replica.replica_id))
+                    else:
+                        events.append(self.rare(event))
+        except TimeoutError:
+            raise _too_late(limit_s, started=bool(events)) from None
         return events
 
     @property
@@ -260,8 +306,7 @@ class Attempt:
         if isinstance(event, End):
             self.ended = True
             self._judge(None)
-            self._record.end("ok")
-            return self._whole(event)
+            return self._job.end(self._whole(event), self._record)
         return event
 
     def _answer(self, event: TokenEvent) -> None:
@@ -284,7 +329,6 @@ class Attempt:
             metrics=attrs.evolve(
                 metrics,
                 attempts=metrics.attempts + self._job.earlier(),
-                ledger=self._record.ledger(),
                 time_to_first_token_ms=None if first_ms is None else round(first_ms + before_ms, 3),
             ),
         )
@@ -304,8 +348,6 @@ class Attempt:
             outcome = self._job.why_stopped()
         if isinstance(error, WorkerError):
             pool.note_failure(self.lease, error, now)
-        elif not self._answered:
-            pool.note_no_verdict(self.lease, now)
         self._record.note(
             "attempt", outcome, replica.replica_id, took_s=now - self._began_at, detail=detail
         )

@@ -1,9 +1,8 @@
 """AdapterHost: many engines behind one submit (AH-1001..1006)."""
 
 import asyncio
-import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from time import monotonic
@@ -15,27 +14,29 @@ import attrs
 
 from adapter_api.clock import StreamClock
 from adapter_api.errors import EngineUnavailable, ErrorCode
-from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.health import EngineProps
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest, new_id
 from registry.bound import BoundAdapter
 from registry.host.admission import PRIORITIES, Priority
 from registry.host.attempts import Explanation, Ledger
-from registry.host.breaker import Breaker
 from registry.host.dispatch import Job
 from registry.host.line import Line
+from registry.host.places import (
+    Binding,
+    Key,
+    Places,
+    ReplacedMeanwhile,
+    SwapError,
+    prepared,
+)
 from registry.host.policy import PoolPolicy
-from registry.host.pool import Pool
-from registry.host.probing import Prober
-from registry.host.replica import Replica
 from registry.host.snapshot import HostSnapshot, PoolHealth
 from registry.host.watching import host_from_environment, host_from_file
 from registry.observers import Observers
 
 if TYPE_CHECKING:
     from registry.registry import Registry
-
-logger = logging.getLogger("worker_adapters.host")
 
 
 class AdapterHost:
@@ -62,15 +63,11 @@ class AdapterHost:
     ) -> None:
         self.registry = registry
         self.defaults = PoolPolicy() if defaults is None else defaults
-        self._observers = Observers(observers)
         self._clock = clock
-        self._policies: dict[str, PoolPolicy] = {}
-        self._lines: dict[str, Line] = {}
+        self._places = Places(self.defaults, Observers(observers), clock)
         self._ledger = Ledger(clock=clock)
-        self._prober = Prober(self._learn, clock)
         self._jobs: WeakKeyDictionary[TokenStream, tuple[str, Job]] = WeakKeyDictionary()
-        self._rebinding: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
     # Declared workers
@@ -113,41 +110,45 @@ class AdapterHost:
 
         Breakers and the retry budget begin afresh; jobs that wait keep their places.
         """
-        self._policies[pool_id] = policy
-        line = self._lines.get(pool_id)
-        if line is not None:
-            line.use(policy)
+        self._places.set_policy(pool_id, policy)
 
     def bind(
-        self, pool_id: str, replica_id: str, adapter: BoundAdapter, *, limit: int | None = None
+        self,
+        pool_id: str,
+        replica_id: str,
+        adapter: BoundAdapter | object,
+        *,
+        limit: int | None = None,
     ) -> None:
         """Add a replica. It gets work as soon as its first health check says that it is ready.
 
         Args:
             pool_id: Its pool; made if there is none of that name.
             replica_id: Its name in the pool.
-            adapter: Its adapter, started or not. The host closes it from now on.
+            adapter: Its adapter, started or not, from a registry or made by hand. The host closes
+                it from now on.
             limit: The most streams at once; None: what the engine says, or the policy.
 
         Raises:
             ValueError: If the pool has a replica of that name, or the limit is below 1.
+            ContractError: If what was made by hand is no adapter.
             RuntimeError: If the host is closed, or outside of an event loop.
         """
         self._check_open()
-        _check_limit(limit)
-        line = self._lines.get(pool_id)
-        if line is not None and replica_id in line.pool.replicas:
+        asyncio.get_running_loop()
+        if self._places.get(pool_id, replica_id) is not None:
             raise ValueError(
                 f"pool {pool_id!r} has a replica {replica_id!r}: use rebind to replace its adapter"
             )
-        asyncio.get_running_loop()
-        if line is None:
-            line = self._lines[pool_id] = self._new_line(pool_id)
-        replica = Replica(pool_id, replica_id, adapter, Breaker(line.pool.policy.breaker), limit)
-        self._put(line, replica)
+        self._places.put(self._places.new_replica(pool_id, replica_id, Binding(adapter, limit)))
 
     async def rebind(
-        self, pool_id: str, replica_id: str, adapter: BoundAdapter, *, limit: int | None = None
+        self,
+        pool_id: str,
+        replica_id: str,
+        adapter: BoundAdapter | object,
+        *,
+        limit: int | None = None,
     ) -> None:
         """Put another adapter in a replica's place, at once for all callers (AH-1001).
 
@@ -163,27 +164,62 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such replica (any more).
             ValueError: If the limit is below 1.
+            ContractError: If what was made by hand is no adapter.
             Exception: What the start of the adapter raises. Then nothing has changed.
         """
-        _check_limit(limit)
+        binding = Binding(adapter, limit)
         async with self._rebinding.setdefault((pool_id, replica_id), asyncio.Lock()):
             self._check_open()
-            line, old = self._find(pool_id, replica_id)
-            policy = line.pool.policy
-            replica = Replica(pool_id, replica_id, adapter, Breaker(policy.breaker), limit)
-            await adapter.start()
-            found = await self._prober.ask(replica, policy.probe_timeout_s, props=True)
-            replica.note_health(*found)
+            self._places.find(pool_id, replica_id)
+            replica = self._places.new_replica(pool_id, replica_id, binding)
+            await self._places.prepare(replica)
             self._check_open()
-            line, old = self._find(pool_id, replica_id)  # it may have been unbound meanwhile
-            self._prober.forget(old)
-            self._put(line, replica)
-        await self._retire(old)
+            self._places.find(pool_id, replica_id)  # it may have been unbound meanwhile
+            old = self._places.put(replica)
+        assert old is not None
+        await self._places.retire(old)
 
-    def _put(self, line: Line, replica: Replica) -> None:
-        line.pool.put(replica, self._clock())
-        self._prober.watch(replica, lambda: line.pool.policy)
-        line.serve()
+    async def swap(
+        self,
+        bindings: Mapping[Key, Binding],
+        gone: Collection[Key] = (),
+        policies: Mapping[str, PoolPolicy] | None = None,
+    ) -> None:
+        """Change many replicas in one moment: a job finds all as it was, or all as it shall be.
+
+        The new adapters are started and asked for their health first. Streams in flight finish on
+        the old ones, which close after the last of them; nobody waits for that here.
+
+        Args:
+            bindings: What is bound, by pool and replica: new replicas, and other adapters for those
+                that are there. The adapters are the host's from the moment they are in place.
+            gone: Which replicas are unbound, where they are still there.
+            policies: The policies of pools.
+
+        Raises:
+            SwapError: If adapters do not start, or somebody else has changed one of these places
+                meanwhile. Then nothing has changed.
+            RuntimeError: If the host is closed. Then nothing has changed.
+
+        Cancellation:
+            Nothing has changed.
+        """
+        places = self._places
+        before = {key: places.get(*key) for key in bindings}
+        replicas = [places.new_replica(*key, binding) for key, binding in bindings.items()]
+        await prepared(places, replicas)
+        self._check_open()
+        changed = [key for key in bindings if places.get(*key) is not before[key]]
+        if changed:
+            raise SwapError(dict.fromkeys(changed, ReplacedMeanwhile()))
+        # From here on nobody waits for anything until all is as it shall be.
+        for pool_id, policy in (policies or {}).items():
+            places.set_policy(pool_id, policy)
+        olds = [places.put(replica) for replica in replicas]
+        olds += [places.take_out(*key) for key in gone if places.get(*key) is not None]
+        for old in olds:
+            if old is not None:
+                places.close_after_last(old)
 
     async def unbind(self, pool_id: str, replica_id: str) -> None:
         """Take a replica out of its pool. It gets no work from now on, and its adapter closes
@@ -192,14 +228,7 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such replica.
         """
-        line, replica = self._find(pool_id, replica_id)
-        self._prober.forget(replica)
-        line.pool.remove(replica, self._clock())
-        line.serve()
-        if not line.pool.replicas:
-            del self._lines[pool_id]
-            line.close()
-        await self._retire(replica)
+        await self._places.retire(self._places.take_out(pool_id, replica_id))
 
     async def drain(
         self, pool_id: str, replica_id: str | None = None, timeout_s: float | None = None
@@ -207,8 +236,9 @@ class AdapterHost:
         """Let what runs come to its end, and begin nothing new.
 
         A drained replica stays in its pool, in state "draining", until it is unbound or rebound.
-        A drained pool refuses new jobs, and serves those that wait before its replicas drain; a
-        replica that is bound to it later opens it again.
+        A drained pool refuses new jobs, while those that wait or run come to their end as ever,
+        from one replica to another if need be; then its replicas are drained. A replica that is
+        bound to it later opens it again.
 
         Args:
             pool_id: The pool.
@@ -221,17 +251,19 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such pool or replica.
         """
-        line = self._line(pool_id)
-        replicas = None if replica_id is None else [self._find(pool_id, replica_id)[1]]
+        line = self._places.line(pool_id)
+        replicas = []
+        if replica_id is None:
+            line.pool.draining = True
+        else:
+            replicas = [self._places.find(pool_id, replica_id)[1]]
+            line.drain(replicas)
         try:
             async with asyncio.timeout(timeout_s):
-                if replicas is None:
-                    line.pool.draining = True
-                    await line.empty()
-                for replica in replicas or list(line.pool.replicas.values()):
-                    line.pool.drain(replica, self._clock())
-                line.serve()
-                for replica in replicas or list(line.pool.replicas.values()):
+                if replica_id is None:
+                    await line.finish()
+                    line.drain(list(line.pool.replicas.values()))
+                for replica in replicas:
                     await replica.idle.wait()
         except TimeoutError:
             return False
@@ -263,14 +295,16 @@ class AdapterHost:
         limits = StreamClock(task.deadline_s)
         job = Job(task, priority, limits, self._clock)
         events = job.events(
-            partial(self._admitting, pool_id), partial(self._ledger.open, task.job_id, pool_id)
+            partial(self._admitting, pool_id),
+            lambda line: self._places.lines.get(pool_id, line),
+            partial(self._ledger.open, task.job_id, pool_id),
         )
         stream = TokenStream(events, task, clock=limits)
         self._jobs[stream] = (pool_id, job)
         return stream
 
     def _completed(self, pool_id: str, task: TaskRequest) -> TaskRequest:
-        deadline_s = self._policy(pool_id).deadline_s if task.deadline_s is None else None
+        deadline_s = self._places.policy(pool_id).deadline_s if task.deadline_s is None else None
         changes: dict[str, Any] = {}
         if deadline_s is not None:
             changes["deadline_s"] = deadline_s
@@ -306,10 +340,10 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such pool.
         """
-        pool = self._line(pool_id).pool
+        pool = self._places.line(pool_id).pool
         replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
         limit_s = pool.policy.probe_timeout_s
-        found = await asyncio.gather(*(self._prober.check(r, limit_s) for r in replicas))
+        found = await asyncio.gather(*(self._places.prober.check(r, limit_s) for r in replicas))
         names = [replica.replica_id for replica in replicas]
         return PoolHealth.of(pool_id, dict(zip(names, found, strict=True)))
 
@@ -320,13 +354,13 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such pool.
         """
-        pool = self._line(pool_id).pool
+        pool = self._places.line(pool_id).pool
         replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
         unknown = [replica for replica in replicas if replica.props is None]
         limit_s = pool.policy.probe_timeout_s
         for replica, props in zip(
             unknown,
-            await asyncio.gather(*(self._prober.ask_props(r, limit_s) for r in unknown)),
+            await asyncio.gather(*(self._places.prober.ask_props(r, limit_s) for r in unknown)),
             strict=True,
         ):
             if props is not None:
@@ -339,12 +373,12 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such replica.
         """
-        return self._find(pool_id, replica_id)[1].adapter
+        return self._places.find(pool_id, replica_id)[1].adapter
 
     def snapshot(self) -> HostSnapshot:
         """Every pool and replica, as it is now."""
-        now = self._clock()
-        return HostSnapshot(tuple(self._lines[name].snapshot(now) for name in sorted(self._lines)))
+        lines, now = self._places.lines, self._clock()
+        return HostSnapshot(tuple(lines[name].snapshot(now) for name in sorted(lines)))
 
     # Lifecycle
 
@@ -352,14 +386,7 @@ class AdapterHost:
         """End every job, then every health check, then close every adapter. Idempotent."""
         self._closed = True
         await asyncio.gather(*(stream.aclose() for stream in list(self._jobs)))
-        await self._prober.aclose()
-        for line in self._lines.values():
-            line.close()
-            for replica in line.pool.replicas.values():
-                self._close_after_last(replica)
-        self._lines.clear()
-        if self._closing:
-            await asyncio.wait(self._closing)
+        await self._places.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -372,50 +399,13 @@ class AdapterHost:
     ) -> None:
         await self.aclose()
 
-    async def _retire(self, replica: Replica) -> None:
-        """Have its adapter closed after its last stream."""
-        closing = self._close_after_last(replica)
-        if replica.idle.is_set():
-            await asyncio.wait({closing})
-
-    def _close_after_last(self, replica: Replica) -> "asyncio.Task[None]":
-        task = asyncio.create_task(_close(replica), name=f"close {replica.replica_id}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-        return task
-
-    # Who is where
-
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the host is closed: make a new one")
 
-    def _policy(self, pool_id: str) -> PoolPolicy:
-        return self._policies.get(pool_id, self.defaults)
-
-    def _new_line(self, pool_id: str) -> Line:
-        pool = Pool(pool_id, self._policy(pool_id), self._observers.tell, self._clock())
-        return Line(pool, self._clock)
-
-    def _line(self, pool_id: str) -> Line:
-        line = self._lines.get(pool_id)
-        if line is None:
-            raise LookupError(
-                f"there is no pool {pool_id!r}; there is {', '.join(sorted(self._lines)) or 'none'}"
-            )
-        return line
-
-    def _find(self, pool_id: str, replica_id: str) -> tuple[Line, Replica]:
-        line = self._line(pool_id)
-        replica = line.pool.replicas.get(replica_id)
-        if replica is None:
-            names = ", ".join(sorted(line.pool.replicas))
-            raise LookupError(f"pool {pool_id!r} has no replica {replica_id!r}; it has {names}")
-        return line, replica
-
     def _admitting(self, pool_id: str) -> Line:
         """The line a new job joins."""
-        line = self._lines.get(pool_id)
+        line = None if self._closed else self._places.lines.get(pool_id)
         if line is None:
             why = "the host is closed" if self._closed else f"there is no pool {pool_id!r}"
             raise EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, why, retriable=False)
@@ -424,33 +414,3 @@ class AdapterHost:
                 ErrorCode.POOL_UNAVAILABLE, f"pool {pool_id!r} is draining", retriable=False
             )
         return line
-
-    # What is learnt, and told
-
-    def _learn(self, replica: Replica, status: HealthStatus, props: EngineProps | None) -> None:
-        line = self._lines.get(replica.pool_id)
-        if line is not None and line.pool.is_present(replica):
-            now = self._clock()
-            line.pool.note_health(replica, status, props, now)
-            replica.sample(now)
-            line.serve()
-
-
-async def _close(replica: Replica) -> None:
-    await replica.idle.wait()
-    try:
-        await replica.adapter.aclose()
-    except Exception as error:
-        # Foreign texts may hold a key: they are for the one who asks to debug.
-        logger.warning(
-            "closing the adapter of replica %s in pool %s failed with %s",
-            replica.replica_id,
-            replica.pool_id,
-            type(error).__name__,
-            exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-        )
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 (or None), got {limit!r}")

@@ -1,7 +1,8 @@
 """The line before a pool: jobs wait here for a replica, and replicas are leased from here."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -9,8 +10,8 @@ from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
 from registry.host.admission import AdmissionQueue, Priority
 from registry.host.attempts import JobRecord
 from registry.host.policy import PoolPolicy
-from registry.host.pool import Attempt, Fail, Pool, Progress
-from registry.host.replica import Lease
+from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
+from registry.host.replica import Lease, Replica
 from registry.host.snapshot import PoolSnapshot
 
 
@@ -28,6 +29,17 @@ class Turn:
         """The job gets its replica, or an error."""
         self.outcome = outcome
         self.woken.set()
+
+    def result(self) -> Lease:
+        """The replica the job got.
+
+        Raises:
+            WorkerError: The error it got instead.
+        """
+        if isinstance(self.outcome, WorkerError):
+            raise self.outcome
+        assert self.outcome is not None
+        return self.outcome
 
 
 class Line:
@@ -60,11 +72,10 @@ class Line:
         progress.since = now = self._clock()
         self.serve()  # those who came before may have waited for a moment that has come
         step = self.pool.next_step(progress, now)
-        if isinstance(step, Fail):
-            raise step.error
-        if isinstance(step, Attempt):
-            return self._take(progress, record, step, now)
         turn = Turn(progress, record, priority)
+        if not isinstance(step, Wait):
+            self._settle(turn, step, now)
+            return turn.result()
         self._push(turn)
         self.serve()  # which also sets the timer for this one
         try:
@@ -76,15 +87,13 @@ class Line:
             raise
         finally:
             record.note("queue", step.reason, took_s=self._clock() - now)
-        if isinstance(turn.outcome, WorkerError):
-            raise turn.outcome
-        assert turn.outcome is not None
-        return turn.outcome
+        return turn.result()
 
     def give_back(self, lease: Lease) -> None:
         """The attempt is over; whoever waits may have its replica."""
         lease.release()
-        self._queue.served(self._clock() - lease.taken_at)
+        if lease.answered:
+            self._queue.served(self._clock() - lease.taken_at)
         self.serve()
 
     def serve(self) -> None:
@@ -93,12 +102,19 @@ class Line:
 
         def settle(turn: Turn, step: Attempt | Fail) -> None:
             self._remove(turn)
-            if isinstance(step, Fail):
-                turn.settle(step.error)
-            else:
-                turn.settle(self._take(turn.progress, turn.record, step, now))
+            self._settle(turn, step, now)
 
         self._wake_at(self.pool.serve(self._queue, settle, now))
+
+    def _settle(self, turn: Turn, step: Attempt | Fail, now: float) -> None:
+        """Carry the decision out, and tell of the replicas that could not take the job."""
+        for replica_id, reason in self.pool.skipped(turn.progress, now):
+            turn.record.note("skip", reason, replica_id)
+        if isinstance(step, Fail):
+            turn.settle(step.error)
+            return
+        turn.record.note("choose", step.reason, step.replica.replica_id)
+        turn.settle(self.pool.lease(step.replica, turn.progress.task.job_id, now))
 
     # The queue
 
@@ -115,15 +131,6 @@ class Line:
             pushed_out.settle(self._no_place())
         self._empty.clear()
 
-    def _no_place(self) -> CapacityExceeded:
-        waiting, in_flight = len(self._queue), self.pool.in_flight
-        return CapacityExceeded(
-            ErrorCode.ADMISSION_REJECT,
-            f"the line of pool {self.pool.pool_id!r} is full: {waiting} jobs wait, "
-            f"and no more than {self._queue.most} may",
-            retry_after_ms=self._queue.retry_after_ms(in_flight),
-        )
-
     def _remove(self, turn: Turn) -> None:
         self._queue.remove(turn)
         self._note_length()
@@ -132,9 +139,33 @@ class Line:
         if not len(self._queue):
             self._empty.set()
 
-    async def empty(self) -> None:
-        """Wait until nobody waits."""
-        await self._empty.wait()
+    def _no_place(self) -> CapacityExceeded:
+        pool = self.pool
+        wait_s = max(self._queue.wait_s(pool.at_once), pool.next_chance_s(self._clock()))
+        return CapacityExceeded(
+            ErrorCode.ADMISSION_REJECT,
+            f"the line of pool {pool.pool_id!r} is full: {len(self._queue)} jobs wait, "
+            f"and no more than {self._queue.most} may",
+            retry_after_ms=math.ceil(1000 * wait_s) or 1,
+        )
+
+    # Draining
+
+    def drain(self, replicas: Iterable[Replica]) -> None:
+        """They get no new work from now on."""
+        now = self._clock()
+        for replica in replicas:
+            self.pool.drain(replica, now)
+        self.serve()
+
+    async def finish(self) -> None:
+        """Wait until no job waits or runs. A job that runs may come to wait again."""
+        while True:
+            await self._empty.wait()
+            busy = [r for r in self.pool.replicas.values() if not r.idle.is_set()]
+            if not busy:
+                return
+            await busy[0].idle.wait()
 
     def use(self, policy: PoolPolicy) -> None:
         """Go by `policy` from now on; whoever waits keeps the place."""
@@ -160,15 +191,8 @@ class Line:
             mixed_versions=versions if len(versions) > 1 else (),
             jobs=pool.jobs,
             retries=pool.retries,
+            draining=pool.draining,
         )
-
-    def _take(self, progress: Progress, record: JobRecord, step: Attempt, now: float) -> Lease:
-        for replica_id, reason in self.pool.skipped(progress, now):
-            record.note("skip", reason, replica_id)
-        record.note("choose", step.reason, step.replica.replica_id)
-        lease = Lease(step.replica, progress.task.job_id, now)
-        self.pool.note_begin(lease, now)
-        return lease
 
     def _wake_at(self, until: float | None) -> None:
         if self._timer is not None:

@@ -1,11 +1,19 @@
 """PoolPolicy: how a pool treats its jobs."""
 
+import math
+from typing import Any
+
 import attrs
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, optional
 
 from registry.host.admission import Full
-from registry.host.breaker import BreakerPolicy
+from registry.host.breaker import BreakerPolicy, positive
 from registry.host.routing import DefaultPolicy, RoutingPolicy
+
+
+def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{attribute.name} must be 0 or more and finite, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -28,9 +36,11 @@ class PoolPolicy:
         refuse_mixed_versions: Whether a replica gets no work while it runs another engine version
             than the pool does (ORCH-3046).
         deadline_s: The deadline of tasks that have none.
+        first_token_timeout_s: How long an attempt may take to its first token before the job moves
+            on, in seconds. The adapter's own limit holds besides.
 
     Raises:
-        ValueError: If a number is below what it can be.
+        ValueError: If a number is not what it can be.
     """
 
     routing: RoutingPolicy = attrs.field(factory=DefaultPolicy)
@@ -38,11 +48,12 @@ class PoolPolicy:
     queue_most: int = attrs.field(default=100, validator=ge(0))
     queue_full: Full = "reject"
     in_flight_most: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    ready_wait_s: float = attrs.field(default=10.0, validator=ge(0))
-    probe_interval_s: float = attrs.field(default=5.0, validator=gt(0))
-    probe_timeout_s: float = attrs.field(default=5.0, validator=gt(0))
-    retry_ratio: float = attrs.field(default=0.2, validator=ge(0))
-    retry_floor_per_s: float = attrs.field(default=1.0, validator=ge(0))
+    ready_wait_s: float = attrs.field(default=10.0, validator=_not_negative)
+    probe_interval_s: float = attrs.field(default=5.0, validator=positive)
+    probe_timeout_s: float = attrs.field(default=5.0, validator=positive)
+    retry_ratio: float = attrs.field(default=0.2, validator=_not_negative)
+    retry_floor_per_s: float = attrs.field(default=1.0, validator=_not_negative)
     attempts_most: int = attrs.field(default=3, validator=ge(1))
     refuse_mixed_versions: bool = False
-    deadline_s: float | None = attrs.field(default=None, validator=optional(gt(0)))
+    deadline_s: float | None = attrs.field(default=None, validator=optional(positive))
+    first_token_timeout_s: float | None = attrs.field(default=None, validator=optional(positive))

@@ -63,17 +63,15 @@ class Progress:
         task: The job.
         deadline_at: When it must have ended; None without a deadline.
         since: Since when it waits for a replica.
-        tried: The replicas that failed it.
+        tried: The replicas that failed it, each with the time before which it is not asked again.
         attempts: How many of its attempts failed.
-        retry_at: Before that time none of those it tried is asked again.
     """
 
     task: TaskRequest
     deadline_at: float | None
     since: float
-    tried: set[str] = attrs.field(factory=set)
+    tried: dict[str, float] = attrs.field(factory=dict)
     attempts: int = 0
-    retry_at: float = 0.0
 
     def fits(self, until: float) -> bool:
         """Whether a wait until then leaves time before the deadline."""
@@ -162,9 +160,11 @@ class Pool:
         if not allowed:
             return self._closed_off(accepting, job, now)
         fresh = [r for r in allowed if r.replica_id not in job.tried]
-        if not fresh and now < job.retry_at:
-            return self._wait_until(job.retry_at, "backoff", job, now)
-        chosen = self._choose(fresh or allowed, job.task)
+        again = fresh or [r for r in allowed if job.tried[r.replica_id] <= now]
+        if not again:
+            until = min(job.tried[r.replica_id] for r in allowed)
+            return self._wait_until(until, "backoff", job, now)
+        chosen = self._choose(again, job.task)
         return chosen or Wait("full", _first([_free_at(r, now) for r in accepting], now))
 
     def serve(
@@ -201,7 +201,7 @@ class Pool:
             job: The job.
             replica_id: Which replica failed it.
             error: How.
-            backoff_s: How long to leave that replica alone, if it is the only one.
+            backoff_s: How long this job leaves that replica alone.
             now: The time.
 
         Returns:
@@ -210,10 +210,10 @@ class Pool:
         job.attempts += 1
         if not error.retriable:
             return "not_retriable"
-        if job.attempts >= self.policy.attempts_most:
+        most = self.policy.attempts_most
+        if job.attempts >= min(most, job.task.attempts_most or most):
             return "attempts_used_up"
-        job.tried.add(replica_id)
-        job.retry_at = now + backoff_s
+        job.tried[replica_id] = now + backoff_s
         step = self.next_step(job, now)
         if isinstance(step, Fail):
             if error.retry_after_ms is None:
@@ -264,8 +264,8 @@ class Pool:
     def _closed_off(self, accepting: list[Replica], job: Progress, now: float) -> Step:
         """All that accept work are at rest or have an open breaker: wait for the first."""
         until = _first([_free_at(replica, now) for replica in accepting], now)
-        if until is None:  # each has its one probe under way, whose end will be told
-            return Wait("circuit_open")
+        if until is None or any(r.breaker.is_probing for r in accepting):
+            return Wait("circuit_open", until)  # the end of a probe will be told
         resting = any(r.resting_until > now and r.breaker.allows(now) for r in accepting)
         return self._wait_until(until, "at_rest" if resting else "circuit_open", job, now)
 
@@ -288,9 +288,24 @@ class Pool:
         )
 
     @property
-    def in_flight(self) -> int:
-        """Attempts that run on its replicas."""
-        return sum(replica.load for replica in self.replicas.values())
+    def at_once(self) -> float:
+        """How many attempts the replicas that accept work take at once, at least 1; of all of them
+        where none does at present."""
+        replicas = [r for r in self.replicas.values() if self._accepts(r)]
+        most = self.policy.in_flight_most
+        limits = [r.limit(most) for r in replicas or self.replicas.values()]
+        return max(1, sum(math.inf if limit is None else limit for limit in limits))
+
+    def next_chance_s(self, now: float) -> float:
+        """For how long no replica may be asked, in seconds; 0 if one may be."""
+        accepting = [r for r in self.replicas.values() if self._accepts(r)]
+        if not accepting:
+            return self.policy.probe_interval_s
+        times = [_free_at(replica, now) for replica in accepting]
+        if any(at is not None and at <= now for at in times):
+            return 0.0
+        until = _first(times, now)
+        return 0.0 if until is None else until - now
 
     # Engine versions
 
@@ -345,18 +360,18 @@ class Pool:
         if replica.engine_version != before:
             self.note_change(now)
 
-    def note_begin(self, lease: Lease, now: float) -> None:
+    def lease(self, replica: Replica, job_id: str, now: float) -> Lease:
         """An attempt begins."""
-        breaker = lease.replica.breaker
-        with self._watched(lease.replica, now, "probe"):
-            breaker.begin(now)
-        lease.is_probe = breaker.state == "half_open"
+        with self._watched(replica, now, "probe"):
+            trial = replica.breaker.begin(now)
+        return Lease(replica, job_id, now, trial)
 
     def note_answer(self, lease: Lease, now: float) -> None:
         """An attempt has its first token."""
+        lease.answered = True
         lease.replica.answered_at = now
         with self._watched(lease.replica, now, "answered"):
-            lease.replica.breaker.succeeded(now)
+            lease.trial.succeeded()
 
     def note_failure(self, lease: Lease, error: WorkerError, now: float) -> None:
         """An attempt failed."""
@@ -365,18 +380,11 @@ class Pool:
             replica.failures += 1
             replica.poked.set()
             with self._watched(replica, now, str(error.code)):
-                replica.breaker.failed(now)
-        else:
-            self.note_no_verdict(lease, now)
+                lease.trial.failed(now)
         asked_ms = error.retry_after_ms
         if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
             rest_s = min(asked_ms / 1000, WAIT_MOST_S)
             replica.resting_until = max(replica.resting_until, now + rest_s)
-
-    def note_no_verdict(self, lease: Lease, now: float) -> None:
-        """An attempt ended before it told anything of the replica."""
-        if lease.is_probe:
-            lease.replica.breaker.released(now)
 
     @contextmanager
     def _watched(self, replica: Replica, now: float, reason: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from adapter_api.errors import ContractError, WorkerError
 from adapter_api.health import EngineProps, HealthState, HealthStatus
+from registry.host.foreign import result_in_time
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Replica
 
@@ -120,7 +121,7 @@ class Prober:
                 call.cancel()
                 raise
         try:
-            return await self._result(call, max(0.0, limit_s - TURN_S))
+            return await result_in_time(call, max(0.0, limit_s - TURN_S))
         except TimeoutError:
             self._late[replica] = call
             raise
@@ -128,7 +129,7 @@ class Prober:
     async def ask_props(self, replica: Replica, limit_s: float) -> EngineProps | None:
         """What the engine can do; None if it does not tell in time."""
         try:
-            return await self._result(self._call(replica.adapter.props()), limit_s)
+            return await result_in_time(self._call(replica.adapter.props()), limit_s)
         except TimeoutError:
             return None
         except Exception as error:
@@ -141,31 +142,6 @@ class Prober:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return task
-
-    async def _result(self, call: "asyncio.Task[_T]", limit_s: float) -> _T:
-        """The call's result.
-
-        Raises:
-            TimeoutError: If it took longer than `limit_s` seconds.
-            Exception: What the call raised.
-        """
-        try:
-            await asyncio.wait({call}, timeout=limit_s)
-        finally:
-            if not call.done():
-                call.cancel()
-        if not call.done():
-            call.add_done_callback(_retrieve)
-            raise TimeoutError
-        if call.cancelled():
-            raise RuntimeError("the call cancelled itself")
-        return call.result()
-
-
-def _retrieve(call: "asyncio.Task[Any]") -> None:
-    """What a late call raised is of no interest; unretrieved it would be logged as a defect."""
-    if not call.cancelled():
-        call.exception()
 
 
 _STRAINED = HealthStatus(HealthState.DEGRADED, "answers jobs, but not its health check")

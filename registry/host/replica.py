@@ -10,7 +10,7 @@ import attrs
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from registry.bound import BoundAdapter
-from registry.host.breaker import Breaker
+from registry.host.breaker import Breaker, Trial
 from registry.host.snapshot import ReplicaSnapshot, ReplicaState
 
 RATE_WINDOW_S = 10.0
@@ -38,7 +38,8 @@ class Lease:
     replica: "Replica"
     job_id: str
     taken_at: float
-    is_probe: bool = attrs.field(default=False, init=False)
+    trial: Trial
+    answered: bool = attrs.field(default=False, init=False)
     tokens: int = attrs.field(default=0, init=False)
     held: bool = attrs.field(default=True, init=False)
 
@@ -52,6 +53,7 @@ class Lease:
         if not self.held:
             return
         self.held = False
+        self.trial.end()
         replica = self.replica
         replica.tokens += self.tokens
         replica.leases.discard(self)

@@ -168,11 +168,10 @@ class _Simulation:
             self._ask(job, step.replica)
 
     def _ask(self, job: _Job, replica: Replica) -> None:
-        job.lease = lease = Lease(replica, str(job.number), self._now)
+        job.lease = lease = self._pool.lease(replica, str(job.number), self._now)
         if job.began_at is None:
             job.began_at = self._now
         self._attempts[replica.replica_id] += 1
-        self._pool.note_begin(lease, self._now)
         engine = self._engines[replica.replica_id]
         outage = engine.outage(self._now)
         kind = "well" if outage is None else outage.kind
@@ -248,8 +247,6 @@ class _Simulation:
             return
         self._queue.remove(job)
         if job.lease is not None:
-            if job.first_token_at is None:
-                self._pool.note_no_verdict(job.lease, self._now)
             self._give_back(job)
         self._end(job, ErrorCode.DEADLINE_UNMET)
 
@@ -257,7 +254,8 @@ class _Simulation:
         assert job.lease is not None
         lease, job.lease = job.lease, None
         lease.release()
-        self._queue.served(self._now - lease.taken_at)
+        if lease.answered:
+            self._queue.served(self._now - lease.taken_at)
         self._serve()
 
     def _end(self, job: _Job, code: ErrorCode | None) -> None:

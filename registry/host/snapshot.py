@@ -61,6 +61,7 @@ class PoolSnapshot:
         mixed_versions: The engine versions found, if there is more than one (ORCH-3046).
         jobs: Jobs submitted to it.
         retries: Attempts beyond the first of a job.
+        draining: Whether it refuses new jobs.
     """
 
     pool_id: str
@@ -70,6 +71,7 @@ class PoolSnapshot:
     mixed_versions: tuple[str, ...]
     jobs: int
     retries: int
+    draining: bool = False
 
 
 @attrs.frozen

@@ -2,15 +2,26 @@
 
 import asyncio
 import logging
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from adapter_api.errors import ConfigError, RegistryError, WorkerError
 from registry.bound import BoundAdapter
 from registry.host.declared import Declared
+from registry.host.places import (
+    START_S,
+    Binding,
+    Key,
+    ReplacedMeanwhile,
+    SwapError,
+    close_in_time,
+)
+from registry.host.policy import PoolPolicy
 from registry.host.spec import PoolSpec, ReplicaSpec, Workers, WorkersError
 from registry.registry import Registry
 
@@ -20,13 +31,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("worker_adapters.workers")
 
 _Host = TypeVar("_Host", bound="AdapterHost")
-_Key = tuple[str, str]
-
 INTERVAL_S = 1.0
 """How often the files are looked at: a look costs one `stat` for each of them."""
 
-START_S = 30.0
-"""The longest that the adapters of a new version may take to start."""
+AGAIN_S = 10.0
+"""How long until a version is tried again whose adapters did not start: that may pass."""
 
 FROM_ENVIRONMENT = "openai-http"
 """The adapter that ORCHD_OPENAI_* configure."""
@@ -73,9 +82,9 @@ def host_from_environment(host: _Host) -> _Host:
 class WorkersWatch:
     """Binds to a host what files declare, and follows their changes.
 
-    Each new version is taken as a whole or not at all: one with a problem is refused with one
-    warning in the log, and what is bound stays. Of a version that is taken, what has not changed
-    is not touched.
+    Each new version is taken as a whole, in one moment, or not at all: one with a problem is
+    refused with one warning in the log, and what is bound stays. Of a version that is taken, what
+    has not changed is not touched. One whose adapters do not start is tried again now and then.
 
     Use it with `async with`, which loads the files and watches them until it is left; or call
     `load`, and then `look` whenever it shall look.
@@ -101,6 +110,7 @@ class WorkersWatch:
         self._interval_s = interval_s
         self._bound = Workers()
         self._refused: Workers | None = None
+        self._again_at = math.inf  # when the refused version is tried again
         self._warned = ""
         self._unfinished: dict[Path, bool] = {}  # and whether that has been told
         self._task: asyncio.Task[None] | None = None
@@ -117,9 +127,10 @@ class WorkersWatch:
             WorkersError: With every problem. Then nothing is bound.
         """
         workers = self._declared.read()
-        adapters: dict[_Key, BoundAdapter] = {}
+        adapters: dict[Key, BoundAdapter] = {}
         self._build(workers.replicas.values(), adapters)
-        self._set_policies(workers)
+        for pool_id, policy in self._policies(workers).items():
+            self._host.set_policy(pool_id, policy)
         for key, adapter in adapters.items():
             self._host.bind(*key, adapter, limit=workers.replicas[key].limit)
         self._bound = workers
@@ -136,9 +147,9 @@ class WorkersWatch:
             if workers == self._bound:
                 self._refused, self._warned = None, ""
                 return False
-            if workers == self._refused:
+            if workers == self._refused and monotonic() < self._again_at:
                 return False
-            self._refused = workers
+            self._refused, self._again_at = workers, math.inf
             await self._swap(workers)
         except WorkersError as error:
             self._warn(f"the new version of the workers is refused, the old one stays: {error}")
@@ -174,29 +185,30 @@ class WorkersWatch:
     # One version after another
 
     async def _swap(self, workers: Workers) -> None:
-        """Bind what is new, rebind what has changed, unbind what is gone: in this order, so that
-        no pool is ever without replicas in between.
+        """Bind what is new, rebind what has changed, unbind what is gone, all in one moment.
 
         Raises:
             WorkersError: If an adapter cannot be built or started. Then nothing has changed.
         """
         old = self._bound.replicas
         changed = [spec for key, spec in workers.replicas.items() if old.get(key) != spec]
-        waiting: dict[_Key, BoundAdapter] = {}  # adapters that are not yet the host's
+        gone = old.keys() - workers.replicas.keys()
+        adapters: dict[Key, BoundAdapter] = {}  # that are not yet the host's
         try:
-            self._build(changed, waiting)
-            await self._start(waiting, workers)
-            self._set_policies(workers)
-            self._bound, self._refused, self._warned = workers, None, ""
-            present = self._present()
-            puts = [self._put(key, waiting, workers, key in present) for key in list(waiting)]
-            self._note(await asyncio.gather(*puts, return_exceptions=True))
+            self._build(changed, adapters)
+            bindings = {spec.key: Binding(adapters[spec.key], spec.limit) for spec in changed}
+            await self._host.swap(bindings, gone, self._policies(workers))
+            adapters.clear()
+        except SwapError as error:
+            self._again_at = monotonic() + AGAIN_S
+            problems = [
+                f"{workers.replicas[key].source}: {_why(failure)}"
+                for key, failure in error.failures.items()
+            ]
+            raise WorkersError("what the files declare", problems) from None
         finally:
-            for adapter in waiting.values():
-                await _close(adapter)
-        gone = (old.keys() - workers.replicas.keys()) & self._present()
-        unbinds = [self._host.unbind(*key) for key in sorted(gone)]
-        self._note(await asyncio.gather(*unbinds, return_exceptions=True))
+            await asyncio.gather(*map(_close, adapters.values()))
+        self._bound, self._refused, self._warned = workers, None, ""
         new = sum(spec.key not in old for spec in changed)
         logger.info(
             "the workers have changed: %d bound, %d rebound, %d unbound",
@@ -205,15 +217,7 @@ class WorkersWatch:
             len(gone),
         )
 
-    def _note(self, results: Iterable[BaseException | None]) -> None:
-        """Somebody else has bound or unbound one meanwhile: theirs is the last word."""
-        for result in results:
-            if isinstance(result, LookupError | ValueError):
-                logger.warning("a replica was changed by others meanwhile: %s", result)
-            elif result is not None:
-                raise result
-
-    def _build(self, specs: Iterable[ReplicaSpec], built: dict[_Key, BoundAdapter]) -> None:
+    def _build(self, specs: Iterable[ReplicaSpec], built: dict[Key, BoundAdapter]) -> None:
         """Build the adapters into `built`.
 
         Raises:
@@ -233,38 +237,16 @@ class WorkersWatch:
         if problems:
             raise WorkersError("what the files declare", problems)
 
-    async def _start(self, adapters: Mapping[_Key, BoundAdapter], workers: Workers) -> None:
-        starts = [asyncio.wait_for(adapter.start(), START_S) for adapter in adapters.values()]
-        results = await asyncio.gather(*starts, return_exceptions=True)
-        problems = []
-        for key, result in zip(adapters, results, strict=True):
-            if isinstance(result, Exception):
-                source = workers.replicas[key].source
-                problems.append(f"{source}: the adapter does not start: {_said(result)}")
-            elif isinstance(result, BaseException):
-                raise result
-        if problems:
-            raise WorkersError("what the files declare", problems)
-
-    def _set_policies(self, workers: Workers) -> None:
+    def _policies(self, workers: Workers) -> dict[str, PoolPolicy]:
+        """The policies that are not as they were."""
         before, now, none = self._bound.policies, workers.policies, PoolSpec()
-        for pool_id in sorted(before.keys() | now.keys()):
-            spec = now.get(pool_id, none)
-            if spec != before.get(pool_id, none):
-                policy = spec.policy if spec.settings else self._host.defaults
-                self._host.set_policy(pool_id, policy)
+        return {
+            pool_id: spec.policy if spec.settings else self._host.defaults
+            for pool_id in sorted(before.keys() | now.keys())
+            if (spec := now.get(pool_id, none)) != before.get(pool_id, none)
+        }
 
-    async def _put(
-        self, key: _Key, waiting: dict[_Key, BoundAdapter], workers: Workers, present: bool
-    ) -> None:
-        adapter, limit = waiting[key], workers.replicas[key].limit
-        if present:
-            await self._host.rebind(*key, adapter, limit=limit)
-        else:
-            self._host.bind(*key, adapter, limit=limit)
-        del waiting[key]
-
-    def _present(self) -> set[_Key]:
+    def _present(self) -> set[Key]:
         pools = self._host.snapshot().pools
         return {(pool.pool_id, r.replica_id) for pool in pools for r in pool.replicas}
 
@@ -288,13 +270,19 @@ class WorkersWatch:
 
 async def _close(adapter: BoundAdapter) -> None:
     try:
-        await adapter.aclose()
+        await close_in_time(adapter)
     except Exception:
         logger.debug("closing an adapter that was not needed failed", exc_info=True)
 
 
-def _said(error: Exception) -> str:
+def _why(failure: Exception) -> str:
     """Foreign texts may hold a key: only our own errors are quoted."""
-    if isinstance(error, WorkerError | RegistryError | ConfigError):
-        return str(error)
-    return f"it failed with {type(error).__name__}"
+    if isinstance(failure, ReplacedMeanwhile):
+        return str(failure)
+    if isinstance(failure, TimeoutError):
+        said = f"it takes more than {START_S:g} s"
+    elif isinstance(failure, WorkerError | RegistryError | ConfigError):
+        said = str(failure)
+    else:
+        said = f"it failed with {type(failure).__name__}"
+    return f"the adapter does not start: {said}"

@@ -78,12 +78,27 @@ async def test_the_deadline_counts_from_submit() -> None:
 
 @in_virtual_time
 async def test_the_deadline_with_a_slow_consumer() -> None:
-    """A consumer that is busy past the deadline gets the error at its next read."""
+    """A consumer that is busy past the deadline gets the error at its next read; what the job held
+    is released when the deadline passes."""
     script = Script(STARTED, *tokens(3), END)
     stream = await script.stream(deadline_s=0.03)
     await asyncio.sleep(0.05)
+    assert script.closed
     seen = await collect(stream)
     assert [type(e) for e in seen] == [Started, Error, WorkerTimeout]
+    assert seen[1].error.code is ErrorCode.DEADLINE_UNMET
+
+
+@in_virtual_time
+async def test_the_deadline_keeps_no_stream_alive() -> None:
+    """One that is dropped before it is gone at once, not when the timer rings."""
+    script = Script(STARTED, *tokens(3), END)
+    stream = await script.stream(deadline_s=30)
+    dropped = weakref.ref(stream)
+    with pytest.warns(ResourceWarning):
+        del stream
+    assert dropped() is None
+    await turns(3)
     assert script.closed
 
 

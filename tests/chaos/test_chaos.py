@@ -52,7 +52,6 @@ def adapter_for(server: FlakyServer) -> BoundAdapter:
         "openai-http",
         base_url=server.base_url,
         model="m",
-        retry={"attempts": 1},  # the host's attempts are what is counted here
         connect_timeout_s=1.0,
         first_token_timeout_s=1.5,
         stall_timeout_s=1.5,

@@ -142,7 +142,7 @@ class HostMachine(RuleBasedStateMachine):
         )
 
     def _note_place(self, place: tuple[str, str], engine: Engine) -> None:
-        self.placed.append((engine, self.host._find(*place)[1]))
+        self.placed.append((engine, self.host._places.find(*place)[1]))
 
     # What the application does
 

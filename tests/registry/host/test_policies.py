@@ -80,16 +80,18 @@ def test_what_counts_for_a_breaker() -> None:
 def test_a_breaker_opens_probes_and_closes() -> None:
     """Threshold within the window, open, one probe, closed (ORCH-3602)."""
     breaker = Breaker(BreakerPolicy(failures=2, window_s=10.0, open_s=5.0))
-    breaker.failed(0.0)
-    breaker.failed(11.0)  # the first is out of the window
+    breaker.begin(0.0).failed(0.0)
+    breaker.begin(11.0).failed(11.0)  # the first is out of the window
     assert breaker.state == "closed"
-    breaker.failed(12.0)
+    breaker.begin(12.0).failed(12.0)
     assert (breaker.state, breaker.retry_at, breaker.allows(16.9)) == ("open", 17.0, False)
-    assert breaker.begin(17.0)
-    assert not breaker.begin(17.0)
-    breaker.released(17.5)
-    assert breaker.begin(18.0)
-    breaker.succeeded(19.0)
+    probe = breaker.begin(17.0)
+    assert breaker.is_probing
+    with pytest.raises(RuntimeError, match="half_open"):
+        breaker.begin(17.0)
+    probe.end()
+    assert not breaker.is_probing
+    breaker.begin(18.0).succeeded()
     assert (breaker.state, breaker.retry_at) == ("closed", None)
 
 
@@ -97,14 +99,31 @@ def test_a_failed_probe_doubles_the_time() -> None:
     """Up to most_open_s; a success starts over."""
     breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0, most_open_s=15.0))
     now, opened = 0.0, []
-    breaker.failed(now)
+    breaker.begin(now).failed(now)
     for _ in range(3):
         assert breaker.retry_at is not None
         opened.append(breaker.retry_at - now)
         now = breaker.retry_at
-        assert breaker.begin(now)
-        breaker.failed(now)
+        breaker.begin(now).failed(now)
     assert opened == [5.0, 10.0, 15.0]
+
+
+def test_only_the_probe_decides() -> None:
+    """What began before the breaker opened neither opens, closes nor frees it any more."""
+    breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0))
+    old, older, oldest = (breaker.begin(0.0) for _ in range(3))
+    breaker.begin(0.0).failed(1.0)
+    probe = breaker.begin(6.0)
+    old.succeeded()
+    older.failed(6.0)
+    oldest.end()
+    assert (breaker.state, breaker.is_probing) == ("half_open", True)
+    probe.succeeded()
+    assert breaker.state == "closed"
+    old.failed(7.0)
+    assert breaker.state == "closed"
+    probe.failed(7.0)  # it was answered, and then broke
+    assert breaker.state == "open"
 
 
 def test_the_retry_budget_is_a_share_and_a_floor() -> None:
@@ -176,7 +195,7 @@ def test_a_line_may_be_given_other_limits() -> None:
     queue.served(7.0)
     assert queue.limit(2, "reject") == [interactive[2], batch]
     assert list(queue) == interactive[:2]
-    assert queue.retry_after_ms(1) == 14_000
+    assert queue.wait_s(1) == 14.0
     assert queue.push(batch) is batch
     assert queue.limit(3, "reject") == []
     assert queue.push(batch) is None
@@ -189,16 +208,16 @@ def test_a_line_that_cannot_be_is_refused(arguments: tuple[object, ...]) -> None
         AdmissionQueue(*arguments)  # type: ignore[arg-type]
 
 
-def test_retry_after_follows_measured_service_times() -> None:
+def test_the_wait_follows_measured_service_times() -> None:
     """The longer the line and the service, and the fewer at once, the longer (AH-1005)."""
     queue: AdmissionQueue[Ticket] = AdmissionQueue(10)
     for number in range(4):
         queue.push(Ticket(str(number)))
     queue.served(3.0)
-    assert (queue.retry_after_ms(1), queue.retry_after_ms(4)) == (12_000, 3_000)
+    assert (queue.wait_s(1), queue.wait_s(2), queue.wait_s(8)) == (12.0, 6.0, 3.0)
     for _ in range(50):
         queue.served(1.0)
-    assert 1_000 <= queue.retry_after_ms(4) <= 1_001
+    assert queue.wait_s(4) == pytest.approx(1.0, rel=0.01)
 
 
 def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:

@@ -194,7 +194,10 @@ def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.Monke
         ("[defaults]\nqueue_mots = 1", "$.defaults.queue_mots: unknown option; did you mean"),
         ("[pools.p]\nqueue_most = 'x'", "$.pools.p.queue_most: expected int, got str"),
         ("[pools.p]\nqueue_most = -1", "$.pools.p.queue_most: 'queue_most' must be >= 0: -1"),
-        ("[defaults]\ndeadline_s = 0", "$.defaults.deadline_s: 'deadline_s' must be > 0: 0"),
+        (
+            "[defaults]\ndeadline_s = 0",
+            "$.defaults.deadline_s: deadline_s must be above 0 and finite, got 0",
+        ),
         ("[pools.p.breaker]\nfailures = 1.5", "$.pools.p.breaker.failures: expected int"),
         ("[pools.p]\nrouting = 'least_lodaed'", "$.pools.p.routing: expected the name of"),
         ("[pools.p]\nrouting = 7", "the names are session_affinity, least_loaded"),

@@ -1,0 +1,192 @@
+"""What a host tells of a job: its ledger, and its log (ORCH-3027)."""
+
+import asyncio
+import json
+import logging
+import pickle
+
+import attrs
+import pytest
+
+from adapter_api import (
+    CapacityExceeded,
+    End,
+    EngineUnavailable,
+    Error,
+    ErrorCode,
+    InvalidRequest,
+    WorkerError,
+    WorkerReset,
+    WorkerTimeout,
+)
+from adapter_api.frames import from_frame, to_frame
+from registry import AdapterHost, PoolPolicy
+from registry.host.breaker import BreakerPolicy
+from tests.engines_in_process import Engine, task
+
+RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
+
+
+async def test_explain_tells_the_whole_way(host: AdapterHost) -> None:
+    """Every attempt, skip and choice is in the ledger; unknown jobs are None."""
+    host.bind("p", "a", Engine("a", failure=RESET).bound())
+    host.bind("p", "b", Engine("b").bound())
+    await host.health("p")
+    await host.submit("p", task()).text()
+    explanation = host.explain("job")
+    assert explanation is not None
+    kinds = [(step.kind, step.replica_id) for step in explanation.steps]
+    assert kinds == [
+        ("choose", "a"),
+        ("attempt", "a"),
+        ("retry", None),
+        ("skip", "a"),
+        ("choose", "b"),
+        ("attempt", "b"),
+        ("end", None),
+    ]
+    assert explanation.outcome == "ok"
+    assert host.explain("unknown") is None
+
+
+async def test_end_and_error_tell_every_attempt(host: AdapterHost) -> None:
+    """The ledger travels with the outcome: in End, in its frame, in an error that is pickled."""
+    host.bind("p", "a", Engine("a", failure=RESET).bound())
+    host.bind("p", "b", Engine("b").bound())
+    await host.health("p")
+    end = [event async for event in host.submit("p", task())][-1]
+    assert isinstance(end, End)
+    attempts = [step for step in end.metrics.ledger if step["kind"] == "attempt"]
+    assert [(step["replica_id"], step["reason"]) for step in attempts] == [
+        ("a", "WORKER_RESET"),
+        ("b", "ok"),
+    ]
+    assert end.metrics.ledger[-1]["kind"] == "end"
+    explained = host.explain("job")
+    assert explained is not None
+    assert end.metrics.ledger == tuple(attrs.asdict(step) for step in explained.steps)
+    assert from_frame(json.loads(json.dumps(to_frame(end)))) == end
+    await host.unbind("p", "b")
+    with pytest.raises(WorkerError) as caught:
+        await host.submit("p", task("lost")).text()
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.ledger == caught.value.ledger
+    assert {"attempt", "end"} <= {step["kind"] for step in again.ledger}
+
+
+async def test_a_missed_deadline_tells_it_too(host: AdapterHost) -> None:
+    """An error that the clock made, and no replica, has the steps up to there."""
+    host.bind("p", "a", Engine("a", gate=asyncio.Event()).bound())
+    await host.health("p")
+    with pytest.raises(WorkerTimeout) as caught:
+        await host.submit("p", task(deadline_s=0.05)).text()
+    assert caught.value.ledger[-1]["reason"] == "DEADLINE_UNMET"
+
+
+async def test_without_a_host_there_is_no_ledger() -> None:
+    """A job that no host ran says nothing of one, in its frames neither."""
+    async with Engine("a").bound() as adapter:
+        frames = [frame async for frame in adapter.submit(task()).frames()]
+    assert "ledger" not in frames[-1]["metrics"]
+
+
+def steps_of(host: AdapterHost, kind: str, job_id: str = "job") -> list[tuple[str | None, str]]:
+    explained = host.explain(job_id)
+    assert explained is not None
+    return [(step.replica_id, step.reason) for step in explained.steps if step.kind == kind]
+
+
+async def test_a_refused_job_names_who_could_not_take_it(host: AdapterHost) -> None:
+    """Each replica that was passed over, with the reason, also where none was left."""
+    host.set_policy("p", PoolPolicy(breaker=BreakerPolicy(failures=1), attempts_most=1))
+    host.bind("p", "a", Engine("a", failure=RESET).bound())
+    with pytest.raises(WorkerReset):
+        await host.submit("p", task("failing"))
+    with pytest.raises(EngineUnavailable):
+        await host.submit("p", task(deadline_s=1.0))
+    assert steps_of(host, "skip") == [("a", "circuit_open")]
+
+
+@pytest.mark.parametrize(
+    ("failure", "most", "reasons"),
+    [
+        (InvalidRequest(ErrorCode.INVALID_PARAMS, "no"), 3, ["not_retriable"]),
+        (RESET, 2, ["granted", "attempts_used_up"]),
+        (CapacityExceeded(ErrorCode.ADMISSION_REJECT, "no", None, 60_000), 3, ["no_replica"]),
+    ],
+)
+async def test_the_ledger_says_why_there_was_no_other_attempt(
+    host: AdapterHost, failure: WorkerError, most: int, reasons: list[str]
+) -> None:
+    """After each failure: that another attempt is granted, or why not."""
+    host.set_policy("p", PoolPolicy(attempts_most=most))
+    host.bind("p", "a", Engine("a", failure=failure).bound())
+    with pytest.raises(WorkerError):
+        await host.submit("p", task())
+    assert [reason for _, reason in steps_of(host, "retry")] == reasons
+
+
+async def test_a_cancelled_job_has_its_ledger(host: AdapterHost) -> None:
+    """Also where nobody was reading when it was cancelled."""
+    host.bind("p", "a", Engine("a", count=100).bound())
+    stream = await host.submit("p", task())
+    assert await host.cancel("p", "job")
+    *_, last = [event async for event in _until_error(stream)]
+    assert isinstance(last, Error)
+    assert [step["kind"] for step in last.error.ledger][-2:] == ["attempt", "end"]
+
+
+async def _until_error(stream):
+    async for event in stream:
+        yield event
+        if isinstance(event, Error):
+            return
+
+
+async def test_the_log_names_the_place_where_an_adapter_is_bound(
+    host: AdapterHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the adapter's own config says: pool, replica, engine, counts and times."""
+    caplog.set_level(logging.INFO, "worker_adapters.host")
+    host.bind("p", "a", Engine("a", failure=RESET).bound())
+    host.bind("p", "b", Engine("b").bound())
+    await host.health("p")
+    await host.submit("p", task("whole", session_id=None)).text()
+    await host.unbind("p", "b")
+    host.set_policy("p", PoolPolicy(attempts_most=1))
+    with pytest.raises(WorkerReset):
+        await host.submit("p", task("failed"))
+    moved, whole, failed = [r for r in caplog.records if r.name == "worker_adapters.host"]
+    assert (moved.human, moved.replica_id) == (
+        "attempt 1 failed with WORKER_RESET; the job moves on",
+        "a",
+    )
+    assert (whole.human, whole.job_id, whole.pool_id, whole.replica_id) == (
+        "the answer is whole",
+        "whole",
+        "p",
+        "b",
+    )
+    assert (whole.engine, whole.engine_version, whole.attempts) == ("toy", "1", 2)
+    assert (whole.tokens_out, whole.levelno) == (3, logging.INFO)
+    assert (failed.human, failed.levelno) == (
+        "the job failed with WORKER_RESET",
+        logging.WARNING,
+    )
+
+
+async def test_observers_are_told_the_place_where_an_adapter_is_bound() -> None:
+    """Metrics of replicas that were bound by hand do not fall together."""
+    from registry import Registry
+    from registry.observers import MetricsObserver
+
+    metrics = MetricsObserver()
+    registry = Registry(observers=[metrics])
+    async with AdapterHost() as host:
+        for name in ("a", "b"):
+            host.bind("chat", name, registry.get("mock", {}))
+        await host.health("chat")
+        for number in range(2):
+            await host.submit("chat", task(str(number))).text()
+    assert "chat" in str(metrics.snapshot())
+    assert "r0" not in str(metrics.snapshot())
