@@ -105,10 +105,20 @@ class BoundAdapter:
 
     @classmethod
     def of(cls, adapter: object) -> "BoundAdapter":
-        """The adapter itself if it is bound already, else bound under the name of its class."""
+        """The adapter itself if it is bound already, else bound under the name of its class.
+
+        Raises:
+            ContractError: If it is no adapter.
+        """
         if isinstance(adapter, BoundAdapter):
             return adapter
-        return cls(adapter, name=type(adapter).__name__, config=getattr(adapter, "config", None))
+        name = type(adapter).__name__
+        bound = cls(adapter, name=name, config=getattr(adapter, "config", None))
+        missing = [hook for hook in ("submit", "health") if not bound._has(hook)]
+        if missing:
+            problems = [f"{hook} is missing: an adapter has it as a @hookimpl" for hook in missing]
+            raise ContractError(name, bound._target, problems)
+        return bound
 
     def place(self, pool_id: str, replica_id: str) -> None:
         """Where a host has put it; observers are told so from now on, whatever its config says."""

@@ -149,7 +149,6 @@ class WorkersWatch:
                 return False
             if workers == self._refused and monotonic() < self._again_at:
                 return False
-            self._refused, self._again_at = workers, math.inf
             await self._swap(workers)
         except WorkersError as error:
             self._warn(f"the new version of the workers is refused, the old one stays: {error}")
@@ -199,8 +198,11 @@ class WorkersWatch:
             bindings = {spec.key: Binding(adapters[spec.key], spec.limit) for spec in changed}
             await self._host.swap(bindings, gone, self._policies(workers))
             adapters.clear()
+        except WorkersError:
+            self._refused, self._again_at = workers, math.inf
+            raise
         except SwapError as error:
-            self._again_at = monotonic() + AGAIN_S
+            self._refused, self._again_at = workers, monotonic() + AGAIN_S
             problems = [
                 f"{workers.replicas[key].source}: {_why(failure)}"
                 for key, failure in error.failures.items()

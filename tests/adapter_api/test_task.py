@@ -100,6 +100,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("session_id", "\u00e9", f"{_ID} (or None)"),
     ("correlation_id", "a\r\nX: y", f"{_ID} (or None)"),
     ("correlation_id", "", f"{_ID} (or None)"),
+    ("attempts_most", 0, "an integer of at least 1 (or None)"),
+    ("attempts_most", True, "an integer of at least 1 (or None)"),
     ("deadline_s", 0, "a finite number of seconds above 0 (or None)"),
     ("deadline_s", -1, "a finite number of seconds above 0 (or None)"),
     ("deadline_s", math.inf, "a finite number of seconds above 0 (or None)"),

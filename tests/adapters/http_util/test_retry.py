@@ -53,6 +53,13 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert (policy.base_s, policy.multiplier, policy.cap_s, policy.attempts) == (0.1, 2.0, 2.0, 4)
 
 
+@pytest.mark.parametrize(("most", "attempts"), [(None, 4), (9, 4), (4, 4), (1, 1)])
+def test_a_task_may_allow_fewer_requests(most: int | None, attempts: int) -> None:
+    """at_most never adds any."""
+    policy = RetryPolicy(seed=5).at_most(most)
+    assert (policy.attempts, policy.seed) == (attempts, 5)
+
+
 @given(st.integers(), st.integers(0, 30))
 def test_equal_seeds_give_equal_delays(seed: int, count: int) -> None:
     """HTU-1002: seedable; other seeds give other delays."""

@@ -227,6 +227,17 @@ async def test_four_attempts_are_all(serving: Serving, caplog: pytest.LogCapture
     assert records[-1]["human"] == "the job failed with POOL_UNAVAILABLE"
 
 
+async def test_a_task_may_allow_one_request(serving: Serving) -> None:
+    """attempts_most of the task bounds the adapter's own retries."""
+    async with serving(fails(503)) as (server, adapter):
+        with pytest.raises(EngineUnavailable):
+            await adapter.submit(TaskRequest(prompt="x", attempts_most=1))
+        assert len(server.requests) == 1
+        with pytest.raises(EngineUnavailable):
+            await adapter.submit(TaskRequest(prompt="x", attempts_most=9))
+        assert len(server.requests) == 5
+
+
 async def test_the_waits_follow_the_seed(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -178,6 +178,22 @@ def test_a_job_is_cancelled(run: Callable[..., Serving], serve: Serve, until: Un
     until(lambda: server.running == 0)
 
 
+def test_a_job_can_be_cancelled_while_others_wait(
+    run: Callable[..., Serving], serve: Serve
+) -> None:
+    """With --jobs 1 the lines behind the job that runs are read, as far as one more job."""
+    server = serve(delay_s=0.02)
+    serving = run(workers(server.base_url), "--jobs", "1")
+    for job_id in ("runs", "waits"):
+        serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": job_id})
+    serving.say({"cancel": "waits"})
+    assert serving.frames("waits")[-1]["code"] == "CANCELLED"
+    serving.say({"cancel": "runs"})
+    assert serving.frames("runs")[-1]["code"] == "CANCELLED"
+    assert serving.end()[:2] == (0, [])
+    assert len(server.requests) == 1
+
+
 def test_no_more_is_read_than_can_run(run: Callable[..., Serving], serve: Serve) -> None:
     """With --jobs 2 the third task waits in the input, and is not refused."""
     text = workers(serve(delay_s=0.01).base_url, head="[pools.p]\nqueue_most = 2\n")
@@ -323,6 +339,28 @@ def test_a_dead_engine_is_passed_over(run: Callable[..., Serving], serve: Serve)
     explanation = json.loads(line)
     assert (explanation["job_id"], explanation["outcome"]) == ("j", "ok")
     assert "r1" in [step["replica_id"] for step in explanation["steps"]]
+
+
+def test_the_environment_alone(
+    start: Start, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without files the one replica is what ORCHD_OPENAI_URL and its kind describe."""
+    monkeypatch.setenv("ORCHD_OPENAI_URL", serve().base_url)
+    monkeypatch.setenv("ORCHD_OPENAI_POOL", "mine")
+    serving = Serving(
+        start("serve", "--state", str(tmp_path / "state"), stdin=subprocess.PIPE), tmp_path
+    )
+    serving.say({"pool": "mine", "prompt": "x", "max_tokens": 2, "job_id": "j"})
+    assert serving.frames("j")[0]["replica_id"] == "r0"
+    assert serving.end()[0] == 0
+
+
+def test_without_files_and_environment(start: Start, tmp_path: Path) -> None:
+    """The error says which variable is missing; status 2."""
+    process = start("serve", "--state", str(tmp_path / "state"))
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "ORCHD_OPENAI_URL" in err
 
 
 def test_a_wrong_file_at_the_beginning(run: Callable[..., Serving]) -> None:

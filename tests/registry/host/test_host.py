@@ -2,27 +2,33 @@
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import pytest
 
 from adapter_api import (
     CapacityExceeded,
+    ContractError,
     End,
     EngineUnavailable,
     Error,
+    ErrorCode,
     HealthState,
     InternalError,
+    InvalidRequest,
     Metrics,
     Started,
     TaskRequest,
     Token,
+    TokenEvent,
+    TokenStream,
     WorkerTimeout,
     hookimpl,
 )
+from adapters.mock import MockAdapter
 from registry import AdapterHost, PoolPolicy
-from registry.host import Candidate, Choice
+from registry.host import Candidate, Choice, places
 from tests.engines_in_process import BUSY, DOWN, LOADING, Engine, states, task, until
 
 
@@ -162,6 +168,38 @@ async def test_a_full_line_refuses(host: AdapterHost) -> None:
     assert caught.value.retry_after_ms > 0
     engine.gate.set()
     await asyncio.gather(*jobs)
+
+
+async def test_retry_after_waits_for_a_replica_that_rests(host: AdapterHost) -> None:
+    """A full line is no use before a replica may be asked again (AH-1005)."""
+    host.set_policy("p", PoolPolicy(queue_most=0, attempts_most=1))
+    busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 30_000)
+    host.bind("p", "a", Engine("a", failure=busy).bound())
+    await host.health("p")
+    with pytest.raises(CapacityExceeded, match="busy"):
+        await host.submit("p", task())
+    with pytest.raises(CapacityExceeded, match="line of pool 'p' is full") as caught:
+        await host.submit("p", task(deadline_s=60.0))
+    assert 29_000 < caught.value.retry_after_ms <= 30_000
+
+
+async def test_only_answers_tell_how_long_an_answer_takes(host: AdapterHost) -> None:
+    """Jobs that fail at once do not make a full line look quick (AH-1005)."""
+    host.set_policy("p", PoolPolicy(queue_most=0))
+    engine = Engine(failure=InvalidRequest(ErrorCode.INVALID_PARAMS, "no"))
+    host.bind("p", "a", engine.bound(), limit=1)
+    await host.health("p")
+    for number in range(20):
+        with pytest.raises(InvalidRequest):
+            await host.submit("p", task(str(number)))
+    engine.failure, engine.gate = None, asyncio.Event()
+    running = ask(host, "running")
+    await until(lambda: engine.streams == 1)
+    with pytest.raises(CapacityExceeded) as caught:
+        await host.submit("p", task())
+    assert caught.value.retry_after_ms == 1000  # what is guessed while nothing was measured
+    engine.gate.set()
+    await running
 
 
 async def test_a_newcomer_may_push_out_a_batch_job(host: AdapterHost) -> None:
@@ -312,6 +350,36 @@ async def test_a_dropped_stream_gives_its_lease_back(host: AdapterHost) -> None:
     assert engine.streams == 0
 
 
+async def test_a_reader_that_pauses_keeps_its_lease_to_the_deadline(host: AdapterHost) -> None:
+    """Not longer: a consumer that hangs blocks no replica."""
+    engine = Engine(count=1000)
+    host.bind("p", "a", engine.bound(), limit=1)
+    stream = await host.submit("p", task(deadline_s=0.1))
+    await until(lambda: engine.streams == 0)
+    assert host.snapshot().pools[0].replicas[0].in_flight == 0
+    assert await host.submit("p", task("next", max_tokens=1)).text() == "a0 "
+    seen = [event async for event in _to_error(stream)]
+    assert seen[-1].error.code == "DEADLINE_UNMET"
+
+
+async def _to_error(stream: TokenStream) -> AsyncIterator[TokenEvent]:
+    async for event in stream:
+        yield event
+        if isinstance(event, Error):
+            return
+
+
+async def test_an_adapter_that_was_made_by_hand_can_be_bound(host: AdapterHost) -> None:
+    """Without the registry, and without a BoundAdapter around it."""
+    host.bind("p", "a", MockAdapter(tokens=("x",)))
+    assert await host.submit("p", task("1")).text() == "x"
+    assert host.snapshot().pools[0].replicas[0].adapter == "MockAdapter"
+    await host.rebind("p", "a", MockAdapter(tokens=("y",)))
+    assert await host.submit("p", task("2")).text() == "y"
+    with pytest.raises(ContractError, match="object"):
+        host.bind("p", "b", object())
+
+
 async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
     """health asks every replica now; props are kept per replica (AH-1002, ORCH-3603)."""
     host.bind("p", "a", Engine("a", slots=2).bound())
@@ -408,6 +476,46 @@ async def test_closing_the_host_ends_everything() -> None:
         await host.submit("p", task())
     with pytest.raises(RuntimeError, match="closed"):
         host.bind("p", "b", Engine().bound())
+
+
+async def test_a_host_that_closes_takes_no_job() -> None:
+    """Not even while it waits for a health check that is slow to end."""
+
+    class Slow(Engine):
+        @hookimpl
+        async def health(self):
+            try:
+                return await super().health()
+            finally:
+                await asyncio.sleep(0.2)
+
+    host = AdapterHost()
+    host.bind("p", "a", Slow(gate=asyncio.Event()).bound())
+    await host.health("p")
+    checking = asyncio.create_task(host.health("p"))
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(host.aclose())
+    await asyncio.sleep(0.01)
+    with pytest.raises(EngineUnavailable, match="the host is closed"):
+        await host.submit("p", task())
+    await closing
+    await asyncio.gather(checking, return_exceptions=True)
+
+
+async def test_nobody_waits_for_ever_for_an_adapter_to_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that hangs is left to itself, and the log says so."""
+
+    class Hanging(Engine):
+        @hookimpl
+        async def aclose(self):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(places, "CLOSE_S", 0.05)
+    async with asyncio.timeout(10), AdapterHost() as host:
+        host.bind("p", "a", Hanging().bound())
+    assert "closing the adapter of replica a in pool p takes more than 0.05 s" in caplog.text
 
 
 async def test_an_adapter_that_fails_to_close_harms_nobody(caplog) -> None:

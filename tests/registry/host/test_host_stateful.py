@@ -283,6 +283,13 @@ class HostMachine(RuleBasedStateMachine):
             assert engine.closed <= 1
 
     @invariant()
+    def probes_are_attempts(self) -> None:
+        """A breaker that waits for its probe has one: no replica is lost."""
+        for _, replica in getattr(self, "placed", []):
+            trials = [lease.trial for lease in replica.leases]
+            assert not replica.breaker.is_probing or replica.breaker._probe in trials
+
+    @invariant()
     def limits_are_kept(self) -> None:
         """No replica runs more than its limit."""
         for _, replica in getattr(self, "placed", []):

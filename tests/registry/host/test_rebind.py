@@ -5,9 +5,19 @@ import gc
 
 import pytest
 
-from adapter_api import CapacityExceeded, EngineUnavailable, Token
+from adapter_api import (
+    CapacityExceeded,
+    EngineUnavailable,
+    ErrorCode,
+    Token,
+    WorkerReset,
+    hookimpl,
+)
 from registry import AdapterHost, PoolPolicy
+from registry.host import Binding, SwapError
 from tests.engines_in_process import DOWN, Engine, states, task, until
+
+RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
 
 async def test_a_second_bind_says_rebind(host: AdapterHost) -> None:
@@ -205,6 +215,23 @@ async def test_a_drained_pool_serves_its_line(host: AdapterHost) -> None:
     assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 3
 
 
+async def test_a_drained_pool_brings_its_jobs_to_their_end(host: AdapterHost) -> None:
+    """One that fails before its first token moves on, though the pool takes no new ones."""
+    first = Engine("a", gate=asyncio.Event(), silent=True, failure=RESET)
+    host.bind("p", "a", first.bound())
+    host.bind("p", "b", Engine("b").bound())
+    await host.health("p")
+    job = asyncio.create_task(host.submit("p", task()).text())
+    await until(lambda: first.streams == 1)
+    draining = asyncio.create_task(host.drain("p"))
+    await asyncio.sleep(0.01)
+    assert host.snapshot().pools[0].draining
+    first.gate.set()
+    assert await job == "b0 b1 b2 "
+    assert await draining
+    assert states(host) == {"a": "draining", "b": "draining"}
+
+
 async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> None:
     """A policy without a line refuses those who wait, and nobody waits for them any more."""
     engine = Engine(gate=asyncio.Event())
@@ -219,6 +246,82 @@ async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> N
     engine.gate.set()
     assert await host.drain("p", timeout_s=5)
     assert await jobs[0] == "a0 a1 a2 "
+
+
+# Many at once
+
+
+async def test_a_swap_is_one_moment(host: AdapterHost) -> None:
+    """Nobody sees a part of it, however long one adapter takes to be ready (AH-1001)."""
+    gate = asyncio.Event()
+
+    class Slow(Engine):
+        @hookimpl
+        async def health(self):
+            await gate.wait()
+            return await super().health()
+
+    olds = [Engine(name) for name in "abc"]
+    for engine in olds:
+        host.bind("p", engine.name, engine.bound())
+    await host.health("p")
+    news = {("p", "a"): Engine("A"), ("p", "b"): Slow("B"), ("q", "d"): Engine("D")}
+    bindings = {key: Binding(engine.bound(), limit=7) for key, engine in news.items()}
+    policies = {"p": PoolPolicy(queue_most=5)}
+    swapping = asyncio.create_task(host.swap(bindings, [("p", "c"), ("p", "gone")], policies))
+    await until(lambda: news["p", "a"].checks == 1)
+    assert names(host) == {"p": ["toy-a", "toy-b", "toy-c"]}
+    gate.set()
+    await swapping
+    assert names(host) == {"p": ["toy-A", "toy-B"], "q": ["toy-D"]}
+    assert [r.state for pool in host.snapshot().pools for r in pool.replicas] == ["ready"] * 3
+    await until(lambda: [engine.closed for engine in olds] == [1, 1, 1])
+
+
+def names(host: AdapterHost) -> dict[str, list[str]]:
+    return {pool.pool_id: [r.adapter for r in pool.replicas] for pool in host.snapshot().pools}
+
+
+async def test_a_swap_that_fails_changes_nothing(host: AdapterHost) -> None:
+    """Every failure is in the error, by place; the adapters stay the caller's."""
+    host.bind("p", "a", Engine("a").bound())
+    bad, good = Engine("A", start_failure=OSError("no")), Engine("B")
+    bindings = {("p", "a"): Binding(bad.bound()), ("p", "b"): Binding(good.bound())}
+    with pytest.raises(SwapError, match=r"because of p/a \(OSError\)") as caught:
+        await host.swap(bindings, policies={"p": PoolPolicy(queue_most=0)})
+    assert list(caught.value.failures) == [("p", "a")]
+    assert names(host) == {"p": ["toy-a"]}
+    assert good.closed == 0
+
+
+async def test_a_swap_does_not_undo_what_others_did_meanwhile(host: AdapterHost) -> None:
+    """Who changes a place while a swap is prepared has the last word."""
+    host.bind("p", "a", Engine("a").bound())
+    gate = asyncio.Event()
+
+    class Slow(Engine):
+        @hookimpl
+        async def start(self):
+            await gate.wait()
+
+    swapping = asyncio.create_task(host.swap({("p", "a"): Binding(Slow("A").bound())}))
+    await asyncio.sleep(0.01)
+    await host.rebind("p", "a", Engine("mine").bound())
+    gate.set()
+    with pytest.raises(SwapError) as caught:
+        await swapping
+    assert "somebody else" in str(caught.value.failures["p", "a"])
+    assert names(host) == {"p": ["toy-mine"]}
+
+
+async def test_a_cancelled_swap_changes_nothing(host: AdapterHost) -> None:
+    """The old adapters go on."""
+    host.bind("p", "a", Engine("a").bound())
+    bindings = {("p", "a"): Binding(Engine("A", hung=True).bound())}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await host.swap(bindings)
+    assert await host.submit("p", task()).text() == "a0 a1 a2 "
 
 
 async def test_events_already_read_are_not_given_twice(host: AdapterHost) -> None:

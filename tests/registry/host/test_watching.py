@@ -13,7 +13,7 @@ import pytest
 
 from adapter_api import TaskRequest, Token
 from registry import AdapterHost
-from registry.host import WorkersWatch
+from registry.host import WorkersWatch, watching
 from registry.host.watching import host_from_file
 
 Write = Callable[[Path, str], None]
@@ -267,6 +267,96 @@ async def test_an_adapter_that_does_not_start_is_refused(
     assert len(made_failing.closed) == 1
     assert "$.replicas[1]: the adapter does not start: it failed with OSError" in caplog.text
     assert "sk-12345" not in caplog.text
+
+
+SLOW = """
+import asyncio, pathlib
+class Slow(Adapter):
+    @hookimpl
+    async def start(self):
+        while not pathlib.Path(self.config.gate).exists():
+            await asyncio.sleep(0.005)
+        if pathlib.Path(self.config.gate).read_text() == "broken":
+            raise OSError("no")
+    @hookimpl
+    async def aclose(self):
+        await asyncio.sleep(self.config.close_s)
+"""
+
+
+@pytest.fixture
+def slow(site: Any, adapter_source: str, tmp_path: Path) -> Callable[..., str]:
+    """Declares replicas whose adapters start when the file `gate` is there, unless it says
+    "broken", and take `close_s` to close."""
+    config = "@attrs.frozen\nclass Config:\n    gate: str\n    close_s: float = 0.0\n"
+    source = adapter_source + config + SLOW.replace("(Adapter):", "(Adapter):\n    config: Config")
+    site.install("made", "slow = made_slow:Slow", {"made_slow.py": source})
+
+    def declare(name: str, close_s: float = 0.0) -> str:
+        text = replica(name, gate=str(tmp_path / "gate"), close_s=close_s)
+        return text.replace('"mock"', '"slow"')
+
+    return declare
+
+
+async def test_a_watch_that_is_left_in_a_swap_changes_nothing(
+    slow: Callable[..., str], files: Files
+) -> None:
+    """Neither is the version half in force, nor is an adapter closed that is in place; the next
+    look takes the version whole."""
+    async with AdapterHost() as host:
+        watched = Watched(host, files)
+        watched.watch.load()
+        files.declare(replica("r0", tokens=["new"]), slow("r1"))
+        assert not await watched.watch.look()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await watched.watch.look()
+        assert watched.config("r0").tokens != ("new",)
+        assert await host.submit("p", TaskRequest(prompt="x")).text() != "new"
+        (files.folder / "gate").touch()
+        assert await watched.settle()
+        assert watched.config("r0").tokens == ("new",)
+
+
+async def test_an_adapter_that_is_slow_to_close_does_not_stop_the_watch(
+    slow: Callable[..., str], files: Files
+) -> None:
+    """Versions follow each other while an old adapter closes."""
+    (files.folder / "gate").touch()
+    async with AdapterHost() as host:
+        watched = Watched(host, files)
+        files.declare(slow("r0", close_s=0.5))
+        watched.watch.load()
+        for tokens in (["one"], ["two"]):
+            files.declare(replica("r0", tokens=tokens))
+            async with asyncio.timeout(0.4):
+                assert await watched.settle()
+        assert watched.config("r0").tokens == ("two",)
+
+
+async def test_a_start_that_failed_is_tried_again(
+    slow: Callable[..., str],
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What keeps an adapter from starting may pass: the same version is taken then; the log tells
+    of the failure once."""
+    monkeypatch.setattr(watching, "AGAIN_S", 0.1)
+    gate = files.folder / "gate"
+    gate.write_text("broken")
+    async with AdapterHost() as host:
+        watched = Watched(host, files)
+        watched.watch.load()
+        files.declare(replica("r0"), slow("r2"))
+        for _ in range(3):
+            assert not await watched.settle()
+            await asyncio.sleep(0.11)
+        assert caplog.text.count("the adapter does not start: it failed with OSError") == 1
+        gate.write_text("")
+        assert await watched.settle()
+        assert watched.replicas == ["p/r0", "p/r2"]
 
 
 async def test_replicas_of_others_are_left_alone(
