@@ -182,16 +182,15 @@ def test_a_job_can_be_cancelled_while_others_wait(
     run: Callable[..., Serving], serve: Serve
 ) -> None:
     """With --jobs 1 the lines behind the job that runs are read, as far as one more job."""
-    server = serve(delay_s=0.02)
-    serving = run(workers(server.base_url), "--jobs", "1")
+    serving = run(workers(serve(delay_s=0.02).base_url), "--jobs", "1")
     for job_id in ("runs", "waits"):
         serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": job_id})
     serving.say({"cancel": "waits"})
-    assert serving.frames("waits")[-1]["code"] == "CANCELLED"
+    (frame,) = serving.frames("waits")  # it never began
+    assert frame["code"] == "CANCELLED"
     serving.say({"cancel": "runs"})
     assert serving.frames("runs")[-1]["code"] == "CANCELLED"
     assert serving.end()[:2] == (0, [])
-    assert len(server.requests) == 1
 
 
 def test_no_more_is_read_than_can_run(run: Callable[..., Serving], serve: Serve) -> None:
