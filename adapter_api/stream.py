@@ -362,7 +362,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             if reader is not caller:
                 await self._released.wait()
 
-    def end_unread(self) -> None:
+    def _end_unread(self) -> None:
         """The deadline passed and nobody reads: what the job holds is released now, and not when
         somebody reads on. Called by the clock."""
         self._unread = asyncio.create_task(self._stop("the deadline passed"))
@@ -444,7 +444,7 @@ def _end_unread(stream: "ref[TokenStream]") -> None:
     # A timer that held the stream would keep one that was dropped alive.
     found = stream()
     if found is not None:
-        found.end_unread()
+        found._end_unread()
 
 
 def _cancelled(why: str) -> Cancelled:
