@@ -90,6 +90,9 @@ def _read_payload(payload: Any, secrets: Iterable[str]) -> ErrorBody:
         if "detail" in payload:
             return _read_detail(payload["detail"], secrets)
         message = payload.get("message")
+        if not message and (several := payload.get("errors")):
+            first = several[0] if isinstance(several, list) else several
+            return _read_payload(first, secrets)
         if not isinstance(message, str):
             message = str(payload) if payload else ""
         param = payload.get("param")

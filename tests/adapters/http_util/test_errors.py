@@ -53,6 +53,12 @@ BODIES: list[tuple[Any, ErrorBody]] = [
      ErrorBody("n: t; query.m: bad")),
     ({"detail": ["a", {"loc": None, "msg": "b"}, {"loc": "n", "msg": "c"}]},
      ErrorBody("a; : b; : c")),
+    ({"errors": [{"message": "no", "code": 400}, "more"]}, ErrorBody("no", status=400)),
+    ({"errors": ["no"], "message": None}, ErrorBody("no")),
+    ({"errors": {"n": "no"}}, ErrorBody("{'n': 'no'}")),
+    ({"errors": "no"}, ErrorBody("no")),
+    ({"errors": []}, ErrorBody("{'errors': []}")),
+    ({"message": "no", "errors": ["more"]}, ErrorBody("no")),
     ({"anything": 1}, ErrorBody("{'anything': 1}")),
     ({}, ErrorBody("")),
     ([], ErrorBody("[]")),
@@ -117,7 +123,7 @@ def test_whatever_comes_is_a_bounded_message(body: bytes) -> None:
         lambda inner: st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(["error", "message", "detail", "code", "type", "param", "status", "loc",
-                             "msg", "innererror"]),
+                             "msg", "innererror", "errors"]),
             inner,
         ),
     ),
