@@ -188,7 +188,7 @@ class OpenAIHttpConfig:
     max_connections: int = attrs.field(
         default=ClientOptions().max_connections,
         validator=_at_least_one,
-        metadata=_option("Open connections at most"),
+        metadata=_option("Open connections for jobs at most"),
     )
     pool_id: str = attrs.field(
         default="default", metadata=_option("The pool's name", env="ORCHD_OPENAI_POOL")
