@@ -82,6 +82,11 @@ class RetryBudget:
         return True
 
 
+class Unanswered(EngineUnavailable):
+    """The request went out and no answer began in time. It may have been worked on, so that it is
+    for the caller to say whether the same task may be sent twice."""
+
+
 def may_repeat(error: BaseException) -> bool:
     """Whether the request behind `error` may be sent again: it was refused before any work, or
     the connection was never made."""
@@ -91,7 +96,8 @@ def may_repeat(error: BaseException) -> bool:
         return error.status in REPEATABLE_STATUSES and isinstance(
             error, CapacityExceeded | EngineUnavailable
         )
-    return isinstance(error, EngineUnavailable) and error.retriable
+    never_sent = isinstance(error, EngineUnavailable) and not isinstance(error, Unanswered)
+    return never_sent and error.retriable
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:

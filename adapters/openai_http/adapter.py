@@ -37,6 +37,7 @@ from adapters.http_util import (
     ErrorBody,
     Posted,
     RetryBudget,
+    Unanswered,
     check_egress,
     error_from_exception,
     error_from_response,
@@ -471,7 +472,7 @@ def _keyless() -> WorkerError:
 
 
 def _unanswered() -> WorkerError:
-    return EngineUnavailable(
+    return Unanswered(
         ErrorCode.POOL_UNAVAILABLE,
         "the server did not begin to answer within first_token_timeout_s",
     )

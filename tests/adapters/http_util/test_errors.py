@@ -15,6 +15,7 @@ from adapters.http_util import (
     error_from_exception,
     error_from_payload,
     error_from_response,
+    may_repeat,
     read_error_body,
 )
 from adapters.http_util.errors import MAX_MESSAGE_CHARS, code_for
@@ -320,8 +321,9 @@ EXCEPTIONS: list[tuple[Exception, bool, ErrorCode, bool]] = [
     (httpx.ConnectError("x"), False, AWAY, True),
     (httpx.ProxyError("x"), False, AWAY, True),
     (httpx.UnsupportedProtocol("x"), False, AWAY, True),
-    (httpx.ReadTimeout("x"), False, ErrorCode.DECODE_TIMEOUT, True),
-    (httpx.WriteTimeout("x"), False, ErrorCode.DECODE_TIMEOUT, True),
+    (httpx.ReadTimeout("x"), False, AWAY, True),
+    (httpx.WriteTimeout("x"), False, AWAY, True),
+    (httpx.ReadTimeout("x"), True, ErrorCode.DECODE_TIMEOUT, True),
     (httpx.LocalProtocolError("x"), False, INVALID, False),
     (httpx.RemoteProtocolError("x"), False, ErrorCode.UPSTREAM_PROTOCOL, False),
     (httpx.RemoteProtocolError("x"), True, ErrorCode.UPSTREAM_PROTOCOL, False),
@@ -346,6 +348,14 @@ def test_every_exception_of_httpx_has_its_error(
     error = error_from_exception(exc, answering=answering)
     assert (error.code, error.retriable) == (code, retriable)
     assert error.message
+
+
+@pytest.mark.parametrize("exc", [exc for exc, answering, *_ in EXCEPTIONS if not answering])
+def test_only_what_was_never_sent_may_be_repeated(exc: Exception) -> None:
+    """ADAPT-3005: no answer in time is no proof that nobody works on one."""
+    never_sent = (httpx.ConnectTimeout, httpx.ConnectError, httpx.ProxyError)
+    expected = isinstance(exc, (*never_sent, httpx.UnsupportedProtocol))
+    assert may_repeat(error_from_exception(exc)) is expected
 
 
 def test_an_exception_without_words_is_named() -> None:
