@@ -544,7 +544,7 @@ async def test_closed_adapter_names_itself(samples):
     adapter = Registry().get("acme-echo")
     await adapter.aclose()
     with pytest.raises(EngineUnavailable, match=r"registry\.get\('acme-echo'\)"):
-        adapter.submit(task())
+        await adapter.submit(task())
 
 
 def test_a_config_without_its_adapter(samples):
