@@ -81,20 +81,17 @@ class OpenAIHttpAdapter:
 
     Args:
         config: The options, or just the base_url.
-        **options: Fields of OpenAIHttpConfig, when the first argument is a base_url.
+        **options: Fields of OpenAIHttpConfig, base_url among them, when no config is given.
 
     Raises:
         ValueError: If an option is wrong; the message names it.
+        TypeError: If there is no such option, or `config` is something else.
     """
 
     Config = OpenAIHttpConfig
 
-    def __init__(self, config: OpenAIHttpConfig | str, /, **options: Any) -> None:
-        if isinstance(config, str):
-            config = OpenAIHttpConfig(config, **options)
-        elif options:
-            raise TypeError("options belong into the OpenAIHttpConfig that was given")
-        self.config = config
+    def __init__(self, config: OpenAIHttpConfig | str | None = None, **options: Any) -> None:
+        self.config = config = _config_of(config, options)
         self._endpoints = config.endpoints()
         self._streams = StreamTable()
         self._budget = RetryBudget()
@@ -418,6 +415,22 @@ class OpenAIHttpAdapter:
                 "decode_time_ms": metrics.decode_time_ms,
             }
         logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
+
+
+def _config_of(given: object, options: dict[str, Any]) -> OpenAIHttpConfig:
+    """The config an adapter is made with, whichever way it was given."""
+    if isinstance(given, str):
+        return OpenAIHttpConfig(given, **options)
+    if given is None and "base_url" in options:
+        return OpenAIHttpConfig(**options)
+    if not isinstance(given, OpenAIHttpConfig):
+        raise TypeError(
+            f"an adapter is made from a base_url or an OpenAIHttpConfig, not {type(given).__name__}"
+            "; write OpenAIHttpAdapter(**options) for options in a mapping"
+        )
+    if options:
+        raise TypeError("options belong into the OpenAIHttpConfig that was given")
+    return given
 
 
 async def _read_error(posted: Posted) -> bytes:
