@@ -102,6 +102,8 @@ def _read_payload(payload: Any, secrets: Iterable[str]) -> ErrorBody:
             param if isinstance(param, str) else None,
             _status(payload),
         )
+    if payload is None:
+        return ErrorBody("")
     return ErrorBody(_tidy(payload if isinstance(payload, str) else str(payload), secrets))
 
 

@@ -46,7 +46,7 @@ BODIES: list[tuple[Any, ErrorBody]] = [
     ({"message": "no", "type": "x", "param": "p"}, ErrorBody("no", frozenset({"x"}), "p")),
     ({"detail": "no"}, ErrorBody("no")),
     ({"detail": {"message": "no", "code": 422}}, ErrorBody("no", status=422)),
-    ({"detail": None}, ErrorBody("None")),
+    ({"detail": None}, ErrorBody("")),
     ({"detail": []}, ErrorBody("")),
     ({"detail": [{"loc": ["body", "n", 0], "msg": "bad", "type": "t"}]},
      ErrorBody("n.0: bad", param="n")),
@@ -65,7 +65,7 @@ BODIES: list[tuple[Any, ErrorBody]] = [
     ([], ErrorBody("[]")),
     (["a", 1], ErrorBody("['a', 1]")),
     ("just text", ErrorBody("just text")),
-    (None, ErrorBody("None")),
+    (None, ErrorBody("")),
     (7, ErrorBody("7")),
 ]  # fmt: skip
 
@@ -266,6 +266,13 @@ def test_recorded_refusals(name: str, code: ErrorCode, said: str) -> None:
     assert error.code is code
     assert said in error.message
     assert error.request_id == headers.get("x-request-id")
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b'{"detail": null}', b"{}", b'""'])
+def test_a_refusal_without_words_says_its_status_alone(body: bytes) -> None:
+    """Nothing is told as nothing, not as None."""
+    assert error_from_response(400, {}, body).message == "the server answered 400"
+    assert error_from_payload(json.loads(body or b"null")).message.endswith(": no message")
 
 
 def test_an_error_carries_what_helps_to_act_on_it() -> None:
