@@ -1,6 +1,8 @@
 """The wire format, without I/O: a task becomes a request body, chunks become events."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -117,11 +119,24 @@ def encode(fields: dict[str, Any]) -> bytes:
         InvalidRequest: If something in them (usually of `extra`) is not JSON.
     """
     try:
-        return msgspec.json.encode(fields)
+        content = msgspec.json.encode(fields)
+        # msgspec makes null of a number that JSON lacks.
+        lost = [] if b"null" not in content else [n for n, v in fields.items() if not _finite(v)]
+        if lost:
+            raise ValueError(f"{lost[0]!r} holds NaN or infinity, which JSON does not have")
+        return content
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
         raise InvalidRequest(
             ErrorCode.INVALID_PARAMS, f"the task cannot be sent as JSON: {exc}"
         ) from exc
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, list | tuple | set | frozenset) or all(map(_finite, value))
 
 
 def _messages(task: TaskRequest) -> list[dict[str, Any]]:

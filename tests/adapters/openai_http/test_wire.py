@@ -101,6 +101,19 @@ def test_what_is_not_json_is_a_clear_error(value: object) -> None:
         encode(fields)
 
 
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "value", [NAN, INFINITY, -INFINITY, [1, NAN], {"a": {"b": (INFINITY,)}}, {1.0, NAN}]
+)
+def test_numbers_that_json_lacks_are_refused(value: object) -> None:
+    """They would arrive as null; a null that is meant arrives."""
+    with pytest.raises(InvalidRequest, match="'x' holds NaN or infinity, which JSON does not have"):
+        encode({"prompt": "null", "x": value})
+    assert encode({"x": None, "y": [None, 1.5]}) == b'{"x":null,"y":[null,1.5]}'
+
+
 # Answers
 
 
