@@ -133,13 +133,11 @@ class BoundAdapter:
             task: The job.
 
         Returns:
-            Its events; see TokenStream for what it raises and when.
-
-        Raises:
-            EngineUnavailable: POOL_UNAVAILABLE, not retriable, if the adapter is closed.
+            Its events; see TokenStream for what it raises and when. If the adapter is closed, it
+            raises EngineUnavailable: POOL_UNAVAILABLE, not retriable.
         """
         if self._closed:
-            raise self._gone()
+            return TokenStream(_failing(self._gone()), task)
         if not self._started and not self._has("start"):
             self._note_start()
         events = self._events(task) if self._started else self._events_after_start(task)

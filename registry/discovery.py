@@ -14,6 +14,7 @@ GROUP = "worker_adapters"
 """The entry-point group of adapters: hookspecs.PROJECT, but listing names needs no pluggy."""
 
 _TARGET = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[.*\])?")
+_PLAIN_NAME = re.compile(r"[\w.-]+")
 _UNKNOWN = "unknown"
 
 
@@ -52,7 +53,8 @@ class Catalogue:
         return sorted(self._offers)
 
     def find(self, name: str) -> tuple[AdapterRecord, ...]:
-        """Who offers `name`, which may be "distribution:name"; several if it is ambiguous."""
+        """Who offers `name`, which may be "distribution:name"; several, by their distributions'
+        names, if it is ambiguous."""
         if name in self._offers:
             return self._of(name)
         distribution, _, plain = name.partition(":")
@@ -65,12 +67,14 @@ class Catalogue:
     def _of(self, name: str) -> tuple[AdapterRecord, ...]:
         """The records of a name. Only here is METADATA read: its parser takes long to import."""
         if name in self._offers and name not in self._records:
-            self._records[name] = tuple(
+            records = [
                 AdapterRecord(
                     name, *identify(distribution), " and ".join(targets), _problem(targets)
                 )
                 for distribution, targets in self._offers[name]
-            )
+            ]
+            records.sort(key=lambda record: normalized(record.distribution))
+            self._records[name] = tuple(records)
         return self._records.get(name, ())
 
 
@@ -151,8 +155,20 @@ def _lines_of_group(text: str) -> Iterator[tuple[str, str]]:
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1].strip()
         elif section == GROUP:
-            name, _, target = line.partition("=")
-            yield name.strip(), target.strip()
+            name, target = (part.strip() for part in line.partition("=")[::2])
+            if _is_entry(name, target):
+                yield name, target
+
+
+def _is_entry(name: str, target: str) -> bool:
+    """Whether a line is an entry, if only a broken one, and not just a line of a broken file.
+
+    Source: PyPA's specification of entry points: a name does not begin with "[", and should be of
+    letters, digits, "_", "." and "-". Where it is not, the rest of the line must be right.
+    """
+    if not name or name.startswith("[") or not name.isprintable():
+        return False
+    return bool(_PLAIN_NAME.fullmatch(name) or _TARGET.fullmatch(target))
 
 
 def _problem(targets: list[str]) -> str | None:

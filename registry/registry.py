@@ -46,7 +46,7 @@ class Registry:
         observers: Objects with `@hookimpl` methods of ObserverHooks; they are told what happens to
             every adapter and its jobs.
         blocked: Names not to be used, as a list or with commas between them. None reads the
-            environment variable WORKER_ADAPTERS_BLOCKED.
+            environment variable WORKER_ADAPTERS_BLOCKED, now and at each `refresh`.
 
     Raises:
         ContractError: If a middleware object or an observer is not one.
@@ -60,6 +60,7 @@ class Registry:
         blocked: Iterable[str] | str | None = None,
     ) -> None:
         self._middleware = tuple(middleware)
+        self._reads_environment = blocked is None
         self._blocked = _blocked_names(blocked)
         self._found: Catalogue | None = None
         self._loaded: dict[AdapterRecord, LoadedAdapter] = {}
@@ -93,6 +94,7 @@ class Registry:
 
         Raises:
             AdapterNotFound: If none of that name is installed, or it is blocked.
+            TypeError: If the name is not a string.
             AmbiguousAdapter: If several distributions offer it.
             AdapterLoadError: If its code fails at import or construction.
             ContractError: If it does not fulfil the contract.
@@ -185,7 +187,8 @@ class Registry:
         return adapter.submit(task)
 
     def refresh(self) -> None:
-        """Look again at what is installed, for plugins that came while the process runs.
+        """Look again at what is installed, for plugins that came while the process runs, and at
+        WORKER_ADAPTERS_BLOCKED, unless `blocked` was given.
 
         Adapters already built, and modules already imported, stay as they are.
         """
@@ -194,6 +197,8 @@ class Registry:
         importlib.invalidate_caches()
         self._found = None
         self._loaded.clear()
+        if self._reads_environment:
+            self._blocked = _blocked_names(None)
 
     async def aclose(self) -> None:
         """Close the adapters that `dispatch` built in this event loop. Idempotent.
@@ -229,6 +234,8 @@ class Registry:
         return self._found
 
     def _records(self, name: str) -> tuple[AdapterRecord, ...]:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an adapter is a string, got {type(name).__name__}")
         records = self._catalogue().find(name)
         if not records:
             names = self.names()

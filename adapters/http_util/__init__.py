@@ -28,6 +28,7 @@ from adapters.http_util.redact import REDACTED, redact, redact_headers
 from adapters.http_util.retry import (
     RetryBudget,
     RetryPolicy,
+    Unanswered,
     may_repeat,
     retry_after_ms,
     retrying,
@@ -66,6 +67,7 @@ __all__ = [
     "SSELimitError",
     "ServerSentEvent",
     "StreamTransport",
+    "Unanswered",
     "body_reader",
     "check_credential",
     "check_egress",

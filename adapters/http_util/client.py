@@ -73,8 +73,11 @@ def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
     """The transport for these options: our own, or httpx's for proxies and HTTP/2.
 
     Raises:
-        ImportError: http2 without the package h2.
+        ImportError: http2 without the package h2, or a SOCKS proxy without socksio.
+        OSError: A file for TLS cannot be used, where httpx's transport wants it at once.
     """
+    if options.http2:
+        _require_h2()
     if not options.http2 and options.proxy is None:
         return StreamTransport(
             ssl_context=partial(tls_context, options.ca_file, options.client_cert),
@@ -90,6 +93,15 @@ def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
             max_keepalive_connections=options.max_connections,
         ),
     )
+
+
+def _require_h2() -> None:
+    try:
+        import h2  # noqa: F401  # httpcore would look for it only when it connects
+    except ImportError as exc:
+        raise ImportError(
+            "http2=True needs the package h2: pip install 'worker-adapters[http2]'", name="h2"
+        ) from exc
 
 
 class AdapterClient(httpx.AsyncClient):

@@ -19,7 +19,7 @@ from adapter_api import (
     WorkerTimeout,
 )
 from adapters.http_util.redact import redact
-from adapters.http_util.retry import retry_after_ms
+from adapters.http_util.retry import Unanswered, retry_after_ms
 
 MAX_MESSAGE_CHARS = 500
 """Enough of an error's text to act on; servers put whole prompts and pages in there."""
@@ -90,6 +90,9 @@ def _read_payload(payload: Any, secrets: Iterable[str]) -> ErrorBody:
         if "detail" in payload:
             return _read_detail(payload["detail"], secrets)
         message = payload.get("message")
+        if not message and (several := payload.get("errors")):
+            first = several[0] if isinstance(several, list) else several
+            return _read_payload(first, secrets)
         if not isinstance(message, str):
             message = str(payload) if payload else ""
         param = payload.get("param")
@@ -99,6 +102,8 @@ def _read_payload(payload: Any, secrets: Iterable[str]) -> ErrorBody:
             param if isinstance(param, str) else None,
             _status(payload),
         )
+    if payload is None:
+        return ErrorBody("")
     return ErrorBody(_tidy(payload if isinstance(payload, str) else str(payload), secrets))
 
 
@@ -228,7 +233,8 @@ def error_from_exception(
 
     Args:
         exc: Usually an httpx.TransportError.
-        answering: Whether the body had begun: what ends it then leaves the answer cut off.
+        answering: Whether the answer had begun: what ends it then leaves it cut off. A timeout
+            before that is Unanswered, which `may_repeat` does not repeat.
         secrets: Credentials to keep out of the message.
     """
     said = redact(str(exc), secrets) or type(exc).__name__
@@ -242,7 +248,9 @@ def error_from_exception(
     if isinstance(exc, httpx.ConnectError | httpx.ProxyError | httpx.UnsupportedProtocol):
         return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}")
     if isinstance(exc, httpx.TimeoutException):
-        return WorkerTimeout(ErrorCode.DECODE_TIMEOUT, f"the server went silent: {said}")
+        if answering:
+            return WorkerTimeout(ErrorCode.DECODE_TIMEOUT, f"the server went silent: {said}")
+        return Unanswered(ErrorCode.POOL_UNAVAILABLE, f"the server did not answer: {said}")
     if isinstance(exc, httpx.LocalProtocolError):
         return InvalidRequest(ErrorCode.INVALID_PARAMS, f"the request cannot be sent: {said}")
     if not _broke_off(exc):

@@ -17,19 +17,24 @@ SECRET_HEADERS = frozenset(
     }
 )
 
+_VALUE = r"""[^\s"'`\\,;&|<>(){}\[\]]"""
 _KEYS = "api[-_ ]?key|subscription-key|access[-_]?token|client[-_]?secret"
 _WORD_END = r"""(?:[\s.,;:)"']|$)"""
 
 # What follows each is a credential whoever wrote it: a header or field name with its value (as a
 # line, in JSON, or in a pair that Python shows), a scheme with its token, a token whose form gives
 # it away (OpenAI and others, JWT, GitHub, HF, AWS, Google), and who calls in a URL. The words that
-# follow "bearer" and "basic" in a sentence are none.
+# follow "bearer" and "basic" in a sentence are none. After "password", "secret" and "token", which
+# stand in many sentences, only what has letters and digits is one.
 _SECRET = re.compile(
     rf"""
-      (?P<name> (?:{_KEYS}|(?P<auth>authorization)) [\\"']*\s*[:=]\s*b?(?P<quote>\\*["'])?
+      (?P<name> (?:{_KEYS}|(?P<auth>authorization)) [\\"']*\s*[:=]\s*(?:b?(?P<quote>\\*["']))?
           (?:(?:bearer|basic|digest|token|negotiate|ntlm|api-?key|key)\s+)?)
       (?(quote)(?:(?!(?P=quote)).)+|[^\s"',;&}}]+(?(auth)(?:[ \t]+[^\s"',;&}}]+)?))
     | (?P<pair> \(b?["'][\w-]*(?:{_KEYS}|authorization)["'],\s*b?["']) [^"']+
+    | (?P<field> (?:password|passwd|secret|token)
+            (?: \\*["']\s*:\s*b?\\*["'] | \\*["']?\s*=\s*(?:b?\\*["'])? ))
+        (?={_VALUE}{{0,64}}?[0-9])(?={_VALUE}{{0,64}}?[a-z]){_VALUE}{{8,}}
     | (?P<scheme> \bbearer\s+
             (?!(?:auth\w+|credentials?|schemes?|headers?|tokens?){_WORD_END})
           | \bbasic\s+ (?!(?-i:[A-Z]?[a-z]+){_WORD_END}))
@@ -47,9 +52,12 @@ _SECRET = re.compile(
 )
 
 
+_BEFORE = ("name", "pair", "field", "scheme")
+
+
 def _kept(match: "re.Match[str]") -> str:
     """What stays of a match: the name or scheme before the credential."""
-    return match.group("name") or match.group("pair") or match.group("scheme") or ""
+    return next((match[name] for name in _BEFORE if match[name]), "")
 
 
 def _replace(match: "re.Match[str]") -> str:

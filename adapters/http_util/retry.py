@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -24,6 +24,16 @@ BUDGET_PER_REQUEST = 0.2
 """What each request adds to the budget: in the long run at most one retry for five requests."""
 
 
+def _whole_number(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{attribute.name!r} must be an integer, got {type(value).__name__}")
+
+
+def _any_number(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{attribute.name!r} must be a number, got {type(value).__name__}")
+
+
 @attrs.frozen
 class RetryPolicy:
     """Full-jitter exponential backoff: delay n, from 0, is uniform in
@@ -38,12 +48,14 @@ class RetryPolicy:
         seed: Makes the delays repeatable, for tests. None: random.
     """
 
-    attempts: int = attrs.field(default=4, validator=attrs.validators.ge(1))
-    base_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
-    multiplier: float = attrs.field(default=2.0, validator=attrs.validators.ge(1))
-    cap_s: float = attrs.field(default=2.0, validator=attrs.validators.ge(0))
-    retry_after_cap_s: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
-    seed: int | None = None
+    attempts: int = attrs.field(default=4, validator=[_whole_number, attrs.validators.ge(1)])
+    base_s: float = attrs.field(default=0.1, validator=[_any_number, attrs.validators.ge(0)])
+    multiplier: float = attrs.field(default=2.0, validator=[_any_number, attrs.validators.ge(1)])
+    cap_s: float = attrs.field(default=2.0, validator=[_any_number, attrs.validators.ge(0)])
+    retry_after_cap_s: float = attrs.field(
+        default=60.0, validator=[_any_number, attrs.validators.ge(0)]
+    )
+    seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole_number))
 
     def delay_s(self, n: int, rng: random.Random) -> float:
         """Delay number `n` (from 0), in seconds."""
@@ -88,6 +100,11 @@ class RetryBudget:
         return True
 
 
+class Unanswered(EngineUnavailable):
+    """The request went out and no answer began in time. It may have been worked on, so that it is
+    for the caller to say whether the same task may be sent twice."""
+
+
 def may_repeat(error: BaseException) -> bool:
     """Whether the request behind `error` may be sent again: it was refused before any work, or
     the connection was never made."""
@@ -97,7 +114,8 @@ def may_repeat(error: BaseException) -> bool:
         return error.status in REPEATABLE_STATUSES and isinstance(
             error, CapacityExceeded | EngineUnavailable
         )
-    return isinstance(error, EngineUnavailable) and error.retriable
+    never_sent = isinstance(error, EngineUnavailable) and not isinstance(error, Unanswered)
+    return never_sent and error.retriable
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:

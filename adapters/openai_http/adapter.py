@@ -37,10 +37,10 @@ from adapters.http_util import (
     ErrorBody,
     Posted,
     RetryBudget,
+    Unanswered,
     check_egress,
     error_from_exception,
     error_from_response,
-    make_client,
     post,
     read_at_most,
     read_error_body,
@@ -49,7 +49,7 @@ from adapters.http_util import (
 )
 from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
-from adapters.openai_http.credentials import Credentials
+from adapters.openai_http.connected import Connected, connect
 from adapters.openai_http.refusal import refused_fields
 from adapters.openai_http.server import Server
 from adapters.openai_http.wire import Answer, encode, request_fields
@@ -81,25 +81,22 @@ class OpenAIHttpAdapter:
 
     Args:
         config: The options, or just the base_url.
-        **options: Fields of OpenAIHttpConfig, when the first argument is a base_url.
+        **options: Fields of OpenAIHttpConfig, base_url among them, when no config is given.
 
     Raises:
         ValueError: If an option is wrong; the message names it.
+        TypeError: If there is no such option, or `config` is something else.
     """
 
     Config = OpenAIHttpConfig
 
-    def __init__(self, config: OpenAIHttpConfig | str, /, **options: Any) -> None:
-        if isinstance(config, str):
-            config = OpenAIHttpConfig(config, **options)
-        elif options:
-            raise TypeError("options belong into the OpenAIHttpConfig that was given")
-        self.config = config
+    def __init__(self, config: OpenAIHttpConfig | str | None = None, **options: Any) -> None:
+        self.config = config = _config_of(config, options)
         self._endpoints = config.endpoints()
         self._streams = StreamTable()
         self._budget = RetryBudget()
         self._rng = random.Random(config.retry.seed)
-        self._connected: tuple[httpx.AsyncClient, Credentials, Server] | None = None
+        self._connected: Connected | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -128,7 +125,7 @@ class OpenAIHttpAdapter:
     async def health(self) -> HealthStatus:
         """How the server is, without cost in tokens. An unreachable one is an answer."""
         try:
-            _, _, server = self._connect()
+            server = self._connect().server
         except WorkerError as error:
             return HealthStatus(HealthState.UNHEALTHY, error.message)
         return await server.health()
@@ -136,22 +133,20 @@ class OpenAIHttpAdapter:
     @hookimpl
     async def props(self) -> EngineProps:
         """Models, context length, slots and version, as far as the server tells them."""
-        _, _, server = self._connect()
-        return await server.props()
+        return await self._connect().server.props()
 
     @hookimpl
     async def engine_version(self) -> str:
         """The engine's version, as exactly as the server tells it."""
-        _, _, server = self._connect()
-        return await server.engine_version()
+        return await self._connect().server.engine_version()
 
     @hookimpl
     async def aclose(self) -> None:
         """Cancel every job and close every connection. Idempotent."""
         self._closed = True
         await self._streams.aclose()
-        if self._connected is not None and self.config.client is None:
-            await self._connected[0].aclose()
+        if self._connected is not None:
+            await self._connected.aclose()
 
     async def __aenter__(self) -> "OpenAIHttpAdapter":
         return self
@@ -161,7 +156,7 @@ class OpenAIHttpAdapter:
 
     # One job
 
-    def _connect(self) -> tuple[httpx.AsyncClient, Credentials, Server]:
+    def _connect(self) -> Connected:
         if self._closed:
             raise EngineUnavailable(
                 ErrorCode.POOL_UNAVAILABLE,
@@ -169,19 +164,14 @@ class OpenAIHttpAdapter:
                 retriable=False,
             )
         if self._connected is None:
-            config, endpoints = self.config, self._endpoints
             try:
-                client = config.client or make_client(
-                    config.client_options(), config.used_transport()
-                )
+                self._connected = connect(self.config, self._endpoints)
             except (ImportError, OSError, ValueError) as exc:  # an extra, a file, a proxy's URL
                 raise InvalidRequest(
                     ErrorCode.INVALID_PARAMS,
                     f"no connection can be made with these options: {redact(str(exc))}",
                 ) from exc
-            credentials = Credentials(config, endpoints.key_header)
-            self._connected = (client, credentials, Server(config, endpoints, client, credentials))
-        if self._connected[0].is_closed:
+        if self._connected.client.is_closed:
             raise EngineUnavailable(
                 ErrorCode.POOL_UNAVAILABLE,
                 "the httpx client that was given is closed",
@@ -191,7 +181,8 @@ class OpenAIHttpAdapter:
 
     async def _events(self, job: _Job) -> AsyncIterator[TokenEvent | list[Token]]:
         """Everything that happens to one job, from the first request to End."""
-        _, credentials, server = self._connect()
+        connected = self._connect()
+        credentials, server = connected.credentials, connected.server
         task, clock = job.task, job.clock
         posted = await self._accepted(job, server)
         answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
@@ -269,7 +260,8 @@ class OpenAIHttpAdapter:
     async def _attempt(self, job: _Job) -> Posted:
         """One attempt: a request, sent again only without what the server refuses by name, or with
         a new token."""
-        _, credentials, server = self._connect()
+        connected = self._connect()
+        credentials, server = connected.credentials, connected.server
         task = job.task
         chat = self._uses_chat(task)
         model = self._model(task)
@@ -338,7 +330,8 @@ class OpenAIHttpAdapter:
         self, job: _Job, url: httpx.URL, key_headers: dict[str, str], content: bytes
     ) -> Posted:
         """Send one request and wait for the head of its answer."""
-        client, credentials, server = self._connect()
+        connected = self._connect()
+        server = connected.server
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
@@ -350,7 +343,7 @@ class OpenAIHttpAdapter:
         job.clock.rename(_unanswered)
         try:
             posted = await post(
-                client,
+                connected.client,
                 url,
                 headers=headers,
                 correlation_id=job.correlation_id,
@@ -358,7 +351,7 @@ class OpenAIHttpAdapter:
                 connect_timeout_s=self.config.connect_timeout_s,
             )
         except httpx.HTTPError as exc:
-            raise error_from_exception(exc, secrets=credentials.secrets) from exc
+            raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc
         if posted.resent:
             job.attempts += 1
             self._log(
@@ -425,6 +418,22 @@ class OpenAIHttpAdapter:
         logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
 
 
+def _config_of(given: object, options: dict[str, Any]) -> OpenAIHttpConfig:
+    """The config an adapter is made with, whichever way it was given."""
+    if isinstance(given, str):
+        return OpenAIHttpConfig(given, **options)
+    if given is None and "base_url" in options:
+        return OpenAIHttpConfig(**options)
+    if not isinstance(given, OpenAIHttpConfig):
+        raise TypeError(
+            f"an adapter is made from a base_url or an OpenAIHttpConfig, not {type(given).__name__}"
+            "; write OpenAIHttpAdapter(**options) for options in a mapping"
+        )
+    if options:
+        raise TypeError("options belong into the OpenAIHttpConfig that was given")
+    return given
+
+
 async def _read_error(posted: Posted) -> bytes:
     """The body of a refusal, as far as it comes in time; the connection is given back."""
     try:
@@ -477,7 +486,7 @@ def _keyless() -> WorkerError:
 
 
 def _unanswered() -> WorkerError:
-    return EngineUnavailable(
+    return Unanswered(
         ErrorCode.POOL_UNAVAILABLE,
         "the server did not begin to answer within first_token_timeout_s",
     )

@@ -1,8 +1,6 @@
 """What can be set for one OpenAI-compatible endpoint."""
 
-import math
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
@@ -15,73 +13,11 @@ from adapters.http_util import (
     redact_headers,
 )
 from adapters.http_util.client import POOL_TIMEOUT_S
-from adapters.openai_http.dialects import DIALECTS
+from adapters.openai_http import validators as valid
 from adapters.openai_http.endpoints import Endpoints, resolve
+from adapters.openai_http.validators import KeySource
 
 Api = Literal["auto", "completions", "chat"]
-KeySource = Callable[[], str | Awaitable[str]]
-
-OWNED_HEADERS = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "api-key",
-        "authorization",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "transfer-encoding",
-        "x-correlation-id",
-    }
-)
-
-
-_PROXY = re.compile(r"(https?|socks5h?)://[^/]", re.IGNORECASE)
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-
-
-def _positive(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value) and value > 0):
-        raise ValueError(
-            f"{attribute.name} must be a number of seconds above 0 (None: no limit), got {value!r}"
-        )
-
-
-def _at_least_one(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{attribute.name} must be an integer of at least 1, got {value!r}")
-
-
-def _known_dialect(_: object, __: object, value: str) -> None:
-    if value != "auto" and value not in DIALECTS:
-        raise ValueError(f"dialect must be auto, {', '.join(sorted(DIALECTS))}, got {value!r}")
-
-
-def _known_api(_: object, __: object, value: str) -> None:
-    if value not in ("auto", "completions", "chat"):
-        raise ValueError(f"api must be auto, completions or chat, got {value!r}")
-
-
-def _proxy_url(_: object, __: object, value: str | None) -> None:
-    # Refused here, as what makes connections would repeat it, with the password in it.
-    if value is not None and not _PROXY.match(value):
-        raise ValueError("proxy must be a URL that begins with http://, https:// or socks5://")
-
-
-def _free_headers(_: object, __: object, value: Mapping[str, str]) -> None:
-    for name, content in value.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is no name a header may have")
-        if not (isinstance(content, str) and content.isascii() and content.isprintable()):
-            raise ValueError(f"headers: {name} must be a string of printable ASCII characters")
-    owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
-    if owned:
-        raise ValueError(
-            f"headers must not set {', '.join(owned)}: credentials go into api_key, a correlation "
-            "id into TaskRequest.correlation_id, the rest is the adapter's own"
-        )
 
 
 def _show_headers(headers: Mapping[str, str]) -> str:
@@ -103,14 +39,16 @@ class OpenAIHttpConfig:
     """
 
     base_url: str = attrs.field(
+        validator=valid.text,
         metadata=_option(
             "The server's address; a path prefix is kept, /v1 added where missing",
             env="ORCHD_OPENAI_URL",
-        )
+        ),
     )
     api_key: str | KeySource | None = attrs.field(
         default=None,
         repr=False,
+        validator=valid.key,
         metadata=_option(
             "The key, or a function (sync or async) that gives one",
             env="ORCHD_OPENAI_API_KEY",
@@ -118,92 +56,124 @@ class OpenAIHttpConfig:
         ),
     )
     model: str | None = attrs.field(
-        default=None, metadata=_option("The model of tasks that name none")
+        default=None,
+        validator=valid.text_or_none,
+        metadata=_option("The model of tasks that name none"),
     )
     api: Api = attrs.field(
         default="auto",
-        validator=_known_api,
+        validator=valid.api,
         metadata=_option("Which endpoint: auto (by the task), completions or chat"),
     )
     dialect: str = attrs.field(
         default="auto",
-        validator=_known_dialect,
+        validator=valid.dialect,
         metadata=_option("The server's name, or auto to find out from its answers"),
     )
     connect_timeout_s: float = attrs.field(
-        default=5.0, validator=_positive, metadata=_option("Limit for connecting")
+        default=5.0, validator=valid.seconds, metadata=_option("Limit for connecting")
     )
     first_token_timeout_s: float | None = attrs.field(
         default=30.0,
-        validator=_positive,
+        validator=valid.seconds_or_none,
         metadata=_option("Limit for the first token, from each request on"),
     )
     stall_timeout_s: float | None = attrs.field(
         default=30.0,
-        validator=_positive,
+        validator=valid.seconds_or_none,
         metadata=_option("Limit between two tokens; pings do not count"),
     )
     retry: RetryPolicy = attrs.field(
-        factory=RetryPolicy, metadata=_option("How often to ask again, and when")
+        factory=RetryPolicy,
+        validator=valid.policy,
+        converter=valid.to_policy,
+        metadata=_option("How often to ask again, and when"),
     )
     headers: Mapping[str, str] = attrs.field(
         factory=dict,
-        validator=_free_headers,
         repr=_show_headers,
+        validator=valid.headers,
         metadata=_option("More headers for every request"),
     )
     strict: bool = attrs.field(
         default=False,
+        validator=valid.flag,
         metadata=_option("Fail when the server refuses a field, instead of asking without it"),
     )
     azure_deployment: str | None = attrs.field(
-        default=None, metadata=_option("Azure OpenAI: the deployment's name")
+        default=None,
+        validator=valid.text_or_none,
+        metadata=_option("Azure OpenAI: the deployment's name"),
     )
     api_version: str | None = attrs.field(
-        default=None, metadata=_option("Azure OpenAI: the api-version")
+        default=None,
+        validator=valid.text_or_none,
+        metadata=_option("Azure OpenAI: the api-version"),
     )
     azure_token_provider: KeySource | None = attrs.field(
         default=None,
         repr=False,
+        validator=valid.function_or_none,
         metadata=_option("Azure OpenAI: a function that gives an Entra token", secret=True),
     )
     http2: bool = attrs.field(
-        default=False, metadata=_option("Offer HTTP/2 (extra [http2]), by httpx's own transport")
+        default=False,
+        validator=valid.flag,
+        metadata=_option("Offer HTTP/2 (extra [http2]), by httpx's own transport"),
     )
     proxy: str | None = attrs.field(
         default=None,
         repr=False,
-        validator=_proxy_url,
+        validator=valid.proxy,
         metadata=_option("URL of an HTTP proxy", secret=True),
     )
     ca_file: str | None = attrs.field(
-        default=None, metadata=_option("PEM file of the certificate authorities to trust")
+        default=None,
+        validator=valid.text_or_none,
+        metadata=_option("PEM file of the certificate authorities to trust"),
     )
     client_cert: str | tuple[str, str] | None = attrs.field(
-        default=None, metadata=_option("PEM file with certificate and key, or a pair of files")
+        default=None,
+        validator=valid.files,
+        converter=valid.to_files,
+        metadata=_option("PEM file with certificate and key, or a pair of files"),
     )
     egress_allow: tuple[str, ...] | None = attrs.field(
-        default=None, metadata=_option("Host patterns that may be called; None: all")
+        default=None,
+        validator=valid.patterns,
+        converter=valid.to_patterns,
+        metadata=_option("Host patterns that may be called; None: all"),
     )
     max_connections: int = attrs.field(
         default=ClientOptions().max_connections,
-        validator=_at_least_one,
-        metadata=_option("Open connections at most"),
+        validator=valid.at_least_one,
+        metadata=_option("Open connections for jobs at most"),
     )
     pool_id: str = attrs.field(
-        default="default", metadata=_option("The pool's name", env="ORCHD_OPENAI_POOL")
+        default="default",
+        validator=valid.text,
+        metadata=_option("The pool's name", env="ORCHD_OPENAI_POOL"),
     )
     replica_id: str = attrs.field(
-        default="r0", metadata=_option("The replica's name", env="ORCHD_OPENAI_REPLICA")
+        default="r0",
+        validator=valid.text,
+        metadata=_option("The replica's name", env="ORCHD_OPENAI_REPLICA"),
     )
     client: httpx.AsyncClient | None = attrs.field(
-        default=None, repr=False, metadata=_option("An httpx.AsyncClient to use; it stays open")
+        default=None,
+        repr=False,
+        validator=valid.instance_or_none(httpx.AsyncClient),
+        metadata=_option("An httpx.AsyncClient to use; it stays open"),
     )
     transport: httpx.AsyncBaseTransport | None = attrs.field(
-        default=None, repr=False, metadata=_option("An httpx transport to use")
+        default=None,
+        repr=False,
+        validator=valid.instance_or_none(httpx.AsyncBaseTransport),
+        metadata=_option("An httpx transport to use"),
     )
     record: str | None = attrs.field(
         default=None,
+        validator=valid.text_or_none,
         metadata=_option("A new file to write every exchange to, chunk by chunk, without keys"),
     )
 

@@ -7,7 +7,8 @@ from time import monotonic
 
 from adapter_api import AuthenticationFailed, ErrorCode
 from adapters.http_util import REDACTED, check_credential, redact_headers
-from adapters.openai_http.config import KeySource, OpenAIHttpConfig
+from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.validators import KeySource
 
 TOKEN_LIFETIME_S = 300.0
 """How long a provided token is used before the provider is asked again. Providers refresh theirs

@@ -16,6 +16,9 @@ class _Choice(msgspec.Struct, gc=False):
     index: Literal[0] = 0
     finish_reason: None = None
     logprobs: None = None
+    error: None = None
+    delta: None = None  # it, or `message`, could tell of an error
+    message: None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -26,6 +29,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 class _Delta(msgspec.Struct, gc=False):
     content: _Text
+    error: None = None
 
 
 class _ChatChoice(msgspec.Struct, gc=False):
@@ -33,6 +37,8 @@ class _ChatChoice(msgspec.Struct, gc=False):
     index: Literal[0] = 0
     finish_reason: None = None
     logprobs: None = None
+    error: None = None
+    message: None = None
     text: None = None  # it would go before the delta's
 
 

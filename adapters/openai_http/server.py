@@ -53,7 +53,8 @@ _BUSY = re.compile(r"\b(?:overloaded|busy|no (?:free |available )?slots?)\b", re
 
 @attrs.frozen
 class Reply:
-    """An answer to a probe. `status` is 0 if there was none; `why` then says why."""
+    """An answer to a probe. `status` is 0 if there was none; `why` then says why. `text` is what a
+    refusal says, its status included."""
 
     status: int = 0
     json: Any = None
@@ -193,12 +194,7 @@ class Server:
                 live=True,
                 ready=True,
             )
-        return HealthStatus(
-            HealthState.UNHEALTHY,
-            f"the server answered {reply.status}: {redact(said, self._credentials.secrets)}",
-            live=True,
-            ready=False,
-        )
+        return HealthStatus(HealthState.UNHEALTHY, said, live=True, ready=False)
 
     async def _look_closer(
         self, status: HealthStatus, models: Reply | None, until: float
@@ -370,7 +366,7 @@ def _reply(response: httpx.Response, body: bytes, secrets: tuple[str, ...]) -> R
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         payload = None
     text = ""
-    if response.status_code >= 400:
+    if response.status_code >= 300:
         text = error_from_response(
             response.status_code, response.headers, body, secrets=secrets
         ).message

@@ -1,6 +1,8 @@
 """The wire format, without I/O: a task becomes a request body, chunks become events."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -61,6 +63,7 @@ _NOT_STRICT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 surrogates, bytes that are no UTF-8."""
 
 _FAILED = frozenset({"abort", "error"})
+_GOOD_CODES = (None, "", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
 _MAX_LOGPROB = 1e300  # JSON has integers that no float holds
 _PROGRESS_FIELDS = ("reasoning_content", "reasoning", "thinking", "tool_calls")
 
@@ -116,11 +119,24 @@ def encode(fields: dict[str, Any]) -> bytes:
         InvalidRequest: If something in them (usually of `extra`) is not JSON.
     """
     try:
-        return msgspec.json.encode(fields)
+        content = msgspec.json.encode(fields)
+        # msgspec makes null of a number that JSON lacks.
+        lost = [] if b"null" not in content else [n for n, v in fields.items() if not _finite(v)]
+        if lost:
+            raise ValueError(f"{lost[0]!r} holds NaN or infinity, which JSON does not have")
+        return content
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
         raise InvalidRequest(
             ErrorCode.INVALID_PARAMS, f"the task cannot be sent as JSON: {exc}"
         ) from exc
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, list | tuple | set | frozenset) or all(map(_finite, value))
 
 
 def _messages(task: TaskRequest) -> list[dict[str, Any]]:
@@ -267,6 +283,7 @@ class Answer:
     def _read_choice(self, choice: Any, token: Token | None) -> Token | None:
         if not isinstance(choice, dict):
             raise self._protocol_error("a choice is not an object")
+        self._refuse_error(choice)
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
             raise self._protocol_error("a choice came whose index is not 0, the only one asked for")
@@ -299,6 +316,7 @@ class Answer:
                 continue
             if not isinstance(part, dict):
                 raise self._protocol_error(f"{key} is not an object")
+            self._refuse_error(part)
             found = found or part.get("content") or part.get("refusal")
             self.moved = self.moved or any(part.get(name) for name in _PROGRESS_FIELDS)
         if found is None:
@@ -308,6 +326,10 @@ class Answer:
         if _has_surrogate(found):  # JSON may hold half of a pair, which no encoder takes
             return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return found
+
+    def _refuse_error(self, part: dict[str, Any]) -> None:
+        if part.get("error"):
+            raise error_from_payload(part, secrets=self._secrets)
 
     def _note_identity(self, payload: dict[str, Any]) -> None:
         said = _text(payload, "id"), _text(payload, "model"), _text(payload, "system_fingerprint")
@@ -382,8 +404,13 @@ def _text(payload: dict[str, Any], key: str) -> str:
 def _is_error(payload: dict[str, Any]) -> bool:
     if payload.get("error") or payload.get("object") == "error":
         return True
-    empty_error = payload.get("error") not in (None, False)
-    return "choices" not in payload and (empty_error or "detail" in payload)
+    if payload.get("choices"):
+        return False
+    bare = "choices" not in payload
+    empty = bare and ("detail" in payload or payload.get("error") not in (None, False))
+    failed = "error" in (payload.get("type"), payload.get("status"))
+    told = payload.get("message") and payload.get("code") not in _GOOD_CODES
+    return bool(empty or failed or told or payload.get("errors") or payload.get("detail"))
 
 
 def _count(value: Any) -> int | None:

@@ -15,7 +15,7 @@ ALLOWED = {
     "adapter_api.conformance": {"adapter_api", "attrs"},
     "adapter_api.conformance.cases": {"adapter_api", "attrs", "pytest"},
     "adapters.http_util": {
-        "adapter_api", "attrs", "httptools", "httpx", "msgspec", "tenacity",
+        "adapter_api", "attrs", "h2", "httptools", "httpx", "msgspec", "tenacity",
     },
     "adapters.mock": {"adapter_api", "attrs"},
     "adapters.openai_http": {

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from this checkout by the build backend itself."""
-    place = tmp_path_factory.mktemp("wheel")
+def _build(target: str, place: Path) -> Path:
+    """What the build backend itself makes of this checkout."""
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place)],
+        [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(place)],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    (path,) = place.glob("*.whl")
-    return zipfile.ZipFile(path)
+    (path,) = place.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel."""
+    return zipfile.ZipFile(_build("wheel", tmp_path_factory.mktemp("wheel")))
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -57,3 +62,11 @@ def test_the_metadata_says_how_to_use_it(wheel: zipfile.ZipFile) -> None:
     assert "Requires-Python: >=3.11" in text
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     assert "openai-http = adapters.openai_http:OpenAIHttpAdapter" in wheel.read(points).decode()
+
+
+def test_the_sdist_holds_what_contributing_asks_for(tmp_path: Path) -> None:
+    """Sources, tests, docs, the gate and nox's sessions."""
+    with tarfile.open(_build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = (".ci/run", "noxfile.py", "CONTRIBUTING.md", "docs/index.md", "tests/witness.py")
+    assert {*wanted, "adapter_api/__init__.py", "registry/py.typed"} <= names

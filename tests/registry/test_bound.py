@@ -378,10 +378,16 @@ async def test_closed_adapter_refuses():
     """After aclose every use says so, and health says it without raising."""
     adapter = bind(Whole())
     await adapter.aclose()
+    stream = adapter.submit(task())
     with pytest.raises(EngineUnavailable, match=r"is closed: get a new one") as caught:
-        adapter.submit(task())
+        await stream
     assert caught.value.code is ErrorCode.POOL_UNAVAILABLE
     assert not caught.value.retriable
+    with pytest.raises(EngineUnavailable):
+        await adapter.submit(task()).text()
+    (frame,) = [frame async for frame in adapter.submit(task()).frames()]
+    assert (frame["type"], frame["code"], frame["retriable"]) == ("error", caught.value.code, False)
+    assert not await adapter.cancel(stream.job_id)
     for call in (adapter.start, adapter.props, adapter.engine_version):
         with pytest.raises(EngineUnavailable):
             await call()

@@ -66,6 +66,18 @@ def test_malformed_entry_is_a_broken_record(samples, name):
     assert scan().find("pack-ok")[0].problem is None
 
 
+@pytest.mark.parametrize(
+    "line", ["[[[", "[[[ = made:A", "= made:A", "!!", "!! = ??", "two words", "\x1b[31m = made:A"]
+)
+def test_what_is_no_entry_at_all_offers_nothing(site, line):
+    """A broken file's lines are no names to be listed, or to be asked for."""
+    site.install("made", f"{line}\ngood = made:A\nspaced name = made:B")
+    names = scan().names()
+    assert {"good", "spaced name"} <= set(names)
+    assert {name for name in names if not name.replace("-", "").isalnum()} == {"spaced name"}
+    assert not scan().find(line.partition("=")[0].strip())
+
+
 def test_one_distribution_with_two_targets_is_broken(samples):
     """Two targets under one name in one distribution are that distribution's mistake."""
     samples("broken_pack")

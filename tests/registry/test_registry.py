@@ -90,6 +90,31 @@ def test_blocked_names_from_the_environment(samples, monkeypatch):
     assert "acme-echo" in Registry(blocked=()).names()
 
 
+def test_refresh_reads_the_environment_again(samples, monkeypatch):
+    """A name can be blocked and unblocked while the process runs; `blocked` goes before."""
+    samples("acme_echo")
+    registry, own = Registry(), Registry(blocked=())
+    assert registry.get("acme-echo").name == "acme-echo"
+    monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", "acme-echo")
+    registry.refresh()
+    own.refresh()
+    assert "acme-echo" not in registry.names()
+    with pytest.raises(AdapterNotFound, match="is blocked"):
+        registry.get("acme-echo")
+    assert own.get("acme-echo").name == "acme-echo"
+    monkeypatch.delenv("WORKER_ADAPTERS_BLOCKED")
+    registry.refresh()
+    assert "acme-echo" in registry.names()
+
+
+@pytest.mark.parametrize("name", [None, 5, b"mock", ["mock"]])
+def test_a_name_that_is_no_string_is_a_type_error(name):
+    """It says what was given."""
+    for call in (Registry().get, Registry().describe, Registry().configure):
+        with pytest.raises(TypeError, match=f"is a string, got {type(name).__name__}"):
+            call(name)
+
+
 def test_unknown_name(samples):
     """An unknown name gets the installed names and the nearest."""
     samples("acme_echo")
@@ -108,8 +133,12 @@ def test_two_distributions_with_one_name(samples):
     samples("acme_echo", "rival_echo", "plane")
     registry = Registry()
     assert "acme-echo" in registry.names()
-    with pytest.raises(AmbiguousAdapter, match="acme-echo and Rival_Echo"):
-        registry.get("acme-echo")
+    for order in (("acme_echo", "rival_echo"), ("rival_echo", "acme_echo")):
+        samples(*order)
+        registry.refresh()
+        with pytest.raises(AmbiguousAdapter, match="acme-echo and Rival_Echo"):
+            registry.get("acme-echo")
+        assert registry.describe("acme-echo").distribution == "acme-echo, Rival_Echo"
     assert registry.get("plane").name == "plane"
     assert registry.get("acme-echo:acme-echo").distribution == "acme-echo"
     bound = registry.get("rival-echo:acme-echo")
@@ -515,7 +544,7 @@ async def test_closed_adapter_names_itself(samples):
     adapter = Registry().get("acme-echo")
     await adapter.aclose()
     with pytest.raises(EngineUnavailable, match=r"registry\.get\('acme-echo'\)"):
-        adapter.submit(task())
+        await adapter.submit(task())
 
 
 def test_a_config_without_its_adapter(samples):

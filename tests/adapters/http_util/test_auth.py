@@ -1,5 +1,6 @@
 """Credentials go into headers whole or not at all (HTU-CAP-1005)."""
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,16 @@ def test_the_bearer_token_is_put_where_it_belongs() -> None:
     headers = {"X-Team": "a"}
     assert with_bearer(headers, "sk-1") is headers
     assert headers == {"X-Team": "a", "Authorization": "Bearer sk-1"}
+
+
+def test_a_request_takes_the_bearer_token_too() -> None:
+    """HTU-CAP-1005: its header is set, once, and the request is returned."""
+    request = httpx.Request("GET", "http://h", headers={"authorization": "old", "X-Team": "a"})
+    assert with_bearer(request, "sk-1") is request
+    assert request.headers.get_list("authorization") == ["Bearer sk-1"]
+    assert request.headers["x-team"] == "a"
+    with pytest.raises(InvalidRequest, match="the bearer token must be"):
+        with_bearer(request, "sk-1\n")
 
 
 @pytest.mark.parametrize(

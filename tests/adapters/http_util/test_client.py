@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -85,6 +86,14 @@ async def test_a_transport_of_the_callers_is_used() -> None:
 def test_options_hide_the_proxy_whose_url_may_hold_a_password() -> None:
     """HTU-1004."""
     assert "hunter2" not in repr(ClientOptions(proxy="http://me:hunter2@proxy:3128"))
+
+
+def test_http2_without_its_package_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTU-1001: it says what to install; HTTP/1.1 needs nothing."""
+    monkeypatch.setitem(sys.modules, "h2", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"pip install 'worker-adapters\[http2\]'"):
+        make_transport(ClientOptions(http2=True))
+    assert isinstance(make_transport(ClientOptions()), StreamTransport)
 
 
 async def test_our_transport_unless_http2_or_a_proxy_is_asked_for() -> None:

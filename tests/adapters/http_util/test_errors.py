@@ -15,6 +15,7 @@ from adapters.http_util import (
     error_from_exception,
     error_from_payload,
     error_from_response,
+    may_repeat,
     read_error_body,
 )
 from adapters.http_util.errors import MAX_MESSAGE_CHARS, code_for
@@ -45,7 +46,7 @@ BODIES: list[tuple[Any, ErrorBody]] = [
     ({"message": "no", "type": "x", "param": "p"}, ErrorBody("no", frozenset({"x"}), "p")),
     ({"detail": "no"}, ErrorBody("no")),
     ({"detail": {"message": "no", "code": 422}}, ErrorBody("no", status=422)),
-    ({"detail": None}, ErrorBody("None")),
+    ({"detail": None}, ErrorBody("")),
     ({"detail": []}, ErrorBody("")),
     ({"detail": [{"loc": ["body", "n", 0], "msg": "bad", "type": "t"}]},
      ErrorBody("n.0: bad", param="n")),
@@ -53,12 +54,18 @@ BODIES: list[tuple[Any, ErrorBody]] = [
      ErrorBody("n: t; query.m: bad")),
     ({"detail": ["a", {"loc": None, "msg": "b"}, {"loc": "n", "msg": "c"}]},
      ErrorBody("a; : b; : c")),
+    ({"errors": [{"message": "no", "code": 400}, "more"]}, ErrorBody("no", status=400)),
+    ({"errors": ["no"], "message": None}, ErrorBody("no")),
+    ({"errors": {"n": "no"}}, ErrorBody("{'n': 'no'}")),
+    ({"errors": "no"}, ErrorBody("no")),
+    ({"errors": []}, ErrorBody("{'errors': []}")),
+    ({"message": "no", "errors": ["more"]}, ErrorBody("no")),
     ({"anything": 1}, ErrorBody("{'anything': 1}")),
     ({}, ErrorBody("")),
     ([], ErrorBody("[]")),
     (["a", 1], ErrorBody("['a', 1]")),
     ("just text", ErrorBody("just text")),
-    (None, ErrorBody("None")),
+    (None, ErrorBody("")),
     (7, ErrorBody("7")),
 ]  # fmt: skip
 
@@ -117,7 +124,7 @@ def test_whatever_comes_is_a_bounded_message(body: bytes) -> None:
         lambda inner: st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(["error", "message", "detail", "code", "type", "param", "status", "loc",
-                             "msg", "innererror"]),
+                             "msg", "innererror", "errors"]),
             inner,
         ),
     ),
@@ -261,6 +268,13 @@ def test_recorded_refusals(name: str, code: ErrorCode, said: str) -> None:
     assert error.request_id == headers.get("x-request-id")
 
 
+@pytest.mark.parametrize("body", [b"", b"null", b'{"detail": null}', b"{}", b'""'])
+def test_a_refusal_without_words_says_its_status_alone(body: bytes) -> None:
+    """Nothing is told as nothing, not as None."""
+    assert error_from_response(400, {}, body).message == "the server answered 400"
+    assert error_from_payload(json.loads(body or b"null")).message.endswith(": no message")
+
+
 def test_an_error_carries_what_helps_to_act_on_it() -> None:
     """WA-INT-3003, AH-1005: the wait, the server's id of the request, and the hint."""
     headers = httpx.Headers({"Retry-After": "2", "X-Request-Id": "req-1"})
@@ -314,8 +328,9 @@ EXCEPTIONS: list[tuple[Exception, bool, ErrorCode, bool]] = [
     (httpx.ConnectError("x"), False, AWAY, True),
     (httpx.ProxyError("x"), False, AWAY, True),
     (httpx.UnsupportedProtocol("x"), False, AWAY, True),
-    (httpx.ReadTimeout("x"), False, ErrorCode.DECODE_TIMEOUT, True),
-    (httpx.WriteTimeout("x"), False, ErrorCode.DECODE_TIMEOUT, True),
+    (httpx.ReadTimeout("x"), False, AWAY, True),
+    (httpx.WriteTimeout("x"), False, AWAY, True),
+    (httpx.ReadTimeout("x"), True, ErrorCode.DECODE_TIMEOUT, True),
     (httpx.LocalProtocolError("x"), False, INVALID, False),
     (httpx.RemoteProtocolError("x"), False, ErrorCode.UPSTREAM_PROTOCOL, False),
     (httpx.RemoteProtocolError("x"), True, ErrorCode.UPSTREAM_PROTOCOL, False),
@@ -340,6 +355,14 @@ def test_every_exception_of_httpx_has_its_error(
     error = error_from_exception(exc, answering=answering)
     assert (error.code, error.retriable) == (code, retriable)
     assert error.message
+
+
+@pytest.mark.parametrize("exc", [exc for exc, answering, *_ in EXCEPTIONS if not answering])
+def test_only_what_was_never_sent_may_be_repeated(exc: Exception) -> None:
+    """ADAPT-3005: no answer in time is no proof that nobody works on one."""
+    never_sent = (httpx.ConnectTimeout, httpx.ConnectError, httpx.ProxyError)
+    expected = isinstance(exc, (*never_sent, httpx.UnsupportedProtocol))
+    assert may_repeat(error_from_exception(exc)) is expected
 
 
 def test_an_exception_without_words_is_named() -> None:

@@ -89,6 +89,47 @@ def test_the_value_of_a_secret_field_survives_nowhere(
     assert REDACTED in shown
 
 
+GUESSED: list[Callable[[str], str]] = [
+    lambda secret: f"password={secret}",
+    lambda secret: f"db_password = '{secret}'",
+    lambda secret: f"https://host/v1?token={secret}&x=1",
+    lambda secret: f"SECRET={secret}; path=/",
+    lambda secret: json.dumps({"password": secret, "n": 1}),
+    lambda secret: json.dumps({"auth_token": secret}),
+    lambda secret: json.dumps(json.dumps({"secret": secret, "n": 1})),
+    lambda secret: repr({"passwd": secret.encode()}),
+]
+
+
+@given(token68, st.sampled_from(GUESSED))
+@settings(max_examples=300)
+def test_the_value_of_a_password_survives_nowhere(
+    secret: str, surroundings: Callable[[str], str]
+) -> None:
+    """HTU-1004: where a name and a value say so together."""
+    shown = redact(surroundings(secret))
+    assert secret not in shown
+    assert REDACTED in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: Bearer abc123def", "Authorization: Bearer [redacted]"),
+        ("authorization: basic abc123def", "authorization: basic [redacted]"),
+        ("Authorization: abc123def", "Authorization: [redacted]"),
+        ("api_key=b1b2b3b4", "api_key=[redacted]"),
+        ("api_key=b'1b2b3b4'", "api_key=b'[redacted]'"),
+        ("{'authorization': b'Bearer b1b2'}", "{'authorization': b'Bearer [redacted]'}"),
+        ('{"password": "hunter22", "n": 1}', '{"password": "[redacted]", "n": 1}'),
+        ("?token=abc12345&x=1", "?token=[redacted]&x=1"),
+    ],
+)
+def test_names_and_schemes_stay(text: str, shown: str) -> None:
+    """What was hidden can be told from what stands around it."""
+    assert redact(text) == shown
+
+
 @given(st.text(min_size=1, max_size=12), st.text(min_size=1, max_size=12))
 def test_basic_credentials_survive_nowhere(user: str, password: str) -> None:
     """HTU-1004: the base64 of user and password is as good as the two."""
@@ -136,6 +177,13 @@ def test_a_secret_too_short_to_be_one_is_left() -> None:
         "task-specific risk-averse disk-encryption",
         "the maximum context length is 4096 tokens",
         "invalid token '<|im_end|>' at 3",
+        "the token: 12345678 is not in the vocabulary",
+        "token=12345678 and max_tokens=100000000a",
+        "eos_token='<|reserved_special_token_250|>'",
+        '{"token": " hello world 2", "secret": "", "password": null}',
+        "password=short1",
+        "password: must have 8 characters and 1 digit",
+        "secret = os.environ",
     ],
 )
 def test_ordinary_words_survive(text: str) -> None:
@@ -166,7 +214,8 @@ def test_any_text_can_be_redacted(text: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     ["a://", "://a:", "x", "bearer ", "basic ", "sk-", "eyJ", "eyJaaaaaaaa.", "api_key='", "hf_",
-     "authorization ", "api_key", "api_key\\", "api_key:", "('api-key',", "://aaaaaaaa"],
+     "authorization ", "api_key", "api_key\\", "api_key:", "('api-key',", "://aaaaaaaa", "token=",
+     "password\"", "secret'=", "token=a", "token=1", "password=aaaaaaa1"],
 )  # fmt: skip
 def test_it_takes_linear_time(piece: str) -> None:
     """What a hostile server sends does not keep us busy."""

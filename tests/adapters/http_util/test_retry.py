@@ -21,6 +21,7 @@ from adapter_api import (
 from adapters.http_util import (
     RetryBudget,
     RetryPolicy,
+    Unanswered,
     may_repeat,
     retry,
     retry_after_ms,
@@ -186,6 +187,7 @@ def test_without_a_status_only_a_failed_connect_may_be_repeated(code: ErrorCode)
     error = WorkerError.of(code, "x")
     assert may_repeat(error) is (code in (ErrorCode.POOL_UNAVAILABLE, ErrorCode.CIRCUIT_OPEN))
     assert not may_repeat(WorkerError.of(code, "x", retriable=False))
+    assert not may_repeat(Unanswered(ErrorCode.POOL_UNAVAILABLE, "sent, and then silence"))
     assert not may_repeat(ValueError("x"))
     assert not may_repeat(asyncio.CancelledError())
 

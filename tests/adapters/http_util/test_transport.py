@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trustme
 
-from adapters.http_util import StreamTransport
+from adapters.http_util import StreamTransport, error_from_exception
 from adapters.http_util.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES
 from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
 from tests.script_server import Request, ScriptServer, Wire
@@ -337,8 +337,10 @@ async def test_read_timeouts_of_httpx_are_kept() -> None:
 
     async with pool_at(script, timeouts={"read": 0.1}) as (server, client, transport):
         for path in ("/", "/body"):
-            with pytest.raises(httpx.ReadTimeout):
+            with pytest.raises(httpx.ReadTimeout) as caught:
                 await client.get(server.base_url + path)
+            code = error_from_exception(caught.value, answering=path == "/body").code
+            assert code == ("DECODE_TIMEOUT" if path == "/body" else "POOL_UNAVAILABLE")
             assert transport.open_connections == 0
         assert await server.all_closed()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from adapter_api import (
     EngineUnavailable,
     Error,
     ErrorCode,
+    HealthState,
     InvalidRequest,
     NotFound,
     Started,
@@ -851,3 +853,19 @@ async def test_http2_is_offered_by_httpx_transport(serving: Serving) -> None:
     async with serving({"/v1/models": lists("m")}, http2=True) as (_, adapter):
         assert await adapter.submit(PROMPT).text() == OK
         assert (await adapter.props()).models == ("m",)
+
+
+async def test_http2_without_its_package_is_a_clear_refusal(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is INVALID_PARAMS and health an answer, both with what to install; nothing is sent."""
+    monkeypatch.setitem(sys.modules, "h2", None)  # as if it were not installed
+    async with serving(http2=True) as (server, adapter):
+        for _ in range(2):
+            error = await _failure(adapter)
+            assert error.code is ErrorCode.INVALID_PARAMS
+            status = await adapter.health()
+            assert status.state is HealthState.UNHEALTHY
+            for message in (error.message, status.message):
+                assert "pip install 'worker-adapters[http2]'" in message
+        assert server.requests == []

@@ -11,7 +11,7 @@ import registry
 from adapter_api import ConfigError
 from adapters.http_util import RetryPolicy
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
-from adapters.openai_http.config import OWNED_HEADERS
+from adapters.openai_http.validators import OWNED_HEADERS
 
 URL = "http://h"
 
@@ -70,6 +70,86 @@ def test_wrong_options_are_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=r"must|header|together") as caught:
         OpenAIHttpConfig(URL, **options)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"base_url": None}, "base_url must be a string, got NoneType"),
+        ({"base_url": b"http://h"}, "base_url must be a string, got bytes"),
+        ({"base_url": {"base_url": URL}}, "base_url must be a string, got dict"),
+        ({"api_key": 5}, "api_key must be a string, a function that gives one, or None, got int"),
+        ({"api_key": b"hidden"}, "api_key must be a string"),
+        ({"azure_token_provider": "hidden"}, "azure_token_provider must be a function"),
+        ({"model": 5}, "model must be a string or None, got int"),
+        ({"azure_deployment": 5}, "azure_deployment must be a string or None"),
+        ({"api_version": 2024}, "api_version must be a string or None"),
+        ({"proxy": 5}, "proxy must be a string or None"),
+        ({"ca_file": 5}, "ca_file must be a string or None"),
+        ({"record": 5}, "record must be a string or None"),
+        ({"pool_id": None}, "pool_id must be a string, got NoneType"),
+        ({"replica_id": 0}, "replica_id must be a string, got int"),
+        ({"strict": "no"}, "strict must be True or False, got str"),
+        ({"http2": 1}, "http2 must be True or False, got int"),
+        ({"api": None}, "api must be auto, completions or chat, got None"),
+        ({"dialect": ["vllm"]}, "dialect must be auto, azure, "),
+        ({"connect_timeout_s": None}, "connect_timeout_s must be a number of seconds above 0"),
+        ({"headers": None}, "headers must be a mapping of names to values, got NoneType"),
+        ({"headers": [("x", "hidden")]}, "headers must be a mapping of names to values, got list"),
+        ({"retry": None}, "retry must be a RetryPolicy, such as RetryPolicy(attempts=1)"),
+        ({"retry": 3}, "retry must be a RetryPolicy, such as RetryPolicy(attempts=1)"),
+        ({"retry": {"attemps": 1}}, "retry has no attemps; it has attempts, base_s,"),
+        ({"retry": {"attempts": 0}}, "retry: 'attempts' must be >= 1: 0"),
+        ({"retry": {"attempts": "1"}}, "retry: 'attempts' must be an integer, got str"),
+        ({"retry": {"cap_s": None}}, "retry: 'cap_s' must be a number, got NoneType"),
+        ({"retry": {"seed": 1.5}}, "retry: 'seed' must be an integer, got float"),
+        ({"egress_allow": "*.h"}, 'egress_allow must be a tuple of host patterns, such as ("*'),
+        ({"egress_allow": ["h", 5]}, "egress_allow must be a tuple of host patterns"),
+        ({"client_cert": ("a", "b", "c")}, "client_cert must be a file name, a pair of them, or"),
+        ({"client_cert": 5}, "client_cert must be a file name, a pair of them, or None, got int"),
+        ({"client": "httpx"}, "client must be an httpx.AsyncClient or None, got str"),
+        ({"client": httpx.Client()}, "client must be an httpx.AsyncClient or None, got Client"),
+        ({"transport": "t"}, "transport must be an httpx.AsyncBaseTransport or None, got str"),
+    ],
+)
+def test_wrong_types_are_named(options: dict[str, Any], says: str) -> None:
+    """Every message names the option and what it may be, and shows no value that may be secret."""
+    with pytest.raises(ValueError, match="^(?!.*hidden)") as caught:
+        OpenAIHttpConfig(**{"base_url": URL, **options})
+    assert str(caught.value).startswith(says)
+
+
+def test_lists_and_mappings_become_what_the_options_hold() -> None:
+    """As the registry takes them, so does the config itself."""
+    config = OpenAIHttpConfig(
+        URL, retry={"attempts": 1}, egress_allow=["h"], client_cert=["a", "b"]
+    )
+    assert config.retry == RetryPolicy(attempts=1)
+    assert (config.egress_allow, config.client_cert) == (("h",), ("a", "b"))
+    assert attrs.evolve(config, model="x").retry == config.retry
+    assert OpenAIHttpAdapter(URL, retry={"attempts": 1}).config.retry.attempts == 1
+
+
+def test_an_adapter_is_made_in_each_way_there_is() -> None:
+    """A base_url or a config, by its place or by its name."""
+    config = OpenAIHttpConfig(URL, model="x")
+    for adapter in (
+        OpenAIHttpAdapter(URL, model="x"),
+        OpenAIHttpAdapter(base_url=URL, model="x"),
+        OpenAIHttpAdapter(config),
+        OpenAIHttpAdapter(config=config),
+        OpenAIHttpAdapter(**{"base_url": URL, "model": "x"}),
+    ):
+        assert adapter.config == config
+
+
+@pytest.mark.parametrize("given", [{"base_url": URL}, None, 5])
+def test_anything_else_is_no_way_to_make_an_adapter(given: Any) -> None:
+    """The message says how options in a mapping are given."""
+    with pytest.raises(TypeError, match=r"from a base_url or an OpenAIHttpConfig.*\*\*options"):
+        OpenAIHttpAdapter(given)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'modle'"):
+        OpenAIHttpAdapter(URL, modle="x")
 
 
 @pytest.mark.parametrize("name", sorted(OWNED_HEADERS))
@@ -133,6 +213,10 @@ def test_connecting_options_reach_the_client() -> None:
         ({"base_url": URL, "api_version": "2024-10-21"}, "azure_deployment"),
         ({"base_url": URL, "stall_timeout_s": 0}, "stall_timeout_s"),
         ({"base_url": URL, "modle": "x"}, "model"),
+        ({"base_url": URL, "retry": {"attemps": 1}}, "$.retry.attemps: unknown option"),
+        ({"base_url": URL, "retry": {"attempts": 0}}, "$.retry.attempts: 'attempts' must be >= 1"),
+        ({"base_url": URL, "egress_allow": ["h", 5]}, "$.egress_allow[1]: expected str"),
+        ({"base_url": URL, "client_cert": ["a"]}, "$.client_cert"),
         ({"base_url": URL, "proxy": "http://p", "transport": httpx.AsyncHTTPTransport()}, "proxy"),
     ],
 )

@@ -45,6 +45,9 @@ UNUSUAL = [
     {"choices": [{"index": 0, "text": "a"}, {"index": 0, "text": "b"}]},
     {"choices": [{"index": 0, "text": "a"}], "usage": {"completion_tokens": 1}},
     {"choices": [{"index": 0, "text": "a"}], "error": {"message": "x"}},
+    {"choices": [{"index": 0, "text": "a", "error": {"message": "x"}}]},
+    {"choices": [{"index": 0, "text": "a", "delta": {"error": "x"}}]},
+    {"choices": [{"index": 0, "text": "a", "message": {"error": "x"}}]},
     {"choices": [{"index": 0, "text": 1}]},
     {"choices": [{"index": 0, "text": None}]},
     {"choices": [{"index": 0}]},
@@ -72,11 +75,20 @@ def test_what_is_no_json_is_left_to_the_slow_lane(data: bytes) -> None:
     assert chat_texts(data) is None
 
 
-def test_text_goes_before_delta() -> None:
-    """A chunk with both is read as the slow lane reads it."""
+def test_a_chunk_with_text_and_delta_is_left_to_the_slow_lane() -> None:
+    """There the text goes first, and an error in the delta is found."""
     chunk = {"choices": [{"index": 0, "text": "a", "delta": {"content": "b"}}]}
-    assert completion_texts(_line(chunk)) == ["a"]
+    assert completion_texts(_line(chunk)) is None
     assert chat_texts(_line(chunk)) is None
+
+
+@pytest.mark.parametrize("choice", [{"error": "x"}, {"message": {"error": "x"}}])
+def test_a_chat_choice_with_an_error_is_left_to_the_slow_lane(choice: dict[str, Any]) -> None:
+    """Whether the error stands in the choice, or in a message or delta of it."""
+    plain = {"index": 0, "delta": {"content": "a"}}
+    assert chat_texts(_line({"choices": [plain]})) == ["a"]
+    assert chat_texts(_line({"choices": [plain | choice]})) is None
+    assert chat_texts(_line({"choices": [{"delta": {"content": "a", "error": "x"}}]})) is None
 
 
 _TEXTS = st.sampled_from(["", "a", None, 1])
@@ -85,7 +97,10 @@ _CHOICES = st.fixed_dictionaries(
     {"index": st.sampled_from([0, 0, 0, None, 1])},
     optional={
         "text": _TEXTS,
-        "delta": st.fixed_dictionaries({}, optional={"content": _TEXTS, "refusal": _TEXTS}),
+        "delta": st.fixed_dictionaries(
+            {}, optional={"content": _TEXTS, "refusal": _TEXTS, "error": _NOTHINGS}
+        ),
+        "error": _NOTHINGS,
         "finish_reason": _NOTHINGS,
         "logprobs": _NOTHINGS,
     },

@@ -507,6 +507,30 @@ async def test_a_dialect_that_was_set_stays(serving: Serving) -> None:
         assert (await adapter.props()).features["dialect"] == "vllm"
 
 
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (answers(b"", 500), "the server answered 500"),
+        (answers(b"null", 500), "the server answered 500"),
+        (answers({"error": {"message": "out of memory"}}, 500),
+         "the server answered 500: out of memory"),
+        (answers(b"", 503), "the server answered 503"),
+    ],
+)  # fmt: skip
+async def test_a_refused_check_says_so_once(
+    serving: Serving, handler: Handler, message: str
+) -> None:
+    """The status, and what the server says besides."""
+    status = await _health(serving, {"/health": handler})
+    assert (status.state, status.message) == (HealthState.UNHEALTHY, message)
+
+
+async def test_a_redirected_check_says_what_to_set(serving: Serving) -> None:
+    """Redirects are not followed."""
+    status = await _health(serving, {ANYTHING: answers(b"", 302, {"Location": "http://x"})})
+    assert status.message.startswith("the server answered 302 (redirects are not followed")
+
+
 async def test_the_key_does_not_show_in_what_a_server_tells(serving: Serving) -> None:
     """HTU-1004: names and messages of a server that echoes it are redacted."""
     key = "my-own-unusual-credential"

@@ -101,6 +101,19 @@ def test_what_is_not_json_is_a_clear_error(value: object) -> None:
         encode(fields)
 
 
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "value", [NAN, INFINITY, -INFINITY, [1, NAN], {"a": {"b": (INFINITY,)}}, {1.0, NAN}]
+)
+def test_numbers_that_json_lacks_are_refused(value: object) -> None:
+    """They would arrive as null; a null that is meant arrives."""
+    with pytest.raises(InvalidRequest, match="'x' holds NaN or infinity, which JSON does not have"):
+        encode({"prompt": "null", "x": value})
+    assert encode({"x": None, "y": [None, 1.5]}) == b'{"x":null,"y":[null,1.5]}'
+
+
 # Answers
 
 
@@ -167,6 +180,27 @@ ERRORS: list[tuple[Any, ErrorCode]] = [
     ({"error": {"message": "x", "code": "insufficient_quota"}}, ErrorCode.QUOTA_EXHAUSTED),
     ({"object": "error", "message": "boom", "code": 500}, ErrorCode.WORKER_RESET),
     ({"detail": "boom"}, ErrorCode.WORKER_RESET),
+    (
+        {"choices": [{"text": "a", "error": {"message": "x", "code": 400}}]},
+        ErrorCode.INVALID_PARAMS,
+    ),
+    ({"choices": [{"text": "", "error": "boom"}]}, ErrorCode.WORKER_RESET),
+    (
+        {"choices": [{"delta": {"content": "a", "error": {"code": 503}}}]},
+        ErrorCode.POOL_UNAVAILABLE,
+    ),
+    ({"choices": [{"message": {"content": "a", "error": "boom"}}]}, ErrorCode.WORKER_RESET),
+    ({"choices": [{"text": "a", "delta": {"error": "boom"}}]}, ErrorCode.WORKER_RESET),
+    ({"type": "error"}, ErrorCode.WORKER_RESET),
+    ({"type": "error", "choices": []}, ErrorCode.WORKER_RESET),
+    ({"type": "error", "error": {"type": "overloaded_error"}}, ErrorCode.ADMISSION_REJECT),
+    ({"status": "error", "message": "boom"}, ErrorCode.WORKER_RESET),
+    ({"errors": ["boom"]}, ErrorCode.WORKER_RESET),
+    ({"errors": [{"message": "boom", "code": 429}], "choices": []}, ErrorCode.ADMISSION_REJECT),
+    ({"errors": {"n": "boom"}}, ErrorCode.WORKER_RESET),
+    ({"detail": "boom", "choices": []}, ErrorCode.WORKER_RESET),
+    ({"message": "boom", "code": 400}, ErrorCode.INVALID_PARAMS),
+    ({"message": "boom", "code": "internal_error", "choices": None}, ErrorCode.WORKER_RESET),
     ("boom", ErrorCode.WORKER_RESET),
     (["boom"], ErrorCode.WORKER_RESET),
     (5, ErrorCode.WORKER_RESET),
@@ -192,6 +226,21 @@ def test_errors_and_nonsense_in_the_stream(payload: Any, code: ErrorCode, first:
     """Every error shape is one mapped error, as the first event and later ([DONE] or not)."""
     before = [] if first else [piece("a")]
     assert _fails(*before, payload).code is code
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"choices": [{"text": "a", "error": {"message": "key sk-hidden-key is bad"}}]},
+        {"choices": [{"delta": {"error": "key sk-hidden-key is bad"}}]},
+        {"errors": [{"message": "key sk-hidden-key is bad"}, {"message": "more"}]},
+        {"errors": ["key sk-hidden-key is bad"], "message": ""},
+        {"type": "error", "message": "key sk-hidden-key is bad"},
+    ],
+)
+def test_an_error_is_told_in_its_own_words(payload: dict[str, Any]) -> None:
+    """HTU-1004: wherever it stands, and without the key."""
+    assert _fails(payload).message == "the server broke off: key [redacted] is bad"
 
 
 def test_an_error_event_may_be_plain_text() -> None:
@@ -227,6 +276,16 @@ def test_a_failure_that_comes_as_text() -> None:
         {"choices": [{"text": None, "index": None}]},
         {"choices": [], "usage": None},
         {"error": None, "choices": []},
+        {"choices": [{"text": "", "error": None}]},
+        {"choices": [{"delta": {"error": None}, "error": {}}]},
+        {"choices": [], "errors": [], "detail": None},
+        {"type": "ping"},
+        {"type": "keepalive", "status": "ok"},
+        {"status": "processing", "message": "in the queue"},
+        {"code": 0, "message": "Success"},
+        {"code": "200", "message": "ok", "choices": []},
+        {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+        {"choices": [{"text": "", "message": None}], "type": "error", "errors": ["x"]},
         {"choices": [{"content_filter_offsets": {"check_offset": 1}}]},
         {"usage": {"prompt_tokens": "x", "completion_tokens": -5}},
     ],
