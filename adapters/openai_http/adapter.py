@@ -250,9 +250,7 @@ class OpenAIHttpAdapter:
         attempt = partial(self._attempt, job)
         policy = config.retry.at_most(job.task.attempts_most)
         try:
-            return await try_and_retry(
-                attempt, policy, clock, self._budget, self._rng, on_retry
-            )
+            return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
         except BaseException as exc:
             self._log_failure(job, server, exc)
             raise

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from registry import AdapterHost
 from registry.cli import status
-from registry.cli.overview import View, rows, table
+from registry.cli.overview import Overview, View, rows
 from registry.cli.pools import open_host
 from registry.cli.show import console
 from registry.cli.signals import first_signal
@@ -117,9 +117,9 @@ class _Screen:
     def show(self, view: View) -> None:
         """Show it, in the place of the one before."""
         if self._live is not None:
-            self._live.update(table(view), refresh=True)
+            self._live.update(Overview(view), refresh=True)
         elif self._table:
-            console().print(table(view))
+            console().print(Overview(view))
         elif self._as_json:
             data = {**json.loads(to_json(view.host)), "running": view.running}
             print(json.dumps(data), flush=True)

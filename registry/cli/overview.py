@@ -1,9 +1,9 @@
 """What there is to see of a host, as rows and as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,9 @@ _COLUMNS = (
     "pool", "replica", "engine", "state", "breaker", "in flight", "queue", "tokens/s",
     "first token", "jobs", "failures", "message",
 )  # fmt: skip
+_EXPENDABLE = ("failures", "jobs", "first token", "tokens/s", "engine", "message", "queue")
+_LEAST_MESSAGE = 12
+_GAP = 2
 _STYLES = {
     "ready": "green",
     "busy": "yellow",
@@ -40,15 +43,42 @@ class View:
     running: bool = True
 
 
-def table(view: View) -> Group:
-    """The view for a terminal."""
-    found = Table(box=None, header_style="bold", pad_edge=False)
-    for column in _COLUMNS:
-        found.add_column(column, overflow="fold" if column == "message" else "ellipsis")
-    for row in rows(view.host):
-        found.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
-    notes = [Text(note, "yellow") for note in (view.note, *_mixes(view.host)) if note]
-    return Group(found, *notes)
+@attrs.frozen
+class Overview:
+    """The view for a terminal, whose width decides on the columns.
+
+    Args:
+        view: What to show.
+    """
+
+    view: View
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        # What matters most stands first: a small terminal cuts off the end.
+        for note in (self.view.note, *_mixes(self.view.host)):
+            if note:
+                yield Text(note, "yellow")
+        found = list(rows(self.view.host))
+        shown = _shown(found, options.max_width)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for place in shown:
+            column = _COLUMNS[place]
+            table.add_column(column, overflow="fold" if column == "message" else "ellipsis")
+        for row in found:
+            table.add_row(*(Text(row[place], _STYLES.get(row[place], "")) for place in shown))
+        yield table
+
+
+def _shown(found: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The places of the columns for which there is room; those that matter least go first."""
+    widths = [max(map(len, cells)) for cells in zip(_COLUMNS, *found, strict=True)]
+    widths[_COLUMNS.index("message")] = _LEAST_MESSAGE
+    shown = list(range(len(_COLUMNS)))
+    for column in _EXPENDABLE:
+        if sum(widths[place] + _GAP for place in shown) - _GAP <= width:
+            break
+        shown.remove(_COLUMNS.index(column))
+    return shown
 
 
 def rows(host: HostSnapshot) -> Iterator[tuple[str, ...]]:
@@ -67,7 +97,7 @@ def _pool_row(pool: PoolSnapshot) -> tuple[str, ...]:
         _clean(pool.pool_id),
         f"{ready} of {len(replicas)}",
         "",
-        "",
+        "draining" if pool.draining else "",
         "",
         str(sum(replica.in_flight for replica in replicas)),
         queue if pool.queued_batch else str(pool.queued_interactive),

@@ -1,5 +1,6 @@
 """`worker-adapters top` and `explain`: what a run leaves to see, and what engines say."""
 
+import io
 import json
 import os
 import pty
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
+from registry.cli.overview import Overview, View
 from registry.cli.toy_server import ToyServer
 from registry.host.attempts import Explanation, Step
 from registry.host.state import StateWriter
@@ -97,6 +100,25 @@ def test_the_state_of_a_run(cli: Cli, state: Path) -> None:
         "4",
         "no\ufffd[31m answer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (120, "engine state breaker in flight queue tokens/s first token jobs failures message"),
+        (80, "engine state breaker in flight queue message"),
+        (60, "state breaker in flight queue"),
+    ],
+)
+def test_a_small_terminal_shows_what_matters_most(width: int, headers: str) -> None:
+    """Columns that matter less give way, none is cut short; what to know comes first."""
+    screen = Console(width=width, file=io.StringIO(), force_terminal=False)
+    screen.print(Overview(View(HOST, "the run has ended")))
+    note, mixed, header, *lines = screen.file.getvalue().splitlines()
+    assert (note, mixed[:6]) == ("the run has ended", "pool p")
+    assert " ".join(header.split()) == f"pool replica {headers}"
+    assert "\u2026" not in "".join(lines)
+    assert any("down" in line and "open" in line for line in lines)
 
 
 def test_the_state_as_json(cli: Cli, state: Path) -> None:
