@@ -133,6 +133,9 @@ def _line(problem: Problem, fields: Mapping[str, InitField], texts: Mapping[str,
         if problem.path == f".{name}" and text.endswith(", got str") and not field.secret:
             text = f"{text.removesuffix('str')}{strict.shown(texts[name])}"
         place = f"{field.env} ({place})"
+    elif not name:  # the options do not go together, or the class itself has checked them
+        variables = sorted(str(fields[option].env) for option in texts)
+        place = f"{', '.join(variables)} ({place})" if variables else place
     return f"{place}: {text}"
 
 

@@ -320,6 +320,11 @@ async def test_the_environment_binds_one_replica(
 
 async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the URL the error names its variable."""
+    monkeypatch.setenv("ORCHD_OPENAI_URL", "example")
+    monkeypatch.setenv("ORCHD_OPENAI_POOL", "p")
+    with pytest.raises(ConfigError) as caught:
+        AdapterHost.from_environment()
+    assert "ORCHD_OPENAI_URL ($): base_url must begin with http" in str(caught.value)
     monkeypatch.delenv("ORCHD_OPENAI_URL", raising=False)
     with pytest.raises(ConfigError, match="ORCHD_OPENAI_URL"):
         AdapterHost.from_environment()
