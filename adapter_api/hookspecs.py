@@ -7,20 +7,22 @@ CAPABILITIES, each with the reason.
 """
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthStatus
-from adapter_api.notices import (
-    AdapterNotice,
-    BreakerNotice,
-    HealthNotice,
-    JobNotice,
-    ReplicaNotice,
-)
 from adapter_api.task import TaskRequest
+
+if TYPE_CHECKING:  # only observers need them, and most programs have none
+    from adapter_api.notices import (
+        AdapterNotice,
+        BreakerNotice,
+        HealthNotice,
+        JobNotice,
+        ReplicaNotice,
+    )
 
 PROJECT = "worker_adapters"
 """The name pluggy's markers and the entry-point group share."""
@@ -103,41 +105,41 @@ class ObserverHooks(Protocol):
     """
 
     @hookspec
-    def adapter_started(self, adapter: AdapterNotice) -> None:
+    def adapter_started(self, adapter: "AdapterNotice") -> None:
         """An adapter is about to be used for the first time; its start hook has returned."""
 
     @hookspec
-    def adapter_closed(self, adapter: AdapterNotice) -> None:
+    def adapter_closed(self, adapter: "AdapterNotice") -> None:
         """An adapter that was started is closed, and its jobs with it."""
 
     @hookspec
-    def job_submitted(self, job: JobNotice) -> None:
+    def job_submitted(self, job: "JobNotice") -> None:
         """A job is being sent: somebody reads its stream for the first time."""
 
     @hookspec
-    def job_first_token(self, job: JobNotice) -> None:
+    def job_first_token(self, job: "JobNotice") -> None:
         """The job's first Token is about to be delivered."""
 
     @hookspec
-    def job_ended(self, job: JobNotice) -> None:
+    def job_ended(self, job: "JobNotice") -> None:
         """The job's answer is whole."""
 
     @hookspec
-    def job_failed(self, job: JobNotice) -> None:
+    def job_failed(self, job: "JobNotice") -> None:
         """The job failed; `code` says how."""
 
     @hookspec
-    def job_cancelled(self, job: JobNotice) -> None:
+    def job_cancelled(self, job: "JobNotice") -> None:
         """The job was cancelled: by its id, by closing its stream, or by dropping it."""
 
     @hookspec
-    def health_changed(self, change: HealthNotice) -> None:
+    def health_changed(self, change: "HealthNotice") -> None:
         """A health check found another state than the one before."""
 
     @hookspec
-    def replica_changed(self, change: ReplicaNotice) -> None:
+    def replica_changed(self, change: "ReplicaNotice") -> None:
         """A replica of a host came, went, or changed its state."""
 
     @hookspec
-    def breaker_changed(self, change: BreakerNotice) -> None:
+    def breaker_changed(self, change: "BreakerNotice") -> None:
         """A replica's circuit breaker opened, half opened or closed."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import attrs
 import pluggy
 
 from adapter_api.errors import (
@@ -19,7 +18,6 @@ from adapter_api.errors import (
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.hookspecs import PROJECT, WorkerAdapter
-from adapter_api.notices import AdapterNotice, HealthNotice
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
 from registry.layers import Given, Layered, close, with_layers
@@ -76,11 +74,9 @@ class BoundAdapter:
         self._closed = self._close_called = False
         self._given = Given()
         self._hooks: Any = self._register(tuple(middleware)).hook
-        self._observers = observers or None
-        self._notice = _notice(self)
-        self._health: HealthStatus | None = None
+        self._watch = observers.of_adapter(self) if observers else None
         # Without a start hook and without anybody to tell, there is nothing to be started.
-        self._started = not self._has("start") and self._observers is None
+        self._started = not self._has("start") and self._watch is None
 
     def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
         manager = _Manager(PROJECT)
@@ -122,7 +118,8 @@ class BoundAdapter:
 
     def place(self, pool_id: str, replica_id: str) -> None:
         """Where a host has put it; observers are told so from now on, whatever its config says."""
-        self._notice = attrs.evolve(self._notice, pool_id=pool_id, replica_id=replica_id)
+        if self._watch is not None:
+            self._watch.place(pool_id, replica_id)
 
     # Jobs
 
@@ -142,8 +139,8 @@ class BoundAdapter:
             self._note_start()
         events = self._events(task) if self._started else self._events_after_start(task)
         stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
-        if self._observers is not None:
-            stream = _watched(stream, task, self._observers.watch(task, self._notice))
+        if self._watch is not None:
+            stream = _watched(stream, task, self._watch.job(task))
         return self._streams.add(stream)
 
     async def cancel(self, job_id: str) -> bool:
@@ -207,11 +204,8 @@ class BoundAdapter:
             ContractError: If the adapter's answer is not a HealthStatus.
         """
         status = await self._checked()
-        before, self._health = self._health, status
-        if self._observers is not None and not _alike(before, status):
-            was = None if before is None else before.state
-            notice = HealthNotice(self._notice, was, status.state, status.live, status.ready)
-            self._observers.tell("health_changed", notice)
+        if self._watch is not None:
+            self._watch.health(status)
         return status
 
     async def _checked(self) -> HealthStatus:
@@ -269,8 +263,8 @@ class BoundAdapter:
                 if self._has("aclose"):
                     await self._hooks.aclose()
             finally:
-                if self._observers is not None and self._started:
-                    self._observers.tell("adapter_closed", self._notice)
+                if self._watch is not None and self._started:
+                    self._watch.closed()
 
     async def __aenter__(self) -> Self:
         try:
@@ -307,8 +301,8 @@ class BoundAdapter:
 
     def _note_start(self) -> None:
         self._started = True
-        if self._observers is not None:
-            self._observers.tell("adapter_started", self._notice)
+        if self._watch is not None:
+            self._watch.started()
 
     def _gone(self) -> EngineUnavailable:
         return EngineUnavailable(
@@ -318,27 +312,11 @@ class BoundAdapter:
         )
 
 
-def _notice(adapter: BoundAdapter) -> AdapterNotice:
-    config = adapter.config
-    places = [getattr(config, name, None) for name in ("pool_id", "replica_id")]
-    pool_id, replica_id = [place if isinstance(place, str) else None for place in places]
-    return AdapterNotice(adapter.name, adapter.distribution, adapter.version, pool_id, replica_id)
-
-
 def _watched(stream: TokenStream, task: TaskRequest, watch: StreamWatcher) -> TokenStream:
     try:
         return stream.watch(watch)
     except RuntimeError:  # a middleware's own stream, which it has begun to read
         return TokenStream(stream, task).watch(watch)
-
-
-def _alike(one: HealthStatus | None, other: HealthStatus) -> bool:
-    """Whether an orchestrator would treat them alike; messages and latencies differ always."""
-    return one is not None and (one.state, one.live, one.ready) == (
-        other.state,
-        other.live,
-        other.ready,
-    )
 
 
 class _Manager(pluggy.PluginManager):

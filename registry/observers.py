@@ -5,14 +5,14 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
 
 from adapter_api.errors import Cancelled, ContractError, ErrorCode, WorkerError
 from adapter_api.events import End, Started
-from adapter_api.health import HealthState
+from adapter_api.health import HealthState, HealthStatus
 from adapter_api.hookspecs import PROJECT, ObserverHooks, hookimpl
 from adapter_api.notices import (
     AdapterNotice,
@@ -25,7 +25,11 @@ from adapter_api.task import TaskRequest
 from registry.extensions import NOTICES, observer_problems
 from registry.metrics import JobMetrics, MetricsObserver, MetricsSnapshot, Summary
 
+if TYPE_CHECKING:
+    from registry.bound import BoundAdapter
+
 __all__ = [
+    "AdapterWatch",
     "JobMetrics",
     "JobWatch",
     "LoggingObserver",
@@ -92,9 +96,56 @@ class Observers:
                     exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
                 )
 
-    def watch(self, task: TaskRequest, adapter: AdapterNotice) -> "JobWatch":
+    def of_adapter(self, adapter: "BoundAdapter") -> "AdapterWatch":
+        """What tells of one adapter, where its config puts it."""
+        config = adapter.config
+        places = [getattr(config, name, None) for name in ("pool_id", "replica_id")]
+        known = [place if isinstance(place, str) else None for place in places]
+        notice = AdapterNotice(adapter.name, adapter.distribution, adapter.version, *known)
+        return AdapterWatch(self, notice)
+
+
+class AdapterWatch:
+    """Tells observers of one adapter, its jobs and its health.
+
+    Args:
+        observers: Whom.
+        notice: The adapter.
+    """
+
+    def __init__(self, observers: Observers, notice: AdapterNotice) -> None:
+        self._observers = observers
+        self._notice = notice
+        self._health: HealthStatus | None = None
+
+    def place(self, pool_id: str, replica_id: str) -> None:
+        """A host has put it there, whatever its config says."""
+        self._notice = attrs.evolve(self._notice, pool_id=pool_id, replica_id=replica_id)
+
+    def started(self) -> None:
+        """It was started."""
+        self._observers.tell("adapter_started", self._notice)
+
+    def closed(self) -> None:
+        """It was closed."""
+        self._observers.tell("adapter_closed", self._notice)
+
+    def job(self, task: TaskRequest) -> "JobWatch":
         """What tells of one job. A TokenStream takes it as its watcher."""
-        return JobWatch(self, task, adapter)
+        return JobWatch(self._observers, task, self._notice)
+
+    def health(self, status: HealthStatus) -> None:
+        """A check said this. It is told where an orchestrator would treat it in another way."""
+        before, self._health = self._health, status
+        if before is None or _kind(before) != _kind(status):
+            was = None if before is None else before.state
+            notice = HealthNotice(self._notice, was, *_kind(status))
+            self._observers.tell("health_changed", notice)
+
+
+def _kind(status: HealthStatus) -> tuple[HealthState, bool, bool]:
+    """What matters of it: messages and latencies differ always."""
+    return status.state, status.live, status.ready
 
 
 class JobWatch:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 REDACTED = "[redacted]"
 
@@ -21,35 +22,38 @@ _VALUE = r"""[^\s"'`\\,;&|<>(){}\[\]]"""
 _KEYS = "api[-_ ]?key|subscription-key|access[-_]?token|client[-_]?secret"
 _WORD_END = r"""(?:[\s.,;:)"']|$)"""
 
+
 # What follows each is a credential whoever wrote it: a header or field name with its value (as a
 # line, in JSON, or in a pair that Python shows), a scheme with its token, a token whose form gives
 # it away (OpenAI and others, JWT, GitHub, HF, AWS, Google), and who calls in a URL. The words that
 # follow "bearer" and "basic" in a sentence are none. After "password", "secret" and "token", which
 # stand in many sentences, only what has letters and digits is one.
-_SECRET = re.compile(
-    rf"""
-      (?P<name> (?:{_KEYS}|(?P<auth>authorization)) [\\"']*\s*[:=]\s*(?:b?(?P<quote>\\*["']))?
-          (?:(?:bearer|basic|digest|token|negotiate|ntlm|api-?key|key)\s+)?)
-      (?(quote)(?:(?!(?P=quote)).)+|[^\s"',;&}}]+(?(auth)(?:[ \t]+[^\s"',;&}}]+)?))
-    | (?P<pair> \(b?["'][\w-]*(?:{_KEYS}|authorization)["'],\s*b?["']) [^"']+
-    | (?P<field> (?:password|passwd|secret|token)
-            (?: \\*["']\s*:\s*b?\\*["'] | \\*["']?\s*=\s*(?:b?\\*["'])? ))
-        (?={_VALUE}{{0,64}}?[0-9])(?={_VALUE}{{0,64}}?[a-z]){_VALUE}{{8,}}
-    | (?P<scheme> \bbearer\s+
-            (?!(?:auth\w+|credentials?|schemes?|headers?|tokens?){_WORD_END})
-          | \bbasic\s+ (?!(?-i:[A-Z]?[a-z]+){_WORD_END}))
-      [A-Za-z0-9._~+/=-]{{6,}}
-    | (?<![A-Za-z0-9])(?:
-        (?:sk|pk|rk)-[A-Za-z0-9*_-]{{6,}}(?:\.[A-Za-z0-9*_-]+)*
-      | eyJ[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*
-      | (?:hf|gh[oprsu])_(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9]{{10,}}
-      | github_pat_[A-Za-z0-9_]{{10,}}
-      | (?:gsk_|xai-|pplx-|nvapi-|AIza)(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9_-]{{16,}}
-      | AKIA[A-Z0-9]{{12,}})
-    | (?<=://)[^\s/?\#"'<>]+(?=@)
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+@cache  # compiling it takes longer than importing most modules of ours
+def _secret() -> "re.Pattern[str]":
+    return re.compile(
+        rf"""
+          (?P<name> (?:{_KEYS}|(?P<auth>authorization)) [\\"']*\s*[:=]\s*(?:b?(?P<quote>\\*["']))?
+              (?:(?:bearer|basic|digest|token|negotiate|ntlm|api-?key|key)\s+)?)
+          (?(quote)(?:(?!(?P=quote)).)+|[^\s"',;&}}]+(?(auth)(?:[ \t]+[^\s"',;&}}]+)?))
+        | (?P<pair> \(b?["'][\w-]*(?:{_KEYS}|authorization)["'],\s*b?["']) [^"']+
+        | (?P<field> (?:password|passwd|secret|token)
+                (?: \\*["']\s*:\s*b?\\*["'] | \\*["']?\s*=\s*(?:b?\\*["'])? ))
+            (?={_VALUE}{{0,64}}?[0-9])(?={_VALUE}{{0,64}}?[a-z]){_VALUE}{{8,}}
+        | (?P<scheme> \bbearer\s+
+                (?!(?:auth\w+|credentials?|schemes?|headers?|tokens?){_WORD_END})
+              | \bbasic\s+ (?!(?-i:[A-Z]?[a-z]+){_WORD_END}))
+          [A-Za-z0-9._~+/=-]{{6,}}
+        | (?<![A-Za-z0-9])(?:
+            (?:sk|pk|rk)-[A-Za-z0-9*_-]{{6,}}(?:\.[A-Za-z0-9*_-]+)*
+          | eyJ[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*)*
+          | (?:hf|gh[oprsu])_(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9]{{10,}}
+          | github_pat_[A-Za-z0-9_]{{10,}}
+          | (?:gsk_|xai-|pplx-|nvapi-|AIza)(?=(?-i:[a-z]*[A-Z0-9]))[A-Za-z0-9_-]{{16,}}
+          | AKIA[A-Z0-9]{{12,}})
+        | (?<=://)[^\s/?\#"'<>]+(?=@)
+        """,
+        re.IGNORECASE | re.VERBOSE,
+    )
 
 
 _BEFORE = ("name", "pair", "field", "scheme")
@@ -66,7 +70,7 @@ def _replace(match: "re.Match[str]") -> str:
 
 def credential_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where in `text` something stands that looks like a credential: first and behind last."""
-    for match in _SECRET.finditer(text):
+    for match in _secret().finditer(text):
         yield match.start() + len(_kept(match)), match.end()
 
 
@@ -80,7 +84,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
         if len(secret) >= 4:  # a shorter one would tear ordinary words apart
             text = text.replace(secret, REDACTED)
-    return _SECRET.sub(_replace, text)
+    return _secret().sub(_replace, text)
 
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:

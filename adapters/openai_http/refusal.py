@@ -6,21 +6,20 @@ from collections.abc import Collection
 from adapters.http_util import ErrorBody
 from adapters.openai_http.wire import REQUIRED_FIELDS
 
-_REFUSED = re.compile(
-    r"unrecogni[sz]ed|unexpected|unknown|unsupported|not supported|does ?n[o']t support"
+# Not compiled here: few servers refuse anything, and whoever imports this would wait for it.
+_REFUSED = (
+    r"(?i)unrecogni[sz]ed|unexpected|unknown|unsupported|not supported|does ?n[o']t support"
     r"|not permitted|not allowed|extra[ _](?:inputs?|fields?|forbidden)|no such field"
-    r"|invalid (?:argument|field|parameter|key)",
-    re.IGNORECASE,
+    r"|invalid (?:argument|field|parameter|key)"
 )
 
 # A field whose value is refused may not be left out: the engine would use a value of its own.
-_VALUE = re.compile(
-    r"(?:unsupported|invalid|unknown|unexpected)[ _](?:value|type)|\bvalues?\b|must be|should be"
-    r"|at (?:most|least)|between|(?:greater|less|larger|smaller) than|maximum|minimum|out of range",
-    re.IGNORECASE,
+_VALUE = (
+    r"(?i)(?:unsupported|invalid|unknown|unexpected)[ _](?:value|type)|\bvalues?\b|must be"
+    r"|should be|at (?:most|least)|between|(?:greater|less|larger|smaller) than|maximum|minimum|out of range"
 )
 
-_SENTENCE_END = re.compile(r"[.!?;]\s+")
+_SENTENCE_END = r"[.!?;]\s+"
 
 
 def refused_fields(
@@ -35,14 +34,14 @@ def refused_fields(
         chat: Whether max_tokens has another name to go by (max_completion_tokens).
     """
     codes = " ".join(body.codes)
-    if status not in (400, 422) or _VALUE.search(codes):
+    if status not in (400, 422) or re.search(_VALUE, codes):
         return frozenset()
-    by_code = _REFUSED.search(codes) is not None
+    by_code = re.search(_REFUSED, codes) is not None
     # Only the sentence that refuses counts: the next one may list what is allowed.
     refusals = [
         sentence
-        for sentence in _SENTENCE_END.split(body.message)
-        if (by_code or _REFUSED.search(sentence)) and not _VALUE.search(sentence)
+        for sentence in re.split(_SENTENCE_END, body.message)
+        if (by_code or re.search(_REFUSED, sentence)) and not re.search(_VALUE, sentence)
     ]
     if refusals and body.param in sent:
         refusals = [body.param]

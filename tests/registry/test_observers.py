@@ -28,7 +28,7 @@ from adapter_api import (
 )
 from registry import Registry
 from registry.extensions import NOTICES, observer_problems
-from registry.observers import LoggingObserver, MetricsObserver, Observers, Summary
+from registry.observers import JobWatch, LoggingObserver, MetricsObserver, Observers, Summary
 from tests.witness import OUTCOMES, Recorder
 
 
@@ -195,7 +195,9 @@ async def test_a_middleware_may_return_a_stream_that_it_watches() -> None:
         def submit(self, task: TaskRequest) -> Any:
             stream = yield
             assert isinstance(stream, TokenStream)
-            return stream.watch(Observers([mine]).watch(task, AdapterNotice("mock", "mine", "1")))
+            return stream.watch(
+                JobWatch(Observers([mine]), task, AdapterNotice("mock", "mine", "1"))
+            )
 
     registry = Registry(observers=[recorder], middleware=[Watching()])
     async with registry.get("mock", {}) as adapter:
