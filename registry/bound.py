@@ -90,7 +90,7 @@ class BoundAdapter:
                 manager.register(plugin, name=str(place))
             manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise ContractError(self.name, self._target, [str(error)]) from error
+            raise self._contract_error(str(error)) from error
         return manager
 
     def _has(self, hook: str) -> bool:
@@ -224,8 +224,11 @@ class BoundAdapter:
             answer = await answer
         if not isinstance(answer, expected):
             problem = f"{hook} gave a {type(answer).__name__}, expected {expected.__name__}"
-            raise ContractError(self.name, self._target, [problem])
+            raise self._contract_error(problem)
         return answer
+
+    def _contract_error(self, problem: str) -> ContractError:
+        return ContractError(self.name, self._target, [problem], self.distribution, self.version)
 
     # Lifecycle
 

@@ -53,7 +53,12 @@ def test_undecodable_neighbour_harms_nobody(site, caplog):
     (info / "entry_points.txt").write_bytes(b"[worker_adapters]\n\xff\xfe = a:b\n")
     site.install("made-good", "good = made_good:Adapter")
     assert scan().find("good")
-    assert "made_binary" in caplog.text
+    (record,) = caplog.records
+    assert "made_binary" in record.getMessage()
+    assert not record.exc_info
+    with caplog.at_level("DEBUG", "worker_adapters.registry"):
+        scan()
+    assert caplog.records[-1].exc_info, "why is for the one who asks to debug"
 
 
 @pytest.mark.parametrize("name", ["pack-malformed", "pack-without-target"])
@@ -64,6 +69,13 @@ def test_malformed_entry_is_a_broken_record(samples, name):
     assert record.problem is not None
     assert "name = module:Class" in record.problem
     assert scan().find("pack-ok")[0].problem is None
+
+
+def test_entry_without_a_name_is_none(site):
+    """Nobody could ask for it."""
+    site.install("made", "= made_a:A\na = made_a:A")
+    assert "" not in scan().names()
+    assert scan().find("a")[0].problem is None
 
 
 def test_one_distribution_with_two_targets_is_broken(samples):
@@ -90,6 +102,17 @@ def test_two_distributions_with_one_name(samples):
     assert [r.version for r in catalogue.find("rival.echo:acme-echo")] == ["0.9"]
     assert catalogue.find("absent:acme-echo") == ()
     assert catalogue.find("acme-echo:absent") == ()
+
+
+def test_who_names_the_same_module(site):
+    """Rivals are two distributions whose targets lie in one top-level package or module."""
+    site.install("made-one", "a = made_pack.x:A\nb = made_alone:A\nc = made_alone.x:A")
+    site.install("made-two", "a = made_pack:A")
+    catalogue = scan()
+    one, two = catalogue.find("a")
+    assert catalogue.has_rivals(one)
+    assert catalogue.has_rivals(two)
+    assert not catalogue.has_rivals(catalogue.find("b")[0])
 
 
 def test_first_on_the_path_shadows_the_same_distribution(site, another_site):

@@ -104,7 +104,9 @@ def test_a_new_adapter_installs_and_passes_the_kit_at_once(
         assert _run(*line, cwd=project, PATH=path)
 
     _run(fresh / "pip", "install", "--force-reinstall", _wheel(project, tmp_path), cwd=tmp_path)
-    assert f"{name}\t{name}\t0.1.0\tok" in _run(fresh / "worker-adapters", "list", cwd=tmp_path)
+    assert f"{name}\t{name}\t0.1.0\tinstalled" in _run(
+        fresh / "worker-adapters", "list", cwd=tmp_path
+    )
     assert _run(fresh / "worker-adapters", "check", name, cwd=tmp_path).endswith("ok\n")
 
 
