@@ -21,7 +21,7 @@ from adapter_api.hookspecs import PROJECT, WorkerAdapter
 from adapter_api.notices import AdapterNotice, HealthNotice
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
-from registry.layers import Given, Layered, close, with_layers
+from registry.layers import Given, Layered, close, shared_failure, with_layers
 
 if TYPE_CHECKING:
     from registry.observers import Observers
@@ -146,8 +146,10 @@ class BoundAdapter:
         before, self._given.streams = self._given.streams, []  # middleware may submit, too
         try:
             events = self._hooks.submit(task=task)
-        except Exception as error:
+        except WorkerError as error:
             return _failing(error)
+        except Exception as error:
+            return _failing(shared_failure(error) if self._given.layered else error)
         finally:
             below, self._given.streams = self._given.streams, before
         below = [stream for stream in below if stream is not events]
