@@ -117,7 +117,11 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     done = cli("record", "http://127.0.0.1:1", str(tmp_path / "missing" / "r.jsonl"))
     assert done.code == 2
     assert "there is no folder" in done.err
-    assert cli("record", "http://127.0.0.1:1", str(tmp_path), "--force").code == 2
+    for place in (str(tmp_path), "/dev/full"):
+        done = cli("record", "http://127.0.0.1:1", place, "--force")
+        assert done.code == 2
+        assert f"{place} is no file" in done.err
+        assert "--force" not in done.err
     done = cli("submit", "hi", "--adapter", "replay", "--option", f"path={path}")
     assert done.code == 2
     assert "cannot be read" in done.err
