@@ -210,6 +210,12 @@ def test_hiding_package_of_a_distribution(site, another_site):
     assert "uninstall made-foreign or keep made-part in an environment of its own" in text
 
 
+def test_hiding_package_that_comes_later_on_the_path(site, another_site):
+    """A regular package wins over a namespace wherever it stands, and its owner is found too."""
+    text = hidden(another_site, site, record=True)
+    assert "of the distribution made-foreign 1.0, hides the namespace package" in text
+
+
 def test_hiding_package_of_no_distribution(site, another_site):
     """A folder of the user's own can hide a namespace package too."""
     text = hidden(site, another_site)
@@ -309,6 +315,15 @@ def test_files_that_are_not_listed(site, another_site, adapter_source):
     (info / "RECORD").write_text("made_one.pth,,\n")
     (info / "direct_url.json").write_text('{"dir_info": {"editable": true}}')
     assert Registry().get("made-one:same").distribution == "made-one"
+
+
+def test_whose_module_cannot_be_told(site, another_site, adapter_source):
+    """A distribution without a name gets what is imported: no problem is made where none may be."""
+    modules = {"made_same.py": adapter_source}
+    info = site.install("made-one", "one = made_same:Adapter", modules)
+    another_site.install("made-two", "two = made_same:Adapter", modules)
+    (info / "METADATA").unlink()
+    assert Registry().get("one").distribution == "unknown"
 
 
 def test_one_package_of_two_distributions(site, adapter_source):
