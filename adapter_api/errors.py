@@ -297,16 +297,39 @@ class AdapterLoadError(RegistryError):
 
 
 class ContractError(RegistryError):
-    """The adapter does not fulfil the contract; `problems` lists everything found."""
+    """The adapter does not fulfil the contract; `problems` lists everything found.
 
-    def __init__(self, name: str, target: str, problems: Iterable[str]) -> None:
+    Args:
+        name: The adapter's name; "middleware" or "observers" for what an application gives.
+        target: Where the class is, as "module:attribute".
+        problems: One sentence each.
+        distribution: The distribution that the adapter comes from, where it comes from one.
+        version: That distribution's version.
+        kind: What it is: "adapter", or for what an application gives, its name again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        problems: Iterable[str],
+        distribution: str | None = None,
+        version: str | None = None,
+        kind: str = "adapter",
+    ) -> None:
         super().__init__(name)
         self.target = target
         self.problems = tuple(problems)
+        self.distribution = distribution
+        self.version = version
+        self.kind = kind
 
     def __str__(self) -> str:
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"adapter {self.name!r} ({self.target}) does not fulfil the contract:{lines}"
+        if self.kind != "adapter":
+            return f"{self.kind}: {self.target} does not fulfil the contract:{lines}"
+        origin = f", from {self.distribution} {self.version}" if self.distribution else ""
+        return f"adapter {self.name!r} ({self.target}{origin}) does not fulfil the contract:{lines}"
 
 
 class ConfigError(RegistryError):

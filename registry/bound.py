@@ -20,7 +20,7 @@ from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.hookspecs import PROJECT, WorkerAdapter
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
-from registry.layers import Given, Layered, close, with_layers
+from registry.layers import Given, Layered, close, shared_failure, with_layers
 
 if TYPE_CHECKING:
     from registry.observers import Observers
@@ -87,7 +87,7 @@ class BoundAdapter:
                 manager.register(plugin, name=str(place))
             manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise ContractError(self.name, self._target, [str(error)]) from error
+            raise self._contract_error(str(error)) from error
         return manager
 
     def _has(self, hook: str) -> bool:
@@ -163,8 +163,10 @@ class BoundAdapter:
         before, self._given.streams = self._given.streams, []  # middleware may submit, too
         try:
             events = self._hooks.submit(task=task)
-        except Exception as error:
+        except WorkerError as error:
             return _failing(error)
+        except Exception as error:
+            return _failing(shared_failure(error) if self._given.layered else error)
         finally:
             below, self._given.streams = self._given.streams, before
         below = [stream for stream in below if stream is not events]
@@ -238,8 +240,11 @@ class BoundAdapter:
             answer = await answer
         if not isinstance(answer, expected):
             problem = f"{hook} gave a {type(answer).__name__}, expected {expected.__name__}"
-            raise ContractError(self.name, self._target, [problem])
+            raise self._contract_error(problem)
         return answer
+
+    def _contract_error(self, problem: str) -> ContractError:
+        return ContractError(self.name, self._target, [problem], self.distribution, self.version)
 
     # Lifecycle
 

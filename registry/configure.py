@@ -120,7 +120,8 @@ def _default_text(field: InitField) -> str | None:
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         if default.factory in (dict, list, set, tuple, frozenset):
             return repr(default.factory())
-        return "computed" if default.takes_self else f"{default.factory.__name__}()"
+        name = getattr(default.factory, "__name__", None)  # a partial has none
+        return "computed" if default.takes_self or name is None else f"{name}()"
     return repr(default.value if isinstance(default, Enum) else default)
 
 

@@ -4,7 +4,8 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from functools import partialmethod
 from types import FunctionType, UnionType
 from typing import Any, Literal
 
@@ -100,12 +101,21 @@ def find_config_class(cls: type) -> tuple[type | None, str | None]:
             "no config class: annotate `config: YourConfig` with an attrs class, or set "
             "`Config = YourConfig` (without options: an attrs class without fields)"
         )
-    if not attrs_class(named):
-        shown = getattr(named, "__name__", None) or repr(named)
-        return None, (
-            f"the config class {shown} is not an attrs class: decorate it with @attrs.frozen"
-        )
-    return named, None
+    return (named, None) if attrs_class(named) else (None, _no_attrs_class(named))
+
+
+def _no_attrs_class(named: Any) -> str:
+    """What is wrong with a config that is no attrs class, with advice that can be followed."""
+    shown = getattr(named, "__name__", None) or repr(named)
+    if attrs.has(type(named)):
+        return f"the config {shown} is an object: let `Config` be its class"
+    plain = type(named) is type and named.__mro__[1:] == (object,)
+    if plain and named.__module__ != "builtins":
+        return f"the config class {shown} is not an attrs class: decorate it with @attrs.frozen"
+    return (
+        f"the config {shown} is not an attrs class, which would declare the options: write a class "
+        "with a field for each and @attrs.frozen above it, and name that"
+    )
 
 
 def attrs_class(cls: object) -> bool:
@@ -171,12 +181,26 @@ def hook_methods(
                 kind = type(value).__name__
                 misfits.append(f"{name} is a {kind}: make it an ordinary method with @hookimpl")
         elif not inspect.isfunction(value):
-            continue
-        elif isinstance(getattr(value, IMPL, None), dict):
+            if _is_marked(value) or (name in names and _is_callable(value)):
+                kind = type(value).__name__.lstrip("_")
+                misfits.append(
+                    f"{name} is a {kind} object, which is never called as a hook: write a plain "
+                    "method with @hookimpl, which may call it"
+                )
+        elif _is_marked(value):
             decorated[name] = value
         elif not name.startswith("_") and value is not vars(WorkerAdapter).get(name):
             undecorated[name] = value
     return decorated, undecorated, misfits
+
+
+def _is_marked(value: object) -> bool:
+    # Statically: an attribute may be any object, and must not be made to do anything.
+    return isinstance(inspect.getattr_static(value, IMPL, None), dict)
+
+
+def _is_callable(value: object) -> bool:
+    return callable(value) or isinstance(value, partialmethod)
 
 
 def unknown_hook(name: str, hooks: Iterable[str] = HOOKS) -> str:
@@ -201,7 +225,7 @@ def _function_problems(name: str, function: FunctionType, hook: _Hook) -> Iterat
         yield f"{name} is an async generator: return one value, do not yield; write {hook.form}"
     elif kind != "coroutine":
         yield f"{name} is a {kind}, not async: write {hook.form}"
-    for problem in _argument_problems(function, hook):
+    for problem in argument_problems(function, hook.arguments):
         yield f"{name}: {problem}; write {hook.form}"
 
 
@@ -242,7 +266,16 @@ def _returns_stream(function: FunctionType) -> bool:
     return isinstance(origin, type) and issubclass(origin, AsyncIterable)
 
 
-def _argument_problems(function: FunctionType, hook: _Hook) -> Iterator[str]:
+def argument_problems(
+    function: FunctionType, arguments: Sequence[str], *, optional: bool = False
+) -> Iterator[str]:
+    """What is wrong with the arguments of a method that implements a hook.
+
+    Args:
+        function: The method.
+        arguments: The hook's own arguments.
+        optional: Whether they may be left out.
+    """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters:
         yield "it takes no self"
@@ -251,19 +284,20 @@ def _argument_problems(function: FunctionType, hook: _Hook) -> Iterator[str]:
     for parameter in parameters[1:]:
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            yield f"`{parameter}` gets nothing, since hooks are called by argument name: remove it"
+            shown = parameter.replace(annotation=parameter.empty)
+            yield f"`{shown}` gets nothing, since hooks are called by argument name: remove it"
             continue
         given.append(name)
         if parameter.kind is parameter.KEYWORD_ONLY:
             yield f"argument `{name}` is keyword-only: remove the `*` before it"
         if parameter.default is not parameter.empty:
             yield f"argument `{name}` has a default, so it would never be given: remove the default"
-    missing = [name for name in hook.arguments if name not in given]
-    unknown = [name for name in given if name not in hook.arguments]
+    missing = [name for name in arguments if name not in given]
+    unknown = [name for name in given if name not in arguments]
     if len(missing) == len(unknown) == 1:
         yield f"argument `{unknown[0]}` must be named `{missing[0]}`"
         return
-    for name in missing:
+    for name in [] if optional else missing:
         yield f"argument `{name}` is missing"
     for name in unknown:
         yield f"argument `{name}` is unknown: remove it"

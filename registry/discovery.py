@@ -64,6 +64,21 @@ class Catalogue:
             if normalized(record.distribution) == normalized(distribution)
         )
 
+    def has_rivals(self, record: AdapterRecord) -> bool:
+        """Whether another distribution's targets lie in the same top-level package or module."""
+        package, own = _package(record.target), normalized(record.distribution)
+        return any(
+            package == _package(target) and normalized(_quick_name(distribution)) != own
+            for offers in self._offers.values()
+            for distribution, targets in offers
+            for target in targets
+        )
+
+    def distributions(self) -> list["_Distribution"]:
+        """Every distribution that offers an adapter."""
+        found = {id(each): each for offers in self._offers.values() for each, _ in offers}
+        return list(found.values())
+
     def _of(self, name: str) -> tuple[AdapterRecord, ...]:
         """The records of a name. Only here is METADATA read: its parser takes long to import."""
         if name in self._offers and name not in self._records:
@@ -114,6 +129,10 @@ def module_and_attribute(target: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def _package(target: str) -> str:
+    return re.split(r"[.:\s]", target, maxsplit=1)[0]
+
+
 def _distributions() -> Iterable["_Distribution"]:
     """Every distribution once: the one that comes first on sys.path, as import prefers it."""
     found: dict[str, _Distribution] = {}
@@ -137,8 +156,11 @@ def _quick_name(distribution: "_Distribution") -> str:
 def _warn_of(distribution: "_Distribution") -> None:
     import logging  # seldom needed, and dear to import
 
-    logging.getLogger("worker_adapters.registry").warning(
-        "skipping the unreadable entry points of %s", _quick_name(distribution), exc_info=True
+    logger = logging.getLogger("worker_adapters.registry")
+    logger.warning(
+        "skipping the unreadable entry points of %s",
+        _quick_name(distribution),
+        exc_info=logger.isEnabledFor(logging.DEBUG),
     )
 
 

@@ -7,7 +7,7 @@ import attrs
 if TYPE_CHECKING:
     from registry.configure import ConfigField
 
-Status = Literal["ok", "blocked", "ambiguous", "broken"]
+Status = Literal["ok", "installed", "blocked", "ambiguous", "broken"]
 
 
 @attrs.frozen
@@ -19,8 +19,8 @@ class AdapterInfo:
         distribution: The distribution that offers it; several with commas if it is ambiguous.
         version: The version of each.
         target: The target of each, as "module:attribute".
-        status: "ok", "blocked", "ambiguous" or "broken".
-        reason: Why it is not ok; "" if it is.
+        status: "ok", "blocked", "ambiguous" or "broken"; "installed" if it was not loaded.
+        reason: Why it cannot be used; "" if nothing is known against it.
         config_fields: Its options; empty unless it is ok.
     """
 

@@ -4,21 +4,28 @@
 each middleware was given is remembered, and closed with the stream that the caller holds.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pluggy
 
+from adapter_api.errors import ErrorCode, InternalError, WorkerError
 from adapter_api.events import TokenEvent
 from adapter_api.hookspecs import hookimpl
 
 
 class Given:
-    """What the middleware of one adapter was given in the submit that is going on."""
+    """What the middleware of one adapter was given in the submit that is going on.
+
+    Attributes:
+        streams: The streams, the adapter's first.
+        layered: Whether there is any middleware around submit.
+    """
 
     def __init__(self) -> None:
         self.streams: list[object] = []
+        self.layered = False
 
 
 def _layer(given: Given, *, tryfirst: bool = False, trylast: bool = False) -> object:
@@ -49,7 +56,9 @@ def with_layers(
         options = _submit_options(manager, plugin)
         if options is None:
             plugins.append(plugin)
-        elif options["trylast"]:  # but not among those that try to be last
+            continue
+        given.layered = True
+        if options["trylast"]:  # but not among those that try to be last
             plugins += (plugin, _layer(given, trylast=True))
         else:
             plugins += (_layer(given, tryfirst=options["tryfirst"]), plugin)
@@ -64,6 +73,15 @@ def _submit_options(manager: pluggy.PluginManager, plugin: object) -> Any:
     return None
 
 
+def shared_failure(error: Exception) -> InternalError:
+    """The failure of an adapter or of middleware around it: what an exception passed cannot be
+    told, and neither shall be blamed for the other."""
+    name = type(error).__name__
+    failure = InternalError(ErrorCode.INTERNAL, f"the adapter or its middleware failed with {name}")
+    failure.__cause__ = error
+    return failure
+
+
 class Layered(AsyncIterator[TokenEvent]):
     """A middleware's events; closing them closes the streams below, whatever middleware does.
 
@@ -73,11 +91,17 @@ class Layered(AsyncIterator[TokenEvent]):
     """
 
     def __init__(self, outermost: AsyncIterator[TokenEvent], below: list[object]) -> None:
+        self._advance = outermost.__anext__
         self._outermost = outermost
         self._below = below
 
-    def __anext__(self) -> Awaitable[TokenEvent]:
-        return self._outermost.__anext__()
+    async def __anext__(self) -> TokenEvent:
+        try:
+            return await self._advance()
+        except (StopAsyncIteration, WorkerError):
+            raise
+        except Exception as error:
+            raise shared_failure(error) from error
 
     async def aclose(self) -> None:
         """Close all, the outermost first, also where one of them fails."""

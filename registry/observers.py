@@ -46,7 +46,8 @@ class Observers:
     """Tells observers, in the order in which they were given.
 
     One that raises is logged and harms nobody: neither the job nor the other observers.
-    KeyboardInterrupt and its kind go on.
+    SystemExit and CancelledError are an observer's failures too: who is told in the middle of a job
+    has no say in its end, or the program's. Only KeyboardInterrupt, which is the user's, goes on.
 
     Args:
         plugins: Objects with `@hookimpl` methods of ObserverHooks.
@@ -62,7 +63,8 @@ class Observers:
         for place, plugin in enumerate(self._plugins):
             problems = observer_problems(plugin, self._plugins[:place])
             if problems:
-                raise ContractError("observers", type(plugin).__qualname__, problems)
+                target = type(plugin).__qualname__
+                raise ContractError("observers", target, problems, kind="observers")
             manager.register(plugin, name=str(place))
         self._impls: dict[str, list[pluggy.HookImpl]] = {
             name: getattr(manager.hook, name).get_hookimpls() for name in NOTICES
@@ -86,7 +88,10 @@ class Observers:
         for impl in self._impls[hook]:
             try:
                 impl.function(*[notice][: len(impl.argnames)])  # a hook may leave it out
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            # No task's own cancellation arrives in here: nothing is awaited.
+            except BaseException as error:
                 # Foreign texts may hold a key: they are for the one who asks to debug.
                 logger.warning(
                     "observer %s failed in %s with %s",

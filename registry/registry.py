@@ -14,7 +14,8 @@ from adapter_api.errors import (
     ContractError,
 )
 from registry import discovery
-from registry.discovery import AdapterRecord, Catalogue
+from registry.discovery import AdapterRecord, Catalogue, normalized
+from registry.guard import attempt, guarded
 from registry.near import nearest
 
 if TYPE_CHECKING:
@@ -73,12 +74,13 @@ class Registry:
             for place, plugin in enumerate(self._middleware):
                 problems = middleware_problems(plugin, self._middleware[:place])
                 if problems:
-                    raise ContractError("middleware", type(plugin).__qualname__, problems)
+                    target = type(plugin).__qualname__
+                    raise ContractError("middleware", target, problems, kind="middleware")
         self._observers = _observers_of(tuple(observers))
 
     def names(self) -> list[str]:
         """The names of the installed adapters, sorted, without blocked ones. Imports no plugin."""
-        return [name for name in self._catalogue().names() if name not in self._blocked]
+        return [name for name in self._catalogue().names() if not self._all_blocked(name)]
 
     def get(self, name: str, config: object = None, /, **options: Any) -> "BoundAdapter":
         """Build an adapter. It connects when it is first used.
@@ -110,15 +112,20 @@ class Registry:
         """
         return _configured(self._load(self._record(name)), config, options)
 
-    def describe(self, name: str) -> "AdapterInfo":
-        """Tell about an adapter, loading it; what is wrong with it is its status and reason.
+    def describe(self, name: str, *, load: bool = True) -> "AdapterInfo":
+        """Tell about an adapter; what is wrong with it is its status and reason.
+
+        Args:
+            name: The adapter's name, or "distribution:name".
+            load: Whether to load it. If not, nothing is imported, and the status of one that may
+                well be broken is "installed".
 
         Raises:
             AdapterNotFound: If none of that name is installed.
         """
         from registry.info import AdapterInfo
 
-        records = self._records(name)
+        records = self._usable(name) or self._records(name)
 
         def info(
             status: "Status", reason: object = "", fields: "tuple[ConfigField, ...]" = ()
@@ -134,18 +141,16 @@ class Registry:
             )
 
         try:
-            loaded = self._load(self._record(name))
-            from registry.configure import describe_fields
-
-            return info("ok", fields=describe_fields(loaded.config_class))
+            record = self._record(name)
+            if not load:
+                return info("broken" if record.problem else "installed", record.problem or "")
+            return info("ok", fields=self._fields(record))
         except AdapterNotFound as error:
             return info("blocked", error)
         except AmbiguousAdapter as error:
             return info("ambiguous", error)
         except (AdapterLoadError, ContractError) as error:
             return info("broken", error)
-        except Exception as error:  # the repr of a default is the plugin's code
-            return info("broken", f"its options cannot be described: {type(error).__name__}")
 
     def dispatch(
         self,
@@ -190,15 +195,19 @@ class Registry:
         """Look again at what is installed, for plugins that came while the process runs, and at
         WORKER_ADAPTERS_BLOCKED, unless `blocked` was given.
 
-        Adapters already built, and modules already imported, stay as they are.
+        Adapters already built, and modules already imported, stay as they are. The folders of
+        distributions with adapters that were installed in place come to the end of sys.path.
         """
         import importlib
 
+        from registry.inplace import follow
+
         importlib.invalidate_caches()
-        self._found = None
+        self._found = discovery.scan()
         self._loaded.clear()
         if self._reads_environment:
             self._blocked = _blocked_names(None)
+        follow(self._found.distributions())
 
     async def aclose(self) -> None:
         """Close the adapters that `dispatch` built in this event loop. Idempotent.
@@ -245,33 +254,62 @@ class Registry:
 
     def _record(self, name: str) -> AdapterRecord:
         """The one record that may be used by `name`."""
-        records = self._records(name)
-        if records[0].name in self._blocked:
+        records = self._usable(name)
+        if not records:
             raise AdapterNotFound(name, self.names(), None, blocked=True)
         if len(records) > 1:
             raise AmbiguousAdapter(name, [record.distribution for record in records])
         return records[0]
 
+    def _usable(self, name: str) -> tuple[AdapterRecord, ...]:
+        """The records of `name` that are not blocked."""
+        return tuple(record for record in self._records(name) if not self._is_blocked(record))
+
+    def _is_blocked(self, record: AdapterRecord) -> bool:
+        full = f"{normalized(record.distribution)}:{record.name}"
+        return record.name in self._blocked or full in self._blocked
+
+    def _all_blocked(self, name: str) -> bool:
+        """Whether no distribution's adapter of this name may be used."""
+        if name in self._blocked:
+            return True
+        # Who offers it is read from metadata: only where a name is blocked for one distribution.
+        if not any(entry.endswith(f":{name}") for entry in self._blocked):
+            return False
+        return all(self._is_blocked(record) for record in self._catalogue().find(name))
+
     def _load(self, record: AdapterRecord) -> "LoadedAdapter":
         from registry.loading import load
 
         if record not in self._loaded:
-            self._loaded[record] = load(record)
+            self._loaded[record] = load(record, rivals=self._catalogue().has_rivals(record))
         return self._loaded[record]
+
+    def _fields(self, record: AdapterRecord) -> "tuple[ConfigField, ...]":
+        from registry.configure import describe_fields
+
+        cls = self._load(record).config_class
+        return guarded(record, "describing its options", lambda: describe_fields(cls))
 
     def _bind(self, loaded: "LoadedAdapter", config: object) -> "BoundAdapter":
         from registry.bound import BoundAdapter
-        from registry.loading import build
+        from registry.loading import build, hiding
 
-        record = loaded.record
-        return BoundAdapter(
-            build(loaded, config),
-            name=record.name,
-            distribution=record.distribution,
-            version=record.version,
-            config=config,
-            middleware=self._middleware,
-            observers=self._observers,
+        record, adapter = loaded.record, build(loaded, config)
+        return guarded(
+            record,
+            "binding it",
+            lambda: BoundAdapter(
+                adapter,
+                name=record.name,
+                distribution=record.distribution,
+                version=record.version,
+                config=config,
+                middleware=self._middleware,
+                observers=self._observers,
+            ),
+            passing=(ContractError,),
+            show=hiding(config),
         )
 
 
@@ -288,10 +326,30 @@ def _blocked_names(blocked: Iterable[str] | str | None) -> frozenset[str]:
         blocked = os.environ.get(BLOCKED_VARIABLE, "")
     if isinstance(blocked, str):
         blocked = blocked.split(",")
-    return frozenset(name.strip() for name in blocked) - {""}
+    names = {name.strip() for name in blocked} - {""}
+    return frozenset(names | {_qualified(name) for name in names if ":" in name})
+
+
+def _qualified(name: str) -> str:
+    """A "distribution:name" with the distribution as it is compared."""
+    distribution, _, plain = name.partition(":")
+    return f"{normalized(distribution)}:{plain}"
 
 
 def _configured(loaded: "LoadedAdapter", config: object, options: Mapping[str, Any]) -> object:
+    # What was given may hold a secret at any depth, and code that raises what is no Exception may
+    # say it. Problems with values are ConfigErrors, which show none.
+    nothing_given = type(config) is dict and not config and not options
+    return guarded(
+        loaded.record,
+        "making its config",
+        lambda: _config_of(loaded, config, options),
+        passing=(ConfigError,),
+        show=str if nothing_given else lambda reason: reason.partition(": ")[0],
+    )
+
+
+def _config_of(loaded: "LoadedAdapter", config: object, options: Mapping[str, Any]) -> object:
     from registry.configure import config_from_environment, structure_config
 
     name, cls = loaded.record.name, loaded.config_class
@@ -314,12 +372,14 @@ def _equal(one: object, other: object) -> bool:
     """Whether two configs are equal; field by field where their class compares identities."""
     if type(one) is not type(other):
         return False
-    try:
-        if type(one).__eq__ is not object.__eq__:
-            return bool(one == other)
-        import attrs
+    # Values of foreign types may refuse to be compared.
+    return attempt(lambda: _alike(one, other), one is other)
 
-        fields: tuple[Any, ...] = attrs.fields(type(one))  # type: ignore[arg-type]
-        return all(getattr(one, f.name) == getattr(other, f.name) for f in fields)
-    except Exception:  # values of foreign types may refuse to be compared
-        return one is other
+
+def _alike(one: object, other: object) -> bool:
+    if type(one).__eq__ is not object.__eq__:
+        return bool(one == other)
+    import attrs
+
+    fields: tuple[Any, ...] = attrs.fields(type(one))  # type: ignore[arg-type]
+    return all(getattr(one, f.name) == getattr(other, f.name) for f in fields)

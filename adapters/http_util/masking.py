@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from adapters.http_util.recording import Chunk
-from adapters.http_util.redact import REDACTED, SECRET_HEADERS, credential_spans, redact_headers
+from adapters.http_util.redact import REDACTED, credential_spans, redact_headers
 
 MIN_SECRET_BYTES = 4
 """Shorter credentials would tear ordinary words apart."""
@@ -22,6 +22,7 @@ be overwritten. Less is no secret: many keys begin like this one."""
 MAX_HELD_BYTES = 64 << 10
 """Of a body that is searched for what looks like a credential: longer than any error message."""
 
+_SCHEMES = ("bearer", "basic", "token")
 _JSON_WORDS = ("null", "true", "false")
 
 
@@ -29,9 +30,9 @@ def credentials_of(headers: httpx.Headers) -> list[str]:
     """The credentials in the headers of a request, in each form that a server may repeat."""
     found = []
     for name, value in headers.multi_items():
-        if name in SECRET_HEADERS or redact_headers({name: value})[name] == REDACTED:
+        if redact_headers({name: value})[name] == REDACTED:
             scheme, _, token = value.partition(" ")
-            if not (token and name.endswith("authorization")):
+            if not (token and (name.endswith("authorization") or scheme.lower() in _SCHEMES)):
                 found.append(value)
                 continue
             found.append(token.strip())  # the scheme is no secret

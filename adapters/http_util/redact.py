@@ -6,17 +6,21 @@ from functools import cache
 
 REDACTED = "[redacted]"
 
-SECRET_HEADERS = frozenset(
+# Headers are judged by the words of their names, since every gateway has its own for its key. The
+# end of a word decides, so that "apikey" and "oauth" count.
+_ALWAYS_SECRET = (
+    *("secret", "password", "passwd", "passphrase", "pwd", "credential", "credentials"),
+    *("cookie", "authorization", "authentication", "bearer", "jwt"),
+)
+_SECRET_WORDS = ("key", "token", "auth")
+# What is said about a key or token, and keys that open nothing.
+_ABOUT = frozenset(
     {
-        "authorization",
-        "proxy-authorization",
-        "api-key",
-        "x-api-key",
-        "cookie",
-        "set-cookie",
-        "ocp-apim-subscription-key",
+        *("alias", "budget", "count", "expires", "expiry", "id", "limit"),
+        *("name", "remaining", "reset", "spend", "ttl", "type", "usage"),
     }
 )
+_OPENS_NOTHING = frozenset({"cache", "idempotency", "public", "ratelimit", "surrogate"})
 
 _VALUE = r"""[^\s"'`\\,;&|<>(){}\[\]]"""
 _KEYS = "api[-_ ]?key|subscription-key|access[-_]?token|client[-_]?secret"
@@ -87,9 +91,24 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _secret().sub(_replace, text)
 
 
+def is_secret_header(name: str) -> bool:
+    """Whether a header of this name is taken to hold a credential.
+
+    In doubt it is: what is hidden in vain costs a reader little. Counts of tokens, ids and limits
+    stay readable, as do names in the plural, and a challenge (`www-authenticate`) is no answer.
+    """
+    words = [word.rstrip("0123456789") for word in re.split(r"[-_.]", name.lower())]
+    if name.lower().startswith("access-control-"):  # of CORS: names of headers, true or false
+        return False
+    if any(word.endswith(_ALWAYS_SECRET) for word in words):
+        return True
+    named = any(word.endswith(_SECRET_WORDS) for word in words)
+    return named and words[-1] not in _ABOUT and _OPENS_NOTHING.isdisjoint(words)
+
+
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers with the values of SECRET_HEADERS, and credentials in others, replaced."""
+    """The headers with the values of secret ones, and credentials in others, replaced."""
     return {
-        name: REDACTED if name.lower() in SECRET_HEADERS else redact(value)
+        name: REDACTED if is_secret_header(name) else redact(value)
         for name, value in headers.items()
     }

@@ -10,7 +10,7 @@ import httpx
 from adapters.http_util.masking import Mask, credentials_of, masked, spellings
 from adapters.http_util.reading import read_recording
 from adapters.http_util.recording import Chunk, Exchange, Writer
-from adapters.http_util.redact import REDACTED, SECRET_HEADERS, redact, redact_headers
+from adapters.http_util.redact import REDACTED, is_secret_header, redact, redact_headers
 
 MAX_REMEMBERED = 32
 """How many credentials are removed from what comes after newer ones have taken their place."""
@@ -122,7 +122,7 @@ class _Tape:
 
     def _header(self, name: bytes, value: bytes) -> str:
         """The value of an answer's header, which may be a URL and shall stay one."""
-        if name.decode("latin-1").lower() in SECRET_HEADERS:
+        if is_secret_header(name.decode("latin-1")):
             return REDACTED
         return masked(value, self._spellings, guess=True).decode("latin-1")
 

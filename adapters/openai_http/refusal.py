@@ -16,7 +16,8 @@ _REFUSED = (
 # A field whose value is refused may not be left out: the engine would use a value of its own.
 _VALUE = (
     r"(?i)(?:unsupported|invalid|unknown|unexpected)[ _](?:value|type)|\bvalues?\b|must be"
-    r"|should be|at (?:most|least)|between|(?:greater|less|larger|smaller) than|maximum|minimum|out of range"
+    r"|should be|at (?:most|least)|between|(?:greater|less|larger|smaller) than"
+    r"|maximum|minimum|out of range"
 )
 
 _SENTENCE_END = r"[.!?;]\s+"

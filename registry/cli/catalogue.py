@@ -9,12 +9,19 @@ from registry.cli import status
 from registry.cli.show import show_rows
 from registry.registry import BLOCKED_VARIABLE
 
-STYLES = {"ok": "green", "blocked": "yellow", "ambiguous": "yellow", "broken": "red"}
+STYLES = {
+    "ok": "green",
+    "installed": "green",
+    "blocked": "yellow",
+    "ambiguous": "yellow",
+    "broken": "red",
+}
 
 
 def list_all() -> int:
-    """Print the installed adapters. Returns the exit status."""
-    rows = [(info.name, info.distribution, info.version, _status(info)) for info in installed()]
+    """Print the installed adapters, without importing any. Returns the exit status."""
+    found = installed(load=False)
+    rows = [(info.name, info.distribution, info.version, _status(info)) for info in found]
     show_rows(("name", "distribution", "version", "status"), rows, STYLES)
     return status.OK
 
@@ -41,19 +48,21 @@ def describe_one(name: str) -> int:
     return status.OK
 
 
-def installed() -> list[AdapterInfo]:
-    """Blocked ones too: registry.names() leaves them out, and here somebody may look for one."""
+def installed(*, load: bool) -> list[AdapterInfo]:
+    """Blocked ones too: registry.names() leaves them out, and here somebody may look for one.
+
+    Args:
+        load: Whether to import each and check it.
+    """
     blocked = {name.strip() for name in os.environ.get(BLOCKED_VARIABLE, "").split(",")} - {""}
     infos = []
     for name in sorted({*registry.names(), *blocked}):
         try:
-            infos.append(registry.describe(name))
+            infos.append(registry.describe(name, load=load))
         except AdapterNotFound:  # blocked before it is installed
             continue
     return infos
 
 
 def _status(info: AdapterInfo) -> str:
-    if info.status == "ok":
-        return info.status
-    return f"{info.status}: {status.one_line(info.reason)}"
+    return f"{info.status}: {status.one_line(info.reason)}" if info.reason else info.status

@@ -6,7 +6,7 @@ import attrs
 import typer
 
 import registry
-from adapter_api.errors import AdapterLoadError, ContractError
+from adapter_api.errors import AdapterLoadError, ConfigError, ContractError
 from registry import AdapterInfo
 from registry.cli import status
 from registry.cli.catalogue import STYLES, installed
@@ -37,7 +37,7 @@ def check_adapters(name: str | None) -> int:
         AdapterNotFound: If there is none of that name.
     """
     found = [one for info in _asked(name) for one in _each(info)]
-    rows = [(i.name, i.distribution, i.version, i.target, i.status) for i in found]
+    rows = [(i.name, i.distribution, i.version, i.target, _status(i)) for i in found]
     show_rows(("name", "distribution", "version", "target", "status"), rows, STYLES)
     problems = [info for info in found if info.status not in ("ok", "blocked")]
     for info in problems:
@@ -46,7 +46,7 @@ def check_adapters(name: str | None) -> int:
 
 
 def _asked(name: str | None) -> list[AdapterInfo]:
-    return installed() if name is None else [registry.describe(name)]
+    return installed(load=True) if name is None else [registry.describe(name)]
 
 
 def _each(info: AdapterInfo) -> list[AdapterInfo]:
@@ -58,10 +58,18 @@ def _each(info: AdapterInfo) -> list[AdapterInfo]:
 
 
 def _built(info: AdapterInfo) -> AdapterInfo:
-    """The same, broken if the adapter cannot be built from the defaults that it gives itself."""
+    """The same, broken if the adapter cannot be built from the defaults that it gives itself. That
+    it refuses these is no defect: it may want one option or another, which no field can say."""
     if info.status == "ok" and not any(field.required for field in info.config_fields):
         try:
             registry.get(info.name, {})
+        except ConfigError as error:
+            return attrs.evolve(info, reason=f"needs options: {'; '.join(error.problems)}")
         except (AdapterLoadError, ContractError) as error:
             return attrs.evolve(info, status="broken", reason=str(error))
     return info
+
+
+def _status(info: AdapterInfo) -> str:
+    """The status; the reasons of those that cannot be used stand below the table."""
+    return f"{info.status}: {info.reason}" if info.status == "ok" and info.reason else info.status

@@ -38,7 +38,8 @@ def run(arguments: Sequence[str]) -> int:
         return status.READER_GONE
     except OSError as error:  # standard output is a full disk, for instance
         _forget_output()
-        status.complain(error.strerror or error)
+        where = f"{error.filename}: " if error.filename else ""
+        status.complain(f"{where}{error.strerror or error}")
         return status.FAILED
     return code
 

@@ -51,7 +51,7 @@ def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -
 
     Args:
         name: The adapter's and the distribution's name.
-        folder: Where to; it must be empty or not exist.
+        folder: Where to; it must be an empty folder or not exist.
         http: Whether it is an HTTP adapter.
         force: Take the name even if an adapter or a distribution has it.
 
@@ -61,8 +61,7 @@ def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -
     _check_name(name)
     if not force:
         _check_free(name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and not empty: choose another with --into")
+    _check_folder(folder)
     for path, text in rendered(name, http=http):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,8 +127,22 @@ def _check_name(name: str) -> None:
             f"hyphens between the words, such as {example}"
         )
     package = name.replace("-", "_")
-    if keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _OURS:
+    if keyword.iskeyword(package):
+        raise UsageError(f"{package} is a word of Python itself: choose a longer name")
+    if package in sys.stdlib_module_names or package in _OURS:
         raise UsageError(f"{package} is the name of another Python module: choose a longer name")
+    if package in _PASSED_OVER:
+        raise UsageError(
+            f"many tools pass over a folder named {package}, and the adapter would be missing from "
+            "what they build or check: choose a longer name"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is there already, and no folder: choose another with --into")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is there already, and not empty: choose another with --into")
 
 
 def _check_free(name: str) -> None:
@@ -147,4 +160,7 @@ def _check_free(name: str) -> None:
         raise UsageError(f"a distribution named {name} ({found}) is installed already: {hint}")
 
 
-_OURS = {"adapter_api", "adapters", "registry", "tests", "worker_adapters"}
+# The last two are in the new distribution itself.
+_OURS = {"adapter_api", "adapters", "registry", "worker_adapters", "tests", "test_conformance"}
+# By the default settings of git, hatchling, pytest or ruff.
+_PASSED_OVER = {"build", "dist", "node_modules", "site_packages", "venv"}

@@ -50,16 +50,22 @@ def record(
             ]
         except InvalidRequest as error:
             raise UsageError(error.message) from None
-        if not file.parent.is_dir():
-            raise UsageError(f"there is no folder {file.parent}")
-        if file.exists() and not (force and file.is_file()):
-            raise UsageError(f"{file} is there already: choose another file, or --force")
+        _check_file(file, force=force)
         built = get_adapter(adapter, base_url, [f"record={file}", *(option or [])])
         file.unlink(missing_ok=True)
         asyncio.run(_ask(built, tasks))
         return show_recording(file)
 
     return action
+
+
+def _check_file(file: Path, *, force: bool) -> None:
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent}")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no file that could be written anew: choose another")
+    if file.exists() and not force:
+        raise UsageError(f"{file} is there already: choose another file, or --force")
 
 
 def show_recording(file: Path) -> int:

@@ -201,7 +201,12 @@ REGISTRY_ERRORS: list[tuple[RegistryError, list[str]]] = [
     ),
     (
         ContractError("echo", "acme:Echo", ["no submit", "no health"]),
-        ["acme:Echo", "\n  - no submit\n  - no health"],
+        ["'echo' (acme:Echo)", "\n  - no submit\n  - no health"],
+    ),
+    (ContractError("echo", "acme:Echo", ["x"], "acme", "1.0"), ["(acme:Echo, from acme 1.0)"]),
+    (
+        ContractError("observers", "Printer", ["x"], kind="observers"),
+        ["observers: Printer does not fulfil"],
     ),
     (ConfigError.single("echo", "$.a: wrong"), ["configuration of 'echo': $.a: wrong"]),
     (

@@ -1,14 +1,18 @@
 """The contract check: every mistake in an adapter class, each with what to write instead."""
 
 import abc
+import dataclasses
 import functools
+import re
+import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
 import attrs
 import pytest
 
-from adapter_api import API_VERSION, TokenStream, WorkerAdapter, hookimpl
+from adapter_api import API_VERSION, ContractError, TokenStream, WorkerAdapter, hookimpl
+from registry import Registry
 from registry.contract import (
     HOOKS,
     REQUIRED,
@@ -229,6 +233,40 @@ def test_specname_names_the_hook():
     assert only_problem(Wrong) == "health and pulse both implement health: keep one"
 
 
+class CallableObject:
+    """Answers when it is called; as an attribute, it gets no self."""
+
+    async def __call__(self):
+        return None
+
+
+async def _health(self):
+    return None
+
+
+@pytest.mark.parametrize("decorate", [hookimpl, lambda value: value])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: functools.cache(_health), lambda: functools.partialmethod(_health), CallableObject],
+)
+def test_hook_that_is_an_object(make, decorate):
+    """It is there, so it is not called missing: it is of a kind that pluggy does not call."""
+    wrong = type("Wrong", (Good,), {"health": decorate(make())})
+    assert re.match(r"health is a \w+ object, which is never called as a hook", only_problem(wrong))
+
+
+def test_attributes_are_left_alone():
+    """An object that claims to have everything, as proxies and mocks do, is no hook, and is asked
+    nothing."""
+
+    class Proxy:
+        def __getattr__(self, name):
+            raise RuntimeError("nothing is behind it")
+
+    fine = type("Fine", (Good,), {"client": Proxy(), "start": None})
+    assert contract_problems(fine) == []
+
+
 @pytest.mark.parametrize("kind", [staticmethod, classmethod])
 def test_hook_that_is_no_ordinary_method(kind):
     """A static or class method as a hook is one problem, not also a missing hook."""
@@ -408,11 +446,37 @@ def test_annotation_names_the_config(annotation):
     assert find_config_class(fine) == (Options, None)
 
 
-@pytest.mark.parametrize("annotation", [int, dict[str, int], Options | Good, list[Options]])
+class Record(typing.NamedTuple):
+    """A class that cannot be made an attrs class."""
+
+
+@dataclasses.dataclass
+class Plain:
+    """A class that can."""
+
+
+NO_CONFIGS = [int, dict, dict[str, int], Options | Good, list[Options], Any, Record]
+
+
+@pytest.mark.parametrize("annotation", NO_CONFIGS)
 def test_config_that_is_no_attrs_class(annotation):
-    """A config class must be one attrs class."""
+    """A config class must be one attrs class; what cannot be decorated is to be replaced."""
     wrong = type("Wrong", (Holder,), {"__annotations__": {"config": annotation}})
-    assert "not an attrs class: decorate it with @attrs.frozen" in only_problem(wrong)
+    problem = only_problem(wrong)
+    assert "is not an attrs class" in problem
+    assert "write a class with a field for each and @attrs.frozen above it" in problem
+
+
+def test_config_class_that_can_be_decorated():
+    """One line makes an attrs class of it."""
+    wrong = type("Wrong", (Holder,), {"Config": Plain})
+    assert "Plain is not an attrs class: decorate it with @attrs.frozen" in only_problem(wrong)
+
+
+def test_config_that_is_an_object():
+    """Given is an object where its class is wanted."""
+    wrong = type("Wrong", (Holder,), {"Config": Options()})
+    assert "the config Options() is an object: let `Config` be its class" in only_problem(wrong)
 
 
 def test_unresolvable_annotation():
@@ -548,10 +612,57 @@ class Misspelt:
         return (yield)
 
 
+class OtherArgument:
+    """Calls the task by another name."""
+
+    @hookimpl(wrapper=True)
+    def submit(self, tsk):
+        return (yield)
+
+
+class WithDefault:
+    """Would never be given the task."""
+
+    @hookimpl(wrapper=True)
+    def submit(self, task=None):
+        return (yield)
+
+
+class Undecorated:
+    """Forgot one of two decorators."""
+
+    def submit(self, task): ...
+
+    @hookimpl(wrapper=True)
+    def health(self):
+        return (yield)
+
+
+class UndecoratedWrapper:
+    """What yields was meant to be one."""
+
+    @hookimpl(wrapper=True)
+    def submit(self):
+        return (yield)
+
+    def health(self):
+        return (yield)
+
+    async def aclose(self):
+        """For the application: no hook."""
+
+
 @pytest.mark.parametrize(
     ("plugin", "problem"),
     [
         (Around, "give an object, not the class"),
+        (
+            OtherArgument(),
+            "submit: argument `tsk` must be named `task`; write `def submit(self, task)`",
+        ),
+        (WithDefault(), "argument `task` has a default"),
+        (Undecorated(), "submit is not decorated: put @hookimpl(wrapper=True) above it"),
+        (UndecoratedWrapper(), "health is not decorated"),
         (object(), "it has no hook"),
         (Replacing(), "would take the adapter's place"),
         (NoGenerator(), "must be a generator"),
@@ -570,3 +681,10 @@ def test_middleware_twice():
     assert middleware_problems(plugin) == []
     assert middleware_problems(plugin, (Around(),)) == []
     assert "equal to another" in middleware_problems(plugin, (plugin,))[0]
+
+
+def test_the_error_says_which_middleware():
+    """It is found when the registry is made, and is not called an adapter."""
+    with pytest.raises(ContractError) as caught:
+        Registry(middleware=[OtherArgument()])
+    assert str(caught.value).startswith("middleware: OtherArgument does not fulfil the contract:")

@@ -53,7 +53,12 @@ def test_undecodable_neighbour_harms_nobody(site, caplog):
     (info / "entry_points.txt").write_bytes(b"[worker_adapters]\n\xff\xfe = a:b\n")
     site.install("made-good", "good = made_good:Adapter")
     assert scan().find("good")
-    assert "made_binary" in caplog.text
+    (record,) = caplog.records
+    assert "made_binary" in record.getMessage()
+    assert not record.exc_info
+    with caplog.at_level("DEBUG", "worker_adapters.registry"):
+        scan()
+    assert caplog.records[-1].exc_info, "why is for the one who asks to debug"
 
 
 @pytest.mark.parametrize("name", ["pack-malformed", "pack-without-target"])
@@ -102,6 +107,17 @@ def test_two_distributions_with_one_name(samples):
     assert [r.version for r in catalogue.find("rival.echo:acme-echo")] == ["0.9"]
     assert catalogue.find("absent:acme-echo") == ()
     assert catalogue.find("acme-echo:absent") == ()
+
+
+def test_who_names_the_same_module(site):
+    """Rivals are two distributions whose targets lie in one top-level package or module."""
+    site.install("made-one", "a = made_pack.x:A\nb = made_alone:A\nc = made_alone.x:A")
+    site.install("made-two", "a = made_pack:A")
+    catalogue = scan()
+    one, two = catalogue.find("a")
+    assert catalogue.has_rivals(one)
+    assert catalogue.has_rivals(two)
+    assert not catalogue.has_rivals(catalogue.find("b")[0])
 
 
 def test_first_on_the_path_shadows_the_same_distribution(site, another_site):

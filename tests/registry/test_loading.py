@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from adapter_api import AdapterLoadError, ContractError
+from registry import Registry
 from registry.discovery import AdapterRecord, scan
 from registry.loading import build, load
 
@@ -65,6 +66,8 @@ def test_contract_problems_come_together(samples):
     assert len(caught.value.problems) >= 3
     assert "did you mean it by sumbit?" in str(caught.value)
     assert "no config class" in str(caught.value)
+    assert (caught.value.distribution, caught.value.version) == ("broken-pack", "2.0")
+    assert ", from broken-pack 2.0)" in str(caught.value)
 
 
 def test_failures_disturb_nobody(samples):
@@ -207,6 +210,12 @@ def test_hiding_package_of_a_distribution(site, another_site):
     assert "uninstall made-foreign or keep made-part in an environment of its own" in text
 
 
+def test_hiding_package_that_comes_later_on_the_path(site, another_site):
+    """A regular package wins over a namespace wherever it stands, and its owner is found too."""
+    text = hidden(another_site, site, record=True)
+    assert "of the distribution made-foreign 1.0, hides the namespace package" in text
+
+
 def test_hiding_package_of_no_distribution(site, another_site):
     """A folder of the user's own can hide a namespace package too."""
     text = hidden(site, another_site)
@@ -277,6 +286,55 @@ def test_module_without_a_spec_is_no_intruder(site, monkeypatch):
     site.install("made-part", "a = made_fake.part:Adapter")
     with pytest.raises(AdapterLoadError, match=r"there is no module made_fake\.part"):
         load(record_of("a"))
+
+
+# Two distributions with a module of one name
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_the_other_distributions_module(site, another_site, adapter_source, record):
+    """A "distribution:name" never gives the other's class, where the files tell whose it is."""
+    modules = {"made_same.py": adapter_source}
+    site.install("made-one", "same = made_same:Adapter", modules, record=record)
+    another_site.install("made-two", "same = made_same:Adapter", modules, record=record)
+    registry = Registry()
+    with pytest.raises(AdapterLoadError) as caught:
+        registry.get("made-one:same")
+    whose = " of made-two 1.0" if record else ""
+    there = another_site.folder / "made_same.py"
+    said = f"the module made_same{whose}, imported from {there}, hides the one of made-one"
+    assert said in caught.value.reason
+    assert registry.get("made-two:same").distribution == "made-two"
+
+
+def test_files_that_are_not_listed(site, another_site, adapter_source):
+    """A distribution that is installed in place lists no files, and gets what is imported."""
+    modules = {"made_same.py": adapter_source}
+    another_site.install("made-two", "same = made_same:Adapter", modules, record=True)
+    info = site.install("made-one", "same = made_same:Adapter", {"made_same.py": ""})
+    (info / "RECORD").write_text("made_one.pth,,\n")
+    (info / "direct_url.json").write_text('{"dir_info": {"editable": true}}')
+    assert Registry().get("made-one:same").distribution == "made-one"
+
+
+def test_whose_module_cannot_be_told(site, another_site, adapter_source):
+    """A distribution without a name gets what is imported: no problem is made where none may be."""
+    modules = {"made_same.py": adapter_source}
+    info = site.install("made-one", "one = made_same:Adapter", modules)
+    another_site.install("made-two", "two = made_same:Adapter", modules)
+    (info / "METADATA").unlink()
+    assert Registry().get("one").distribution == "unknown"
+
+
+def test_one_package_of_two_distributions(site, adapter_source):
+    """A namespace that both fill is no conflict, and neither is a target that is one."""
+    for name in ("one", "two"):
+        modules = {f"made_common/{name}.py": adapter_source}
+        site.install(f"made-{name}", f"{name} = made_common.{name}:Adapter", modules, record=True)
+    site.install("made-three", "three = made_common:one.Adapter")
+    registry = Registry()
+    for name in ("one", "two", "three"):
+        assert registry.get(name).distribution == f"made-{name}"
 
 
 def test_unreadable_neighbour_does_not_replace_the_error(site, another_site, monkeypatch):

@@ -17,6 +17,7 @@ from adapter_api import (
     Token,
     TokenEvent,
     TokenStream,
+    WorkerReset,
     WorkerTimeout,
     hookimpl,
 )
@@ -211,6 +212,53 @@ async def test_middleware_that_gives_no_stream() -> None:
         with pytest.raises(InternalError, match="NoneType"):
             await adapter.submit(_task())
     assert recorder.outcomes() == ["job_failed"]
+
+
+class Failing(Changing):
+    """Fails on the way."""
+
+    async def change(self, events: AsyncIterator[TokenEvent]) -> AsyncIterator[TokenEvent]:
+        async for event in events:
+            yield event
+            if isinstance(event, Token):
+                raise ValueError("its text")
+
+
+class FailingAtOnce:
+    """Fails before there is a stream."""
+
+    @hookimpl(wrapper=True)
+    def submit(self, task: TaskRequest) -> Any:
+        yield
+        raise ValueError("its text")
+
+
+@pytest.mark.parametrize("middleware", [Failing(), FailingAtOnce()])
+async def test_failing_middleware_is_not_called_the_adapter(middleware: object) -> None:
+    """The message leaves open whose defect it is, and the cause tells."""
+    async with Registry(middleware=[middleware]).get("mock", WORDS) as adapter:
+        with pytest.raises(InternalError, match="adapter or its middleware failed with") as caught:
+            await adapter.submit(_task()).text()
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "its text" not in str(caught.value)
+
+
+async def test_errors_of_the_contract_pass_middleware() -> None:
+    """A WorkerError says by itself what happened, whoever raised it."""
+
+    class Refusing:
+        @hookimpl(wrapper=True)
+        def submit(self, task: TaskRequest) -> Any:
+            yield
+            raise WorkerTimeout("DEADLINE_UNMET", "too late")
+
+    options = {"error_code": "WORKER_RESET", "error_after": 1}
+    async with Registry(middleware=[Changing()]).get("mock", options) as adapter:
+        with pytest.raises(WorkerReset):
+            await adapter.submit(_task()).text()
+    async with Registry(middleware=[Refusing()]).get("mock", {}) as adapter:
+        with pytest.raises(WorkerTimeout):
+            await adapter.submit(_task()).text()
 
 
 @pytest.mark.parametrize("order", [{}, {"tryfirst": True}, {"trylast": True}])

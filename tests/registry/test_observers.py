@@ -152,6 +152,38 @@ async def test_a_raising_observer_harms_nobody(caplog: pytest.LogCaptureFixture)
     assert "sk-secret" not in caplog.text
 
 
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, SystemExit])
+async def test_what_is_no_exception_is_a_failure_of_the_observer(
+    raised: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends neither the job nor the program, nor hides anything from the other observers."""
+
+    class Raising:
+        @hookimpl
+        def job_first_token(self) -> None:
+            raise raised
+
+        @hookimpl
+        def job_cancelled(self) -> None:
+            raise raised
+
+        @hookimpl
+        def health_changed(self) -> None:
+            raise raised
+
+    recorder = Recorder()
+    async with Registry(observers=[Raising(), recorder]).get("mock", {}) as adapter:
+        stream = adapter.submit(_task())
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        assert await adapter.cancel(stream.job_id)
+        assert (await adapter.health()).state is HealthState.HEALTHY
+    assert recorder.outcomes() == ["job_cancelled"]
+    assert {"job_first_token", "health_changed"} <= set(recorder.hooks())
+    assert f"failed in job_cancelled with {raised.__name__}" in caplog.text
+
+
 def test_an_interruption_goes_on() -> None:
     """Ctrl-C in an observer is the user's, not the observer's."""
 
@@ -266,9 +298,33 @@ class OtherArgument:
     def job_ended(self, notice: JobNotice) -> None: ...
 
 
+class KeywordOnly:
+    """Would be called with what it does not take."""
+
+    @hookimpl
+    def job_ended(self, *, job: JobNotice) -> None: ...
+
+
+class WithDefault:
+    """Would never be told."""
+
+    @hookimpl
+    def job_ended(self, job: JobNotice | None = None) -> None: ...
+
+
+class Anything:
+    """Would be given nothing."""
+
+    @hookimpl
+    def job_ended(self, *job: JobNotice) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("observer", "problem"),
     [
+        (KeywordOnly(), "`job` is keyword-only: remove the `*` before it; write `def job_ended"),
+        (WithDefault(), "remove the default; write `def job_ended(self, job)`"),
+        (Anything(), "`*job` gets nothing"),
         (Misspelt(), "did you mean job_ended?"),
         (Undecorated(), "job_failed is not decorated"),
         (Wrapping(), "observers change nothing"),

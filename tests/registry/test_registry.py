@@ -115,6 +115,32 @@ def test_a_name_that_is_no_string_is_a_type_error(name):
             call(name)
 
 
+@pytest.mark.parametrize("entry", ["acme-echo:acme-echo", "Acme.Echo:acme-echo"])
+def test_a_name_blocked_for_one_distribution(samples, entry, monkeypatch):
+    """What one distribution offers can be blocked; the name is then the other's alone."""
+    samples("acme_echo", "rival_echo")
+    monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", entry)
+    registry = Registry()
+    assert registry.get("acme-echo").distribution == "Rival_Echo"
+    assert "acme-echo" in registry.names()
+    info = registry.describe("acme-echo")
+    assert (info.status, info.distribution) == ("ok", "Rival_Echo")
+    with pytest.raises(AdapterNotFound, match="'acme-echo:acme-echo' is blocked"):
+        registry.get("acme-echo:acme-echo")
+    assert registry.describe("acme-echo:acme-echo").status == "blocked"
+
+
+def test_a_name_blocked_for_its_only_distribution(samples):
+    """Nothing is left of the name, and nothing else is touched."""
+    samples("acme_echo")
+    registry = Registry(blocked=["acme-echo:acme-echo", "acme-echo:absent", "absent:mock"])
+    assert "acme-echo" not in registry.names()
+    assert "mock" in registry.names()
+    with pytest.raises(AdapterNotFound, match="is blocked"):
+        registry.get("acme-echo")
+    assert registry.describe("acme-echo").status == "blocked"
+
+
 def test_unknown_name(samples):
     """An unknown name gets the installed names and the nearest."""
     samples("acme_echo")
@@ -251,7 +277,29 @@ def test_describe_options_that_cannot_be_shown(site, adapter_source):
     )
     site.install("made", "a = made_repr:Adapter", {"made_repr.py": source})
     info = Registry().describe("a")
-    assert (info.status, info.reason) == ("broken", "its options cannot be described: OSError")
+    assert info.status == "broken"
+    assert "(made_repr:Adapter, from made 1.0) cannot be loaded" in info.reason
+    assert info.reason.endswith("describing its options raised OSError")
+
+
+def test_describe_without_loading(fresh_python):
+    """Where a plugin must not be imported, its status is what metadata tells."""
+    code = """
+        import sys
+        import registry
+        registry = registry.Registry(blocked=["pack-ok"])
+        for name in ("acme-echo", "pack-no-module", "pack-malformed", "pack-ok"):
+            info = registry.describe(name, load=False)
+            print(info.status, bool(info.reason), info.config_fields)
+        print([name for name in sys.modules if name.startswith(("acme", "pack"))])
+    """
+    assert fresh_python(code, "acme_echo", "broken_pack").splitlines() == [
+        "installed False ()",
+        "installed False ()",
+        "broken True ()",
+        "blocked True ()",
+        "[]",
+    ]
 
 
 # Broken ones beside good ones

@@ -105,6 +105,9 @@ def test_the_credentials_of_a_request() -> None:
             "Authorization": "Bearer the-bearer",
             "api-key": "the-key",
             "X-Mine": "sk-abcdefghijkl",
+            "X-Gateway-Token": "the-token",
+            "X-Gateway-Key": "Bearer the-gateway",
+            "Idempotency-Key": "no-secret",
             "Proxy-Authorization": "Basic dXNlcjpwYXNzd29yZA==",
             "Accept": "text/event-stream",
         }
@@ -114,6 +117,8 @@ def test_the_credentials_of_a_request() -> None:
         "the-bearer",
         "the-key",
         "sk-abcdefghijkl",
+        "the-token",
+        "the-gateway",
         "dXNlcjpwYXNzd29yZA==",
         "password",
     }

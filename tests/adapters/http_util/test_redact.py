@@ -247,3 +247,66 @@ def test_headers_lose_their_secrets_and_keep_the_rest() -> None:
     assert shown["X-Forwarded"] == f"to {REDACTED}"
     assert shown["Content-Type"] == "application/json"
     assert redact_headers(httpx.Headers(headers))["authorization"] == REDACTED
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-litellm-api-key",
+        "x-goog-api-key",
+        "openai-api-key",
+        "apikey",
+        "X-ApiKey",
+        "x-api-key-2",
+        "x_api_key",
+        "x-functions-key",
+        "x-access-token",
+        "x-auth-token",
+        "x-api-token",
+        "private-token",
+        "X-Amz-Security-Token",
+        "x-amzn-oidc-accesstoken",
+        "x-csrf-token",
+        "cf-access-client-secret",
+        "x-secret",
+        "x-vault-secret-id",
+        "x-goog-iap-jwt-assertion",
+        "x-password",
+        "x-forwarded-authorization",
+        "x-auth",
+        "x-oauth",
+        "cookie2",
+        "x-credentials",
+    ],
+)
+def test_a_header_is_judged_by_the_words_of_its_name(name: str) -> None:
+    """HTU-1004: every gateway has a header of its own for its key."""
+    assert redact_headers({name: "correct-horse-battery"}) == {name: REDACTED}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-token",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "x-prompt-tokens",
+        "x-token-count",
+        "x-litellm-key-spend",
+        "x-api-key-id",
+        "keep-alive",
+        "idempotency-key",
+        "surrogate-key",
+        "www-authenticate",
+        "access-control-allow-credentials",
+        "x-author",
+        "x-request-id",
+        "openai-organization",
+        "cf-access-client-id",
+        "etag",
+    ],
+)
+def test_a_header_that_is_harmless_stays(name: str) -> None:
+    """Counts, limits and ids are what a recording is read for."""
+    assert redact_headers({name: "39"}) == {name: "39"}
+    assert redact_headers({name: "sk-abcdefghij"}) == {name: REDACTED}, "its value may betray it"

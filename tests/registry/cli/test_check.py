@@ -1,6 +1,8 @@
 """`worker-adapters check`."""
 
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,39 @@ def test_all_problems_of_all_plugins(cli: Cli, samples: Callable[..., None]) -> 
     assert rows["pack-ok"] == rows["openai-http"] == "ok"
     assert all(f"'{name}'" in done.err for name in broken)
     assert "\n  - " in done.err or "\n- " in done.err, "a list of problems keeps its lines"
+
+
+@pytest.fixture
+def choosy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter whose options all have defaults, and that wants one of two nevertheless."""
+    source = """
+        import attrs
+        from adapters.mock import MockAdapter
+        @attrs.frozen
+        class Config:
+            url: str | None = None
+            path: str | None = None
+            def __attrs_post_init__(self):
+                if not (self.url or self.path): raise ValueError("give url or path")
+        class Choosy(MockAdapter):
+            Config = Config
+    """
+    info = tmp_path / "choosy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: choosy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[worker_adapters]\nchoosy = made_choosy:Choosy\n")
+    (tmp_path / "made_choosy.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("choosy")
+def test_defaults_that_an_adapter_refuses(cli: Cli) -> None:
+    """That it needs options is told in its row; it is no defect, and hides none of the others."""
+    done = cli("check")
+    rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
+    assert (done.code, done.err) == (0, "")
+    assert rows["choosy"] == "ok: needs options: $: give url or path"
+    assert rows["mock"] == rows["openai-http"] == "ok"
 
 
 def test_one_of_two_distributions(cli: Cli, samples: Callable[..., None]) -> None:

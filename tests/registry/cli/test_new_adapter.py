@@ -104,7 +104,9 @@ def test_a_new_adapter_installs_and_passes_the_kit_at_once(
         assert _run(*line, cwd=project, PATH=path)
 
     _run(fresh / "pip", "install", "--force-reinstall", _wheel(project, tmp_path), cwd=tmp_path)
-    assert f"{name}\t{name}\t0.1.0\tok" in _run(fresh / "worker-adapters", "list", cwd=tmp_path)
+    assert f"{name}\t{name}\t0.1.0\tinstalled" in _run(
+        fresh / "worker-adapters", "list", cwd=tmp_path
+    )
     assert _run(fresh / "worker-adapters", "check", name, cwd=tmp_path).endswith("ok\n")
 
 
@@ -240,7 +242,11 @@ def test_the_next_commands_are_of_this_environment(
         ("2acme", "lower-case"),
         ("", "lower-case"),
         ("-acme", "No such option"),
-        ("class", "another Python module"),
+        ("class", "class is a word of Python itself"),
+        ("test-conformance", "another Python module"),
+        ("tests", "another Python module"),
+        ("dist", "many tools pass over a folder named dist"),
+        ("build", "many tools pass over a folder named build"),
         ("json", "another Python module"),
         ("registry", "another Python module"),
         ("worker-adapters", "another Python module"),
@@ -272,3 +278,21 @@ def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     assert done.code == 2
     assert "not empty" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_file_is_no_folder(cli: Cli, tmp_path: Path) -> None:
+    """Also where it is empty, and where it stands in the way of the folder."""
+    file = tmp_path / "afile"
+    file.write_text("")
+    done = cli("new-adapter", "acme-echo", "--into", str(file))
+    assert done.code == 2
+    assert f"{file} is there already, and no folder" in done.err
+    done = cli("new-adapter", "acme-echo", "--into", str(file / "below"))
+    assert done.code == 1
+    assert str(file) in done.err
+
+
+def test_what_git_leaves_out_is_at_the_top() -> None:
+    """A package of the author's that is called dist is theirs, and not what a build left."""
+    lines = dict(rendered("acme-echo", http=False))[".gitignore"].splitlines()
+    assert {"/dist/", "/.venv/", "/conformance-report/"} <= set(lines)

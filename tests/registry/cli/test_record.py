@@ -1,11 +1,15 @@
 """`worker-adapters record`, and what `replay` makes of it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+import registry
 from adapter_api.conformance.lab import Lab
 from registry.cli.record import show_recording
 from registry.cli.toy_server import ToyServer
@@ -34,6 +38,52 @@ def test_a_server_is_recorded_and_replayed(
     words = again.out.split()
     assert len(words) == 4
     assert all(f'{word}\\"' in path.read_text() for word in words)
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A gateway that knows no key, and repeats it."""
+
+    def do_GET(self) -> None:
+        said = f"no such key: {self.headers['x-litellm-api-key']}"
+        body = json.dumps({"error": {"message": said}}).encode()
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(401)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-auth-token", "another-one")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Nothing of it on standard error."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of such a gateway."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(10)
+
+
+def test_a_key_in_a_header_of_a_gateway(cli: Cli, refusing: str, tmp_path: Path) -> None:
+    """Whatever its header is called, it is in no file, no message and no repr, also where the
+    server repeats it (HTU-1004)."""
+    path = tmp_path / "r.jsonl"
+    headers = {"X-LiteLLM-Api-Key": "correct-horse-battery"}
+    done = cli("record", refusing, str(path), "--option", f"headers={json.dumps(headers)}")
+    assert "UPSTREAM_AUTH" in done.out
+    written = path.read_text()
+    assert "no such key" in written
+    assert '"x-litellm-api-key": "[redacted]"' in written
+    config = registry.get("openai-http", base_url=refusing, headers=headers).config
+    for text in (done.out, done.err, written, repr(config)):
+        assert "correct-horse-battery" not in text
+        assert "another-one" not in text
 
 
 def test_a_failing_server_is_recorded_too(cli: Cli, tmp_path: Path) -> None:
@@ -67,7 +117,11 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     done = cli("record", "http://127.0.0.1:1", str(tmp_path / "missing" / "r.jsonl"))
     assert done.code == 2
     assert "there is no folder" in done.err
-    assert cli("record", "http://127.0.0.1:1", str(tmp_path), "--force").code == 2
+    for place in (str(tmp_path), "/dev/full"):
+        done = cli("record", "http://127.0.0.1:1", place, "--force")
+        assert done.code == 2
+        assert f"{place} is no file" in done.err
+        assert "--force" not in done.err
     done = cli("submit", "hi", "--adapter", "replay", "--option", f"path={path}")
     assert done.code == 2
     assert "cannot be read" in done.err
