@@ -1,26 +1,20 @@
-"""The fault server beside an HTTP adapter: an engine that works, and every way to misbehave."""
+"""What an adapter makes of every fault that the server knows, a chapter each."""
 
 import asyncio
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from threading import Thread
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from adapter_api.conformance.check import Check, Run, Violation
-from adapter_api.conformance.faults import CHAPTERS, LIMIT_S, SCENARIOS, FaultServer, Scenario
-from adapter_api.conformance.faults.scenario import scenario, whole
-from adapter_api.conformance.faults.wire import Wire
-from adapter_api.conformance.subject import (
-    MakeAdapter,
-    Outcome,
-    Subject,
-    listed,
-    run,
-    settled,
-)
+from adapter_api.conformance.checks.errors import crash, misjudged
+from adapter_api.conformance.faults import CHAPTERS, LIMIT_S, FaultServer, Request, Scenario
+from adapter_api.conformance.lab.subject import HttpSubject
+from adapter_api.conformance.subject import Outcome, Subject, listed, run, settled
+
+UNDERSTOOD = "faults-understood"
+"""The check without which no other against the fault server means anything."""
 
 DEADLINE_S = 5.0
 """Within this a job must end however its server misbehaves, if its own limits are no shorter."""
@@ -29,72 +23,19 @@ SIDE_BY_SIDE = 8
 """How many faults are tried at a time; most of their time is waiting."""
 
 _LIE = "it took a broken answer for a whole one"
-_LIMITS = ("first_token_timeout_s", "stall_timeout_s")
-_START_LIMIT_S = 10.0
-_MOST_PACED_TOKENS = 256
-_CONTEXT_CHARS = 100_000
-_SYLLABLES = ("al", "be", "cor", "den", "el", "fa", "gro", "hin")
 
+_FOR_GOOD = {
+    "INVALID_PARAMS",
+    "CONTEXT_OVERFLOW",
+    "UPSTREAM_AUTH",
+    "UPSTREAM_NOT_FOUND",
+    "QUOTA_EXHAUSTED",
+    "CONTENT_FILTER",
+}
+"""What a refusal means after which the same request is not sent again."""
 
-@scenario("answers like a sound engine with a small vocabulary", whole(text=None))
-async def engine(wire: Wire) -> None:
-    body = wire.request.json
-    asked = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
-    most = int(body.get("max_tokens") or 16)
-    if body.get("model") == "no-such-model":
-        await wire.answer_json(404, wire.complaint("there is no such model"))
-    elif len(asked) > _CONTEXT_CHARS:
-        more = {"code": "context_length_exceeded"}
-        await wire.answer_json(400, wire.complaint("the prompt is too long", **more))
-    else:
-        await _generate(wire, f"{asked} {body.get('seed')}", most)
-
-
-async def _generate(wire: Wire, source: str, most: int) -> None:
-    await wire.head()
-    for index in range(most):
-        digest = hashlib.blake2b(f"{source} {index}".encode()).digest()
-        await wire.text(f" {_SYLLABLES[digest[0] % 8]}{_SYLLABLES[digest[1] % 8]}")
-        if most <= _MOST_PACED_TOKENS:
-            await wire.sleep(0.001)
-    await wire.finish("length")
-    await wire.usage({"prompt_tokens": 3, "completion_tokens": most, "total_tokens": 3 + most})
-    await wire.done()
-    await wire.end()
-
-
-class Lab:
-    """Runs the fault server in a thread of its own, while entered.
-
-    It outlives the event loops of single checks, and an adapter that blocks its loop does not
-    block the server.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="fault server", daemon=True)
-        self.server = FaultServer({**SCENARIOS, engine.name: engine})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._run(self.server.__aenter__())
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        try:
-            self._run(self.server.__aexit__(None, None, None))
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_START_LIMIT_S)
-            self._loop.close()
-
-    def _run(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_LIMIT_S)
-
-    @property
-    def engine_url(self) -> str:
-        """The base URL of the engine that works."""
-        return self.server.url(engine.name)
+_EARLY = 0.8
+"""The part of a wait that shows that it was waited for."""
 
 
 @attrs.frozen
@@ -103,51 +44,13 @@ class _Verdict:
 
     Args:
         fault: The scenario's name.
-        wrong: How the adapter lied, hung, crashed or leaked; "" if it did not.
-        differs: What it did that is no lie and yet not what openai-http does; "" if nothing.
+        wrong: How the adapter lied, hung, crashed, leaked or insisted; "" if it did not.
+        differs: What it may do, and openai-http does not; "" if nothing.
     """
 
     fault: str
     wrong: str = ""
     differs: str = ""
-
-
-@attrs.define(eq=False)
-class HttpSubject(Subject):
-    """An adapter that takes a `base_url`, and the lab beside it.
-
-    Args:
-        lab: The running fault server.
-        make_at: Makes the adapter; takes `base_url` among its options. `make` may do the same for
-            an engine of its own.
-    """
-
-    lab: Lab = attrs.field(kw_only=True)
-    make_at: MakeAdapter = attrs.field(kw_only=True)
-
-    @classmethod
-    def in_lab(cls, lab: Lab, make_at: MakeAdapter, **more: Any) -> Self:
-        """An adapter whose engine is the lab's own."""
-        make = partial(make_at, base_url=lab.engine_url)
-        return cls(make, **more, lab=lab, make_at=make_at)
-
-    @property
-    def has_dialects(self) -> bool:
-        """Whether the adapter can be told the kind of server."""
-        return hasattr(self.make_at(base_url=self.lab.engine_url).config, "dialect")
-
-    def at(self, url: str, server: str | None = None) -> Subject:
-        """The adapter at another address, with short limits as far as its config has them.
-
-        Args:
-            url: The base URL.
-            server: The kind of server, for an adapter that has a `dialect`.
-        """
-        config = self.make_at(base_url=url).config
-        options: dict[str, Any] = {name: LIMIT_S for name in _LIMITS if hasattr(config, name)}
-        if server is not None:
-            options["dialect"] = server
-        return Subject(partial(self.make_at, base_url=url, **options))
 
 
 async def _plain(subject: Subject) -> None:
@@ -202,7 +105,8 @@ async def _try(subject: HttpSubject, fault: Scenario) -> _Verdict:
             for _ in range(fault.jobs):
                 fields: dict[str, Any] = {"deadline_s": DEADLINE_S, "model": "fault", **fault.task}
                 outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
-            closed = not fault.expect.closes or await _closed(server, fault, first)
+            seen = [one for one in server.requests[first:] if _is_job(one, fault)]
+            closed = not fault.expect.closes or await _closed(server, seen)
     except Violation as violation:
         return _Verdict(fault.name, wrong=str(violation))
     except Exception as exc:
@@ -210,43 +114,74 @@ async def _try(subject: HttpSubject, fault: Scenario) -> _Verdict:
     assert outcome is not None
     if not closed:
         return _Verdict(fault.name, wrong="it left the connection open")
-    return _compared(fault, outcome)
+    wrong = _wrong(fault, outcome) or _repeated(fault, server, seen)
+    return _Verdict(fault.name, wrong, "" if wrong else _differs(fault, outcome, len(seen)))
 
 
-async def _closed(server: FaultServer, fault: Scenario, first: int) -> bool:
+def _is_job(request: Request, fault: Scenario) -> bool:
+    return request.scenario == fault.name and request.method == "POST"
+
+
+async def _closed(server: FaultServer, seen: Sequence[Request]) -> bool:
     """Whether the client closes the fault's connections, soon."""
-    numbers = {r.connection for r in server.requests[first:] if r.scenario == fault.name}
+    numbers = {request.connection for request in seen}
     return await settled(lambda: all(server.connections[n - 1].closed for n in numbers))
 
 
-def _compared(fault: Scenario, outcome: Outcome) -> _Verdict:
+def _wrong(fault: Scenario, outcome: Outcome) -> str:
+    """What no adapter may do, "" if it did nothing of that."""
     expect, error = fault.expect, outcome.error
-    if error is not None and error.code == "INTERNAL":
-        return _Verdict(fault.name, wrong=f"it crashed with {type(error.__cause__).__name__}")
     if outcome.took_s > DEADLINE_S + LIMIT_S:
-        return _Verdict(fault.name, wrong=f"it took {outcome.took_s:.1f} s")
+        return f"it took {outcome.took_s:.1f} s"
+    if error is not None:
+        return crash(error) or misjudged(error)
     if expect.proof is None:
-        if error is None:
-            return _Verdict(fault.name, wrong=_LIE)
-        if error.code not in expect.codes:
-            return _Verdict(fault.name, differs=f"{error.code}, not {'/'.join(expect.codes)}")
-    elif error is not None:
-        return _Verdict(fault.name, differs=f"refused with {error.code}")
-    elif expect.text is not None and outcome.text != expect.text:
-        read = f"it read {outcome.text[:40]!r}, not {expect.text[:40]!r}"
-        return _Verdict(fault.name, wrong=read)
-    return _Verdict(fault.name)
+        return _LIE
+    if expect.text is not None and outcome.text != expect.text:
+        return f"it read {outcome.text[:40]!r}, not {expect.text[:40]!r}"
+    return ""
 
 
-def _fault_checks() -> Iterable[Check]:
+def _repeated(fault: Scenario, server: FaultServer, seen: Sequence[Request]) -> str:
+    """Whether a request was sent again, just as it was, that the server had refused for good.
+
+    Without a field that the server does not know, or with a new key, it is another request.
+    """
+    statuses = [n for one in seen for n in server.connections[one.connection - 1].statuses]
+    for_good = fault.jobs == 1 and bool(fault.expect.codes) and fault.expect.codes <= _FOR_GOOD
+    if not for_good or not all(400 <= status < 500 for status in statuses):
+        return ""
+    sent = [(one.path, one.body, one.headers.get("authorization")) for one in seen]
+    most = max(map(sent.count, sent), default=0)
+    return "" if most < 2 else f"it sent {most} times what was refused for good"
+
+
+def _differs(fault: Scenario, outcome: Outcome, requests: int) -> str:
+    """What an adapter may do, and openai-http does not; "" if there is nothing."""
+    expect, error = fault.expect, outcome.error
+    found = []
+    if error is not None and expect.proof is not None:
+        found.append(f"refused with {error.code}")
+    elif error is not None and error.code not in expect.codes:
+        found.append(f"{error.code}, not {'/'.join(sorted(expect.codes))}")
+    elif error is not None and error.retry_after_ms != expect.retry_after_ms:
+        found.append(f"retry_after_ms {error.retry_after_ms}, not {expect.retry_after_ms}")
+    if requests != expect.requests:
+        found.append(f"{requests} request{'s' * (requests != 1)}, not {expect.requests}")
+    if outcome.took_s + outcome.stood_s < expect.after_s * _EARLY:
+        found.append(f"after {outcome.took_s:.1f} s, not {expect.after_s:g} s")
+    return ", ".join(found)
+
+
+def _checks() -> Iterable[Check]:
     rule = "The fault server's engine is understood; without that its faults mean nothing."
-    yield Check("faults-understood", rule, _plain, "OC-ADAPT-OAI-6001")
+    yield Check(UNDERSTOOD, rule, _plain, "OC-ADAPT-OAI-6001")
     for title, scenarios in CHAPTERS.items():
         name = "faults-" + "-".join(title.lower().replace(",", "").split())
-        rule = f"No fault makes the adapter lie, hang, crash or leak: {title.lower()}."
+        rule = f"No fault makes the adapter lie, hang, crash, leak or insist: {title.lower()}."
         examine: Run = partial(_chapter, tuple(scenarios))
-        yield Check(name, rule, examine, "WA-INT-3002 WA-INT-3003", ("faults-understood",))
+        yield Check(name, rule, examine, "WA-INT-3002 WA-INT-3003", (UNDERSTOOD,))
 
 
-FAULT_CHECKS: tuple[Check, ...] = tuple(_fault_checks())
+CHAPTER_CHECKS: tuple[Check, ...] = tuple(_checks())
 """The checks of an HttpSubject against the fault server, a chapter each."""
