@@ -6,7 +6,7 @@ classes need pytest; they load when they are asked for.
 
 from typing import TYPE_CHECKING
 
-from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Violation
+from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Misuse, Violation
 from adapter_api.conformance.checks import CHECKS
 from adapter_api.conformance.report import Report, Result, Status
 from adapter_api.conformance.runner import judge, judge_all
@@ -23,6 +23,7 @@ __all__ = [
     "Check",
     "HttpAdapterConformance",
     "MakeAdapter",
+    "Misuse",
     "Report",
     "Result",
     "Status",

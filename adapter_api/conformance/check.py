@@ -26,6 +26,10 @@ class Absent(Exception):
     """The check does not apply; the text says why."""
 
 
+class Misuse(Exception):
+    """The kit was given what it cannot examine; the text says what to write instead."""
+
+
 Run = Callable[["Subject"], Awaitable[str | None]]
 
 

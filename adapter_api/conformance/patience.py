@@ -74,3 +74,10 @@ class Patience:
             self._timer = self._loop.call_later(self._limit_s - self.took_s, self._look)
         else:
             self._scope.reschedule(self._loop.time())
+
+
+async def undisturbed(seconds: float) -> None:
+    """Wait, for as long as the process was not kept from running."""
+    with suppress(TimeoutError):
+        async with Patience(seconds):
+            await asyncio.Event().wait()

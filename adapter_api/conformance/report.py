@@ -1,6 +1,10 @@
 """What an examination found, for people and for programs."""
 
+import errno
 import json
+import os
+import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +17,9 @@ from adapter_api.hookspecs import API_VERSION
 
 FORMAT = "worker-adapters conformance report"
 FORMAT_VERSION = 1
+
+_NO_FILENAME = re.compile(r"[^\w.-]+")
+"""What an adapter's name may have, and a file's name had better not."""
 
 
 class Status(StrEnum):
@@ -60,19 +67,29 @@ class Report:
         adapter: Its name.
         distribution: Where it comes from, and the version of that.
         results: The verdicts, in the order of the checks.
+        missing: The names of the checks that were not run: the report is of a part only.
     """
 
     adapter: str
     distribution: str
     results: Sequence[Result]
+    missing: Sequence[str] = ()
 
     @property
-    def conforms(self) -> bool:
-        """Whether no check failed or was blocked, and at least one passed."""
-        bad = {Status.FAILED, Status.BLOCKED}
-        return any(r.status is Status.PASSED for r in self.results) and not any(
-            r.status in bad for r in self.results
-        )
+    def sound(self) -> bool:
+        """Whether no check that was run failed or was blocked, and at least one passed."""
+        return self.count(Status.PASSED) > 0 and not self._violates
+
+    @property
+    def conforms(self) -> bool | None:
+        """Whether the adapter keeps the contract; None if too little was examined to know."""
+        if self.missing and not self._violates:
+            return None
+        return self.sound
+
+    @property
+    def _violates(self) -> bool:
+        return self.count(Status.FAILED) + self.count(Status.BLOCKED) > 0
 
     def count(self, status: Status) -> int:
         """How many checks have this verdict."""
@@ -82,8 +99,13 @@ class Report:
     def verdict(self) -> str:
         """One line."""
         counts = [f"{self.count(status)} {status}" for status in Status if self.count(status)]
+        found = ", ".join(counts) or "nothing"
+        part = f"{len(self.results)} of {len(self.results) + len(self.missing)} checks"
+        if self.conforms is None:
+            return f"{self.adapter} was examined in part only, with {part}: {found}"
         word = "conforms" if self.conforms else "does not conform"
-        return f"{self.adapter} {word} to version {API_VERSION}: {', '.join(counts)}"
+        only = f" (with {part})" if self.missing else ""
+        return f"{self.adapter} {word} to version {API_VERSION}: {found}{only}"
 
     def to_json(self) -> str:
         """The report as a JSON text."""
@@ -94,6 +116,7 @@ class Report:
             "adapter": self.adapter,
             "distribution": self.distribution,
             "conforms": self.conforms,
+            "not_examined": list(self.missing),
             "results": [attrs.asdict(result) for result in self.results],
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -105,8 +128,9 @@ class Report:
             f"{r.requirement} |\n"
             for r in self.results
         )
+        missing = f"Not examined: {', '.join(self.missing)}.\n\n" if self.missing else ""
         return (
-            f"# Conformance of {self.adapter}\n\n{self.verdict} ({self.distribution}).\n\n"
+            f"# Conformance of {self.adapter}\n\n{self.verdict} ({self.distribution}).\n\n{missing}"
             f"| check | verdict | remark | rule | requirements |\n|---|---|---|---|---|\n{rows}"
         )
 
@@ -115,13 +139,31 @@ class Report:
 
         Returns:
             The paths of the JSON and of the markdown file.
+
+        Raises:
+            OSError: If they cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = self.adapter.replace(":", "-")
-        paths = folder / f"{stem}.json", folder / f"{stem}.md"
+        paths = prepare(self.adapter, folder)
         paths[0].write_text(self.to_json(), encoding="utf-8")
         paths[1].write_text(self.to_markdown(), encoding="utf-8")
         return paths
+
+
+def prepare(adapter: str, folder: Path) -> tuple[Path, Path]:
+    """Make the folder of an adapter's report, if need be, and say which files it will have.
+
+    Raises:
+        OSError: If they cannot be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass  # whoever may not write there learns it now, and not after minutes of examination
+    stem = _NO_FILENAME.sub("-", adapter)
+    paths = folder / f"{stem}.json", folder / f"{stem}.md"
+    for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return paths
 
 
 def _cell(text: str) -> str:

@@ -1,10 +1,12 @@
 """Runs checks, each in an event loop of its own, and turns what they raise into results."""
 
 import asyncio
+import signal
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from time import monotonic
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from adapter_api.conformance.check import Absent, Check, Violation
 from adapter_api.conformance.patience import Patience
@@ -16,6 +18,9 @@ CHECK_LIMIT_S = 120.0
 
 _TIDY_S = 1.0
 """How long tasks that a check left behind get to end."""
+
+_MOST_RAISED = 100
+"""How many of them may raise SystemExit meanwhile."""
 
 
 def judge(check: Check, subject: Subject) -> Result:
@@ -34,7 +39,7 @@ def judge(check: Check, subject: Subject) -> Result:
     def result(status: Status, remark: str) -> Result:
         return Result.of(check, status, remark, round((monotonic() - began) * 1000))
 
-    with warnings.catch_warnings(record=True):
+    with warnings.catch_warnings(record=True), _Interrupts() as interrupts:
         warnings.simplefilter("always")
         try:
             remark = run_in_new_loop(_examine(check, subject))
@@ -42,10 +47,48 @@ def judge(check: Check, subject: Subject) -> Result:
             return result(Status.ABSENT, str(absent))
         except Violation as violation:
             return result(Status.FAILED, str(violation))
-        except Exception as exc:
+        except BaseException as exc:
             # Of the adapter's hooks; the kit's own code raises nothing but the two above.
-            return result(Status.FAILED, f"the adapter raised {type(exc).__name__}: {exc}")
+            return result(Status.FAILED, _raised(exc))
+        finally:
+            if interrupts.pressed:
+                raise KeyboardInterrupt
     return result(Status.PASSED, remark or "")
+
+
+class _Interrupts:
+    """Notes, while entered, that the user pressed Ctrl-C: a hook may raise KeyboardInterrupt too.
+
+    Signals reach the main thread only. In another the user's KeyboardInterrupt cannot come.
+    """
+
+    pressed = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.getsignal(signal.SIGINT)
+        self._set = callable(self._before)
+        try:
+            if self._set:
+                signal.signal(signal.SIGINT, self._note)
+        except ValueError:  # not the main thread
+            self._set = False
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._set:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.pressed = True
+        if callable(self._before):
+            self._before(number, frame)
+
+
+def _raised(exc: BaseException) -> str:
+    said = f"the adapter raised {type(exc).__name__}" + (f": {exc}" if str(exc) else "")
+    if isinstance(exc, asyncio.CancelledError):
+        return f"{said}, and nobody had cancelled it"
+    return said if isinstance(exc, Exception) else f"{said}; no hook may end the whole process"
 
 
 async def _examine(check: Check, subject: Subject) -> str | None:
@@ -100,7 +143,19 @@ def run_in_new_loop(work: Coroutine[Any, Any, str | None]) -> str | None:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=_TIDY_S))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        _finish(loop, asyncio.wait(left, timeout=_TIDY_S) if left else None)
+        _finish(loop, loop.shutdown_asyncgens())
         loop.close()
+
+
+def _finish(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any] | None) -> None:
+    """Run what tidies up to its end, though hooks raise what goes through the event loop."""
+    if work is None:
+        return
+    task = loop.create_task(work)
+    for _ in range(_MOST_RAISED):
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):  # the user's is noted by his signal
+            continue
+        return

@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from adapter_api.conformance.check import Violation
+from adapter_api.conformance.check import Misuse, Violation
+from adapter_api.conformance.given import check_capabilities, check_made, check_maker
 from adapter_api.conformance.patience import Patience
 from adapter_api.errors import WorkerError
 from adapter_api.events import End, Error, Started, Token, TokenEvent
@@ -95,6 +96,7 @@ class Outcome:
         end: The End event, None if the job failed.
         error: Its error, None if it ended well.
         took_s: From submit to the end; time that other processes took does not count.
+        stood_s: That time.
     """
 
     text: str
@@ -102,6 +104,7 @@ class Outcome:
     end: End | None
     error: WorkerError | None
     took_s: float = 0.0
+    stood_s: float = 0.0
 
     def __str__(self) -> str:
         if self.error is None:
@@ -119,17 +122,45 @@ class Subject:
         failing: A job that must fail, None if none is known.
         absent: Capabilities that are absent, with the reason, besides those that the adapter's
             own `ABSENT` declares.
+        steady: Whether the engine is known to answer the same prompt with the same text, with or
+            without a seed.
     """
 
     make: MakeAdapter
     task: Mapping[str, Any] = attrs.field(default=MappingProxyType({}))
     failing: TaskRequest | None = None
     absent: Mapping[str, str] = attrs.field(default=MappingProxyType({}))
+    steady: bool = attrs.field(default=False, kw_only=True)
+
+    @property
+    def maker(self) -> MakeAdapter:
+        """The function that the adapter's author wrote."""
+        return self.make
 
     def about(self) -> tuple[str, str]:
-        """The adapter's name; its distribution and the version of that."""
+        """The adapter's name; its distribution and the version of that.
+
+        Raises:
+            Misuse: If this is no subject that can be examined.
+        """
+        check_capabilities(self.absent, "absent")
+        check_maker(self.maker)
         adapter = self.make()
+        check_made(adapter)
+        try:
+            self.job()
+        except (TypeError, WorkerError) as exc:
+            raise Misuse(f"task has what no TaskRequest takes: {exc}") from exc
         return adapter.name, f"{adapter.distribution} {adapter.version}"
+
+    def lacks(self, capability: str, adapter: Adapter) -> bool:
+        """Whether a capability is declared absent, here or by the adapter."""
+        return capability in {*self.absent, *getattr(adapter.adapter, "ABSENT", ())}
+
+    def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
+        """Jobs that fail, or may fail, each with where to send it."""
+        tasks = [self.job(model="no-such-model"), self.job("x" * 200_000)]
+        return [(self, task) for task in (*tasks, *([self.failing] if self.failing else []))]
 
     def job(self, prompt: str = "Count from one to nine.", **fields: Any) -> TaskRequest:
         """A small repeatable job."""
@@ -147,15 +178,18 @@ class Subject:
         finally:
             await in_time(adapter.aclose(), "aclose()")
 
-    async def trace(self, adapter: Adapter, task: TaskRequest) -> Trace:
-        """Run a job through the bare submit hook, and read on past its end."""
+    async def trace(
+        self, adapter: Adapter, task: TaskRequest, limit_s: float | None = None
+    ) -> Trace:
+        """Run a job through the bare submit hook, and read on past its end, but not for longer
+        than `limit_s`, by default ANSWER_LIMIT_S."""
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
         events: list[TokenEvent] = []
         error: BaseException | None = None
         ended = False
         stream = adapter.adapter.submit(task=task)
         try:
-            async with Patience(ANSWER_LIMIT_S):
+            async with Patience(ANSWER_LIMIT_S if limit_s is None else limit_s):
                 async for event in stream:
                     events.append(event)
                     if len(events) == MOST_EVENTS:
@@ -204,7 +238,7 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
         raise Violation(f"a job did not end within {limit_s:g} s") from None
     finally:
         await in_time(stream.aclose(), "closing the stream")
-    return Outcome("".join(pieces), started, end, error, patience.took_s)
+    return Outcome("".join(pieces), started, end, error, patience.took_s, patience.stood_s)
 
 
 async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
@@ -252,6 +286,8 @@ async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_
     except asyncio.CancelledError:
         task.cancel()
         raise
+    if task.cancelled():
+        raise Violation(f"{what} raised CancelledError, and nobody had cancelled it")
     return task.result()
 
 

@@ -1,7 +1,7 @@
 """Prove that an installed adapter keeps the contract."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,9 @@ from adapter_api.conformance import (
     Subject,
     judge_all,
 )
-from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
+from adapter_api.conformance.lab import FAULT_CHECKS, UNDERSTOOD, HttpSubject, Lab
+from adapter_api.conformance.report import prepare
+from adapter_api.conformance.runner import blocked, judge
 from adapter_api.conformance.subject import Adapter
 from registry.cli import status
 from registry.cli.options import Action, adapter_options, get_adapter
@@ -77,12 +79,30 @@ def conformance(
             raise UsageError("which adapter? see worker-adapters list")
         checks = _chosen(only or [])
         given = {"task": {} if model is None else {"model": model}, "absent": _absent(absent or [])}
+        if report is not None:
+            registry.describe(name)  # which is told first if there is no such adapter
+            _write(prepare, name, report)
         found = _examine(name, base_url, option or [], checks, given)
         if report is not None:
-            found.write(report)
-        return status.OK if found.conforms else status.FAILED
+            _write(Report.write, found, report)
+        return status.OK if found.sound else status.FAILED
 
     return action
+
+
+def _write(write: Callable[[Any, Path], object], what: Any, folder: Path) -> None:
+    """Write a report, or prepare to.
+
+    Raises:
+        UsageError: It cannot be written into this folder.
+    """
+    try:
+        write(what, folder)
+    except OSError as error:
+        where = error.filename or folder
+        raise UsageError(
+            f"--report: {where} cannot be written ({error.strerror}): name a folder"
+        ) from error
 
 
 def list_all_checks() -> int:
@@ -138,11 +158,13 @@ def _examine(
     results: list[Result]
     adapter: Adapter
     if "base_url" not in fields:
+        applicable = CHECKS
         adapter = get_adapter(
             name, base_url, pairs
         )  # which explains what is wrong with the options
         results = judge_all(_of(checks, CHECKS), Subject(make, **given), _tell)
     else:
+        applicable = (*CHECKS, *FAULT_CHECKS)
         with Lab() as lab:
             if "base_url" in options:
                 subject = HttpSubject(make, **given, lab=lab, make_at=make)
@@ -150,26 +172,29 @@ def _examine(
                 subject = HttpSubject.in_lab(lab, make, **given)
             adapter = subject.make()
             results = judge_all(_of(checks, CHECKS), subject, _tell)
-            results += _faults(subject, _of(checks, FAULT_CHECKS))
-    found = Report(name, f"{adapter.distribution} {adapter.version}", results)
+            results += _faults(subject, _of(checks, FAULT_CHECKS), results)
+    run = {result.check for result in results}
+    missing = [check.name for check in applicable if check.name not in run]
+    found = Report(name, f"{adapter.distribution} {adapter.version}", results, missing)
     print(harmless(found.verdict))
     return found
 
 
-def _faults(subject: HttpSubject, checks: list[Check]) -> list[Result]:
-    """The verdicts of the fault server. An adapter of another protocol is told so, not failed."""
-    if not checks:
-        return []
-    understood, *rest = checks
-    first = judge_all([understood], subject)
-    if first[0].status is Status.PASSED:
-        _tell(first[0])
-        return first + judge_all(rest, subject, _tell)
-    reason = f"the fault server speaks the completions protocol only: {first[0].remark}"
-    results = [Result.of(check, Status.ABSENT, reason) for check in checks]
-    for result in results[:1]:
+def _faults(subject: HttpSubject, checks: list[Check], earlier: list[Result]) -> list[Result]:
+    """The verdicts of the lab. An adapter of another protocol is told so once, not failed."""
+    results = {result.check: result for result in earlier}
+    foreign = ""
+    for check in checks:
+        if foreign and UNDERSTOOD in check.needs:
+            results[check.name] = Result.of(check, Status.ABSENT, foreign)
+            continue
+        result = blocked(check, results) or judge(check, subject)
+        if check.name == UNDERSTOOD and result.status is not Status.PASSED:
+            foreign = f"the fault server speaks the completions protocol only: {result.remark}"
+            result = Result.of(check, Status.ABSENT, foreign)
+        results[check.name] = result
         _tell(result)
-    return results
+    return list(results.values())[len(earlier) :]
 
 
 def _of(checks: list[Check], kind: tuple[Check, ...]) -> list[Check]:

@@ -6,8 +6,9 @@ from adapter_api.conformance.checks.engine import ENGINE
 from adapter_api.conformance.checks.errors import ERRORS
 from adapter_api.conformance.checks.hygiene import HYGIENE
 from adapter_api.conformance.checks.load import LOAD
+from adapter_api.conformance.checks.secrets import SECRETS
 from adapter_api.conformance.checks.stream import STREAM
 
-CHECKS: tuple[Check, ...] = (*STREAM, *CANCELLING, *LOAD, *ERRORS, *ENGINE, *HYGIENE)
+CHECKS: tuple[Check, ...] = (*STREAM, *CANCELLING, *LOAD, *ERRORS, *ENGINE, *HYGIENE, *SECRETS)
 
 __all__ = ["CHECKS"]

@@ -3,13 +3,14 @@
 import asyncio
 from contextlib import suppress
 
-from adapter_api.conformance.check import Check, Violation, check
+from adapter_api.conformance.check import Absent, Check, Violation, check
 from adapter_api.conformance.checks.stream import WHOLE
 from adapter_api.conformance.subject import (
     PROMPT_LIMIT_S,
     Subject,
     first_token,
     in_time,
+    listed,
     settled,
     whole,
 )
@@ -19,6 +20,15 @@ from adapter_api.stream import TokenStream
 
 TURNS = (*range(16), 24, 32, 48, 64)
 """After how many turns of the event loop a job is stopped. Few await points are further apart."""
+
+LONG_ANSWER_TOKENS = 100_000
+"""So many that no job is over before the check is."""
+
+_TURNS_TO_END = 16
+"""What is cancelled and not waited for takes a few turns of the loop to end."""
+
+SETTLE_S = 0.2
+"""What may end a moment later all the same, such as the closing of a socket."""
 
 _PATIENCE = 5
 """How much longer than usual a job may take after others were cut short."""
@@ -33,8 +43,11 @@ async def closing(subject: Subject) -> None:
         async for event in events:
             if isinstance(event, Token):
                 break
+        close = getattr(events, "aclose", None)
+        if close is None:
+            raise Absent("the submit hook's events are an iterator without aclose")
         try:
-            await in_time(events.aclose(), "closing the submit hook's events")
+            await in_time(close(), "closing the submit hook's events")
         except RuntimeError as exc:
             raise Violation(f"{exc}: do not yield in `finally` or in `except`") from exc
 
@@ -54,6 +67,30 @@ async def cancel(subject: Subject) -> None:
 
 STOPPED = (*WHOLE, "closing", "cancel")
 """Without these no job can be cut short."""
+
+
+@check("WA-INT-3002 ORCH-3026", needs=STOPPED)
+async def cancel_stops(subject: Subject) -> None:
+    """When cancel() returns the job is over: no task that it began goes on."""
+    async with subject.adapter() as adapter:
+        await whole(adapter, subject.job())  # what all jobs share has begun
+        before = asyncio.all_tasks()
+        stream = adapter.submit(subject.job(max_tokens=LONG_ANSWER_TOKENS))
+        await first_token(stream)
+        await in_time(adapter.cancel(stream.job_id), "cancel()")
+        await _turn(_TURNS_TO_END)
+        await settled(lambda: asyncio.all_tasks() <= before, SETTLE_S)
+        left = asyncio.all_tasks() - before
+        await stream.aclose()
+    if left:
+        raise Violation(
+            f"{SETTLE_S:g} s after cancel() the job's {listed(_name(task) for task in left)} goes "
+            "on: cancel it in `finally`, and wait for it"
+        )
+
+
+def _name(task: "asyncio.Task[object]") -> str:
+    return getattr(task.get_coro(), "__qualname__", task.get_name())
 
 
 @check("ORCH-3026", needs=STOPPED)
@@ -127,6 +164,7 @@ async def _turn(times: int) -> None:
 CANCELLING: tuple[Check, ...] = (
     closing,
     cancel,
+    cancel_stops,
     cancel_unknown,
     cancel_anywhere,
     reader_cancelled,

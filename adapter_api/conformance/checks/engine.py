@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Violation, check
+from adapter_api.conformance.check import Absent, Check, Misuse, Violation, check
 from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.given import check_capabilities
 from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.subject import (
     ANSWER_LIMIT_S,
@@ -31,9 +32,12 @@ async def declarations(subject: Subject) -> str:
         raise Violation(
             "ABSENT is no mapping: write ABSENT = {'seed': 'why'} in the class"
         ) from None
+    try:
+        check_capabilities(subject.absent, "the subject's `absent`")
+        check_capabilities(absent, "ABSENT")
+    except Misuse as misuse:
+        raise Violation(str(misuse)) from None
     for name, reason in pairs:
-        if name not in CAPABILITIES:
-            raise Violation(f"ABSENT has {name!r}: the names are {', '.join(CAPABILITIES)}")
         if not isinstance(reason, str) or not reason.strip():
             raise Violation(f"ABSENT gives no reason for {name!r}")
     return ", ".join(sorted(absent)) or "nothing is absent"
@@ -44,22 +48,27 @@ async def health(subject: Subject) -> str:
     """health() returns a HealthStatus before, between and during jobs, and raises nothing."""
     async with subject.adapter() as adapter:
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
-        first = await _health(adapter)
+        first = await asked_health(adapter)
         stream = adapter.submit(subject.job())
         try:
             async with Patience(ANSWER_LIMIT_S):
                 await stream
         except (WorkerError, TimeoutError, StopAsyncIteration):
             pass  # the checks of the stream tell what is wrong with it
-        await asyncio.gather(*(_health(adapter) for _ in range(3)))
+        await asyncio.gather(*(asked_health(adapter) for _ in range(3)))
         await in_time(stream.aclose(), "closing the stream")
-        await _health(adapter)
+        await asked_health(adapter)
     return str(first.state)
 
 
-async def _health(adapter: Adapter) -> HealthStatus:
+async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> HealthStatus:
+    """What the health hook says.
+
+    Raises:
+        Violation: If it raises, takes longer than `limit_s`, or says what cannot be.
+    """
     try:
-        found = await in_time(adapter.adapter.health(), "health()", ANSWER_LIMIT_S)
+        found = await in_time(adapter.adapter.health(), "health()", limit_s)
     except Violation:
         raise
     except Exception as exc:

@@ -5,11 +5,34 @@ import pickle
 from adapter_api.conformance.check import Absent, Check, Violation, check
 from adapter_api.conformance.checks.stream import WHOLE
 from adapter_api.conformance.subject import Subject, run
+from adapter_api.errors import ErrorCode, WorkerError
+
+_FOR_NOBODY = {ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW, ErrorCode.UPSTREAM_AUTH}
+"""Errors that stay when the same job is sent again, here or elsewhere."""
+
+
+def crash(error: WorkerError) -> str:
+    """How an adapter crashed, or broke the contract, with this error; "" if it did not."""
+    if error.code != ErrorCode.INTERNAL:
+        return ""
+    if error.__cause__ is None:
+        return f"it made INTERNAL: {error.message}"
+    return f"it crashed with {type(error.__cause__).__name__}"
+
+
+def misjudged(error: WorkerError) -> str:
+    """What an error says that cannot be so, "" if nothing."""
+    if error.retriable and error.code in _FOR_NOBODY:
+        return f"it made {error.code} retriable, and the same again would fail again"
+    return ""
 
 
 @check("WA-INT-3003", needs=WHOLE)
 async def failing_jobs(subject: Subject) -> str:
-    """A job the engine cannot do fails with a WorkerError other than INTERNAL, or is answered."""
+    """A job the engine cannot do fails with a WorkerError other than INTERNAL, or is answered.
+
+    What cannot be served as it is written must not be retriable.
+    """
     tasks = [
         subject.job(model="no-such-model"),
         subject.job(extra={"no_such_field": 1}),
@@ -24,12 +47,12 @@ async def failing_jobs(subject: Subject) -> str:
             outcome = await run(adapter, task)
             if outcome.error is None:
                 continue
-            if outcome.error.code == "INTERNAL":
-                cause = outcome.error.__cause__
+            wrong = crash(outcome.error) or misjudged(outcome.error)
+            if wrong:
                 raise Violation(
-                    f"a job failed with {type(cause).__name__}: raise a WorkerError whose code "
-                    "tells what happened (docs/reference/errors.md)"
-                ) from cause
+                    f"of a job, {wrong}: raise a WorkerError whose code tells what happened "
+                    "(docs/reference/errors.md)"
+                ) from outcome.error
             failed.append(str(outcome.error.code))
         if subject.failing and outcome.error is None:
             raise Violation("the job that must fail was answered")

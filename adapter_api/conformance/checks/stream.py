@@ -10,6 +10,17 @@ from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token
 FAILED_REASONS = {"abort", "error", "content_filter"}
 """Words of engines for an answer that is not whole."""
 
+LONG_TOKENS = 300
+"""Of the job whose Tokens are counted: mistakes in counting show late."""
+
+LONG_LIMIT_S = 5.0
+"""How long it is read: on a slow engine what came until then has to do."""
+
+_LONG_PROMPT = " ".join(map(str, range(LONG_TOKENS)))  # for adapters that echo
+
+FEW_TOKENS = 2
+"""The max_tokens of a job that shows whether an adapter passes it on."""
+
 _SAMPLED = ("answers",)
 
 
@@ -66,11 +77,20 @@ def _runs(names: list[str]) -> list[str]:
 
 
 @check("ADAPT-3001", needs=_SAMPLED)
-async def indexes(subject: Subject) -> None:
+async def indexes(subject: Subject) -> str:
     """Tokens are numbered 0, 1, 2 and so on, without gaps."""
-    found = [token.index for token in (await _sample(subject)).tokens]
-    if found != list(range(len(found))):
-        raise Violation(f"the indexes are {listed(found, 8)}")
+    longer = subject.job(_LONG_PROMPT, max_tokens=LONG_TOKENS)
+    async with subject.adapter() as adapter:  # a small engine may refuse the longer one
+        traces = [
+            await subject.trace(adapter, subject.job()),
+            await subject.trace(adapter, longer, LONG_LIMIT_S),
+        ]
+    for found in [[token.index for token in trace.tokens] for trace in traces]:
+        wrong = [place for place, index in enumerate(found) if index != place]
+        if wrong:
+            first = max(0, wrong[0] - 2)
+            raise Violation(f"from Token {first} on the indexes are {listed(found[first:], 8)}")
+    return f"{max(len(trace.tokens) for trace in traces)} Tokens"
 
 
 @check("ADAPT-3001", needs=_SAMPLED)
@@ -147,7 +167,16 @@ async def metrics(subject: Subject) -> str:
             f"tokens_generated is {found.tokens_generated}, and {len(trace.tokens)} Tokens came: "
             "say usage_source='engine' if the engine counted them"
         )
-    return f"{found.tokens_generated} tokens, {found.usage_source}"
+    return f"{found.tokens_generated} tokens, {found.usage_source}{await _too_many(subject)}"
+
+
+async def _too_many(subject: Subject) -> str:
+    """What is to be told of max_tokens: the contract leaves it to the engine to keep it, and a
+    Token may be less than an engine's token."""
+    async with subject.adapter() as adapter:
+        trace = await subject.trace(adapter, subject.job(max_tokens=FEW_TOKENS))
+    count = len(trace.tokens)
+    return "" if count <= FEW_TOKENS else f"; with max_tokens={FEW_TOKENS} it gave {count} Tokens"
 
 
 WHOLE = ("answers", "order", "indexes", "texts", "terminal", "proof", "identity", "metrics")

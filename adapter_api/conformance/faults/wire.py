@@ -80,6 +80,7 @@ class Connection:
         closed_by_client_at: When the client was seen to close it, None if it did not.
         closed_by_server_at: When the server closed or reset it, None if it did not.
         requests: How many requests came on it.
+        statuses: Those that answers on it began with, as far as `Wire.head` sent them.
         sent_bytes: Bytes the kernel took from the server.
         refused_bytes: Bytes a script wanted to send after the client had closed it.
         gone: Set once it is closed, by whichever side.
@@ -90,6 +91,7 @@ class Connection:
     closed_by_client_at: float | None = None
     closed_by_server_at: float | None = None
     requests: int = 0
+    statuses: list[int] = attrs.field(factory=list)
     sent_bytes: int = 0
     refused_bytes: int = 0
     gone: asyncio.Event = attrs.field(factory=asyncio.Event, repr=False)
@@ -194,6 +196,7 @@ class Wire:
         else:
             lines.append(f"Content-Length: {framing}")
         self._chunked = framing == "chunked"
+        self._record.statuses.append(status)
         await self.raw("".join(f"{line}\r\n" for line in [*lines, *headers, ""]).encode())
 
     async def chunk(self, data: bytes) -> None:

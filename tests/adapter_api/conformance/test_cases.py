@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from adapter_api.conformance import CHECKS
 from tests.adapter_api.conformance.conftest import WRONG
 
 TEST = """
@@ -57,7 +62,52 @@ def test_a_failure_says_the_rule_and_what_to_do(tmp_path: Path) -> None:
     assert "1 failed" in result.stdout
 
 
-def test_a_missing_fixture_is_explained(tmp_path: Path) -> None:
+CLASS = """
+    import pytest
+    import registry
+    from adapter_api.conformance import AdapterConformance, HttpAdapterConformance
+    from right_adapter import RightAdapter, RightConfig
+
+    class TestIt({kind}):
+        absent = {absent}
+        task = {task}
+
+        @pytest.fixture
+        def make_adapter(self):
+            return {maker}
+"""
+
+RIGHT = "lambda **options: registry.get('right', options)"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"maker": "registry.get('right')"}, "make_adapter gave a BoundAdapter"),
+        ({"maker": "registry.get('right')", "kind": "HttpAdapterConformance"}, "gave a Bound"),
+        ({"maker": "lambda: registry.get('right')"}, "takes no options of the config"),
+        (
+            {"maker": "lambda **options: RightAdapter(RightConfig(**options))"},
+            "made a RightAdapter, which has no name and no distribution",
+        ),
+        ({"absent": {"sead": "none"}}, "absent has 'sead': the names are seed"),
+        ({"task": {"modle": "x"}}, "task has what no TaskRequest takes"),
+        ({"maker": "lambda **options: registry.get('rihgt', options)"}, "no adapter named"),
+    ],
+)
+def test_what_cannot_be_examined_is_told_once(
+    given: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """Who gives the kit something wrong gets one message that says what to write."""
+    values = {"kind": "AdapterConformance", "absent": {}, "task": {}, "maker": RIGHT, **given}
+    result = _pytest(tmp_path, CLASS.format(**values))
+    assert result.returncode == 1
+    assert message in result.stdout
+    assert re.search(r"^1 failed, \d+ skipped in ", result.stdout, re.MULTILINE), result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_a_missing_fixture_is_explained_once(tmp_path: Path) -> None:
     """Who forgets make_adapter is told what to write."""
     text = """
         from adapter_api.conformance import AdapterConformance
@@ -65,9 +115,54 @@ def test_a_missing_fixture_is_explained(tmp_path: Path) -> None:
         class TestIt(AdapterConformance):
             pass
     """
-    result = _pytest(tmp_path, text, "-x")
+    result = _pytest(tmp_path, text)
     assert result.returncode == 1
     assert "write a fixture make_adapter" in result.stdout
+    assert "1 failed" in result.stdout
+
+
+def test_a_part_of_the_tests_proves_nothing(tmp_path: Path) -> None:
+    """The report of `pytest -k` says what was examined, and not that the adapter conforms."""
+    result = _pytest(tmp_path, TEST.format(name="right"), "-k", "answers or order")
+    assert result.returncode == 0, result.stdout
+    folder = tmp_path / "conformance-report"
+    report = json.loads((folder / "right.json").read_text())
+    assert report["conforms"] is None
+    assert "cancel" in report["not_examined"]
+    page = (folder / "right.md").read_text()
+    assert f"examined in part only, with 2 of {len(CHECKS)} checks: 2 passed" in page
+    assert "conforms" not in page
+
+
+def test_an_adapter_that_ends_the_process_fails_its_test_only(tmp_path: Path) -> None:
+    """SystemExit is a verdict like others, and is in the report."""
+    result = _pytest(tmp_path, TEST.format(name="wrong-answers.exits"))
+    assert result.returncode == 1
+    assert "the adapter raised SystemExit: 7" in result.stdout
+    report = json.loads((tmp_path / "conformance-report" / "wrong-answers.exits.json").read_text())
+    assert report["conforms"] is False
+    assert report["results"][0]["status"] == "failed"
+
+
+def test_a_check_that_is_broken_off_is_in_the_report(tmp_path: Path) -> None:
+    """Ctrl-C ends the run, and the report does not look as if nothing had been wrong."""
+    text = (
+        TEST.format(name="right")
+        + """
+        @pytest.fixture(autouse=True)
+        def ctrl_c(self, check, monkeypatch):
+            def interrupted(*_):
+                raise KeyboardInterrupt
+
+            if check.name == "order":
+                monkeypatch.setattr("adapter_api.conformance.cases.judge", interrupted)
+"""
+    )
+    assert _pytest(tmp_path, text).returncode == 2
+    report = json.loads((tmp_path / "conformance-report" / "right.json").read_text())
+    assert [result["status"] for result in report["results"]] == ["passed", "failed"]
+    assert report["results"][1]["remark"] == "it was broken off"
+    assert report["conforms"] is False
 
 
 def test_the_report_can_be_switched_off(tmp_path: Path) -> None:

@@ -1,42 +1,88 @@
 """Every check of the kit can fail, and only for its own reason."""
 
 import configparser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from adapter_api import TaskRequest
 from adapter_api.conformance import CHECKS, Status, Subject, judge, judge_all
+from adapter_api.conformance.lab import FAULT_CHECKS, UNDERSTOOD, HttpSubject, Lab
 from adapter_api.conformance.report import failures
 from tests.adapter_api.conformance.conftest import WRONG
 
 SubjectOf = Callable[..., Subject]
 
 
-def _offered() -> list[str]:
+def _offered() -> dict[str, str]:
+    """The sample adapters by name, with the modules they are in."""
     parser = configparser.ConfigParser()
     parser.read(next(WRONG.glob("*.dist-info")) / "entry_points.txt")
-    return sorted(parser["worker_adapters"])
+    return {name: target.partition(":")[0] for name, target in parser["worker_adapters"].items()}
 
 
-@pytest.mark.parametrize("name", [name for name in _offered() if name.startswith("wrong-")])
+def _violated(name: str) -> str:
+    """The check that a wrong adapter fails; behind a dot its name has the way in which."""
+    return name.removeprefix("wrong-").partition(".")[0]
+
+
+OFFERED = _offered()
+WRONG_ONES = [name for name in OFFERED if name.startswith("wrong-")]
+
+
+@pytest.mark.parametrize("name", [n for n in WRONG_ONES if OFFERED[n] != "wrong_http"])
 def test_a_wrong_adapter_fails_the_check_it_violates_and_no_other(
     name: str, subject_of: SubjectOf
 ) -> None:
     """An adapter with one mistake is told of that mistake only (ADAPT-3000)."""
     results = judge_all(CHECKS, subject_of(name))
-    assert failures(results) == [name.removeprefix("wrong-")]
+    assert failures(results) == [_violated(name)]
+
+
+# What HTTP adapters are examined with here: everything but the other chapters of faults.
+REFUSALS = "faults-refusals"
+HTTP_CHECKS = [
+    *CHECKS,
+    *(
+        c
+        for c in FAULT_CHECKS
+        if not c.name.startswith("faults-") or c.name in (UNDERSTOOD, REFUSALS)
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """An engine for HTTP adapters."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("name", [n for n in OFFERED if OFFERED[n] == "wrong_http"])
+def test_a_wrong_http_adapter_fails_the_check_it_violates_and_no_other(
+    name: str, subject_of: SubjectOf, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of what the lab's engines find out (ORCH-3057, WA-INT-3002, HTU-1003)."""
+    monkeypatch.setattr("adapter_api.conformance.lab.down.DOWN_LIMIT_S", 2.0)
+    results = judge_all(HTTP_CHECKS, HttpSubject.in_lab(lab, subject_of(name).make))
+    assert failures(results) == ([] if name.startswith("right-") else [_violated(name)])
 
 
 def test_every_check_has_an_adapter_that_fails_it() -> None:
     """No check of the kit is one that cannot fail."""
-    assert {f"wrong-{check.name}" for check in CHECKS} == set(_offered()) - {"right"}
+    assert {check.name for check in HTTP_CHECKS} - {UNDERSTOOD} == set(map(_violated, WRONG_ONES))
 
 
 def test_the_right_adapter_passes_every_check(subject_of: SubjectOf) -> None:
     """What the wrong ones are made from keeps the whole contract (ADAPT-3000, ADAPT-3001)."""
     results = judge_all(CHECKS, subject_of("right"))
     assert {result.check: result.remark for result in results if result.status != "passed"} == {}
+
+
+def test_an_iterator_that_cannot_be_closed_is_no_mistake(subject_of: SubjectOf) -> None:
+    """The contract asks for an AsyncIterator; only closing it cannot be examined."""
+    results = judge_all(CHECKS, subject_of("right-iterator"))
+    assert [result.check for result in results if result.status != "passed"] == ["closing"]
 
 
 def test_needs_name_earlier_checks() -> None:

@@ -24,12 +24,14 @@ from adapter_api import (
     TaskRequest,
     Token,
     TokenEvent,
+    WorkerError,
     hookimpl,
 )
 from adapter_api.conformance import CHECKS, Result, Status, Violation, judge_all
-from adapter_api.conformance.faults import FaultServer
-from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab
-from adapter_api.conformance.subject import in_time, run
+from adapter_api.conformance.faults import SCENARIOS, FaultServer
+from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab, faults
+from adapter_api.conformance.subject import Outcome, in_time, run
+from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
 from registry import BoundAdapter
 
 
@@ -77,6 +79,26 @@ def _make(**options: Any) -> BoundAdapter:
     return BoundAdapter(NaiveAdapter(NaiveConfig(**options)), name="naive")
 
 
+class _OtherAdapter(OpenAIHttpAdapter):
+    """Asks once, whatever is said, and forgets for how long it ought to wait."""
+
+    @hookimpl
+    async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        """Like openai-http, but for the error."""
+        try:
+            async with OpenAIHttpAdapter.submit(self, task) as stream:
+                async for event in stream:
+                    yield event
+        except WorkerError as error:
+            error.retry_after_ms = None
+            raise
+
+
+def _make_other(**options: Any) -> BoundAdapter:
+    config = OpenAIHttpConfig(retry=RetryPolicy(attempts=1), **options)
+    return BoundAdapter(_OtherAdapter(config), name="other", config=config)
+
+
 @pytest.fixture(scope="module")
 def naive() -> dict[str, Result]:
     """What the fault server says of it."""
@@ -99,6 +121,49 @@ async def test_a_cut_answer_taken_for_whole_is_a_lie() -> None:
     _, lie, *others = re.split("faults: |; ", str(caught.value))
     assert lie.startswith("it took a broken answer for a whole one (polite-end, ")
     assert any(re.fullmatch(r"it crashed with ReadError \(.*rst-mid-chunk.*\)", o) for o in others)
+
+
+async def test_what_may_be_done_otherwise_is_told() -> None:
+    """Other counts of requests, waits that are not waited, a lost retry_after_ms: no failure, and
+    in the remark (WA-INT-3003)."""
+    chapter = next(c for c in FAULT_CHECKS if c.name == "faults-asking-again")
+    with Lab() as lab:
+        subject = HttpSubject.in_lab(lab, _make_other)
+        remark = await chapter.run(subject)
+    assert "once-429 (refused with ADMISSION_REJECT, 1 request, not 2)" in remark
+    assert "not as docs/reference/faults.md says" in remark
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "differs"),
+    [
+        ("wait-too-long-seconds", {"retry_after_ms": 30_000}, ""),
+        ("wait-too-long-seconds", {}, "retry_after_ms None, not 30000"),
+        ("wait-until-deadline", {"code": "POOL_UNAVAILABLE", "retry_after_ms": 200},
+         "1 request, not 3, after 0.0 s, not 0.4 s"),
+    ],
+)  # fmt: skip
+def test_differences(name: str, error: dict[str, Any], differs: str) -> None:
+    """Each is named with what openai-http does."""
+    found = WorkerError.of(**{"code": "ADMISSION_REJECT", "message": "later", **error})
+    outcome = Outcome("", None, None, found, took_s=0.01)
+    assert faults._wrong(SCENARIOS[name], outcome) == ""
+    assert faults._differs(SCENARIOS[name], outcome, 1) == differs
+
+
+@pytest.mark.parametrize(
+    ("error", "wrong"),
+    [
+        (WorkerError.of("INTERNAL", "Token index 3, expected 0"), "it made INTERNAL: Token index"),
+        (WorkerError.of("UPSTREAM_AUTH", "no", retriable=True), "it made UPSTREAM_AUTH retriable"),
+        (WorkerError.of("UPSTREAM_NOT_FOUND", "elsewhere", retriable=True), ""),
+    ],
+)
+def test_errors_that_no_adapter_may_make(error: WorkerError, wrong: str) -> None:
+    """They are explained without a cause, too (WA-INT-3003)."""
+    outcome = Outcome("", None, None, error)
+    assert faults._wrong(SCENARIOS["status-401"], outcome).startswith(wrong)
+    assert bool(faults._wrong(SCENARIOS["status-401"], outcome)) is bool(wrong)
 
 
 async def test_the_lab_engine_is_an_engine() -> None:

@@ -1,13 +1,13 @@
 """Verdicts, for people and programs."""
 
-import asyncio
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
-from adapter_api.conformance import CHECKS, Check, Report, Result, Status, Subject, judge
-from adapter_api.conformance.runner import run_in_new_loop
+from adapter_api.conformance import CHECKS, Report, Result, Status
+from adapter_api.conformance.report import prepare
 
 CHECK = CHECKS[0]
 
@@ -31,6 +31,28 @@ def _report(*statuses: Status) -> Report:
 def test_conforms(statuses: list[Status], conforms: bool) -> None:
     """Absent is no failure, and a report in which nothing passed proves nothing."""
     assert _report(*statuses).conforms is conforms
+
+
+@pytest.mark.parametrize(
+    ("statuses", "conforms", "verdict"),
+    [
+        ([Status.PASSED], None, "examined in part only, with 1 of 3 checks: 1 passed"),
+        ([Status.ABSENT], None, "examined in part only, with 1 of 3 checks: 1 absent"),
+        ([], None, "examined in part only, with 0 of 2 checks: nothing"),
+        (
+            [Status.PASSED, Status.FAILED],
+            False,
+            "does not conform to version 1: 1 passed, 1 failed (with 2 of 4 checks)",
+        ),
+    ],
+)
+def test_a_part_is_no_proof(statuses: list[Status], conforms: bool | None, verdict: str) -> None:
+    """A report of some of the checks says which, and can only say that an adapter is wrong."""
+    report = attrs.evolve(_report(*statuses), missing=["cancel", "leaks"])
+    assert report.conforms is conforms
+    assert verdict in report.verdict
+    assert json.loads(report.to_json())["not_examined"] == ["cancel", "leaks"]
+    assert "Not examined: cancel, leaks." in report.to_markdown()
 
 
 def test_json() -> None:
@@ -65,48 +87,30 @@ def test_files(tmp_path: Path) -> None:
     assert all(path.read_text(encoding="utf-8") for path in paths)
 
 
-def test_a_task_that_refuses_to_end_does_not_hold_up_the_runner(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An adapter's task may swallow its cancellation; the kit goes on."""
-    monkeypatch.setattr("adapter_api.conformance.runner._TIDY_S", 0.05)
-
-    async def stubborn() -> None:
-        while True:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                continue
-
-    async def work() -> str:
-        task = asyncio.create_task(stubborn())
-        await asyncio.sleep(0)
-        tasks.append(task)
-        return "done"
-
-    tasks: list[object] = []
-    assert run_in_new_loop(work()) == "done"
+def test_a_name_that_is_no_file_name(tmp_path: Path) -> None:
+    """Whatever an adapter is called, its report is in the folder."""
+    report = attrs.evolve(_report(Status.PASSED), adapter="acme/../echo b")
+    assert [path.name for path in report.write(tmp_path)] == [
+        "acme-..-echo-b.json",
+        "acme-..-echo-b.md",
+    ]
 
 
-def test_an_exception_of_the_adapter_is_a_verdict() -> None:
-    """What an adapter's hooks raise fails the check and names the exception."""
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """Is found out before there is anything to write, and leaves nothing behind where it can."""
+    (tmp_path / "file").touch()
+    places = [tmp_path / "file", tmp_path / "file" / "below", Path("/proc/self")]
+    for place in places:
+        with pytest.raises(OSError) as caught:
+            prepare("acme", place)
+        assert any(str(path) in str(caught.value) for path in (place, place.parent))
+    prepare("acme", tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
-    async def explode(_: Subject) -> None:
-        raise ConnectionResetError("peer")
 
-    check = Check("bang", "Nothing explodes.", explode, "X")
-    result = judge(check, Subject(lambda: None))  # type: ignore[arg-type, return-value]
-    assert result.status is Status.FAILED
-    assert result.remark == "the adapter raised ConnectionResetError: peer"
-
-
-def test_a_check_without_end_is_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No check runs for ever."""
-    monkeypatch.setattr("adapter_api.conformance.runner.CHECK_LIMIT_S", 0.05)
-
-    async def hang(_: Subject) -> None:
-        await asyncio.Event().wait()
-
-    result = judge(Check("hang", "It ends.", hang, "X"), Subject(lambda: None))  # type: ignore[arg-type, return-value]
-    assert result.status is Status.FAILED
-    assert "was not over" in result.remark
+def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
+    """The path is in the error."""
+    (tmp_path / "acme.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        prepare("acme", tmp_path)
+    assert str(tmp_path / "acme.json") in str(caught.value)

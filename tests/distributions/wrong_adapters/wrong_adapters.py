@@ -1,4 +1,7 @@
-"""Adapters that break one rule each. Their entry points have the names of the checks they fail."""
+"""Adapters that break one rule each.
+
+Their entry points have the names of the checks they fail.
+"""
 
 import asyncio
 import random
@@ -30,7 +33,7 @@ from adapter_api import (
 block = time.sleep
 
 
-class _Editor(RightAdapter):
+class Editor(RightAdapter):
     """Changes the right adapter's events one by one."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
@@ -43,7 +46,7 @@ class _Editor(RightAdapter):
                 yield edited
 
 
-class Answers(_Editor):
+class Answers(Editor):
     """Fails like a program with a mistake, not like an adapter."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
@@ -52,21 +55,21 @@ class Answers(_Editor):
         return [event]
 
 
-class Order(_Editor):
+class Order(Editor):
     """Tells its metrics before the Tokens."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [event, MetricsFrame({})] if isinstance(event, Started) else [event]
 
 
-class Indexes(_Editor):
+class Indexes(Editor):
     """Counts from one."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [attrs.evolve(event, index=event.index + 1) if isinstance(event, Token) else event]
 
 
-class Texts(_Editor):
+class Texts(Editor):
     """Passes on the empty deltas of its engine."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
@@ -74,35 +77,35 @@ class Texts(_Editor):
         return [attrs.evolve(event, text="") if empty else event]
 
 
-class Terminal(_Editor):
+class Terminal(Editor):
     """Ends without a last word."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [] if isinstance(event, End) else [event]
 
 
-class Proof(_Editor):
+class Proof(Editor):
     """Takes an aborted answer for a whole one."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [attrs.evolve(event, finish_reason="abort") if isinstance(event, End) else event]
 
 
-class Identity(_Editor):
+class Identity(Editor):
     """Makes job ids of its own."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [attrs.evolve(event, job_id="mine") if isinstance(event, Started) else event]
 
 
-class Numbers(_Editor):
+class Numbers(Editor):
     """Counts what it did not send."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [attrs.evolve(event, metrics=Metrics(999)) if isinstance(event, End) else event]
 
 
-class Frames(_Editor):
+class Frames(Editor):
     """Puts an object that no JSON can hold into its metrics."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
@@ -159,6 +162,16 @@ class Cancel(RightAdapter):
         while job_id in self.running:
             await asyncio.sleep(0.01)
         return False
+
+
+class CancelStops(RightAdapter):
+    """Lets its engine compute on to the end."""
+
+    async def words(self, task: TaskRequest) -> AsyncIterator[str]:
+        engine = asyncio.create_task(asyncio.sleep(0.6 if task.max_tokens > 10_000 else 0))
+        async for word in RightAdapter.words(self, task):
+            yield word
+        await engine
 
 
 class CancelUnknown(RightAdapter):

@@ -37,6 +37,57 @@ def test_an_adapter_that_does_not(cli: Cli, samples: Callable[..., None]) -> Non
     assert done.code == 1
     assert _verdicts(done.out) == {"answers": "passed", "terminal": "passed", "proof": "failed"}
     assert "yield Error instead" in done.out
+    part = f"1 failed (with 3 of {len(CHECKS)} checks)"
+    assert done.out.splitlines()[-1].startswith("wrong-proof does not conform to version 1: ")
+    assert done.out.endswith(f"{part}\n")
+
+
+def test_a_part_is_told_as_a_part(cli: Cli, tmp_path: Path) -> None:
+    """With --only nothing is said of the whole, in either form of the report."""
+    arguments = ("--only", "order", "--report", str(tmp_path))
+    done = cli("conformance", "openai-http", *arguments)
+    assert done.code == 0, done.out
+    every = len(CHECKS) + len(FAULT_CHECKS)
+    assert done.out.splitlines()[-1] == (
+        f"openai-http was examined in part only, with 2 of {every} checks: 2 passed"
+    )
+    report = json.loads((tmp_path / "openai-http.json").read_text())
+    assert report["conforms"] is None
+    assert len(report["not_examined"]) == every - 2
+
+
+def test_an_adapter_that_ends_the_process(cli: Cli, samples: Callable[..., None]) -> None:
+    """SystemExit of a hook is a verdict; the run goes on to its report."""
+    samples("wrong_adapters")
+    done = cli("conformance", "wrong-answers.exits", "--only", "health")
+    assert _verdicts(done.out) == {"health": "passed"}
+    done = cli("conformance", "wrong-answers.exits")
+    assert done.code == 1
+    assert _verdicts(done.out)["answers"] == "failed"
+    assert "raised SystemExit: 7" in done.out
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "folder"])
+def test_a_report_that_cannot_be_written_is_told_first(cli: Cli, tmp_path: Path, name: str) -> None:
+    """Nobody waits for checks whose report is lost; the message names the path."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "mock.json").mkdir(parents=True)
+    done = cli("conformance", "mock", "--report", str(tmp_path / name))
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith(f"error: --report: {tmp_path / name}")
+    assert done.err.count("\n") == 1
+
+
+def test_a_name_that_is_no_file_name(
+    cli: Cli, site: Any, adapter_source: str, tmp_path: Path
+) -> None:
+    """A slash in an adapter's name is none in its report's path."""
+    entry = "made/slash = made_slash:Adapter"
+    site.install("made-slash", entry, {"made_slash.py": adapter_source})
+    done = cli("conformance", "made/slash", "--only", "health", "--report", str(tmp_path))
+    assert done.code == 0, done.err
+    assert (tmp_path / "made-slash.md").exists()
 
 
 def test_what_an_engine_lacks_is_reported(cli: Cli, samples: Callable[..., None]) -> None:
@@ -78,6 +129,16 @@ def test_another_protocol_is_no_failure(cli: Cli, site: Any, adapter_source: str
     done = cli("conformance", "made-other", "--only", "faults-refusals", "--only", "health")
     assert done.code == 0, done.out
     assert _verdicts(done.out) == {"health": "passed", "faults-understood": "absent"}
+
+
+def test_engines_that_are_down_need_no_protocol(cli: Cli, site: Any, adapter_source: str) -> None:
+    """What an adapter says of them is examined, whatever it speaks (ORCH-3057)."""
+    source = adapter_source.replace("size: int = 1", 'base_url: str = ""')
+    site.install("made-blind", "made-blind = made_blind:Adapter", {"made_blind.py": source})
+    done = cli("conformance", "made-blind", "--only", "lab-health")
+    assert done.code == 1, done.out
+    assert _verdicts(done.out) == {"health": "passed", "lab-health": "failed"}
+    assert "health() says ready" in done.out
 
 
 def test_a_list_of_the_checks(cli: Cli) -> None:

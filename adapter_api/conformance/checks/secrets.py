@@ -1,0 +1,231 @@
+"""What must not be shown: every place where the value of a secret option can come to light."""
+
+import asyncio
+import io
+import logging
+import types
+import typing
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any
+
+import attrs
+
+from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.subject import Adapter, Subject, listed, run
+from adapter_api.task import TaskRequest
+
+CANARY = "canary-1f7d-secret-of-the-conformance-kit"
+
+FORMS = (CANARY, f"sk-{CANARY}", f"http://kit:{CANARY}@127.0.0.1:9")
+"""Texts that options may take which check what they are given: keys with a prefix, addresses."""
+
+LEAST_SECRET = 8
+"""How many characters the author's own value of an option must have to be looked for."""
+
+_SECRET_WORDS = {"auth", "creds", "key", "pass", "pwd", "secret", "token"}
+_SECRET_PARTS = ("accesskey", "apikey", "authorization", "credential", "passphrase", "passwd",
+                 "password", "privatekey", "secret")  # fmt: skip
+
+_Places = dict[str, list[str]]
+"""What was shown, by place."""
+
+
+@check("HTU-1004", needs=("answers",))
+async def secrets(subject: Subject) -> str:
+    """No secret option shows in a repr, an event, an answer, an error, a log record or a print."""
+    values = _values(subject)
+    if not values:
+        raise Absent("no option holds a secret")
+    for name, value in values.items():
+        places = await _shown(subject, name, value)
+        sought = CANARY if CANARY in value else value
+        found = [place for place, texts in places.items() if any(sought in text for text in texts)]
+        if found:
+            raise Violation(
+                f"the option {name} shows in {listed(found)}: write attrs.field(repr=False, "
+                "metadata={'secret': True}) and keep it out of messages. If it only sounds "
+                "secret, write metadata={'secret': False}"
+            )
+    return listed(values)
+
+
+# Which options, and what values
+
+
+def _values(subject: Subject) -> dict[str, str]:
+    """What each secret option is given.
+
+    Raises:
+        Violation: One is declared secret, refuses the kit's value, and has none of its own.
+    """
+    config = subject.make().config
+    if not attrs.has(type(config)):
+        raise Absent("the adapter's config tells no fields")
+    values = {}
+    for field in _secret_fields(type(config)):
+        option, own = field.alias or field.name, getattr(config, field.name, None)
+        form = next((text for text in FORMS if _takes(subject, option, text)), None)
+        if form is not None:
+            values[option] = form
+        elif not field.metadata.get("secret"):  # it only sounds so
+            continue
+        elif isinstance(own, str) and len(own) >= LEAST_SECRET and own != field.default:
+            values[option] = own
+        elif _may_be_text(field.type):
+            raise Violation(
+                f"the secret option {option} could not be tried, as it refuses {CANARY!r}: give "
+                f"the kit adapters with a valid one, of {LEAST_SECRET} characters or more"
+            )
+    return values
+
+
+def _secret_fields(config: type[Any]) -> Iterator["attrs.Attribute[Any]"]:
+    """Options that hold a secret: by their declaration, else by their name."""
+    with suppress(Exception):  # a name in an annotation that is for type checkers only
+        attrs.resolve_types(config)
+    for field in attrs.fields(config):
+        declared = field.metadata.get("secret")
+        if field.init and (declared or (declared is None and _sounds_secret(field.name))):
+            yield field
+
+
+def _sounds_secret(name: str) -> bool:
+    lower = name.lower()
+    joined = lower.replace("_", "")
+    return not _SECRET_WORDS.isdisjoint(lower.split("_")) or any(
+        part in joined for part in _SECRET_PARTS
+    )
+
+
+def _may_be_text(hint: Any) -> bool:
+    """Whether an option's type admits a str. Others, such as functions, have nothing to show."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(map(_may_be_text, typing.get_args(hint)))
+    return hint in (str, Any, None) or (
+        isinstance(hint, str) and "str" in hint.replace(" ", "").split("|")
+    )
+
+
+def _takes(subject: Subject, name: str, value: str) -> bool:
+    try:
+        subject.make(**{name: value})
+    except Exception:
+        return False
+    return True
+
+
+# Where they might show
+
+
+async def _shown(subject: Subject, name: str, value: str) -> _Places:
+    """Everything that an adapter with this value tells."""
+    places: _Places = {}
+    with _overheard(places):
+        async with subject.adapter(**{name: value}) as adapter:
+            places["the adapter's repr"] = [repr(adapter), repr(adapter.adapter)]
+            places["its config's repr"] = [repr(adapter.config)]
+            places["an event"] = await _events(subject, adapter)
+            for hook in ("health", "props", "engine_version"):
+                places[f"an answer of {hook}()"] = await _told(getattr(adapter, hook))
+        troubled = subject.troubled()
+        errors = await asyncio.gather(*(_failed(at, {name: value}, job) for at, job in troubled))
+        places["an error"] = [text for texts in errors for text in texts]
+    return places
+
+
+async def _events(subject: Subject, adapter: Adapter) -> list[str]:
+    """All events of a small job."""
+    try:
+        trace = await subject.trace(adapter, subject.job())
+    except Exception as exc:
+        return _chain(exc)
+    return [*map(repr, trace.events), *_chain(trace.error)]
+
+
+async def _told(ask: Callable[[], Awaitable[Any]]) -> list[str]:
+    """What a hook answers, or how it fails: that this is right is for other checks to say."""
+    try:
+        return [repr(await ask())]
+    except Exception as exc:
+        return _chain(exc)
+
+
+async def _failed(subject: Subject, options: dict[str, str], task: TaskRequest) -> list[str]:
+    """How a job fails, and what health() says there."""
+    try:
+        async with subject.adapter(**options) as adapter:
+            outcome = await run(adapter, task)
+            return [*_chain(outcome.error), *await _told(adapter.health)]
+    except Exception as exc:
+        return _chain(exc)
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    """An error and all that it came from, attributes included."""
+    texts: list[str] = []
+    waiting, seen = [error], set[int]()
+    while waiting:
+        exc = waiting.pop()
+        if exc is None or id(exc) in seen:
+            continue
+        seen.add(id(exc))
+        texts.append(f"{exc!r} {exc} {vars(exc)}")
+        waiting += [exc.__cause__, exc.__context__]
+    return texts
+
+
+@contextmanager
+def _overheard(places: _Places) -> Iterator[None]:
+    """Note what is logged, warned of and printed."""
+    printed = io.StringIO()
+    with (
+        _logged() as records,
+        warnings.catch_warnings(record=True) as caught,
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+    ):
+        warnings.simplefilter("always")
+        yield
+    places["a log record"] = list(_formatted(records))
+    places["a warning"] = [str(warning.message) for warning in caught]
+    places["what it prints"] = [printed.getvalue()]
+
+
+@contextmanager
+def _logged() -> Iterator[list[logging.LogRecord]]:
+    """Every log record that is made, whichever logger and handlers it goes to."""
+    records: list[logging.LogRecord] = []
+    factory = logging.getLogRecordFactory()
+
+    def note(*args: Any, **more: Any) -> logging.LogRecord:
+        records.append(factory(*args, **more))
+        return records[-1]
+
+    levels = {logger: logger.level for logger in _loggers() if logger.level}
+    logging.setLogRecordFactory(note)
+    for logger in levels:
+        logger.setLevel(logging.DEBUG)
+    try:
+        yield records
+    finally:
+        logging.setLogRecordFactory(factory)
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.Logger.manager.loggerDict.values()
+    return [logging.getLogger(), *(one for one in known if isinstance(one, logging.Logger))]
+
+
+def _formatted(records: Iterable[logging.LogRecord]) -> Iterator[str]:
+    formatter = logging.Formatter()
+    for record in records:
+        with suppress(Exception):  # its arguments do not fit; they show below
+            yield formatter.format(record)
+        yield str(vars(record))
+
+
+SECRETS: tuple[Check, ...] = (secrets,)

@@ -1,0 +1,110 @@
+"""What an adapter says of engines that are down, or that answer nonsense."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.checks.engine import asked_health
+from adapter_api.conformance.lab.server import Trouble
+from adapter_api.conformance.lab.subject import HttpSubject
+from adapter_api.conformance.subject import Adapter, Subject, in_time, listed
+from adapter_api.errors import WorkerError
+from adapter_api.health import EngineProps
+
+DOWN_LIMIT_S = 10.0
+"""How long an adapter may take to find out that its engine says nothing: twice what openai-http
+gives a check."""
+
+_ASKED: dict[str, type[Any]] = {"props": EngineProps, "engine_version": str}
+
+
+@check("ORCH-3057", needs=("health",))
+async def lab_health(subject: Subject) -> str:
+    """health() says in time that an engine which is down is not ready, and raises nothing."""
+    return await _at_every_trouble(subject, _examine_health)
+
+
+async def _examine_health(adapter: Adapter, trouble: Trouble) -> None:
+    found = await asked_health(adapter, DOWN_LIMIT_S)
+    if trouble.down and found.ready:
+        raise Violation("health() says ready: ask the engine, and believe no silence")
+
+
+@check("ORCH-3603 ORCH-3055", needs=("health",))
+async def lab_props(subject: Subject) -> str:
+    """props() and engine_version() of such an engine return in time, or raise a WorkerError."""
+    assert isinstance(subject, HttpSubject)
+    hooks = subject.make_at(base_url=subject.lab.engine_url).adapter
+    names = [name for name in _ASKED if hasattr(hooks, name)]
+    if not names:
+        raise Absent("the adapter has neither props nor engine_version")
+    return await _at_every_trouble(subject, partial(_examine_props, names))
+
+
+async def _examine_props(names: list[str], adapter: Adapter, _: Trouble) -> None:
+    await asyncio.gather(*(_examine_answer(name, adapter) for name in names))
+
+
+async def _examine_answer(name: str, adapter: Adapter) -> None:
+    try:
+        found = await in_time(getattr(adapter.adapter, name)(), f"{name}()", DOWN_LIMIT_S)
+    except WorkerError:
+        return
+    except Violation:
+        raise
+    except Exception as exc:
+        raise Violation(f"{name}() raised {type(exc).__name__}: {exc}") from exc
+    if not isinstance(found, _ASKED[name]):
+        raise Violation(f"{name}() gave a {type(found).__name__}")
+
+
+_Examine = Callable[[Adapter, Trouble], Awaitable[None]]
+
+
+async def _at_every_trouble(subject: Subject, examine: _Examine) -> str:
+    """Examine an adapter of each engine that cannot be used, all at the same time.
+
+    Raises:
+        Violation: With what was found wrong, and at which engines.
+    """
+    assert isinstance(subject, HttpSubject)
+    troubles = subject.lab.troubles()
+    found = await asyncio.gather(*(_at(subject, trouble, examine) for trouble in troubles))
+    wrong: dict[str, list[str]] = {}
+    for trouble, said in zip(troubles, found, strict=True):
+        if said:
+            wrong.setdefault(said, []).append(trouble.what)
+    if wrong:
+        texts = [f"of an engine that {' or '.join(at)}: {said}" for said, at in wrong.items()]
+        raise Violation("; ".join(texts))
+    return f"of an engine that {listed((trouble.what for trouble in troubles), 20)}"
+
+
+async def _at(subject: HttpSubject, trouble: Trouble, examine: _Examine) -> str:
+    """What is wrong with an adapter of this engine, "" if nothing."""
+    try:
+        async with subject.at(trouble.url).adapter() as adapter:
+            if await _started(adapter):
+                await examine(adapter, trouble)
+    except Violation as violation:
+        return str(violation)
+    return ""
+
+
+async def _started(adapter: Adapter) -> bool:
+    """Whether it starts. One that says that it cannot need not be asked: BoundAdapter calls its
+    engine unhealthy."""
+    try:
+        await in_time(adapter.start(), "start()", DOWN_LIMIT_S)
+    except Violation:
+        raise
+    except WorkerError:
+        return False
+    except Exception as exc:
+        raise Violation(f"start() raised {type(exc).__name__}: {exc}") from exc
+    return True
+
+
+DOWN: tuple[Check, ...] = (lab_health, lab_props)

@@ -1,0 +1,187 @@
+"""The lab: an engine that works, the fault server, and engines that are down."""
+
+import asyncio
+import hashlib
+import socket
+from threading import Thread
+from typing import Any, Self
+
+import attrs
+
+from adapter_api.conformance.faults import SCENARIOS, FaultServer
+from adapter_api.conformance.faults.scenario import Scenario, fails, scenario, whole
+from adapter_api.conformance.faults.wire import Wire, to_event
+
+_START_LIMIT_S = 10.0
+_MOST_PACED_TOKENS = 256
+_CONTEXT_CHARS = 100_000
+_SYLLABLES = ("al", "be", "cor", "den", "el", "fa", "gro", "hin")
+
+_FLOOD_TEXT = " flood" * 32
+_FLOOD_EVENTS = 16
+"""How many events the flood sends at once, so that no client reads faster than it sends."""
+
+
+@scenario("answers like a sound engine with a small vocabulary", whole(text=None))
+async def engine(wire: Wire) -> None:
+    body = wire.request.json
+    asked = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
+    most = int(body.get("max_tokens") or 16)
+    if body.get("model") == "no-such-model":
+        await wire.answer_json(404, wire.complaint("there is no such model"))
+    elif len(asked) > _CONTEXT_CHARS:
+        more = {"code": "context_length_exceeded"}
+        await wire.answer_json(400, wire.complaint("the prompt is too long", **more))
+    else:
+        await _generate(wire, f"{asked} {body.get('seed')}", most)
+
+
+async def _generate(wire: Wire, source: str, most: int) -> None:
+    await wire.head()
+    for index in range(most):
+        digest = hashlib.blake2b(f"{source} {index}".encode()).digest()
+        await wire.text(f" {_SYLLABLES[digest[0] % 8]}{_SYLLABLES[digest[1] % 8]}")
+        if most <= _MOST_PACED_TOKENS:
+            await wire.sleep(0.001)
+    await wire.finish("length")
+    await wire.usage({"prompt_tokens": 3, "completion_tokens": most, "total_tokens": 3 + most})
+    await wire.done()
+    await wire.end()
+
+
+@scenario("sends tokens for ever, as fast as the client reads them", fails("DEADLINE_UNMET"))
+async def flood(wire: Wire) -> None:
+    await wire.head()
+    events = to_event(wire.payload(_FLOOD_TEXT)) * _FLOOD_EVENTS
+    while True:
+        await wire.chunk(events)
+
+
+# Engines that are down, whatever they are asked
+
+_DOWN = fails("POOL_UNAVAILABLE")
+
+
+@scenario("refuses everything", _DOWN)
+async def refusing(wire: Wire) -> None:
+    await wire.answer_json(503, wire.complaint("out of order"))
+
+
+@scenario("fails at everything", _DOWN)
+async def failing(wire: Wire) -> None:
+    await wire.answer_json(500, wire.complaint())
+
+
+@scenario("hangs up", _DOWN)
+async def hanging_up(wire: Wire) -> None:
+    await wire.close()
+
+
+@scenario("does not speak HTTP", _DOWN)
+async def babbling(wire: Wire) -> None:
+    await wire.raw(b"220 mail.example ESMTP %s\r\n" % wire.request.credential.encode())
+    await wire.close()
+
+
+@scenario("says nothing", _DOWN)
+async def silent(wire: Wire) -> None:
+    await wire.wait_closed()
+
+
+# Engines that may be ready, for all that a health check can tell
+
+_ODD = fails("UPSTREAM_PROTOCOL")
+
+
+@scenario("refuses the key", _ODD)
+async def locked(wire: Wire) -> None:
+    await wire.answer_json(401, wire.complaint("who are you?"))
+
+
+@scenario("answers with a page of HTML", _ODD)
+async def page(wire: Wire) -> None:
+    await wire.answer(200, b"<!DOCTYPE html><title>It works</title>", kind="text/html")
+
+
+@scenario("answers with JSON of another shape", _ODD)
+async def other_shape(wire: Wire) -> None:
+    await wire.answer_json(200, ["nothing", None])
+
+
+_TROUBLES = (refusing, failing, hanging_up, babbling, silent, locked, page, other_shape)
+_SLOW = (silent,)
+
+
+@attrs.frozen
+class Trouble:
+    """An engine that cannot be used.
+
+    Args:
+        what: What it does, in the words that follow "an engine that ...".
+        url: Its base URL.
+        down: It is not ready, whatever it is asked. Of others a health check may say anything.
+        quick: It is found out at once, and not by waiting.
+    """
+
+    what: str
+    url: str
+    down: bool = True
+    quick: bool = True
+
+
+class Lab:
+    """Runs the servers in a thread of their own, while entered.
+
+    It outlives the event loops of single checks, and an adapter that blocks its loop does not
+    block the servers.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="fault server", daemon=True)
+        own: dict[str, Scenario] = {one.name: one for one in (engine, flood)}
+        self.server = FaultServer({**SCENARIOS, **own})
+        self._down = FaultServer({one.name: one for one in _TROUBLES}, fault_gets=True)
+        self._closed_port = socket.socket()
+
+    def __enter__(self) -> Self:
+        self._closed_port.bind(("127.0.0.1", 0))  # taken, so that nobody else listens there
+        self._thread.start()
+        self._run(self.server.__aenter__())
+        self._run(self._down.__aenter__())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._run(self._down.__aexit__(None, None, None))
+            self._run(self.server.__aexit__(None, None, None))
+        finally:
+            self._closed_port.close()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_START_LIMIT_S)
+            self._loop.close()
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_LIMIT_S)
+
+    @property
+    def engine_url(self) -> str:
+        """The base URL of the engine that works."""
+        return self.server.url(engine.name)
+
+    @property
+    def flood_url(self) -> str:
+        """The base URL of the engine whose answers have no end."""
+        return self.server.url(flood.name)
+
+    def troubles(self) -> list[Trouble]:
+        """Every kind of engine that cannot be used."""
+        port = self._closed_port.getsockname()[1]
+        return [
+            Trouble("does not listen", f"http://127.0.0.1:{port}"),
+            *(self._trouble(one) for one in _TROUBLES),
+        ]
+
+    def _trouble(self, how: Scenario) -> Trouble:
+        url = self._down.url(how.name)
+        return Trouble(how.summary, url, down=how.expect is _DOWN, quick=how not in _SLOW)
