@@ -80,7 +80,7 @@ class Catalogue:
         return list(found.values())
 
     def _of(self, name: str) -> tuple[AdapterRecord, ...]:
-        """The records of a name. Only here is METADATA read: its parser takes long to import."""
+        """The records of a name. Only here is METADATA read."""
         if name in self._offers and name not in self._records:
             records = [
                 AdapterRecord(
@@ -165,7 +165,7 @@ def _warn_of(distribution: "_Distribution") -> None:
 
 
 def _has_metadata(distribution: "_Distribution") -> bool:
-    return bool(distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"))
+    return bool(_metadata(distribution))
 
 
 def _lines_of_group(text: str) -> Iterator[tuple[str, str]]:
@@ -205,9 +205,26 @@ def _problem(targets: list[str]) -> str | None:
 
 
 def identify(distribution: "_Distribution") -> tuple[str, str]:
-    """A distribution's name and version; "unknown" for what its metadata does not tell."""
-    try:
-        metadata = distribution.metadata
-        return str(metadata["Name"] or _UNKNOWN), str(metadata["Version"] or _UNKNOWN)
-    except Exception:  # absent or unreadable metadata raises differently in each version
-        return _UNKNOWN, _UNKNOWN
+    """A distribution's name and version; "unknown" for what its metadata does not tell.
+
+    Two lines of a header of fields, which is a message in form: importing the parser for messages
+    takes longer than all else that a registry does before it imports a plugin.
+    """
+    found: dict[str, str] = {}
+    for line in _metadata(distribution).splitlines():
+        if not line:
+            break
+        field, _, value = line.partition(":")
+        found.setdefault(field.lower(), value.strip())
+    return found.get("name") or _UNKNOWN, found.get("version") or _UNKNOWN
+
+
+def _metadata(distribution: "_Distribution") -> str:
+    for name in ("METADATA", "PKG-INFO", ""):  # the last is an .egg-info that is a file itself
+        try:
+            text = distribution.read_text(name)
+        except Exception:  # an unreadable file raises differently in each kind of distribution
+            continue
+        if text:
+            return text
+    return ""
