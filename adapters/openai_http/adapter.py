@@ -6,10 +6,8 @@ import random
 import re
 from collections.abc import AsyncIterator
 from functools import partial
-from time import monotonic
 from typing import Any
 
-import attrs
 import httpx
 
 from adapter_api import (
@@ -20,8 +18,6 @@ from adapter_api import (
     HealthState,
     HealthStatus,
     InvalidRequest,
-    Metrics,
-    Started,
     StreamClock,
     StreamTable,
     TaskRequest,
@@ -29,7 +25,6 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
     WorkerError,
-    WorkerTimeout,
     hookimpl,
 )
 from adapter_api.task import new_id
@@ -37,7 +32,6 @@ from adapters.http_util import (
     ErrorBody,
     Posted,
     RetryBudget,
-    Unanswered,
     check_egress,
     error_from_exception,
     error_from_response,
@@ -50,11 +44,10 @@ from adapters.http_util import (
 from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected, connect
+from adapters.openai_http.job import Job
 from adapters.openai_http.refusal import refused_fields
 from adapters.openai_http.server import Server
 from adapters.openai_http.wire import Answer, encode, request_fields
-
-logger = logging.getLogger("worker_adapters.openai_http")
 
 MAX_ERROR_BYTES = 64 << 10
 """How much of an error body is read: more than any error message, less than a bomb."""
@@ -64,16 +57,6 @@ ERROR_BODY_S = 2.0
 
 MAX_REFUSALS = 3
 """How many times one job is sent again because the server refuses a field."""
-
-
-@attrs.define(eq=False)
-class _Job:
-    """What one submit carries through its attempts."""
-
-    task: TaskRequest
-    clock: StreamClock
-    correlation_id: str
-    attempts: int = 0
 
 
 class OpenAIHttpAdapter:
@@ -108,8 +91,8 @@ class OpenAIHttpAdapter:
     def submit(self, task: TaskRequest) -> TokenStream:
         """Run `task`; see adapter_api.WorkerAdapter.submit. Nothing is sent before it is opened."""
         clock = StreamClock(task.deadline_s)
-        clock.allow(self.config.first_token_timeout_s, _keyless)  # so that one timer does for all
-        job = _Job(task, clock, task.correlation_id or new_id())
+        job = Job(task, clock, task.correlation_id or new_id(), self.config)
+        job.await_key()  # so that one timer does for all
         return self._streams.add(TokenStream(self._events(job), task, clock=clock))
 
     @hookimpl
@@ -179,24 +162,21 @@ class OpenAIHttpAdapter:
             )
         return self._connected
 
-    async def _events(self, job: _Job) -> AsyncIterator[TokenEvent | list[Token]]:
+    async def _events(self, job: Job) -> AsyncIterator[TokenEvent | list[Token]]:
         """Everything that happens to one job, from the first request to End."""
         connected = self._connect()
         credentials, server = connected.credentials, connected.server
-        task, clock = job.task, job.clock
         posted = await self._accepted(job, server)
         answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
-        body = EventBody(posted, clock, credentials.secrets)
-        first_token_at: float | None = None
+        body = EventBody(posted, job.clock, credentials.secrets)
         started = False
         try:
             while not answer.done and (batch := await body.batch()) is not None:
                 if isinstance(batch, bytes):
                     tokens = answer.read_plain(batch)
                     if tokens:
-                        if first_token_at is None:
-                            first_token_at = monotonic()
-                            clock.allow(self.config.stall_timeout_s, _stalled)
+                        if job.first_token_at is None:
+                            job.note_first_token()
                         yield tokens
                         if answer.finish_reason is not None:
                             body.finish(resumed=answer.resumed)
@@ -208,34 +188,33 @@ class OpenAIHttpAdapter:
                     if not started and (answer.completion_id or answer.seen):
                         started = True
                         server.note_answer(answer)
-                        yield self._started(task, server, answer)
+                        yield job.started(server, answer)
                     if token is not None:
-                        if first_token_at is None:
-                            first_token_at = monotonic()
-                            clock.allow(self.config.stall_timeout_s, _stalled)
+                        if job.first_token_at is None:
+                            job.note_first_token()
                         yield token
                         continue
                     if answer.moved:
                         answer.moved = False
-                        clock.allow(self.config.stall_timeout_s, _stalled)
+                        job.await_more()
                     if answer.done:
                         break
                 if answer.finish_reason is not None:
                     body.finish(resumed=answer.resumed)
             server.note_answer(answer)
             proof = answer.proof(always_finishes=server.dialect.always_finishes)
-            metrics = _metrics(job, answer, first_token_at)
+            metrics = job.metrics(answer)
             if answer.done:
                 await body.settle()
         except BaseException as exc:
-            self._log_failure(job, server, exc, _metrics(job, answer, first_token_at))
+            job.log_failure(server, exc, job.metrics(answer))
             raise
         finally:
             await posted.aclose()
-        self._log(logging.INFO, job, server, "the answer is whole", metrics)
+        job.log(logging.INFO, server, "the answer is whole", metrics)
         yield End(metrics, answer.finish_reason, proof)
 
-    async def _accepted(self, job: _Job, server: Server) -> Posted:
+    async def _accepted(self, job: Job, server: Server) -> Posted:
         """The answer, status 200, of the first attempt that gets one."""
         self._budget.earn()
         clock, config = job.clock, self.config
@@ -245,24 +224,24 @@ class OpenAIHttpAdapter:
             human = (
                 f"attempt {attempt} failed with {error.code}; the next follows in {wait_s:.3f} s"
             )
-            self._log(logging.WARNING, job, server, human, status=error.status)
+            job.log(logging.WARNING, server, human, status=error.status)
 
         attempt = partial(self._attempt, job)
         policy = config.retry.at_most(job.task.attempts_most)
         try:
             return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
         except BaseException as exc:
-            self._log_failure(job, server, exc)
+            job.log_failure(server, exc)
             raise
 
-    async def _attempt(self, job: _Job) -> Posted:
+    async def _attempt(self, job: Job) -> Posted:
         """One attempt: a request, sent again only without what the server refuses by name, or with
         a new token."""
         connected = self._connect()
         credentials, server = connected.credentials, connected.server
         task = job.task
         chat = self._uses_chat(task)
-        model = self._model(task)
+        model = job.model
         url = self._endpoints.chat if chat else self._endpoints.completions
         check_egress(url, self.config.egress_allow)
         refusals = 0
@@ -273,7 +252,7 @@ class OpenAIHttpAdapter:
             )
             content = encode(fields)
             # Asking for the key is charged to the wait for the first token.
-            job.clock.allow(self.config.first_token_timeout_s, _keyless)
+            job.await_key()
             key_headers = await credentials.headers()
             posted = await self._post(job, url, key_headers, content)
             if posted.status == 200:
@@ -289,18 +268,14 @@ class OpenAIHttpAdapter:
                 refusals += 1
                 server.note_refusal(model, refused)
                 names = ", ".join(sorted(refused))
-                self._log(
-                    logging.WARNING, job, server, f"the server refuses {names}; asked without"
-                )
+                job.log(logging.WARNING, server, f"the server refuses {names}; asked without")
             elif (
                 status == 401
                 and not renewed
                 and credentials.renew(key_headers.get("Authorization"))
             ):
                 renewed = True
-                self._log(
-                    logging.WARNING, job, server, "the token was refused; asked for a new one"
-                )
+                job.log(logging.WARNING, server, "the token was refused; asked for a new one")
             else:
                 raise error_from_response(
                     status,
@@ -309,9 +284,6 @@ class OpenAIHttpAdapter:
                     secrets=secrets,
                     hint=_hint(status, read, chat=chat, from_prompt=task.messages is None),
                 )
-
-    def _model(self, task: TaskRequest) -> str | None:
-        return task.model or self.config.model
 
     def _uses_chat(self, task: TaskRequest) -> bool:
         if task.messages is None:
@@ -325,7 +297,7 @@ class OpenAIHttpAdapter:
         return True
 
     async def _post(
-        self, job: _Job, url: httpx.URL, key_headers: dict[str, str], content: bytes
+        self, job: Job, url: httpx.URL, key_headers: dict[str, str], content: bytes
     ) -> Posted:
         """Send one request and wait for the head of its answer."""
         connected = self._connect()
@@ -338,7 +310,7 @@ class OpenAIHttpAdapter:
             **key_headers,
         }
         job.attempts += 1
-        job.clock.rename(_unanswered)
+        job.await_answer()
         try:
             posted = await post(
                 connected.client,
@@ -352,68 +324,10 @@ class OpenAIHttpAdapter:
             raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc
         if posted.resent:
             job.attempts += 1
-            self._log(
-                logging.WARNING, job, server, "an idle connection had been closed; sent again"
-            )
-        job.clock.rename(_tokenless)
+            job.log(logging.WARNING, server, "an idle connection had been closed; sent again")
+        job.await_token()
         server.note_headers(posted.headers)
         return posted
-
-    # What is told
-
-    def _started(self, task: TaskRequest, server: Server, answer: Answer) -> Started:
-        return Started(
-            job_id=task.job_id,
-            engine=server.dialect.engine,
-            engine_version=server.version or "unknown",
-            model=answer.model or self._model(task),
-            seed=None if "seed" in server.refused_fields(self._model(task)) else task.seed,
-            replica_id=self.config.replica_id,
-        )
-
-    def _log_failure(
-        self, job: _Job, server: Server, exc: BaseException, metrics: Metrics | None = None
-    ) -> None:
-        """How a job ended that has no End: by an error, a limit in time, or its reader's wish."""
-        error = exc if isinstance(exc, WorkerError) else job.clock.stopped_by
-        if error is None or error.code is ErrorCode.CANCELLED:
-            self._log(logging.INFO, job, server, "the job was cancelled", metrics)
-        else:
-            human = f"the job failed with {error.code}"
-            self._log(logging.WARNING, job, server, human, metrics, status=error.status)
-
-    def _log(
-        self,
-        level: int,
-        job: _Job,
-        server: Server,
-        human: str,
-        metrics: Metrics | None = None,
-        **more: object,
-    ) -> None:
-        """One line with the fields of ORCH-3027; `human` is the sentence of ORCH-3300."""
-        if not logger.isEnabledFor(level):
-            return
-        fields = {
-            "human": human,
-            "job_id": job.task.job_id,
-            "session_id": job.task.session_id,
-            "correlation_id": job.correlation_id,
-            "engine": server.dialect.engine,
-            "engine_version": server.version,
-            "pool_id": self.config.pool_id,
-            "replica_id": self.config.replica_id,
-            "attempts": job.attempts,
-            **more,
-        }
-        if metrics is not None:
-            fields |= {
-                "tokens_in": metrics.prompt_tokens,
-                "tokens_out": metrics.tokens_generated,
-                "latency_first_token_ms": metrics.time_to_first_token_ms,
-                "decode_time_ms": metrics.decode_time_ms,
-            }
-        logger.log(level, "%s (job %s)", human, job.task.job_id, extra=fields)
 
 
 def _config_of(given: object, options: dict[str, Any]) -> OpenAIHttpConfig:
@@ -459,44 +373,3 @@ def _hint(status: int, body: ErrorBody, *, chat: bool, from_prompt: bool) -> str
     if chat:
         return "If it has no chat endpoint, set api='completions' to send prompts as they are"
     return "If it only has a chat endpoint, set api='chat' to send prompts as a chat message"
-
-
-def _metrics(job: _Job, answer: Answer, first_token_at: float | None) -> Metrics:
-    now, usage = monotonic(), answer.usage
-    submitted_at = job.clock.started_at
-    return Metrics(
-        tokens_generated=usage.completion_tokens if usage else answer.index,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        time_to_first_token_ms=(
-            None if first_token_at is None else round((first_token_at - submitted_at) * 1000, 3)
-        ),
-        decode_time_ms=0.0 if first_token_at is None else round((now - first_token_at) * 1000, 3),
-        usage_source="engine" if usage else "counted",
-        attempts=job.attempts,
-    )
-
-
-def _keyless() -> WorkerError:
-    return EngineUnavailable(
-        ErrorCode.POOL_UNAVAILABLE,
-        "the function that gives the key did not within first_token_timeout_s",
-    )
-
-
-def _unanswered() -> WorkerError:
-    return Unanswered(
-        ErrorCode.POOL_UNAVAILABLE,
-        "the server did not begin to answer within first_token_timeout_s",
-    )
-
-
-def _tokenless() -> WorkerError:
-    return WorkerTimeout(
-        ErrorCode.DECODE_TIMEOUT, "the server sent no token within first_token_timeout_s"
-    )
-
-
-def _stalled() -> WorkerError:
-    return WorkerTimeout(
-        ErrorCode.DECODE_TIMEOUT, "the server sent no further token within stall_timeout_s"
-    )
