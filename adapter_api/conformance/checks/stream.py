@@ -86,10 +86,11 @@ async def indexes(subject: Subject) -> str:
             await subject.trace(adapter, longer, LONG_LIMIT_S),
         ]
     for found in [[token.index for token in trace.tokens] for trace in traces]:
-        wrong = [place for place, index in enumerate(found) if index != place]
+        wrong = [number for number, index in enumerate(found) if index != number]
         if wrong:
             first = max(0, wrong[0] - 2)
-            raise Violation(f"from Token {first} on the indexes are {listed(found[first:], 8)}")
+            place = f"from Token {first} on " if first else ""
+            raise Violation(f"{place}the indexes are {listed(found[first:], 8)}")
     return f"{max(len(trace.tokens) for trace in traces)} Tokens"
 
 

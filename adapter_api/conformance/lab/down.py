@@ -27,6 +27,8 @@ async def lab_health(subject: Subject) -> str:
 
 
 async def _examine_health(adapter: Adapter, trouble: Trouble) -> None:
+    if not await _started(adapter):
+        return
     found = await asked_health(adapter, DOWN_LIMIT_S)
     if trouble.down and found.ready:
         raise Violation("health() says ready: ask the engine, and believe no silence")
@@ -44,6 +46,10 @@ async def lab_props(subject: Subject) -> str:
 
 
 async def _examine_props(names: list[str], adapter: Adapter, _: Trouble) -> None:
+    try:
+        await in_time(adapter.start(), "start()", DOWN_LIMIT_S)
+    except Exception:  # which lab_health judges
+        return
     await asyncio.gather(*(_examine_answer(name, adapter) for name in names))
 
 
@@ -86,8 +92,7 @@ async def _at(subject: HttpSubject, trouble: Trouble, examine: _Examine) -> str:
     """What is wrong with an adapter of this engine, "" if nothing."""
     try:
         async with subject.at(trouble.url).adapter() as adapter:
-            if await _started(adapter):
-                await examine(adapter, trouble)
+            await examine(adapter, trouble)
     except Violation as violation:
         return str(violation)
     return ""

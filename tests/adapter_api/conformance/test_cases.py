@@ -63,6 +63,8 @@ def test_a_failure_says_the_rule_and_what_to_do(tmp_path: Path) -> None:
 
 
 CLASS = """
+    import asyncio
+
     import pytest
     import registry
     from adapter_api.conformance import AdapterConformance, HttpAdapterConformance
@@ -90,6 +92,7 @@ RIGHT = "lambda **options: registry.get('right', options)"
             {"maker": "lambda **options: RightAdapter(RightConfig(**options))"},
             "made a RightAdapter, which has no name and no distribution",
         ),
+        ({"maker": "lambda **options: asyncio.sleep(0)"}, "made a coroutine, which has no name"),
         ({"absent": {"sead": "none"}}, "absent has 'sead': the names are seed"),
         ({"task": {"modle": "x"}}, "task has what no TaskRequest takes"),
         ({"maker": "lambda **options: registry.get('rihgt', options)"}, "no adapter named"),

@@ -16,6 +16,7 @@ import pytest
 
 from adapter_api import (
     End,
+    EngineUnavailable,
     HealthState,
     HealthStatus,
     Metrics,
@@ -132,6 +133,25 @@ async def test_what_may_be_done_otherwise_is_told() -> None:
         remark = await chapter.run(subject)
     assert "once-429 (refused with ADMISSION_REJECT, 1 request, not 2)" in remark
     assert "not as docs/reference/faults.md says" in remark
+
+
+async def test_an_adapter_may_refuse_to_start_without_its_engine() -> None:
+    """A WorkerError of start is an answer, as BoundAdapter makes it an unhealthy one."""
+
+    class Cautious(OpenAIHttpAdapter):
+        @hookimpl
+        async def start(self) -> None:
+            if "127.0.0.1" in self.config.base_url:
+                raise EngineUnavailable("POOL_UNAVAILABLE", "there is no engine")
+
+    def make(**options: Any) -> BoundAdapter:
+        config = OpenAIHttpConfig(**options)
+        return BoundAdapter(Cautious(config), name="cautious", config=config)
+
+    with Lab() as lab:
+        for name in ("lab-health", "lab-props"):
+            check = next(c for c in FAULT_CHECKS if c.name == name)
+            assert "does not listen" in await check.run(HttpSubject.in_lab(lab, make))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,15 @@ class AlwaysReady(RightHttp):
         return HealthStatus(HealthState.HEALTHY)
 
 
+class StartRaises(RightHttp):
+    """Cannot be started, and not asked either, while its engine is down."""
+
+    @hookimpl
+    async def start(self) -> None:
+        if not (await self.health()).live:
+            raise ConnectionError("refused")
+
+
 class PropsRaise(RightHttp):
     """Lets through what its client raises."""
 
