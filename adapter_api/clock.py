@@ -7,11 +7,13 @@ consumer is busy with what it already has, is not charged to that limit.
 
 import asyncio
 from collections.abc import Callable
+from operator import itemgetter
 from time import monotonic
 
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 
 Late = Callable[[], WorkerError]
+_when = itemgetter(0)
 
 
 class StreamClock:
@@ -28,6 +30,9 @@ class StreamClock:
     __slots__ = (
         "_before",
         "_disarmed",
+        "_first_at",
+        "_first_late",
+        "_inner",
         "_interrupted",
         "_late",
         "_limit_s",
@@ -57,6 +62,9 @@ class StreamClock:
         self._timer_at = 0.0
         self._unwatched = True  # no timer runs for the limits as they are
         self._disarmed = False
+        self._first_at: float | None = None
+        self._first_late: Late | None = None
+        self._inner: StreamClock | None = None
         self.on_unread: Callable[[], object] | None = None  # the deadline passed, nobody reads
 
     def remaining_s(self) -> float | None:
@@ -97,6 +105,25 @@ class StreamClock:
         begins anew."""
         self._disarmed = False
         self.progress()
+        self._watch()
+
+    # What follows is for whoever reads an adapter's stream to hand it on, such as a host.
+
+    def first_within(self, limit_s: float | None, late: Late | None = None) -> None:
+        """A limit of the reader's own on the wait for the first token, beside the adapter's.
+
+        Args:
+            limit_s: Seconds from now; None ends the limit, once the token is there.
+            late: Makes the error, where the adapter has not said itself what a wait that is too
+                long amounts to.
+        """
+        self._first_at = None if limit_s is None else monotonic() + limit_s
+        self._first_late = late
+        self._watch()
+
+    def follow(self, inner: "StreamClock") -> None:
+        """The job is now on another clock, too: while that is disarmed, so is this one."""
+        self._inner = inner
         self._watch()
 
     # What follows is called by TokenStream.
@@ -151,13 +178,17 @@ class StreamClock:
 
     def _due(self) -> tuple[float, Late] | None:
         """When the next limit passes, and with what error. Silence counts while somebody waits."""
-        if self._disarmed:
+        if self._disarmed or (self._inner is not None and self._inner._disarmed):
             return None
-        if self._limit_s is not None and self.reader is not None:
-            silent_at = self._since + self._limit_s
-            if self.deadline_at is None or silent_at < self.deadline_at:
-                return silent_at, self._late or self._silent
-        return None if self.deadline_at is None else (self.deadline_at, self._deadline_unmet)
+        limits: list[tuple[float, Late]] = []
+        if self.deadline_at is not None:
+            limits.append((self.deadline_at, self._deadline_unmet))
+        if self.reader is not None:
+            if self._limit_s is not None:
+                limits.append((self._since + self._limit_s, self._late or self._silent))
+            if self._first_at is not None:
+                limits.append((self._first_at, self._late or self._first_late or self._silent))
+        return min(limits, key=_when, default=None)
 
     def _watch(self) -> None:
         """The limits have changed: have a timer for them while somebody waits."""

@@ -115,6 +115,11 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._opened_at: tuple[str, int] | None = None
         self._watcher: StreamWatcher | None = None
 
+    @property
+    def clock(self) -> StreamClock:
+        """The job's limits, for whoever hands the stream on."""
+        return self._clock
+
     def watch(self, watcher: StreamWatcher) -> Self:
         """Tell `watcher` what becomes of the stream, from now on; one at most. Returns the stream.
 

@@ -121,11 +121,13 @@ class AdapterWatch:
     def __init__(self, observers: Observers, notice: AdapterNotice) -> None:
         self._observers = observers
         self._notice = notice
+        self._is_placed = False
         self._health: HealthStatus | None = None
 
     def place(self, pool_id: str, replica_id: str) -> None:
         """A host has put it there, whatever its config says."""
         self._notice = attrs.evolve(self._notice, pool_id=pool_id, replica_id=replica_id)
+        self._is_placed = True
 
     def started(self) -> None:
         """It was started."""
@@ -137,7 +139,7 @@ class AdapterWatch:
 
     def job(self, task: TaskRequest) -> "JobWatch":
         """What tells of one job. A TokenStream takes it as its watcher."""
-        return JobWatch(self._observers, task, self._notice)
+        return JobWatch(self._observers, task, self._notice, is_placed=self._is_placed)
 
     def health(self, status: HealthStatus) -> None:
         """A check said this. It is told where an orchestrator would treat it in another way."""
@@ -160,12 +162,21 @@ class JobWatch:
         observers: Whom.
         task: The job.
         adapter: What runs it.
+        is_placed: Whether a host has put it where the notice says, whatever its answers say.
     """
 
-    __slots__ = ("_began", "_first_token_ms", "_known", "_loop", "_observers")
+    __slots__ = ("_began", "_first_token_ms", "_is_placed", "_known", "_loop", "_observers")
 
-    def __init__(self, observers: Observers, task: TaskRequest, adapter: AdapterNotice) -> None:
+    def __init__(
+        self,
+        observers: Observers,
+        task: TaskRequest,
+        adapter: AdapterNotice,
+        *,
+        is_placed: bool = False,
+    ) -> None:
         self._observers = observers
+        self._is_placed = is_placed
         self._began = monotonic()
         self._first_token_ms: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -191,7 +202,8 @@ class JobWatch:
         known["engine"] = event.engine
         known["engine_version"] = event.engine_version
         known["model"] = event.model or known["model"]
-        known["replica_id"] = event.replica_id or known["replica_id"]
+        if not self._is_placed:
+            known["replica_id"] = event.replica_id or known["replica_id"]
 
     def first_token(self) -> None:
         """The first Token is about to be delivered."""

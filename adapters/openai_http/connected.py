@@ -1,5 +1,7 @@
 """What an adapter holds from its first request to its end."""
 
+from contextlib import AsyncExitStack
+
 import attrs
 import httpx
 
@@ -32,8 +34,9 @@ class Connected:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in self.own:
-            await client.aclose()
+        async with AsyncExitStack() as stack:  # all of them, also where one fails
+            for client in self.own:
+                stack.push_async_callback(client.aclose)
 
 
 def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:

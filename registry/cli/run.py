@@ -66,6 +66,14 @@ class Run:
             await asyncio.sleep(0)  # for what the tasks' ends have called
         await self._out.drain()
 
+    async def end(self) -> None:
+        """As `finish`, for the jobs that have begun; the others are cancelled."""
+        dropped = list(self._ahead)
+        self._ahead.clear()
+        for job_id in dropped:
+            await self._tell_dropped(job_id)
+        await self.finish()
+
     async def save_again_and_again(self) -> None:
         """Keep the snapshot as it is now."""
         while True:
@@ -94,9 +102,7 @@ class Run:
             self._begin()
         elif request.job_id in self._ahead:
             del self._ahead[request.job_id]
-            self._room.release()
-            error = WorkerError.of(ErrorCode.CANCELLED, "the job was cancelled before it began")
-            await self._write({"job_id": request.job_id, **to_frame(Error(error))})
+            await self._tell_dropped(request.job_id)
         elif request.job_id in self._jobs:
             pool_id, _ = self._jobs[request.job_id]
             cancel = asyncio.create_task(self._host.cancel(pool_id, request.job_id))
@@ -104,6 +110,11 @@ class Run:
             cancel.add_done_callback(self._cancels.discard)
         else:
             raise BadLine(f"no job of the id {request.job_id[:60]!r} runs")
+
+    async def _tell_dropped(self, job_id: str) -> None:
+        self._room.release()
+        error = WorkerError.of(ErrorCode.CANCELLED, "the job was cancelled before it began")
+        await self._write({"job_id": job_id, **to_frame(Error(error))})
 
     def _begin(self) -> None:
         """Give the host what it may have, in the order in which it was read."""

@@ -34,7 +34,7 @@ class Settings:
         handoff: The folder of handoff files; None for none. Without file and folder there is the
             one replica that the environment describes.
         state: The state folder; None for the usual one.
-        most_jobs: How many jobs may run or wait before no more lines are read.
+        most_jobs: How many jobs run or wait at once; as many more are read ahead.
         drain_s: How long they may take to end once a signal has come.
         look_s: Seconds between two looks at the files.
     """
@@ -85,7 +85,7 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
                 if caught:
                     drain_s = settings.drain_s
                     logger.info("the jobs get %g s to end; a second signal ends them", drain_s)
-                    await _first(run.finish(), gone.wait(), limit_s=drain_s)
+                    await _first(run.end(), gone.wait(), limit_s=drain_s)
         cut = run.busy
         await host.aclose()  # which ends the jobs that are left, each with its last frame
         await _first(run.finish(), gone.wait(), limit_s=CLOSE_S)

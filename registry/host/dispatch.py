@@ -1,9 +1,9 @@
 """One job on its way through a pool: it waits for a replica, asks it, and moves to another."""
 
-import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -217,8 +217,8 @@ class Job:
         return None if left_s is None else self.clock() + left_s
 
 
-def _too_late(limit_s: float | None, *, started: bool) -> WorkerError:
-    code = ErrorCode.DECODE_TIMEOUT if started else ErrorCode.POOL_UNAVAILABLE
+def _too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
+    code = ErrorCode.DECODE_TIMEOUT if head else ErrorCode.POOL_UNAVAILABLE
     return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
 
 
@@ -271,20 +271,22 @@ class Attempt:
         """
         job, replica = self._job, self.lease.replica
         self._stream = replica.adapter.submit(job.task_for_attempt())
+        limits = self._stream.clock
+        job.limits.follow(limits)
         events: list[TokenEvent] = []
         limit_s = self._line.pool.policy.first_token_timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                while not self._answered:
-                    event = await self._stream.__anext__()
-                    if isinstance(event, Started):
-                        job.started = event
-                        self._line.pool.note_started(replica, event, job.clock())
-                        events.append(attrs.evolve(event, replica_id=replica.replica_id))
-                    else:
-                        events.append(self.rare(event))
-        except TimeoutError:
-            raise _too_late(limit_s, started=bool(events)) from None
+        if limit_s is not None:
+            limits.first_within(limit_s, partial(_too_late, limit_s, events))
+        while not self._answered:
+            event = await self._stream.__anext__()
+            if isinstance(event, Started):
+                job.started = event
+                self._line.pool.note_started(replica, event, job.clock())
+                events.append(attrs.evolve(event, replica_id=replica.replica_id))
+            else:
+                events.append(self.rare(event))
+        if limit_s is not None:
+            limits.first_within(None)
         return events
 
     @property

@@ -199,6 +199,7 @@ class AdapterHost:
         Raises:
             SwapError: If adapters do not start, or somebody else has changed one of these places
                 meanwhile. Then nothing has changed.
+            ContractError: If what was made by hand is no adapter.
             RuntimeError: If the host is closed. Then nothing has changed.
 
         Cancellation:
@@ -213,10 +214,11 @@ class AdapterHost:
         if changed:
             raise SwapError(dict.fromkeys(changed, ReplacedMeanwhile()))
         # From here on nobody waits for anything until all is as it shall be.
-        for pool_id, policy in (policies or {}).items():
-            places.set_policy(pool_id, policy)
-        olds = [places.put(replica) for replica in replicas]
-        olds += [places.take_out(*key) for key in gone if places.get(*key) is not None]
+        with places.at_once():
+            olds = [places.put(replica) for replica in replicas]
+            olds += [places.take_out(*key) for key in gone if places.get(*key) is not None]
+            for pool_id, policy in (policies or {}).items():
+                places.set_policy(pool_id, policy)
         for old in olds:
             if old is not None:
                 places.close_after_last(old)
@@ -246,7 +248,8 @@ class AdapterHost:
             timeout_s: The longest to wait, in seconds; None for no limit.
 
         Returns:
-            True once nothing runs; False if that took too long. Nothing is cut off in either case.
+            True once nothing runs; False if that took too long, or the pool was opened again
+            meanwhile. Nothing is cut off in any case.
 
         Raises:
             LookupError: If there is no such pool or replica.
@@ -254,14 +257,15 @@ class AdapterHost:
         line = self._places.line(pool_id)
         replicas = []
         if replica_id is None:
-            line.pool.draining = True
+            line.shut()
         else:
             replicas = [self._places.find(pool_id, replica_id)[1]]
             line.drain(replicas)
         try:
             async with asyncio.timeout(timeout_s):
                 if replica_id is None:
-                    await line.finish()
+                    if not await line.finish():
+                        return False
                     line.drain(list(line.pool.replicas.values()))
                 for replica in replicas:
                     await replica.idle.wait()

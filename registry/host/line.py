@@ -9,7 +9,6 @@ import attrs
 from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
 from registry.host.admission import AdmissionQueue, Priority
 from registry.host.attempts import JobRecord
-from registry.host.policy import PoolPolicy
 from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
 from registry.host.replica import Lease, Replica
 from registry.host.snapshot import PoolSnapshot
@@ -58,6 +57,8 @@ class Line:
         )
         self._empty = asyncio.Event()
         self._empty.set()
+        self._opened = asyncio.Event()
+        self._policy = pool.policy  # whose limits the queue has
         self._timer: asyncio.TimerHandle | None = None
 
     async def lease(self, progress: Progress, record: JobRecord, priority: Priority) -> Lease:
@@ -97,7 +98,8 @@ class Line:
         self.serve()
 
     def serve(self) -> None:
-        """Something changed: settle every job in the line that need not wait any longer."""
+        """Something changed: settle every job in the line that need not wait any longer. A shorter
+        line than before then refuses those for whom it has no place."""
         now = self._clock()
 
         def settle(turn: Turn, step: Attempt | Fail) -> None:
@@ -105,6 +107,11 @@ class Line:
             self._settle(turn, step, now)
 
         self._wake_at(self.pool.serve(self._queue, settle, now))
+        if self._policy is not self.pool.policy:
+            self._policy = policy = self.pool.policy
+            for turn in self._queue.limit(policy.queue_most, policy.queue_full):
+                turn.settle(self._no_place())
+            self._note_length()
 
     def _settle(self, turn: Turn, step: Attempt | Fail, now: float) -> None:
         """Carry the decision out, and tell of the replicas that could not take the job."""
@@ -151,6 +158,16 @@ class Line:
 
     # Draining
 
+    def put(self, replica: Replica) -> None:
+        """Put the replica in its place, which opens the pool if it was shut."""
+        self.pool.put(replica, self._clock())
+        self._opened.set()
+
+    def shut(self) -> None:
+        """No new jobs come, until a replica is put in place."""
+        self.pool.draining = True
+        self._opened.clear()
+
     def drain(self, replicas: Iterable[Replica]) -> None:
         """They get no new work from now on."""
         now = self._clock()
@@ -158,22 +175,19 @@ class Line:
             self.pool.drain(replica, now)
         self.serve()
 
-    async def finish(self) -> None:
-        """Wait until no job waits or runs. A job that runs may come to wait again."""
-        while True:
-            await self._empty.wait()
-            busy = [r for r in self.pool.replicas.values() if not r.idle.is_set()]
-            if not busy:
-                return
-            await busy[0].idle.wait()
+    async def finish(self) -> bool:
+        """Wait until no job of a draining pool waits or runs. A job that runs may come to wait
+        again.
 
-    def use(self, policy: PoolPolicy) -> None:
-        """Go by `policy` from now on; whoever waits keeps the place."""
-        self.pool.use(policy, self._clock())
-        for turn in self._queue.limit(policy.queue_most, policy.queue_full):
-            turn.settle(self._no_place())
-        self._note_length()
-        self.serve()
+        Returns:
+            False as soon as the pool is opened again.
+        """
+        while self.pool.draining:
+            busy = self.pool.busy()
+            if self._empty.is_set() and not busy:
+                return True
+            await _first(self._opened, busy[0].idle if busy else self._empty)
+        return False
 
     def close(self) -> None:
         """Leave no timer behind."""
@@ -201,3 +215,13 @@ class Line:
         if until is not None:
             wait_s = max(0.0, until - self._clock())
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.serve)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 
@@ -57,6 +58,13 @@ class ReplacedMeanwhile(Exception):
         return "somebody else has changed this replica meanwhile"
 
 
+class TooSlow(Exception):
+    """An adapter did not start in time."""
+
+    def __str__(self) -> str:
+        return f"it takes more than {START_S:g} s"
+
+
 class SwapError(Exception):
     """Replicas could not be swapped, and nothing has changed.
 
@@ -93,6 +101,7 @@ class Places:
         self._observers = observers
         self._clock = clock
         self._closing: set[asyncio.Task[None]] = set()
+        self._touched: set[Line] | None = None
 
     # Who is where
 
@@ -105,7 +114,8 @@ class Places:
         self._policies[pool_id] = policy
         line = self.lines.get(pool_id)
         if line is not None:
-            line.use(policy)
+            line.pool.use(policy, self._clock())
+            self._serve(line)
 
     def line(self, pool_id: str) -> Line:
         """The pool's line.
@@ -148,6 +158,7 @@ class Places:
         """
         breaker = Breaker(self.policy(pool_id).breaker)
         adapter = BoundAdapter.of(binding.adapter)
+        adapter.place(pool_id, replica_id)
         return Replica(pool_id, replica_id, adapter, breaker, binding.limit)
 
     async def prepare(self, replica: Replica) -> None:
@@ -169,10 +180,9 @@ class Places:
         if old is not None:
             self.prober.forget(old)
         replica.breaker = Breaker(line.pool.policy.breaker)  # it may have changed since
-        replica.adapter.place(replica.pool_id, replica.replica_id)
-        line.pool.put(replica, self._clock())
+        line.put(replica)
         self.prober.watch(replica, lambda: line.pool.policy)
-        line.serve()
+        self._serve(line)
         return old
 
     def _new_line(self, pool_id: str) -> Line:
@@ -190,10 +200,9 @@ class Places:
         line, replica = self.find(pool_id, replica_id)
         self.prober.forget(replica)
         line.pool.remove(replica, self._clock())
-        line.serve()
         if not line.pool.replicas:
             del self.lines[pool_id]
-            line.close()
+        self._serve(line)
         return replica
 
     async def retire(self, replica: Replica) -> None:
@@ -220,6 +229,25 @@ class Places:
         if self._closing:
             await asyncio.wait(self._closing)
 
+    # Serving
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """All changes while this is entered are one: nobody in line is served in between."""
+        self._touched = set()
+        try:
+            yield
+        finally:
+            touched, self._touched = self._touched, None
+            for line in touched:
+                line.serve()
+
+    def _serve(self, line: Line) -> None:
+        if self._touched is None:
+            line.serve()
+        else:
+            self._touched.add(line)
+
     # What is learnt
 
     def _learn(self, replica: Replica, status: HealthStatus, props: EngineProps | None) -> None:
@@ -239,8 +267,13 @@ async def prepared(places: Places, replicas: Sequence[Replica]) -> None:
     """
 
     async def in_time(replica: Replica) -> None:
-        async with asyncio.timeout(START_S):
-            await places.prepare(replica)
+        call = asyncio.create_task(places.prepare(replica))
+        try:
+            await result_in_time(call, START_S)
+        except TimeoutError:
+            if call.done() and not call.cancelled():  # the adapter's own
+                raise
+            raise TooSlow from None
 
     results = await asyncio.gather(*map(in_time, replicas), return_exceptions=True)
     failures: dict[Key, Exception] = {}

@@ -104,6 +104,7 @@ class Pool:
         self.pool_id = pool_id
         self.replicas: dict[str, Replica] = {}
         self.draining = False
+        self._leaving: set[Replica] = set()  # out of their places, with streams that still run
         self.jobs = 0
         self.retries = 0
         self._unready_since: float | None = now
@@ -125,6 +126,8 @@ class Pool:
         """Add the replica, or put it in the place of the one of its name."""
         before = self.replicas.get(replica.replica_id)
         self.replicas[replica.replica_id] = replica
+        if before is not None:
+            self._leaving.add(before)
         self.draining = False
         self.note_change(now)
         self._tell_state(replica, None if before is None else before.shown_state)
@@ -134,9 +137,15 @@ class Pool:
     def remove(self, replica: Replica, now: float) -> None:
         """The replica gets no work from now on."""
         del self.replicas[replica.replica_id]
+        self._leaving.add(replica)
         self.note_change(now)
         notice = ReplicaNotice(self.pool_id, replica.replica_id, replica.shown_state, None)
         self._tell("replica_changed", notice)
+
+    def busy(self) -> list[Replica]:
+        """Those on which something runs, also if they are in place no more."""
+        self._leaving = {replica for replica in self._leaving if not replica.idle.is_set()}
+        return [r for r in (*self.replicas.values(), *self._leaving) if not r.idle.is_set()]
 
     def drain(self, replica: Replica, now: float) -> None:
         """The replica gets no new work, and stays."""
@@ -165,7 +174,12 @@ class Pool:
             until = min(job.tried[r.replica_id] for r in allowed)
             return self._wait_until(until, "backoff", job, now)
         chosen = self._choose(again, job.task)
-        return chosen or Wait("full", _first([_free_at(r, now) for r in accepting], now))
+        if chosen is not None:
+            return chosen
+        times = [_free_at(replica, now) for replica in accepting]
+        if not fresh:
+            times += [job.tried[r.replica_id] for r in allowed]
+        return Wait("full", _first(times, now))
 
     def serve(
         self, line: Iterable[_W], settle: Callable[[_W, Attempt | Fail], None], now: float

@@ -14,11 +14,11 @@ from adapter_api.errors import ConfigError, RegistryError, WorkerError
 from registry.bound import BoundAdapter
 from registry.host.declared import Declared
 from registry.host.places import (
-    START_S,
     Binding,
     Key,
     ReplacedMeanwhile,
     SwapError,
+    TooSlow,
     close_in_time,
 )
 from registry.host.policy import PoolPolicy
@@ -281,9 +281,7 @@ def _why(failure: Exception) -> str:
     """Foreign texts may hold a key: only our own errors are quoted."""
     if isinstance(failure, ReplacedMeanwhile):
         return str(failure)
-    if isinstance(failure, TimeoutError):
-        said = f"it takes more than {START_S:g} s"
-    elif isinstance(failure, WorkerError | RegistryError | ConfigError):
+    if isinstance(failure, TooSlow | WorkerError | RegistryError | ConfigError):
         said = str(failure)
     else:
         said = f"it failed with {type(failure).__name__}"

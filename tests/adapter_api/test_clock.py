@@ -369,6 +369,47 @@ async def test_an_answer_that_was_not_whole_has_its_limits_again(
 
 
 @in_virtual_time
+async def test_a_reader_may_limit_the_wait_for_the_first_token() -> None:
+    """Beside the adapter's limits, in the adapter's words where it has any; lifted, it is gone."""
+
+    async def slow(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        await asyncio.sleep(0.3)
+        yield STARTED
+        yield END
+
+    async def knowing(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(60.0, lambda: WorkerReset("WORKER_RESET", "known"))
+        await asyncio.sleep(60)
+        yield STARTED
+
+    stream = _limited(slow)
+    stream.clock.first_within(0.1, _late)
+    assert (await _ends_after(0.1, stream)).message == "silent"
+    stream = _limited(knowing)
+    stream.clock.first_within(0.1, _late)
+    assert (await _ends_after(0.1, stream)).message == "known"
+    stream = _limited(slow)
+    stream.clock.first_within(0.1, _late)
+    stream.clock.first_within(None)
+    assert await collect(stream) == [STARTED, END]
+
+
+@in_virtual_time
+async def test_a_stream_around_another_spares_what_that_has_whole() -> None:
+    """While the clock inside is disarmed the deadline outside interrupts nothing."""
+    inside = StreamClock()
+
+    async def handed_on(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.follow(inside)
+        yield STARTED
+        inside.disarm()
+        await asyncio.sleep(0.3)
+        yield END
+
+    assert await collect(_limited(handed_on, deadline_s=0.1)) == [STARTED, END]
+
+
+@in_virtual_time
 async def test_the_sooner_of_limit_and_deadline_counts() -> None:
     """Both run on one timer."""
 

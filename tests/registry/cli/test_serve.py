@@ -56,6 +56,13 @@ class Serving:
                 found.append(frame)
         return found
 
+    def frames_until(self, condition: Callable[[Frame], bool]) -> list[Frame]:
+        """The frames up to the first for which the condition holds."""
+        found = [self.frame()]
+        while not condition(found[-1]):
+            found.append(self.frame())
+        return found
+
     def end(self) -> tuple[int, list[Frame], str]:
         """End its input and wait: status, the remaining frames, and what it said."""
         out, err = self.process.communicate(timeout=20)
@@ -250,6 +257,24 @@ def test_the_second_signal_does_not_wait(
     serving.signal(signal.SIGINT)
     assert serving.process.wait(10) == 130
     until(lambda: server.running == 0)
+
+
+def test_a_signal_cancels_what_was_only_read_ahead(
+    run: Callable[..., Serving], serve: Serve, until: Until
+) -> None:
+    """A job that has not begun does not begin any more; the one that runs comes to its end."""
+    server = serve(delay_s=0.02)
+    serving = run(workers(server.base_url), "--jobs", "1")
+    for job_id in ("runs", "ahead"):
+        serving.say({"pool": "p", "prompt": "x", "max_tokens": 60, "job_id": job_id})
+    until(lambda: server.running == 1)
+    serving.say({"pool": "p", "prompt": "", "job_id": "x" * 300})  # its error: all was read
+    assert serving.frames_until(lambda frame: frame.get("line") == 3)
+    serving.signal(signal.SIGTERM)
+    (frame,) = serving.frames("ahead")
+    assert frame["code"] == "CANCELLED"
+    assert serving.frames("runs")[-1]["type"] == "end"
+    assert serving.end()[0] == 0
 
 
 def test_a_reader_that_leaves_ends_it(

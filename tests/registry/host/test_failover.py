@@ -16,9 +16,14 @@ from adapter_api import (
     WorkerError,
     WorkerReset,
 )
+from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
-from registry.host.breaker import BreakerPolicy
-from tests.engines_in_process import Clock, Engine, task, until
+from registry.host.breaker import Breaker, BreakerPolicy
+from registry.host.pool import Attempt, Pool, Progress, Wait
+from registry.host.replica import Replica
+from tests.engines_in_process import READY, Clock, Engine, states, task, until
+from tests.fake_openai import FakeOpenAI
+from tests.script_server import Request, Wire
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 REFUSED = EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, "cannot connect")
@@ -217,6 +222,42 @@ async def test_each_replica_has_a_pause_of_its_own() -> None:
         host.set_policy("other", PoolPolicy())
         await host.health("p")  # whatever happens has the line look again
         assert await job == "a0 a1 a2 "
+
+
+def test_a_job_is_woken_for_the_replica_whose_pause_ends_first() -> None:
+    """Also where the other one that failed it may be asked already, and is full."""
+    policy = PoolPolicy()
+    pool = Pool("p", policy, lambda *_: None, 0.0)
+    for name in "ab":
+        replica = Replica("p", name, Engine(name).bound(), Breaker(policy.breaker), 1)
+        replica.note_health(READY, None)
+        pool.put(replica, 0.0)
+    pool.lease(pool.replicas["a"], "other", 0.0)
+    job = Progress(task(), None, 0.0, tried={"a": 0.1, "b": 0.2})
+    assert pool.next_step(job, 0.15) == Wait("full", until=0.2)
+    step = pool.next_step(job, 0.25)
+    assert isinstance(step, Attempt)
+    assert step.replica is pool.replicas["b"]
+
+
+@pytest.mark.parametrize("limit_s", [None, 0.3])
+async def test_a_pools_limit_hides_no_refusal(limit_s: float | None) -> None:
+    """A 400 whose text is slow to come is a 400: not repeated, and no failure of the replica."""
+
+    async def refuses(request: Request, wire: Wire) -> None:
+        await wire.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n")
+        await wire.until_closed(30)
+
+    async with FakeOpenAI({"/v1/completions": refuses}) as server, AdapterHost() as host:
+        adapter = OpenAIHttpAdapter(server.base_url, first_token_timeout_s=0.6)
+        host.set_policy("p", PoolPolicy(first_token_timeout_s=limit_s))
+        host.bind("p", "a", adapter)
+        await until(lambda: states(host) == {"a": "ready"})
+        with pytest.raises(InvalidRequest) as caught:
+            await host.submit("p", task())
+        assert caught.value.status == 400
+        assert host.snapshot().pools[0].replicas[0].failures == 0
+        assert len(server.posts) == 1
 
 
 async def test_a_job_follows_its_pool(host: AdapterHost) -> None:

@@ -184,9 +184,10 @@ async def test_observers_are_told_the_place_where_an_adapter_is_bound() -> None:
     registry = Registry(observers=[metrics])
     async with AdapterHost() as host:
         for name in ("a", "b"):
-            host.bind("chat", name, registry.get("mock", {}))
+            host.bind("chat", name, registry.get("mock", replica_id="r0"))
         await host.health("chat")
         for number in range(2):
             await host.submit("chat", task(str(number))).text()
     assert "chat" in str(metrics.snapshot())
+    assert "'a'" in str(metrics.snapshot())
     assert "r0" not in str(metrics.snapshot())

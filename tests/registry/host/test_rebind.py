@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+from contextlib import suppress
 
+import attrs
 import pytest
 
 from adapter_api import (
@@ -14,8 +16,9 @@ from adapter_api import (
     hookimpl,
 )
 from registry import AdapterHost, PoolPolicy
-from registry.host import Binding, SwapError
-from tests.engines_in_process import DOWN, Engine, states, task, until
+from registry.host import Binding, SwapError, places
+from registry.host.breaker import BreakerPolicy
+from tests.engines_in_process import DOWN, LOADING, Clock, Engine, states, task, until
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
@@ -232,6 +235,37 @@ async def test_a_drained_pool_brings_its_jobs_to_their_end(host: AdapterHost) ->
     assert states(host) == {"a": "draining", "b": "draining"}
 
 
+async def test_a_pool_that_is_opened_again_is_not_drained(host: AdapterHost) -> None:
+    """A replica that is bound while a pool drains ends the drain, and gets work."""
+    running = Engine("a", gate=asyncio.Event())
+    host.bind("p", "a", running.bound())
+    job = asyncio.create_task(host.submit("p", task()).text())
+    await until(lambda: running.streams == 1)
+    draining = asyncio.create_task(host.drain("p"))
+    await asyncio.sleep(0.01)
+    host.bind("p", "b", Engine("b").bound())
+    assert not await draining
+    await host.health("p")
+    assert await host.submit("p", task("next")).text() == "b0 b1 b2 "
+    running.gate.set()
+    await job
+    assert states(host) == {"a": "ready", "b": "ready"}
+
+
+async def test_a_drain_waits_for_adapters_that_were_replaced(host: AdapterHost) -> None:
+    """Nothing runs when it is done, not on an adapter either that is in place no more."""
+    old = Engine("a", gate=asyncio.Event())
+    host.bind("p", "a", old.bound())
+    job = asyncio.create_task(host.submit("p", task()).text())
+    await until(lambda: old.streams == 1)
+    await host.rebind("p", "a", Engine("b").bound())
+    assert not await host.drain("p", timeout_s=0.05)
+    old.gate.set()
+    assert await host.drain("p")
+    assert old.streams == 0
+    await job
+
+
 async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> None:
     """A policy without a line refuses those who wait, and nobody waits for them any more."""
     engine = Engine(gate=asyncio.Event())
@@ -282,6 +316,32 @@ def names(host: AdapterHost) -> dict[str, list[str]]:
     return {pool.pool_id: [r.adapter for r in pool.replicas] for pool in host.snapshot().pools}
 
 
+async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
+    """A job that waits goes to what the swap brings, never to what a part of it leaves."""
+    clock = Clock()
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1), attempts_most=1, ready_wait_s=0.5)
+    async with AdapterHost(defaults=policy, clock=clock) as host:
+        broken, loading = Engine("a", failure=RESET), Engine("b", status=LOADING)
+        host.bind("p", "a", broken.bound())
+        with pytest.raises(WorkerReset):
+            await host.submit("p", task("failing"))
+        host.bind("q", "b", loading.bound())
+        await host.health("q")
+        jobs = [
+            asyncio.create_task(host.submit(pool, task(pool, deadline_s=60.0)).text())
+            for pool in "pq"
+        ]
+        await until(lambda: [p.queued_interactive for p in host.snapshot().pools] == [1, 1])
+        clock.now += 0.6  # the wait for a replica that loads is over, as soon as anybody looks
+        await host.swap(
+            {("p", "a"): Binding(Engine("A").bound()), ("q", "c"): Binding(Engine("C").bound())},
+            [("q", "b")],
+            {name: attrs.evolve(policy, queue_most=0) for name in "pq"},
+        )
+        assert await asyncio.gather(*jobs) == ["A0 A1 A2 ", "C0 C1 C2 "]
+        assert len(broken.tasks) == 1
+
+
 async def test_a_swap_that_fails_changes_nothing(host: AdapterHost) -> None:
     """Every failure is in the error, by place; the adapters stay the caller's."""
     host.bind("p", "a", Engine("a").bound())
@@ -312,6 +372,30 @@ async def test_a_swap_does_not_undo_what_others_did_meanwhile(host: AdapterHost)
         await swapping
     assert "somebody else" in str(caught.value.failures["p", "a"])
     assert names(host) == {"p": ["toy-mine"]}
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_start_may_do_what_it_likes_to_a_swap(
+    host: AdapterHost, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """One that cancels itself, or does not heed that it is cancelled, is a failure like another."""
+    monkeypatch.setattr(places, "START_S", 0.05)
+    free = asyncio.Event()
+
+    class Odd(Engine):
+        @hookimpl
+        async def start(self):
+            while hangs and not free.is_set():
+                with suppress(asyncio.CancelledError):
+                    await free.wait()
+            raise asyncio.CancelledError
+
+    async with asyncio.timeout(10):
+        with pytest.raises(SwapError) as caught:
+            await host.swap({("p", "a"): Binding(Odd().bound())})
+    said = str(caught.value.failures["p", "a"])
+    assert said == ("it takes more than 0.05 s" if hangs else "the call cancelled itself")
+    free.set()
 
 
 async def test_a_cancelled_swap_changes_nothing(host: AdapterHost) -> None:
