@@ -9,18 +9,21 @@ import attrs
 import pytest
 
 from adapter_api import (
+    AdapterNotice,
     CapacityExceeded,
     End,
     EngineUnavailable,
     Error,
     ErrorCode,
     InvalidRequest,
+    JobNotice,
     WorkerError,
     WorkerReset,
     WorkerTimeout,
+    hookimpl,
 )
 from adapter_api.frames import from_frame, to_frame
-from registry import AdapterHost, PoolPolicy
+from registry import AdapterHost, PoolPolicy, Registry
 from registry.host.breaker import BreakerPolicy
 from tests.engines_in_process import Engine, task
 
@@ -175,19 +178,35 @@ async def test_the_log_names_the_place_where_an_adapter_is_bound(
     )
 
 
-async def test_observers_are_told_the_place_where_an_adapter_is_bound() -> None:
-    """Metrics of replicas that were bound by hand do not fall together."""
-    from registry import Registry
-    from registry.observers import MetricsObserver
+class Witness:
+    """Notes where the jobs were that it is told of."""
 
-    metrics = MetricsObserver()
-    registry = Registry(observers=[metrics])
+    def __init__(self) -> None:
+        self.places: list[tuple[str | None, str | None]] = []
+
+    @hookimpl
+    def adapter_started(self, adapter: AdapterNotice) -> None:
+        self.places.append((adapter.pool_id, adapter.replica_id))
+
+    @hookimpl
+    def job_submitted(self, job: JobNotice) -> None:
+        self.places.append((job.pool_id, job.replica_id))
+
+    @hookimpl
+    def job_ended(self, job: JobNotice) -> None:
+        self.places.append((job.pool_id, job.replica_id))
+
+
+@pytest.mark.parametrize("rebound", [False, True])
+async def test_observers_are_told_the_place_where_an_adapter_is_bound(rebound: bool) -> None:
+    """From its start to its jobs' ends, whatever its config and its answers say."""
+    witness = Witness()
+    adapter = Registry(observers=[witness]).get("mock", replica_id="configured")
     async with AdapterHost() as host:
-        for name in ("a", "b"):
-            host.bind("chat", name, registry.get("mock", replica_id="r0"))
-        await host.health("chat")
-        for number in range(2):
-            await host.submit("chat", task(str(number))).text()
-    assert "chat" in str(metrics.snapshot())
-    assert "'a'" in str(metrics.snapshot())
-    assert "r0" not in str(metrics.snapshot())
+        if rebound:
+            host.bind("chat", "gpu-1", Engine().bound())
+            await host.rebind("chat", "gpu-1", adapter)
+        else:
+            host.bind("chat", "gpu-1", adapter)
+        await host.submit("chat", task()).text()
+    assert witness.places == [("chat", "gpu-1")] * 3

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from contextlib import suppress
 
 import attrs
@@ -11,12 +12,13 @@ from adapter_api import (
     CapacityExceeded,
     EngineUnavailable,
     ErrorCode,
+    TaskRequest,
     Token,
     WorkerReset,
     hookimpl,
 )
 from registry import AdapterHost, PoolPolicy
-from registry.host import Binding, SwapError, places
+from registry.host import Binding, Candidate, Choice, SwapError, places
 from registry.host.breaker import BreakerPolicy
 from tests.engines_in_process import DOWN, LOADING, Clock, Engine, states, task, until
 
@@ -340,6 +342,35 @@ async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
         )
         assert await asyncio.gather(*jobs) == ["A0 A1 A2 ", "C0 C1 C2 "]
         assert len(broken.tasks) == 1
+
+
+class Watching:
+    """A routing policy that notes among whom it chose."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+
+    def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+        """The first."""
+        self.seen.append([candidate.replica_id for candidate in candidates])
+        return Choice(candidates[0].replica_id, "first")
+
+
+async def test_those_in_line_choose_among_all_that_a_swap_brings() -> None:
+    """Not among the one that happened to be put in place first."""
+    routing = Watching()
+    async with AdapterHost(defaults=PoolPolicy(routing=routing)) as host:
+        for name in "ab":
+            host.bind("p", name, Engine(name, gate=asyncio.Event()).bound(), limit=1)
+        await host.health("p")
+        jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
+        await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+        routing.seen.clear()
+        await host.swap({("p", name): Binding(Engine(name).bound()) for name in "ab"})
+        assert routing.seen == [["a", "b"]]
+        for job in jobs:
+            job.cancel()
+        await asyncio.wait(jobs)
 
 
 async def test_a_swap_that_fails_changes_nothing(host: AdapterHost) -> None:
