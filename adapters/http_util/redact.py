@@ -85,10 +85,29 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text: Anything that is about to be logged, shown or raised.
         secrets: Credentials known to be in use; they go wherever they stand.
     """
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
-        if len(secret) >= 4:  # a shorter one would tear ordinary words apart
-            text = text.replace(secret, REDACTED)
-    return _secret().sub(_replace, text)
+    return _secret().sub(_replace, _without(secrets, text))
+
+
+def _without(secrets: Iterable[str], text: str) -> str:
+    """`text` without the secrets. One may be a part of another, and two may overlap: what
+    belongs to any of them goes."""
+    spans = sorted(span for secret in secrets for span in _places(secret, text))
+    kept: list[str] = []
+    end = 0
+    for first, behind in spans:
+        if first > end or not kept:
+            kept += (text[end:first], REDACTED)
+        end = max(end, behind)
+    return "".join((*kept, text[end:]))
+
+
+def _places(secret: str, text: str) -> Iterator[tuple[int, int]]:
+    if len(secret) < 4:  # it would tear ordinary words apart
+        return
+    first = text.find(secret)
+    while first >= 0:
+        yield first, first + len(secret)
+        first = text.find(secret, first + 1)
 
 
 def is_secret_header(name: str) -> bool:

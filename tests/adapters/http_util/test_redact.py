@@ -157,6 +157,12 @@ def test_secrets_in_use_survive_nowhere(secrets: list[str], before: str, after: 
     assert redact(f"x {secrets[0]}tail y", secrets) == f"x {REDACTED} y"
 
 
+def test_secrets_that_overlap_leave_nothing_of_each_other() -> None:
+    """Of what belongs to any of them not a character stays."""
+    assert redact("a 0010000 b 0000 c", ["0000", "0010"]) == f"a {REDACTED} b {REDACTED} c"
+    assert redact("abcdefgh", ["abcd", "efgh"]) == REDACTED
+
+
 def test_a_secret_too_short_to_be_one_is_left() -> None:
     """Three characters would tear ordinary words apart."""
     assert redact("the cat sat", ["at", "sat", ""]) == "the cat sat"
