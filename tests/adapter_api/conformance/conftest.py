@@ -1,15 +1,13 @@
 """The adapters that are examined."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapter_api.conformance import Subject
 from registry import Registry
-
-WRONG = Path(__file__).parents[2] / "distributions" / "wrong_adapters"
+from tests.adapter_api.conformance.examine import WRONG
 
 
 @pytest.fixture

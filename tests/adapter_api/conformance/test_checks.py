@@ -2,14 +2,15 @@
 
 import configparser
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from adapter_api import TaskRequest
 from adapter_api.conformance import CHECKS, Status, Subject, judge, judge_all
-from adapter_api.conformance.lab import FAULT_CHECKS, UNDERSTOOD, HttpSubject, Lab
+from adapter_api.conformance.lab import UNDERSTOOD
 from adapter_api.conformance.report import failures
-from tests.adapter_api.conformance.conftest import WRONG
+from tests.adapter_api.conformance.examine import HTTP_CHECKS, WRONG, examined
 
 SubjectOf = Callable[..., Subject]
 
@@ -30,7 +31,23 @@ OFFERED = _offered()
 WRONG_ONES = [name for name in OFFERED if name.startswith("wrong-")]
 
 
-@pytest.mark.parametrize("name", [n for n in WRONG_ONES if OFFERED[n] != "wrong_http"])
+HTTP_ONES = [name for name in OFFERED if OFFERED[name] == "wrong_http"]
+SLOW_ONES = [*HTTP_ONES, *(name for name in WRONG_ONES if _violated(name) == "event-loop")]
+AT_ONCE = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verdicts() -> Iterator[dict[str, "Future[list[str]]"]]:
+    """Of those whose examination takes long, which goes on beside the others'."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            name: pool.submit(examined, name, http=OFFERED[name] == "wrong_http")
+            for name in SLOW_ONES
+        }
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG_ONES if name not in SLOW_ONES])
 def test_a_wrong_adapter_fails_the_check_it_violates_and_no_other(
     name: str, subject_of: SubjectOf
 ) -> None:
@@ -39,33 +56,13 @@ def test_a_wrong_adapter_fails_the_check_it_violates_and_no_other(
     assert failures(results) == [_violated(name)]
 
 
-# What HTTP adapters are examined with here: everything but the other chapters of faults.
-REFUSALS = "faults-refusals"
-HTTP_CHECKS = [
-    *CHECKS,
-    *(
-        c
-        for c in FAULT_CHECKS
-        if not c.name.startswith("faults-") or c.name in (UNDERSTOOD, REFUSALS)
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """An engine for HTTP adapters."""
-    with Lab() as lab:
-        yield lab
-
-
-@pytest.mark.parametrize("name", [n for n in OFFERED if OFFERED[n] == "wrong_http"])
-def test_a_wrong_http_adapter_fails_the_check_it_violates_and_no_other(
-    name: str, subject_of: SubjectOf, lab: Lab, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", SLOW_ONES)
+def test_so_does_one_whose_examination_takes_long(
+    name: str, verdicts: dict[str, "Future[list[str]]"]
 ) -> None:
-    """The same of what the lab's engines find out (ORCH-3057, WA-INT-3002, HTU-1003)."""
-    monkeypatch.setattr("adapter_api.conformance.lab.down.DOWN_LIMIT_S", 2.0)
-    results = judge_all(HTTP_CHECKS, HttpSubject.in_lab(lab, subject_of(name).make))
-    assert failures(results) == ([] if name.startswith("right-") else [_violated(name)])
+    """The same, of what the lab's engines find out, too (ORCH-3057, WA-INT-3002, HTU-1003)."""
+    expected = [] if name.startswith("right-") else [_violated(name)]
+    assert verdicts[name].result(110) == expected
 
 
 def test_every_check_has_an_adapter_that_fails_it() -> None:
