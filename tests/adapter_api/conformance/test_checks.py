@@ -33,12 +33,13 @@ WRONG_ONES = [name for name in OFFERED if name.startswith("wrong-")]
 
 HTTP_ONES = [name for name in OFFERED if OFFERED[name] == "wrong_http"]
 SLOW_ONES = [*HTTP_ONES, *(name for name in WRONG_ONES if _violated(name) == "event-loop")]
-AT_ONCE = 2
+AT_ONCE = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def verdicts() -> Iterator[dict[str, "Future[list[str]]"]]:
-    """Of those whose examination takes long, which goes on beside the others'."""
+    """Of those whose examination takes long: some at a time, and when nothing is examined here,
+    for what comes and goes in this process is looked at."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             name: pool.submit(examined, name, http=OFFERED[name] == "wrong_http")
