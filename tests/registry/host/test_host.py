@@ -489,9 +489,10 @@ async def test_a_host_that_closes_takes_no_job() -> None:
             finally:
                 await asyncio.sleep(0.2)
 
-    host = AdapterHost()
-    host.bind("p", "a", Slow(gate=asyncio.Event()).bound())
+    host, engine = AdapterHost(), Slow()
+    host.bind("p", "a", engine.bound())
     await host.health("p")
+    engine.hung = True
     checking = asyncio.create_task(host.health("p"))
     await asyncio.sleep(0.01)
     closing = asyncio.create_task(host.aclose())
