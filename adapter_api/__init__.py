@@ -30,7 +30,6 @@ from adapter_api.errors import (
 )
 
 if TYPE_CHECKING:
-    from adapter_api.clock import StreamClock
     from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
     from adapter_api.health import EngineProps, HealthState, HealthStatus
     from adapter_api.hookspecs import (
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         hookimpl,
         hookspec,
     )
+    from adapter_api.limits import StreamClock
     from adapter_api.notices import (
         AdapterNotice,
         BreakerNotice,
@@ -119,7 +119,7 @@ _HOMES = {
     "PROJECT": "hookspecs",
     "ReplicaNotice": "notices",
     "Started": "events",
-    "StreamClock": "clock",
+    "StreamClock": "limits",
     "StreamTable": "stream",
     "TaskRequest": "task",
     "Token": "events",

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from weakref import WeakSet, ref
 
-from adapter_api.clock import StreamClock
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
 from adapter_api.events import End, Error, MetricsFrame, Started, Token, TokenEvent
+from adapter_api.limits import StreamClock
 from adapter_api.task import TaskRequest
 
 logger = logging.getLogger("worker_adapters.stream")
@@ -215,7 +215,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             return event
         return await self._on_rare(event)
 
-    def at_hand(self) -> list[Token]:
+    def take_buffered(self) -> list[Token]:
         """The Tokens that came at once with the last one that was read, taken out of the stream.
 
         For whoever hands a stream's events on: one list costs less than as many single steps.

@@ -175,7 +175,7 @@ class TaskRequest:
         session_id: Tasks of one session go to one replica where possible (ORCH-3009).
         correlation_id: Sent to the engine as X-Correlation-Id and logged (AH-1003).
         deadline_s: Seconds from submit to the last event; everything is charged to it.
-        attempts_most: The most attempts at the job, at least 1; None leaves it to the policy of
+        max_attempts: The most attempts at the job, at least 1; None leaves it to the policy of
             the adapter or pool. A pool allows an adapter one: it decides itself who is asked again.
         extra: More keys for the engine's request body. Keys the adapter owns are refused.
 
@@ -221,7 +221,7 @@ class TaskRequest:
             "a finite number of seconds above 0", lambda v: _is_number(v) and v > 0, optional=True
         ),
     )
-    attempts_most: int | None = attrs.field(
+    max_attempts: int | None = attrs.field(
         default=None,
         validator=_must_be(
             "an integer of at least 1", lambda v: _is_int(v) and v >= 1, optional=True

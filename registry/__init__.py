@@ -16,11 +16,12 @@ from adapter_api.errors import (
 )
 
 if TYPE_CHECKING:
-    from registry.bound import BoundAdapter
-    from registry.configure import ConfigField
-    from registry.host import AdapterHost, HostSnapshot, PoolPolicy, PoolSnapshot, ReplicaSnapshot
+    from registry.adapter import BoundAdapter
+    from registry.config.fields import ConfigField
+    from registry.host import HostSnapshot, PoolPolicy, PoolSnapshot, ReplicaSnapshot
     from registry.info import AdapterInfo
     from registry.registry import Registry
+    from registry.workers import AdapterHost
 
     _default = Registry()
     aclose = _default.aclose
@@ -55,10 +56,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AdapterHost": "registry.host",
+    "AdapterHost": "registry.workers",
     "AdapterInfo": "registry.info",
-    "BoundAdapter": "registry.bound",
-    "ConfigField": "registry.configure",
+    "BoundAdapter": "registry.adapter",
+    "ConfigField": "registry.config.fields",
     "HostSnapshot": "registry.host",
     "PoolPolicy": "registry.host",
     "PoolSnapshot": "registry.host",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 if TYPE_CHECKING:
-    from registry.configure import ConfigField
+    from registry.config.fields import ConfigField
 
 Status = Literal["ok", "installed", "blocked", "ambiguous", "broken"]
 

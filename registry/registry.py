@@ -13,21 +13,21 @@ from adapter_api.errors import (
     ConfigError,
     ContractError,
 )
-from registry import discovery
-from registry.discovery import AdapterRecord, Catalogue, normalized
-from registry.guard import attempt, guarded
 from registry.near import nearest
+from registry.plugins import discovery
+from registry.plugins.discovery import AdapterRecord, Catalogue, normalized
+from registry.plugins.guard import attempt, guarded
 
 if TYPE_CHECKING:
     import asyncio
 
     from adapter_api.stream import TokenStream
     from adapter_api.task import TaskRequest
-    from registry.bound import BoundAdapter
-    from registry.configure import ConfigField
+    from registry.adapter import BoundAdapter
+    from registry.config.fields import ConfigField
     from registry.info import AdapterInfo, Status
-    from registry.loading import LoadedAdapter
     from registry.observers import Observers
+    from registry.plugins.loading import LoadedAdapter
 
 # Loading, configuring, describing and binding are imported by the methods that do so: with them
 # come asyncio, attrs and cattrs, and a program that lists names needs none of these.
@@ -69,7 +69,7 @@ class Registry:
             asyncio.AbstractEventLoop, list[tuple[AdapterRecord, BoundAdapter]]
         ] = WeakKeyDictionary()
         if self._middleware:
-            from registry.extensions import middleware_problems
+            from registry.plugins.extensions import middleware_problems
 
             for place, plugin in enumerate(self._middleware):
                 problems = middleware_problems(plugin, self._middleware[:place])
@@ -200,7 +200,7 @@ class Registry:
         """
         import importlib
 
-        from registry.inplace import follow
+        from registry.plugins.inplace import follow
 
         importlib.invalidate_caches()
         self._found = discovery.scan()
@@ -279,21 +279,21 @@ class Registry:
         return all(self._is_blocked(record) for record in self._catalogue().find(name))
 
     def _load(self, record: AdapterRecord) -> "LoadedAdapter":
-        from registry.loading import load
+        from registry.plugins.loading import load
 
         if record not in self._loaded:
             self._loaded[record] = load(record, rivals=self._catalogue().has_rivals(record))
         return self._loaded[record]
 
     def _fields(self, record: AdapterRecord) -> "tuple[ConfigField, ...]":
-        from registry.configure import describe_fields
+        from registry.config.fields import describe_fields
 
         cls = self._load(record).config_class
         return guarded(record, "describing its options", lambda: describe_fields(cls))
 
     def _bind(self, loaded: "LoadedAdapter", config: object) -> "BoundAdapter":
-        from registry.bound import BoundAdapter
-        from registry.loading import build, hiding
+        from registry.adapter import BoundAdapter
+        from registry.plugins.loading import build, hiding
 
         record, adapter = loaded.record, build(loaded, config)
         return guarded(
@@ -350,7 +350,7 @@ def _configured(loaded: "LoadedAdapter", config: object, options: Mapping[str, A
 
 
 def _config_of(loaded: "LoadedAdapter", config: object, options: Mapping[str, Any]) -> object:
-    from registry.configure import config_from_environment, structure_config
+    from registry.config.fields import config_from_environment, structure_config
 
     name, cls = loaded.record.name, loaded.config_class
     if config is None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import attrs
 
-from adapter_api.conformance.faults.server import stop_listening
+from adapter_api.faults.server import stop_listening
 
 CLOSE_LIMIT_S = 5.0
 

@@ -110,6 +110,6 @@ tasks = st.builds(
     session_id=st.none() | ids,
     correlation_id=st.none() | ids,
     deadline_s=st.none() | st.floats(0.001, 1e6),
-    attempts_most=st.none() | st.integers(1, 100),
+    max_attempts=st.none() | st.integers(1, 100),
     extra=st.dictionaries(texts, json_values, max_size=2),
 )

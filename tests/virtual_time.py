@@ -42,7 +42,7 @@ def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
         loop = VirtualLoop()
         with (
             asyncio.Runner(loop_factory=lambda: loop) as runner,
-            mock.patch("adapter_api.clock.monotonic", loop.time),
+            mock.patch("adapter_api.limits.monotonic", loop.time),
         ):
             runner.run(test(*args, **kwargs))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from adapter_api import hookimpl
-from registry.extensions import NOTICES
+from registry.plugins.extensions import NOTICES
 
 OUTCOMES = {"job_ended", "job_failed", "job_cancelled"}
 

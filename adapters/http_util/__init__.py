@@ -4,16 +4,6 @@ they are used."""
 from typing import TYPE_CHECKING
 
 from adapters.http_util.auth import check_credential, with_bearer
-from adapters.http_util.client import (
-    ClientOptions,
-    body_reader,
-    make_client,
-    make_transport,
-    read_at_most,
-    read_bounded,
-    tls_context,
-)
-from adapters.http_util.connection import Connection
 from adapters.http_util.egress import check_egress
 from adapters.http_util.errors import (
     MAX_SEARCHED_CHARS,
@@ -24,7 +14,6 @@ from adapters.http_util.errors import (
     read_error_body,
 )
 from adapters.http_util.post import Posted, post
-from adapters.http_util.redact import REDACTED, redact, redact_headers
 from adapters.http_util.retry import (
     RetryBudget,
     RetryPolicy,
@@ -34,6 +23,7 @@ from adapters.http_util.retry import (
     retrying,
     try_and_retry,
 )
+from adapters.http_util.secrets import REDACTED, redact, redact_headers
 from adapters.http_util.sse import (
     MAX_EVENT_BYTES,
     MAX_LINE_BYTES,
@@ -41,12 +31,22 @@ from adapters.http_util.sse import (
     SSEDecoder,
     SSELimitError,
 )
-from adapters.http_util.transport import BodyStream, StreamTransport
+from adapters.http_util.transport.client import (
+    ClientOptions,
+    body_reader,
+    make_client,
+    make_transport,
+    read_bounded,
+    read_up_to,
+    tls_context,
+)
+from adapters.http_util.transport.connection import Connection
+from adapters.http_util.transport.pool import BodyStream, StreamTransport
 
 if TYPE_CHECKING:
-    from adapters.http_util.reading import read_recording
-    from adapters.http_util.recording import RecordingError
-    from adapters.http_util.replaying import RecordingTransport, ReplayTransport
+    from adapters.http_util.recording.exchange import RecordingError
+    from adapters.http_util.recording.reading import read_recording
+    from adapters.http_util.recording.replaying import RecordingTransport, ReplayTransport
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -78,10 +78,10 @@ __all__ = [
     "make_transport",
     "may_repeat",
     "post",
-    "read_at_most",
     "read_bounded",
     "read_error_body",
     "read_recording",
+    "read_up_to",
     "redact",
     "redact_headers",
     "retry_after_ms",
@@ -92,10 +92,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "RecordingError": "recording",
-    "RecordingTransport": "replaying",
-    "ReplayTransport": "replaying",
-    "read_recording": "reading",
+    "RecordingError": "recording.exchange",
+    "RecordingTransport": "recording.replaying",
+    "ReplayTransport": "recording.replaying",
+    "read_recording": "recording.reading",
 }
 
 

@@ -18,8 +18,8 @@ from adapter_api import (
     WorkerReset,
     WorkerTimeout,
 )
-from adapters.http_util.redact import redact
 from adapters.http_util.retry import Unanswered, retry_after_ms
+from adapters.http_util.secrets import redact
 
 MAX_MESSAGE_CHARS = 500
 """Enough of an error's text to act on; servers put whole prompts and pages in there."""

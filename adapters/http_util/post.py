@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import attrs
 import httpx
 
-from adapters.http_util.client import POOL_TIMEOUT_S, AdapterClient, body_reader
-from adapters.http_util.transport import RawHeaders, StreamTransport, header_lines
+from adapters.http_util.transport.client import POOL_TIMEOUT_S, AdapterClient, body_reader
+from adapters.http_util.transport.pool import RawHeaders, StreamTransport, header_lines
 
 CORRELATION_HEADER = "X-Correlation-Id"
 _RAW_CORRELATION_HEADER = CORRELATION_HEADER.encode("ascii")

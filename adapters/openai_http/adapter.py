@@ -36,8 +36,8 @@ from adapters.http_util import (
     error_from_exception,
     error_from_response,
     post,
-    read_at_most,
     read_error_body,
+    read_up_to,
     redact,
     try_and_retry,
 )
@@ -45,7 +45,7 @@ from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected, connect
 from adapters.openai_http.job import Job
-from adapters.openai_http.refusal import refused_fields
+from adapters.openai_http.refusals import refused_fields
 from adapters.openai_http.server import Server
 from adapters.openai_http.wire import Answer, encode, request_fields
 
@@ -227,7 +227,7 @@ class OpenAIHttpAdapter:
             job.log(logging.WARNING, server, human, status=error.status)
 
         attempt = partial(self._attempt, job)
-        policy = config.retry.at_most(job.task.attempts_most)
+        policy = config.retry.at_most(job.task.max_attempts)
         try:
             return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
         except BaseException as exc:
@@ -350,7 +350,7 @@ async def _read_error(posted: Posted) -> bytes:
     """The body of a refusal, as far as it comes in time; the connection is given back."""
     try:
         async with asyncio.timeout(ERROR_BODY_S):
-            return await read_at_most(posted.read, MAX_ERROR_BYTES)
+            return await read_up_to(posted.read, MAX_ERROR_BYTES)
     except (TimeoutError, httpx.HTTPError):
         return b""  # the status says enough
     finally:

@@ -12,7 +12,7 @@ from adapters.http_util import (
     make_transport,
     redact_headers,
 )
-from adapters.http_util.client import POOL_TIMEOUT_S
+from adapters.http_util.transport.client import POOL_TIMEOUT_S
 from adapters.openai_http import validators as valid
 from adapters.openai_http.endpoints import Endpoints, resolve
 from adapters.openai_http.validators import KeySource

@@ -15,7 +15,7 @@ from adapter_api import (
     hookimpl,
 )
 from adapters.http_util import ReplayTransport, RetryPolicy
-from adapters.http_util.recording import Exchange
+from adapters.http_util.recording.exchange import Exchange
 from adapters.openai_http.adapter import OpenAIHttpAdapter
 from adapters.openai_http.config import Api, OpenAIHttpConfig
 from adapters.openai_http.endpoints import resolve

@@ -14,23 +14,23 @@ from typing import Annotated, Any
 import typer
 
 from adapter_api import InvalidRequest, TaskRequest
-from registry.cli import status
-from registry.cli.catalogue import describe_one, list_all
-from registry.cli.check import check
-from registry.cli.conformance import conformance
-from registry.cli.demo import run_demo
-from registry.cli.explain import explain
-from registry.cli.faults import serve_faults
-from registry.cli.health import check_health
-from registry.cli.new_adapter import new_adapter
-from registry.cli.options import Action, get_adapter
-from registry.cli.pools import run_in_pool
-from registry.cli.probe import run_probe
-from registry.cli.record import record
-from registry.cli.serve import serve
-from registry.cli.status import UsageError
-from registry.cli.submit import run_job
-from registry.cli.top import top
+from registry.cli.commands.catalogue import describe_one, list_all
+from registry.cli.commands.check import check
+from registry.cli.commands.conformance import conformance
+from registry.cli.commands.demo import run_demo
+from registry.cli.commands.explain import explain
+from registry.cli.commands.faults import serve_faults
+from registry.cli.commands.health import check_health
+from registry.cli.commands.new_adapter import new_adapter
+from registry.cli.commands.pools import run_in_pool
+from registry.cli.commands.probe import run_probe
+from registry.cli.commands.record import record
+from registry.cli.commands.serve import serve
+from registry.cli.commands.submit import run_job
+from registry.cli.commands.top import top
+from registry.cli.terminal import status
+from registry.cli.terminal.options import Action, get_adapter
+from registry.cli.terminal.status import UsageError
 
 PROGRAM = "worker-adapters"
 

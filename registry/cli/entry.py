@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from adapter_api.errors import RegistryError, WorkerError
-from registry.cli import status
+from registry.cli.terminal import status
 
 
 def main() -> None:

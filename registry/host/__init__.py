@@ -13,15 +13,10 @@ from registry.host.routing import (
     RoutingPolicy,
     SessionAffinity,
 )
-from registry.host.simulator import simulate
 from registry.host.snapshot import HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
-from registry.host.spec import WorkersError
-from registry.host.trace import Arrival, Outage, Report, SimulatedReplica, poisson
-from registry.host.watching import WorkersWatch
 
 __all__ = [
     "AdapterHost",
-    "Arrival",
     "Binding",
     "BreakerPolicy",
     "Candidate",
@@ -30,19 +25,12 @@ __all__ = [
     "Explanation",
     "HostSnapshot",
     "LeastLoaded",
-    "Outage",
     "PoolHealth",
     "PoolPolicy",
     "PoolSnapshot",
     "ReplicaSnapshot",
-    "Report",
     "RoutingPolicy",
     "SessionAffinity",
-    "SimulatedReplica",
     "Step",
     "SwapError",
-    "WorkersError",
-    "WorkersWatch",
-    "poisson",
-    "simulate",
 ]

@@ -73,7 +73,7 @@ class JobRecord:
     Args:
         job_id: The job.
         pool_id: Its pool.
-        most_steps: The most steps that are kept; the last place is for the end.
+        max_steps: The most steps that are kept; the last place is for the end.
         clock: Seconds of a monotonic clock.
     """
 
@@ -92,7 +92,7 @@ class JobRecord:
         self,
         job_id: str,
         pool_id: str,
-        most_steps: int = 64,
+        max_steps: int = 64,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.job_id = job_id
@@ -100,7 +100,7 @@ class JobRecord:
         self.outcome: str | None = None
         self._clock = clock
         self._began_at = clock()
-        self._most = most_steps
+        self._most = max_steps
         self._steps: list[Step] = []
         self._omitted = 0
 
@@ -143,19 +143,19 @@ class Ledger:
     """The records of the latest jobs.
 
     Args:
-        most_jobs: The most records; the oldest finished one goes first, else the oldest.
-        most_steps: The most steps of each.
+        max_jobs: The most records; the oldest finished one goes first, else the oldest.
+        max_steps: The most steps of each.
         clock: Seconds of a monotonic clock.
     """
 
     def __init__(
         self,
-        most_jobs: int = 1000,
-        most_steps: int = 64,
+        max_jobs: int = 1000,
+        max_steps: int = 64,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._most_jobs = most_jobs
-        self._most_steps = most_steps
+        self._max_jobs = max_jobs
+        self._max_steps = max_steps
         self._clock = clock
         self._records: OrderedDict[str, JobRecord] = OrderedDict()
 
@@ -165,9 +165,9 @@ class Ledger:
     def open(self, job_id: str, pool_id: str) -> JobRecord:
         """Begin a record; it takes the place of an earlier one of that job_id."""
         self._records.pop(job_id, None)
-        if len(self._records) >= self._most_jobs:
+        if len(self._records) >= self._max_jobs:
             self._forget_one()
-        record = JobRecord(job_id, pool_id, self._most_steps, self._clock)
+        record = JobRecord(job_id, pool_id, self._max_steps, self._clock)
         self._records[job_id] = record
         return record
 

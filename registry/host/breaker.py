@@ -42,7 +42,7 @@ class BreakerPolicy:
         failures: How many within the window open it.
         window_s: The window, in seconds.
         open_s: How long it stays open before one attempt may probe.
-        most_open_s: The longest it stays open: the time doubles with each failed probe.
+        max_open_s: The longest it stays open: the time doubles with each failed probe.
 
     Raises:
         ValueError: If one of them is not above 0, or not finite.
@@ -51,7 +51,7 @@ class BreakerPolicy:
     failures: int = attrs.field(default=5, validator=positive)
     window_s: float = attrs.field(default=30.0, validator=positive)
     open_s: float = attrs.field(default=10.0, validator=positive)
-    most_open_s: float = attrs.field(default=60.0, validator=positive)
+    max_open_s: float = attrs.field(default=60.0, validator=positive)
 
 
 class Breaker:
@@ -103,7 +103,7 @@ class Breaker:
 
     def _on_failure(self, now: float) -> None:
         if self.state == "half_open":
-            self._open_s = min(2 * self._open_s, self.policy.most_open_s)
+            self._open_s = min(2 * self._open_s, self.policy.max_open_s)
             self._open(now)
         elif self.state == "closed":
             self._failures.append(now)
@@ -113,7 +113,7 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         self.state, self._probe = "open", None
-        self.retry_at = now + min(self._open_s, self.policy.most_open_s)
+        self.retry_at = now + min(self._open_s, self.policy.max_open_s)
         self._failures.clear()
         self._openings += 1
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import attrs
 
-from adapter_api.clock import StreamClock
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 from adapter_api.events import End, Error, Metrics, Started, Token, TokenEvent
+from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.host.admission import Priority
@@ -84,7 +84,7 @@ class Job:
                         event = await stream.__anext__()
                         if type(event) is not Token:
                             yield attempt.rare(event)
-                        elif more := stream.at_hand():
+                        elif more := stream.take_buffered():
                             lease.tokens += 1 + len(more)
                             yield [event, *more]
                         else:
@@ -124,7 +124,7 @@ class Job:
         """The task with what is left of its deadline. The pool alone asks again."""
         left_s = self.limits.remaining_s()
         deadline_s = None if left_s is None else max(left_s, 0.001)
-        return attrs.evolve(self.task, deadline_s=deadline_s, attempts_most=1)
+        return attrs.evolve(self.task, deadline_s=deadline_s, max_attempts=1)
 
     @property
     def replica(self) -> Replica | None:

@@ -1,7 +1,6 @@
 """AdapterHost: many engines behind one submit (AH-1001..1006)."""
 
 import asyncio
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -12,12 +11,12 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
-from adapter_api.clock import StreamClock
 from adapter_api.errors import EngineUnavailable, ErrorCode
 from adapter_api.health import EngineProps
+from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest, new_id
-from registry.bound import BoundAdapter
+from registry.adapter import BoundAdapter
 from registry.host.admission import PRIORITIES, Priority
 from registry.host.attempts import Explanation, Ledger
 from registry.host.dispatch import Job
@@ -32,7 +31,6 @@ from registry.host.places import (
 )
 from registry.host.policy import PoolPolicy
 from registry.host.snapshot import HostSnapshot, PoolHealth
-from registry.host.watching import host_from_environment, host_from_file
 from registry.observers import Observers
 
 if TYPE_CHECKING:
@@ -69,39 +67,6 @@ class AdapterHost:
         self._jobs: WeakKeyDictionary[TokenStream, tuple[str, Job]] = WeakKeyDictionary()
         self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
-
-    # Declared workers
-
-    @classmethod
-    def from_file(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        handoff: str | os.PathLike[str] | None = None,
-        **options: Any,
-    ) -> Self:
-        """A host with the pools and replicas that a TOML file declares; read once, see
-        WorkersWatch for following it. Must be called in the host's event loop.
-
-        Args:
-            path: The workers file, see docs/reference/workers-file.md.
-            handoff: A folder where engines leave handoff files.
-            options: As for AdapterHost.
-
-        Raises:
-            WorkersError: With every problem, each with file and path.
-        """
-        return host_from_file(cls(**options), path, handoff)
-
-    @classmethod
-    def from_environment(cls, **options: Any) -> Self:
-        """A host with the one replica that ORCHD_OPENAI_URL, _POOL, _REPLICA and _API_KEY
-        describe. Must be called in the host's event loop.
-
-        Raises:
-            ConfigError: Naming the variable of each problem.
-        """
-        return host_from_environment(cls(**options))
 
     # Replicas
 

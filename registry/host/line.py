@@ -53,7 +53,7 @@ class Line:
         self.pool = pool
         self._clock = clock
         self._queue: AdmissionQueue[Turn] = AdmissionQueue(
-            pool.policy.queue_most, pool.policy.queue_full
+            pool.policy.max_queue, pool.policy.queue_full
         )
         self._empty = asyncio.Event()
         self._empty.set()
@@ -109,7 +109,7 @@ class Line:
         self._wake_at(self.pool.serve(self._queue, settle, now))
         if self._policy is not self.pool.policy:
             self._policy = policy = self.pool.policy
-            for turn in self._queue.limit(policy.queue_most, policy.queue_full):
+            for turn in self._queue.limit(policy.max_queue, policy.queue_full):
                 turn.settle(self._no_place())
             self._note_length()
 

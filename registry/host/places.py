@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import attrs
 
 from adapter_api.health import EngineProps, HealthStatus
-from registry.bound import BoundAdapter
+from registry.adapter import BoundAdapter
 from registry.host.breaker import Breaker
 from registry.host.foreign import result_in_time
 from registry.host.line import Line

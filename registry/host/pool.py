@@ -224,8 +224,8 @@ class Pool:
         job.attempts += 1
         if not error.retriable:
             return "not_retriable"
-        most = self.policy.attempts_most
-        if job.attempts >= min(most, job.task.attempts_most or most):
+        most = self.policy.max_attempts
+        if job.attempts >= min(most, job.task.max_attempts or most):
             return "attempts_used_up"
         job.tried[replica_id] = now + backoff_s
         step = self.next_step(job, now)
@@ -242,7 +242,7 @@ class Pool:
         return replica.accepts and not self._refuses_version_of(replica)
 
     def _choose(self, replicas: list[Replica], task: TaskRequest) -> Attempt | Fail | None:
-        most = self.policy.in_flight_most
+        most = self.policy.max_in_flight
         candidates = [
             Candidate(r.replica_id, r.load, r.limit(most)) for r in replicas if r.has_room(most)
         ]
@@ -306,7 +306,7 @@ class Pool:
         """How many attempts the replicas that accept work take at once, at least 1; of all of them
         where none does at present."""
         replicas = [r for r in self.replicas.values() if self._accepts(r)]
-        most = self.policy.in_flight_most
+        most = self.policy.max_in_flight
         limits = [r.limit(most) for r in replicas or self.replicas.values()]
         return max(1, sum(math.inf if limit is None else limit for limit in limits))
 
@@ -446,12 +446,12 @@ class Pool:
                 yield name, "circuit_open"
             elif name in job.tried:
                 yield name, "tried"
-            elif not replica.has_room(self.policy.in_flight_most):
+            elif not replica.has_room(self.policy.max_in_flight):
                 yield name, "full"
 
     def replica_snapshots(self, now: float) -> tuple[ReplicaSnapshot, ...]:
         """Its replicas, by replica_id."""
-        most = self.policy.in_flight_most
+        most = self.policy.max_in_flight
         return tuple(self.replicas[name].snapshot(now, most) for name in sorted(self.replicas))
 
 

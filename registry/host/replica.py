@@ -9,7 +9,7 @@ import attrs
 
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthState, HealthStatus
-from registry.bound import BoundAdapter
+from registry.adapter import BoundAdapter
 from registry.host.breaker import Breaker, Trial
 from registry.host.snapshot import ReplicaSnapshot, ReplicaState
 

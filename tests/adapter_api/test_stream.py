@@ -472,10 +472,10 @@ async def test_the_table_forgets_what_nobody_holds() -> None:
 
 
 async def test_what_is_at_hand_can_be_taken_at_once() -> None:
-    """at_hand gives the rest of a list that the adapter gave; reading goes on after it."""
+    """take_buffered gives the rest of a list that the adapter gave; reading goes on after it."""
     stream = Script(STARTED, tokens(4)[:3], tokens(4)[3], END).stream()
     async with stream:
         assert [await anext(stream), await anext(stream)] == [STARTED, tokens(1)[0]]
-        assert stream.at_hand() == tokens(3)[1:]
-        assert stream.at_hand() == []
+        assert stream.take_buffered() == tokens(3)[1:]
+        assert stream.take_buffered() == []
         assert [event async for event in stream] == [tokens(4)[3], END]

@@ -28,11 +28,11 @@ GRACE_S = 4.0
 """How much later than its deadline a job may be seen to end on a machine that has more to do."""
 
 POLICY = PoolPolicy(
-    queue_most=500,
-    in_flight_most=60,
+    max_queue=500,
+    max_in_flight=60,
     probe_interval_s=0.3,
     probe_timeout_s=1.0,
-    breaker=BreakerPolicy(failures=5, window_s=5.0, open_s=0.5, most_open_s=4.0),
+    breaker=BreakerPolicy(failures=5, window_s=5.0, open_s=0.5, max_open_s=4.0),
 )
 
 

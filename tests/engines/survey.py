@@ -18,7 +18,7 @@ import os
 import sys
 
 import registry
-from registry.cli.probe import Fact, Probe
+from registry.cli.commands.probe import Fact, Probe
 
 
 async def survey(servers: dict[str, str]) -> dict[str, list[Fact]]:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
-from adapter_api.conformance.faults import LIMIT_S, FaultServer
+from adapter_api.faults import LIMIT_S, FaultServer
 from adapters.http_util import ClientOptions, RetryPolicy, StreamTransport, make_client
 from adapters.openai_http import OpenAIHttpAdapter
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from adapter_api.conformance.faults.scenario import LIMIT_S, LINGER_S, PROMPT_S, Scenario
-from adapter_api.conformance.faults.scenarios import CHAPTERS, SCENARIOS
+from adapter_api.faults.scenario import LIMIT_S, LINGER_S, PROMPT_S, Scenario
+from adapter_api.faults.scenarios import CHAPTERS, SCENARIOS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 
@@ -13,7 +13,7 @@ HEADER = f"""\
 What servers do wrong, or merely oddly, and what openai-http makes of it: {{count}} scenarios, each
 a test. This page is generated from them by `python -m tests.faults.page`.
 
-The server is `FaultServer` in `adapter_api.conformance.faults`; `worker-adapters serve-faults`
+The server is `FaultServer` in `adapter_api.faults`; `worker-adapters serve-faults`
 [serves it](../how-to/fault-lab.md) to anybody. The first segment of a URL's path names the
 scenario, so any client can be pointed at one: `server.url("fin-mid-event")` is a base URL.
 Completions and chat are both answered. It records every request and when the client closed each

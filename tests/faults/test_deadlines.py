@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from adapter_api import ErrorCode, TaskRequest
-from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
-from adapter_api.conformance.faults.scenario import LINGER_S, PROMPT_S, fails
-from adapter_api.conformance.faults.wire import TEXT, Wire
+from adapter_api.faults import SCENARIOS, FaultServer, Scenario
+from adapter_api.faults.scenario import LINGER_S, PROMPT_S, fails
+from adapter_api.faults.wire import TEXT, Wire
 from adapters.http_util import RetryPolicy
 from tests.faults.conftest import SHORT, Bench, MakeBench, Outcome, run
 

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from adapter_api import Cancelled, Error, HealthStatus, TaskRequest, Token
-from adapter_api.conformance.faults import (
+from adapter_api.faults import (
     CHAPTERS,
     LIMIT_S,
     SCENARIOS,
@@ -15,8 +15,8 @@ from adapter_api.conformance.faults import (
     Expect,
     Scenario,
 )
-from adapter_api.conformance.faults.scenario import PROMPT_S
-from adapter_api.conformance.faults.wire import TEXT, USAGE
+from adapter_api.faults.scenario import PROMPT_S
+from adapter_api.faults.wire import TEXT, USAGE
 from tests.faults.conftest import (
     KEY,
     PATIENT,

@@ -9,9 +9,9 @@ from contextlib import suppress
 import pytest
 
 from adapter_api import TaskRequest, Token
-from adapter_api.conformance.faults import SCENARIOS, FaultServer, Scenario
-from adapter_api.conformance.faults.scenario import fails
-from adapter_api.conformance.faults.wire import Wire, to_event
+from adapter_api.faults import SCENARIOS, FaultServer, Scenario
+from adapter_api.faults.scenario import fails
+from adapter_api.faults.wire import Wire, to_event
 from adapters.http_util import SSEDecoder, SSELimitError
 from tests.faults.conftest import SHORT, Bench, run
 

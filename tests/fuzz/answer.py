@@ -11,7 +11,7 @@ import atheris
 
 with atheris.instrument_imports(include=["adapters"]):
     from adapters.http_util import SSEDecoder, SSELimitError, read_error_body
-    from adapters.openai_http.refusal import refused_fields
+    from adapters.openai_http.refusals import refused_fields
     from adapters.openai_http.wire import Answer
 
 from adapter_api import WorkerError

@@ -13,6 +13,7 @@ PACKAGES = ("adapter_api", "adapters", "registry")
 ALLOWED = {
     "adapter_api": {"attrs", "cattrs", "pluggy"},
     "adapter_api.conformance": {"adapter_api", "attrs"},
+    "adapter_api.faults": {"adapter_api", "attrs"},
     "adapter_api.conformance.cases": {"adapter_api", "attrs", "pytest"},
     "adapters.http_util": {
         "adapter_api", "attrs", "h2", "httptools", "httpx", "msgspec", "tenacity",
@@ -22,7 +23,7 @@ ALLOWED = {
         "adapter_api", "adapters.http_util", "attrs", "httpx", "msgspec",
     },
     "registry": {"adapter_api", "attrs", "cattrs", "importlib_metadata", "pluggy"},
-    "registry.prometheus": {"adapter_api", "prometheus_client"},
+    "registry.observers.prometheus": {"adapter_api", "prometheus_client"},
     "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click"},
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from threading import Thread
 import attrs
 import pytest
 
-from registry.cli.toy_server import ToyServer
+from registry.cli.toy.server import ToyServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -21,8 +21,8 @@ from adapter_api import (
     Token,
     hookimpl,
 )
-from registry.bound import BoundAdapter
-from registry.configure import ConfigField
+from registry.adapter import BoundAdapter
+from registry.config.fields import ConfigField
 from registry.registry import Registry
 
 

@@ -9,9 +9,9 @@ import attrs
 
 from adapter_api.conformance.check import Check, Run, Violation
 from adapter_api.conformance.checks.errors import crash, misjudged
-from adapter_api.conformance.faults import CHAPTERS, LIMIT_S, FaultServer, Request, Scenario
 from adapter_api.conformance.lab.subject import HttpSubject
 from adapter_api.conformance.subject import Outcome, Subject, listed, run, settled
+from adapter_api.faults import CHAPTERS, LIMIT_S, FaultServer, Request, Scenario
 
 UNDERSTOOD = "faults-understood"
 """The check without which no other against the fault server means anything."""

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import attrs
 
-from adapter_api.conformance.faults import SCENARIOS, FaultServer
-from adapter_api.conformance.faults.scenario import Scenario, fails, scenario, whole
-from adapter_api.conformance.faults.wire import Wire, to_event
+from adapter_api.faults import SCENARIOS, FaultServer
+from adapter_api.faults.scenario import Scenario, fails, scenario, whole
+from adapter_api.faults.wire import Wire, to_event
 
 _START_LIMIT_S = 10.0
 _MOST_PACED_TOKENS = 256

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 import attrs
 
-from adapter_api.conformance.faults import LIMIT_S
 from adapter_api.conformance.lab.server import Lab
 from adapter_api.conformance.subject import Adapter, MakeAdapter, Subject
+from adapter_api.faults import LIMIT_S
 from adapter_api.task import TaskRequest
 
 _LIMITS = ("first_token_timeout_s", "stall_timeout_s")

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from adapter_api.conformance.check import Check, Violation, check
-from adapter_api.conformance.faults import Connection
 from adapter_api.conformance.lab.faults import UNDERSTOOD
 from adapter_api.conformance.lab.subject import HttpSubject
 from adapter_api.conformance.patience import undisturbed
@@ -15,6 +14,7 @@ from adapter_api.conformance.subject import (
     in_time,
     settled,
 )
+from adapter_api.faults import Connection
 from adapter_api.stream import TokenStream
 
 UNREAD_BYTES = 8 << 20

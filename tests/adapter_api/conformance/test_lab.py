@@ -29,9 +29,9 @@ from adapter_api import (
     hookimpl,
 )
 from adapter_api.conformance import CHECKS, Result, Status, Violation, judge_all
-from adapter_api.conformance.faults import SCENARIOS, FaultServer
 from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab, faults
 from adapter_api.conformance.subject import Outcome, in_time, run
+from adapter_api.faults import SCENARIOS, FaultServer
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
 from registry import BoundAdapter
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.http_util import ClientOptions, Posted, make_client, post, read_at_most
-from adapters.http_util.client import AdapterClient
+from adapters.http_util import ClientOptions, Posted, make_client, post, read_up_to
+from adapters.http_util.transport.client import AdapterClient
 from tests.script_server import Request, ScriptServer, Wire
 
 HEADERS = {"Accept": "text/event-stream", "x-custom": "1"}
@@ -52,7 +52,7 @@ async def test_the_same_request_and_the_same_answer(client: httpx.AsyncClient) -
         assert posted.headers.get("x-utf") == "é"
         assert posted.headers.get("content-length") == "4"
         assert posted.headers.get("absent") is None
-        assert await read_at_most(posted.read, 100) == b"body"
+        assert await read_up_to(posted.read, 100) == b"body"
         await posted.aclose()
         assert not posted.resent
         (request,) = server.requests
@@ -122,7 +122,7 @@ async def test_connections_are_kept() -> None:
     async with ScriptServer(echo) as server, make_client(ClientOptions()) as client:
         for _ in range(3):
             posted = await _post(client, server.base_url)
-            assert await read_at_most(posted.read, 100) == b"body"
+            assert await read_up_to(posted.read, 100) == b"body"
             assert posted.ended()
             await posted.aclose()
         assert (await client.post(server.base_url, content=b"x")).content == b"x"
@@ -138,5 +138,5 @@ async def test_another_transport_goes_the_usual_way() -> None:
     assert not client.posts_directly
     async with client:
         posted = await _post(client, "http://nowhere/")
-        assert await read_at_most(posted.read, 100) == b"body"
+        assert await read_up_to(posted.read, 100) == b"body"
         assert not posted.ended()

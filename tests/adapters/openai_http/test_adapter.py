@@ -230,13 +230,13 @@ async def test_four_attempts_are_all(serving: Serving, caplog: pytest.LogCapture
 
 
 async def test_a_task_may_allow_one_request(serving: Serving) -> None:
-    """attempts_most of the task bounds the adapter's own retries."""
+    """max_attempts of the task bounds the adapter's own retries."""
     async with serving(fails(503)) as (server, adapter):
         with pytest.raises(EngineUnavailable):
-            await adapter.submit(TaskRequest(prompt="x", attempts_most=1))
+            await adapter.submit(TaskRequest(prompt="x", max_attempts=1))
         assert len(server.requests) == 1
         with pytest.raises(EngineUnavailable):
-            await adapter.submit(TaskRequest(prompt="x", attempts_most=9))
+            await adapter.submit(TaskRequest(prompt="x", max_attempts=9))
         assert len(server.requests) == 5
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import registry
 from adapter_api import TaskRequest, Token, WorkerError
-from adapter_api.conformance.faults import CHAPTERS, FaultServer, Scenario
+from adapter_api.faults import CHAPTERS, FaultServer, Scenario
 from adapters.http_util import (
     RecordingTransport,
     ReplayTransport,
@@ -21,8 +21,8 @@ from adapters.http_util import (
     StreamTransport,
     read_recording,
 )
-from adapters.http_util.recording import Chunk, Writer
-from adapters.http_util.replaying import MAX_REMEMBERED
+from adapters.http_util.recording.exchange import Chunk, Writer
+from adapters.http_util.recording.replaying import MAX_REMEMBERED
 from adapters.openai_http import OpenAIHttpAdapter
 from adapters.openai_http.replay import ReplayAdapter
 from tests.adapters.openai_http.conftest import Serving

@@ -10,7 +10,7 @@ import uvloop
 
 from adapter_api import TaskRequest
 from adapters.http_util import StreamTransport
-from adapters.http_util.connection import Connection
+from adapters.http_util.transport.connection import Connection
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.openai_chunks import piece
 from tests.script_server import Request, ScriptServer, Wire

@@ -9,7 +9,7 @@ import pytest
 
 from adapter_api.conformance import CHECKS
 from adapter_api.conformance.lab import FAULT_CHECKS
-from registry.cli.toy_server import ToyServer
+from registry.cli.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import pytest
 
-from registry.cli import demo
-from registry.cli.toy_server import ToyServer
+from registry.cli.commands import demo
+from registry.cli.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from adapter_api.conformance.faults import SCENARIOS
+from adapter_api.faults import SCENARIOS
 
 Cli = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.new_adapter import rendered
+from registry.cli.commands.new_adapter import rendered
 
 Cli = Callable[..., Any]
 ROOT = Path(__file__).parents[3]

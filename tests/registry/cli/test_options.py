@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import registry
-from registry.cli.options import get_adapter, value_of
-from registry.cli.status import UsageError
+from registry.cli.terminal.options import get_adapter, value_of
+from registry.cli.terminal.status import UsageError
 
 
 @pytest.mark.parametrize(

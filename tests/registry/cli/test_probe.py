@@ -1,8 +1,8 @@
 """`worker-adapters probe` finds out what a server does."""
 
 import registry
-from registry.cli.probe import Probe
-from registry.cli.toy_server import ToyServer
+from registry.cli.commands.probe import Probe
+from registry.cli.toy.server import ToyServer
 
 
 async def facts_of(adapter: registry.BoundAdapter, model: str | None = None) -> dict[str, str]:

@@ -11,8 +11,8 @@ import pytest
 
 import registry
 from adapter_api.conformance.lab import Lab
-from registry.cli.record import show_recording
-from registry.cli.toy_server import ToyServer
+from registry.cli.commands.record import show_recording
+from registry.cli.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.toy_server import ToyServer
+from registry.cli.toy.server import ToyServer
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Serve = Callable[..., ToyServer]
@@ -202,7 +202,7 @@ def test_a_job_can_be_cancelled_while_others_wait(
 
 def test_no_more_is_read_than_can_run(run: Callable[..., Serving], serve: Serve) -> None:
     """With --jobs 2 the third task waits in the input, and is not refused."""
-    text = workers(serve(delay_s=0.01).base_url, head="[pools.p]\nqueue_most = 2\n")
+    text = workers(serve(delay_s=0.01).base_url, head="[pools.p]\nmax_queue = 2\n")
     serving = run(text + "limit = 1\n", "--jobs", "2")
     for number in range(6):
         serving.say({"pool": "p", "prompt": "x", "max_tokens": 10, "job_id": f"j{number}"})
@@ -295,7 +295,7 @@ def test_a_reader_that_does_not_read_stops_nothing_else(
     run: Callable[..., Serving], serve: Serve, until: Until
 ) -> None:
     """While frames wait for their reader the state is kept, and SIGTERM ends the run in time."""
-    serving = run(workers(serve(most_words=5000).base_url), "--drain", "0.1")
+    serving = run(workers(serve(max_words=5000).base_url), "--drain", "0.1")
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 5000, "job_id": "j"})
     until(lambda: serving.snapshot()["host"]["pools"] != [])
     before = serving.snapshot()["at_s"]

@@ -7,9 +7,9 @@ import pytest
 
 from adapter_api import HealthState, HealthStatus
 from adapter_api.events import End, Metrics
-from registry.cli.health import health_rows
-from registry.cli.output import summary
-from registry.cli.show import console, show_rows
+from registry.cli.commands.health import health_rows
+from registry.cli.terminal.output import summary
+from registry.cli.terminal.show import console, show_rows
 
 
 class Terminal(io.StringIO):

@@ -3,8 +3,8 @@
 import pytest
 
 from adapter_api import AdapterNotFound, ConfigError, ContractError, ErrorCode, WorkerError
-from registry.cli import status
-from registry.cli.status import UsageError, harmless, one_line
+from registry.cli.terminal import status
+from registry.cli.terminal.status import UsageError, harmless, one_line
 
 
 @pytest.mark.parametrize(

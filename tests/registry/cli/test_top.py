@@ -17,10 +17,10 @@ import pytest
 from rich.console import Console
 
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
-from registry.cli.overview import Overview, View
-from registry.cli.toy_server import ToyServer
+from registry.cli.terminal.overview import Overview, View
+from registry.cli.toy.server import ToyServer
 from registry.host.attempts import Explanation, Step
-from registry.host.state import StateWriter
+from registry.serving.state import StateWriter
 
 Cli = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.toy_engine import Answer, Job, Refusal, parse_job, toy_words
+from registry.cli.toy.engine import Answer, Job, Refusal, parse_job, toy_words
 
 
 def _job(chat: bool = False, **fields: Any) -> Job:
@@ -52,7 +52,7 @@ def test_max_completion_tokens_is_understood() -> None:
 
 def test_the_engine_ends_by_itself() -> None:
     """The engine stops when it has said all it has to say."""
-    whole = Answer(_job(max_tokens=50), most_words=10).whole()
+    whole = Answer(_job(max_tokens=50), max_words=10).whole()
     assert whole["choices"][0]["finish_reason"] == "stop"
     assert whole["usage"]["completion_tokens"] == 10
 

@@ -41,7 +41,7 @@ async def test_a_replica_that_keeps_failing_is_left_alone(host: AdapterHost) -> 
 async def test_one_job_tries_a_replica_that_was_left_alone() -> None:
     """After open_s one job goes there; its success closes the breaker (ORCH-3602)."""
     clock = Clock()
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy, clock=clock) as host:
         engine = Engine(failure=RESET)
         host.bind("p", "a", engine.bound())
@@ -61,7 +61,7 @@ async def test_one_job_tries_a_replica_that_was_left_alone() -> None:
 
 async def test_jobs_wait_for_a_breaker_if_that_fits() -> None:
     """When all are left alone a job waits for the first, or fails at once if it cannot."""
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=0.3), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=0.3), max_attempts=1)
     async with AdapterHost(defaults=policy) as host:
         engine = Engine(failure=RESET)
         host.bind("p", "a", engine.bound())
@@ -114,7 +114,7 @@ async def test_a_stall_in_the_answer_counts(host: AdapterHost) -> None:
 
 async def test_a_breaker_begins_anew_with_a_new_adapter(host: AdapterHost) -> None:
     """A rebind does not inherit the failures of what it replaces."""
-    host.set_policy("p", PoolPolicy(breaker=BreakerPolicy(failures=1), attempts_most=1))
+    host.set_policy("p", PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1))
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     with pytest.raises(WorkerReset):
         await host.submit("p", task())
@@ -127,7 +127,7 @@ async def test_a_breaker_begins_anew_with_a_new_adapter(host: AdapterHost) -> No
 async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -> None:
     """A job that is ended in the moment in which it gets the replica does not lose it for ever."""
     clock = Clock()
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy, clock=clock) as host:
         engine = Engine("a", failure=RESET)
         host.bind("p", "a", engine.bound())
@@ -156,7 +156,7 @@ async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -
 async def test_a_job_waits_for_the_end_of_a_probe() -> None:
     """While one replica is probed another one that stays closed off is no reason to fail."""
     clock = Clock()
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy, clock=clock) as host:
         engines = [Engine("a", failure=RESET), Engine("b", failure=RESET)]
         host.bind("p", "a", engines[0].bound())
@@ -182,7 +182,7 @@ async def test_a_job_waits_for_the_end_of_a_probe() -> None:
 async def test_what_began_before_the_breaker_opened_decides_nothing() -> None:
     """A late failure does not open a breaker again that is being probed."""
     clock = Clock()
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy, clock=clock) as host:
         engine = Engine("a", gate=asyncio.Event(), count=1)
         host.bind("p", "a", engine.bound())

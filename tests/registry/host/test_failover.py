@@ -97,8 +97,8 @@ async def test_the_error_tells_how_many_attempts_there_were(host: AdapterHost) -
 
 
 async def test_attempts_most_bounds_a_job(host: AdapterHost) -> None:
-    """With attempts_most=1 there is no failover."""
-    host.set_policy("p", PoolPolicy(attempts_most=1))
+    """With max_attempts=1 there is no failover."""
+    host.set_policy("p", PoolPolicy(max_attempts=1))
     host.bind("p", "a", Engine("a", failure=REFUSED).bound())
     host.bind("p", "b", Engine("b").bound())
     await host.health("p")
@@ -175,15 +175,15 @@ async def test_an_attempt_in_a_pool_is_one_request(host: AdapterHost) -> None:
     host.bind("p", "a", engine.bound())
     with pytest.raises(WorkerError):
         await host.submit("p", task(deadline_s=None))
-    assert [asked.attempts_most for asked in engine.tasks] == [1, 1, 1]
+    assert [asked.max_attempts for asked in engine.tasks] == [1, 1, 1]
 
 
 async def test_a_task_may_allow_fewer_attempts(host: AdapterHost) -> None:
-    """attempts_most of the task bounds the pool's."""
+    """max_attempts of the task bounds the pool's."""
     engine = Engine(failure=RESET)
     host.bind("p", "a", engine.bound())
     with pytest.raises(WorkerReset):
-        await host.submit("p", task(attempts_most=1))
+        await host.submit("p", task(max_attempts=1))
     assert len(engine.tasks) == 1
 
 

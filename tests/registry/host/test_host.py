@@ -144,8 +144,8 @@ async def test_the_limit_bounds_what_runs_on_a_replica(host: AdapterHost) -> Non
 
 
 async def test_the_engines_slots_are_the_limit_if_none_is_given(host: AdapterHost) -> None:
-    """slots_total bounds a replica; the policy's in_flight_most one that tells no slots."""
-    host.set_policy("p", PoolPolicy(in_flight_most=7))
+    """slots_total bounds a replica; the policy's max_in_flight one that tells no slots."""
+    host.set_policy("p", PoolPolicy(max_in_flight=7))
     host.bind("p", "a", Engine(slots=3).bound())
     host.bind("p", "b", Engine().bound())
     host.bind("p", "c", Engine(slots=3).bound(), limit=1)
@@ -155,7 +155,7 @@ async def test_the_engines_slots_are_the_limit_if_none_is_given(host: AdapterHos
 
 async def test_a_full_line_refuses(host: AdapterHost) -> None:
     """A full line is ADMISSION_REJECT with a time after which to ask again (AH-1005)."""
-    host.set_policy("p", PoolPolicy(queue_most=1))
+    host.set_policy("p", PoolPolicy(max_queue=1))
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
     await host.health("p")
@@ -172,7 +172,7 @@ async def test_a_full_line_refuses(host: AdapterHost) -> None:
 
 async def test_retry_after_waits_for_a_replica_that_rests(host: AdapterHost) -> None:
     """A full line is no use before a replica may be asked again (AH-1005)."""
-    host.set_policy("p", PoolPolicy(queue_most=0, attempts_most=1))
+    host.set_policy("p", PoolPolicy(max_queue=0, max_attempts=1))
     busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 30_000)
     host.bind("p", "a", Engine("a", failure=busy).bound())
     await host.health("p")
@@ -185,7 +185,7 @@ async def test_retry_after_waits_for_a_replica_that_rests(host: AdapterHost) -> 
 
 async def test_only_answers_tell_how_long_an_answer_takes(host: AdapterHost) -> None:
     """Jobs that fail at once do not make a full line look quick (AH-1005)."""
-    host.set_policy("p", PoolPolicy(queue_most=0))
+    host.set_policy("p", PoolPolicy(max_queue=0))
     engine = Engine(failure=InvalidRequest(ErrorCode.INVALID_PARAMS, "no"))
     host.bind("p", "a", engine.bound(), limit=1)
     await host.health("p")
@@ -204,7 +204,7 @@ async def test_only_answers_tell_how_long_an_answer_takes(host: AdapterHost) -> 
 
 async def test_a_newcomer_may_push_out_a_batch_job(host: AdapterHost) -> None:
     """With drop_oldest_batch an interactive job takes the place of the oldest batch job."""
-    host.set_policy("p", PoolPolicy(queue_most=1, queue_full="drop_oldest_batch"))
+    host.set_policy("p", PoolPolicy(max_queue=1, queue_full="drop_oldest_batch"))
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
     await host.health("p")

@@ -38,7 +38,7 @@ from tests.engines_in_process import BUSY, DOWN, LOADING, READY, Engine, task
 _T = TypeVar("_T")
 
 POLICY = PoolPolicy(
-    queue_most=4,
+    max_queue=4,
     queue_full="drop_oldest_batch",
     ready_wait_s=0.05,
     probe_interval_s=0.01,

@@ -101,7 +101,7 @@ def steps_of(host: AdapterHost, kind: str, job_id: str = "job") -> list[tuple[st
 
 async def test_a_refused_job_names_who_could_not_take_it(host: AdapterHost) -> None:
     """Each replica that was passed over, with the reason, also where none was left."""
-    host.set_policy("p", PoolPolicy(breaker=BreakerPolicy(failures=1), attempts_most=1))
+    host.set_policy("p", PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1))
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     with pytest.raises(WorkerReset):
         await host.submit("p", task("failing"))
@@ -122,7 +122,7 @@ async def test_the_ledger_says_why_there_was_no_other_attempt(
     host: AdapterHost, failure: WorkerError, most: int, reasons: list[str]
 ) -> None:
     """After each failure: that another attempt is granted, or why not."""
-    host.set_policy("p", PoolPolicy(attempts_most=most))
+    host.set_policy("p", PoolPolicy(max_attempts=most))
     host.bind("p", "a", Engine("a", failure=failure).bound())
     with pytest.raises(WorkerError):
         await host.submit("p", task())
@@ -156,7 +156,7 @@ async def test_the_log_names_the_place_where_an_adapter_is_bound(
     await host.health("p")
     await host.submit("p", task("whole", session_id=None)).text()
     await host.unbind("p", "b")
-    host.set_policy("p", PoolPolicy(attempts_most=1))
+    host.set_policy("p", PoolPolicy(max_attempts=1))
     with pytest.raises(WorkerReset):
         await host.submit("p", task("failed"))
     moved, whole, failed = [r for r in caplog.records if r.name == "worker_adapters.host"]

@@ -96,8 +96,8 @@ def test_a_breaker_opens_probes_and_closes() -> None:
 
 
 def test_a_failed_probe_doubles_the_time() -> None:
-    """Up to most_open_s; a success starts over."""
-    breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0, most_open_s=15.0))
+    """Up to max_open_s; a success starts over."""
+    breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0, max_open_s=15.0))
     now, opened = 0.0, []
     breaker.begin(now).failed(now)
     for _ in range(3):
@@ -222,7 +222,7 @@ def test_the_wait_follows_measured_service_times() -> None:
 
 def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
     """The oldest finished job goes, else the oldest."""
-    ledger = Ledger(most_jobs=2)
+    ledger = Ledger(max_jobs=2)
     ledger.open("running", "p")
     ledger.open("done", "p").end("ok")
     ledger.open("new", "p")
@@ -235,7 +235,7 @@ def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
 def test_a_record_keeps_its_end() -> None:
     """However many steps there are, the end is one of them, and the rest is counted."""
     now = [0.0]
-    ledger = Ledger(most_steps=3, clock=lambda: now[0])
+    ledger = Ledger(max_steps=3, clock=lambda: now[0])
     record = ledger.open("job", "p")
     for _ in range(5):
         now[0] += 1.0

@@ -74,7 +74,7 @@ async def test_a_change_is_told_once() -> None:
 async def test_a_breaker_is_told_once() -> None:
     """Each transition of a breaker reaches observers, with its reason and its next probe."""
     witness, engine = Witness(), Engine(failure=WorkerReset(ErrorCode.WORKER_RESET, "x"))
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=2, open_s=0.05), attempts_most=1)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=2, open_s=0.05), max_attempts=1)
     async with AdapterHost(defaults=policy, observers=[witness]) as host:
         host.bind("p", "a", engine.bound())
         for number in range(2):

@@ -275,7 +275,7 @@ async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> N
     await host.health("p")
     jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
-    host.set_policy("p", PoolPolicy(queue_most=0))
+    host.set_policy("p", PoolPolicy(max_queue=0))
     for waiting in jobs[1:]:
         with pytest.raises(CapacityExceeded, match="0 jobs wait, and no more than 0 may"):
             await waiting
@@ -303,7 +303,7 @@ async def test_a_swap_is_one_moment(host: AdapterHost) -> None:
     await host.health("p")
     news = {("p", "a"): Engine("A"), ("p", "b"): Slow("B"), ("q", "d"): Engine("D")}
     bindings = {key: Binding(engine.bound(), limit=7) for key, engine in news.items()}
-    policies = {"p": PoolPolicy(queue_most=5)}
+    policies = {"p": PoolPolicy(max_queue=5)}
     swapping = asyncio.create_task(host.swap(bindings, [("p", "c"), ("p", "gone")], policies))
     await until(lambda: news["p", "a"].checks == 1)
     assert names(host) == {"p": ["toy-a", "toy-b", "toy-c"]}
@@ -321,7 +321,7 @@ def names(host: AdapterHost) -> dict[str, list[str]]:
 async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
     """A job that waits goes to what the swap brings, never to what a part of it leaves."""
     clock = Clock()
-    policy = PoolPolicy(breaker=BreakerPolicy(failures=1), attempts_most=1, ready_wait_s=0.5)
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1, ready_wait_s=0.5)
     async with AdapterHost(defaults=policy, clock=clock) as host:
         broken, loading = Engine("a", failure=RESET), Engine("b", status=LOADING)
         host.bind("p", "a", broken.bound())
@@ -338,7 +338,7 @@ async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
         await host.swap(
             {("p", "a"): Binding(Engine("A").bound()), ("q", "c"): Binding(Engine("C").bound())},
             [("q", "b")],
-            {name: attrs.evolve(policy, queue_most=0) for name in "pq"},
+            {name: attrs.evolve(policy, max_queue=0) for name in "pq"},
         )
         assert await asyncio.gather(*jobs) == ["A0 A1 A2 ", "C0 C1 C2 "]
         assert len(broken.tasks) == 1
@@ -379,7 +379,7 @@ async def test_a_swap_that_fails_changes_nothing(host: AdapterHost) -> None:
     bad, good = Engine("A", start_failure=OSError("no")), Engine("B")
     bindings = {("p", "a"): Binding(bad.bound()), ("p", "b"): Binding(good.bound())}
     with pytest.raises(SwapError, match=r"because of p/a \(OSError\)") as caught:
-        await host.swap(bindings, policies={"p": PoolPolicy(queue_most=0)})
+        await host.swap(bindings, policies={"p": PoolPolicy(max_queue=0)})
     assert list(caught.value.failures) == [("p", "a")]
     assert names(host) == {"p": ["toy-a"]}
     assert good.closed == 0

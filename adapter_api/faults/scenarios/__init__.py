@@ -1,0 +1,27 @@
+"""Every scenario, by chapter and by name."""
+
+from adapter_api.faults.scenarios import (
+    breaks,
+    connections,
+    failures,
+    hostile,
+    oddities,
+    refusals,
+    retries,
+    waits,
+)
+
+CHAPTERS = {
+    "Whole answers, oddly told": oddities.SCENARIOS,
+    "Answers that end too early": breaks.SCENARIOS,
+    "Failures told inside a 200": failures.SCENARIOS,
+    "Silence and delay": waits.SCENARIOS,
+    "Nonsense and malice": hostile.SCENARIOS,
+    "Refusals": refusals.SCENARIOS,
+    "Asking again": retries.SCENARIOS,
+    "Connections": connections.SCENARIOS,
+}
+
+SCENARIOS = {scenario.name: scenario for scenarios in CHAPTERS.values() for scenario in scenarios}
+
+__all__ = ["CHAPTERS", "SCENARIOS"]

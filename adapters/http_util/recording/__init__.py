@@ -1,0 +1,1 @@
+"""Recordings of HTTP exchanges: writing, reading and replaying them."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 connections, their pool, and the httpx client built on them."""

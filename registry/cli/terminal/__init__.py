@@ -1,0 +1,1 @@
+"""Helpers for reading options and writing to a terminal."""

@@ -1,0 +1,66 @@
+"""Where the answer of a job is shown."""
+
+import json
+import sys
+
+from rich.text import Text
+
+from adapter_api import End, Error, Token, TokenEvent
+from adapter_api.frames import to_frame
+from registry.cli.terminal.show import console
+from registry.cli.terminal.status import harmless
+
+
+class Output:
+    """Prints a job's events as they come: the text, or every event as a frame on a line.
+
+    Args:
+        frames: Frames instead of text.
+
+    Attributes:
+        tokens: How many tokens were printed.
+    """
+
+    def __init__(self, *, frames: bool) -> None:
+        self._frames = frames
+        self._out = sys.stdout
+        self._terminal = sys.stdout.isatty()
+        self._last = "\n"
+        self.tokens = 0
+
+    def show(self, event: TokenEvent) -> None:
+        """Print one event, at once."""
+        if isinstance(event, Token):
+            self.tokens += 1
+        if self._frames:
+            self._write(json.dumps(to_frame(event)) + "\n")
+        elif isinstance(event, Token):
+            self._write(harmless(event.text) if self._terminal else event.text)
+        elif isinstance(event, End | Error):
+            self._end_line()
+            if isinstance(event, End) and self._terminal and sys.stderr.isatty():
+                console(stderr=True).print(Text(summary(event), "dim"), soft_wrap=True)
+
+    def _end_line(self) -> None:
+        if not self._last.endswith("\n"):
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        # A server may send half of a surrogate pair, which no file takes.
+        encoding = self._out.encoding or "utf-8"
+        self._out.write(text.encode(encoding, "replace").decode(encoding))
+        self._out.flush()
+        self._last = text or self._last
+
+
+def summary(end: End) -> str:
+    """The numbers of a finished job on one line."""
+    metrics = end.metrics
+    counted = " (counted)" if metrics.usage_source == "counted" else ""
+    parts = [f"{metrics.tokens_generated} tokens{counted}"]
+    if metrics.time_to_first_token_ms is not None:
+        parts.append(f"first after {metrics.time_to_first_token_ms:.0f} ms")
+    if metrics.decode_time_ms > 0:
+        parts.append(f"{metrics.tokens_generated / metrics.decode_time_ms * 1000:.0f} tokens/s")
+    parts.append(f"finish_reason {end.finish_reason or 'not told'}")
+    return harmless(" · ".join(parts))

@@ -1,0 +1,1 @@
+"""A toy engine behind a small OpenAI-compatible server."""

@@ -1,0 +1,1 @@
+"""Structuring and describing an adapter's options."""

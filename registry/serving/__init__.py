@@ -1,0 +1,1 @@
+"""Long runs: jobs in, frames out, and the state folder."""

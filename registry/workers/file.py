@@ -1,0 +1,250 @@
+"""Declarative workers: pools and replicas from a TOML file, or one replica from the environment.
+
+docs/reference/workers-file.md describes the format.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from registry.config.fields import ConfigField
+from registry.host.policy import PoolPolicy
+from registry.host.routing import LeastLoaded, SessionAffinity
+from registry.near import nearest
+from registry.registry import Registry
+from registry.workers.spec import (
+    PoolSpec,
+    ReplicaSpec,
+    Workers,
+    WorkersError,
+    by_key,
+    configured,
+    options_of,
+    structured,
+)
+
+ROUTINGS: Mapping[str, type] = {"session_affinity": SessionAffinity, "least_loaded": LeastLoaded}
+"""The routing policies that a file can name."""
+
+MAX_FILE_BYTES = 4 << 20
+"""Far more than a thousand replicas need; a larger file is a wrong path."""
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+def _at_least_one(_: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, got {value!r}")
+
+
+def is_name(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    """An attrs validator for the names of pools and replicas."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{attribute.name} must be a name of printable characters, got {value!r}")
+
+
+@attrs.frozen
+class WorkersTable:
+    """The file.
+
+    Args:
+        defaults: Policy settings for every pool.
+        pools: Policy settings by pool; they go before the defaults.
+        replicas: The replicas, each as ReplicaTable.
+    """
+
+    defaults: dict[str, Any] = attrs.field(factory=dict)
+    pools: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    replicas: list[dict[str, Any]] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class ReplicaTable:
+    """One replica in the file.
+
+    Args:
+        pool: Its pool.
+        replica: Its name in the pool.
+        adapter: The adapter's name, or "distribution:name".
+        limit: The most streams at once.
+        options: The adapter's options.
+        secrets: For each option that is a secret the environment variable that holds it.
+    """
+
+    pool: str = attrs.field(validator=is_name)
+    replica: str = attrs.field(validator=is_name)
+    adapter: str
+    limit: int | None = attrs.field(default=None, validator=_at_least_one)
+    options: dict[str, Any] = attrs.field(factory=dict)
+    secrets: dict[str, str] = attrs.field(factory=dict)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file that declares workers.
+
+    Raises:
+        WorkersError: If it cannot be read, or is no text.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) <= MAX_FILE_BYTES:
+            return data.decode()
+        problem = f"it is longer than {MAX_FILE_BYTES} bytes"
+    except OSError as error:
+        problem = f"it cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        problem = "it is not UTF-8"
+    raise WorkersError(name, [f"{name}: {problem}"])
+
+
+def parse_workers(text: str, name: str, registry: Registry) -> Workers:
+    """What the text of a workers file declares.
+
+    Args:
+        text: The file's text.
+        name: The file's name, for the error.
+        registry: Knows the adapters and their options.
+
+    Raises:
+        WorkersError: With every problem of the file. It holds no secret.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        problem = f"it is not TOML: {str(error) or 'it is nested too deeply'}"
+        raise WorkersError(name, [f"{name}: {problem}"]) from None
+    problems: list[str] = []
+    structured(WorkersTable, data, f"{name}: $", problems)
+    # Each part by itself, also where another is wrong: who corrects the file wants to know all.
+    others = _pool(_table(data, "defaults"), f"{name}: $.defaults", problems)
+    pools = {
+        pool_id: _pool({**others.settings, **settings}, f"{name}: $.pools.{pool_id}", problems)
+        for pool_id, settings in _table(data, "pools").items()
+        if isinstance(settings, dict)
+    }
+    tables = data.get("replicas")
+    specs = [
+        _replica(table, f"{name}: $.replicas[{index}]", registry, problems)
+        for index, table in enumerate(tables if isinstance(tables, list) else [])
+        if isinstance(table, dict)
+    ]
+    replicas = by_key([spec for spec in specs if spec is not None], problems)
+    if problems:
+        raise WorkersError(name, problems)
+    return Workers(replicas, pools, others)
+
+
+def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The table of that name; empty where there is something else, which is told already."""
+    table = data.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+# Pools
+
+
+def _pool(settings: Mapping[str, Any], place: str, problems: list[str]) -> PoolSpec:
+    """The policy of these settings; if they have problems, one without settings."""
+    values = dict(settings)
+    # Its type is a protocol, of which a file can only give a name.
+    named = values.pop("routing", None)
+    routing = None if named is None else _routing(named, f"{place}.routing", problems)
+    policy = structured(PoolPolicy, values, place, problems)
+    if policy is None:
+        return PoolSpec()
+    return PoolSpec(settings, policy if routing is None else attrs.evolve(policy, routing=routing))
+
+
+def _routing(value: object, place: str, problems: list[str]) -> Any:
+    """The routing policy of that name, or of a table with its name and settings."""
+    settings = dict(value) if isinstance(value, dict) else {"name": value}
+    name = settings.pop("name", None)
+    cls = ROUTINGS.get(name) if isinstance(name, str) else None
+    if cls is not None:
+        return structured(cls, settings, place, problems)
+    near = nearest(name, ROUTINGS) if isinstance(name, str) else None
+    hint = f"did you mean {near!r}?" if near else f"the names are {', '.join(ROUTINGS)}"
+    problems.append(f"{place}: expected the name of a routing policy; {hint}")
+    return None
+
+
+# Replicas
+
+
+def _replica(
+    data: Mapping[str, Any], place: str, registry: Registry, problems: list[str]
+) -> ReplicaSpec | None:
+    """The replica that the table declares; None, or one without config, if it has problems."""
+    table = structured(ReplicaTable, data, place, problems)
+    adapter = data.get("adapter")
+    fields = None
+    if isinstance(adapter, str):
+        fields = options_of(adapter, registry, place, problems)
+    if not isinstance(adapter, str) or fields is None:
+        return None
+    options, places = _options(data, fields, place, problems)
+    spec = ReplicaSpec(
+        pool_id="" if table is None else table.pool,
+        replica_id="" if table is None else table.replica,
+        adapter=adapter,
+        options=options,
+        config=None,
+        limit=None if table is None else table.limit,
+        source=place,
+    )
+    spec = configured(spec, fields, registry, problems, places)
+    return None if table is None else spec
+
+
+def _options(
+    data: Mapping[str, Any],
+    fields: Mapping[str, ConfigField],
+    place: str,
+    problems: list[str],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The adapter's options with their secrets, and the places of the latter."""
+    options = dict(_table(data, "options"))
+    places = {}
+    for name in list(options):
+        if name in fields and fields[name].secret:
+            del options[name]
+            places[name] = ""
+            problems.append(
+                f"{place}.options.{name}: it is a secret, which does not belong into a file: "
+                f'write secrets = {{ {name} = "VARIABLE" }} with the name of the environment '
+                "variable that holds it"
+            )
+    for name, variable in _table(data, "secrets").items():
+        if not isinstance(variable, str):
+            continue  # told already
+        where = f"secrets.{name}"
+        try:
+            options[name] = _from_environment(name, variable, options)
+            places[name] = where
+        except ValueError as error:
+            places[name] = ""
+            problems.append(f"{place}.{where}: {error}")
+    return options, places
+
+
+def _from_environment(name: str, variable: str, options: Mapping[str, Any]) -> str:
+    """The value of the variable that holds the option `name`.
+
+    Raises:
+        ValueError: Saying why there is none.
+    """
+    if name in options:
+        raise ValueError("it is among the options, too")
+    value = os.environ.get(variable)
+    if value:
+        return value
+    if _VARIABLE.fullmatch(variable):
+        raise ValueError(f"the environment variable {variable} is not set")
+    # Not repeated: it may be the secret itself.
+    raise ValueError("expected the name of an environment variable that is set")

@@ -1,0 +1,483 @@
+"""The transport over real sockets: HTTP/1.1 as servers speak it, and as they should not."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from adapters.http_util import StreamTransport, error_from_exception
+from adapters.http_util.transport.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES
+from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
+from tests.script_server import Request, ScriptServer, Wire
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK, b"ok"),
+        (CHUNKED + b"1\r\no\r\n1;x=y\r\nk\r\n0\r\nT: x\r\n\r\n", b"ok"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + OK, b"ok"),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200\r\ncontent-length:2\r\n\r\nok", b"ok"),
+    ],
+)
+async def test_bodies_of_every_framing_keep_the_connection(answer: bytes, body: bytes) -> None:
+    """Three requests, one connection; interim answers are skipped."""
+    async with pool_at(raw(answer)) as (server, client, transport):
+        for _ in range(3):
+            assert (await client.get(server.base_url)).content == body
+        assert len(server.connections) == 1
+        assert transport.idle_connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\n\r\nok",
+        OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        OK + b"junk",
+    ],
+)
+async def test_answers_that_end_their_connection(answer: bytes) -> None:
+    """close, HTTP/1.0, until-close, and bytes nobody asked for: the next one is a new one."""
+    async with pool_at(raw(answer, close=True)) as (server, client, transport):
+        for _ in range(3):
+            response = await client.get(server.base_url)
+            assert response.content == b"ok"
+        assert transport.open_connections == 0
+        assert len(server.connections) == 3
+
+
+async def test_an_answer_is_told_as_httpx_tells_it() -> None:
+    """Status, reason, headers and version; the body is not read before it is asked for."""
+    answer = (
+        b"HTTP/1.1 418 I'm a teapot\r\nX: 1\r\nX: 2\r\nY: \xe4\r\nZ:\r\nContent-Length: 2\r\n\r\nok"
+    )
+    async with pool_at(raw(answer)) as (server, client, _):
+        async with client.stream("GET", server.base_url + "/a%20b?c=d") as response:
+            assert (response.status_code, response.reason_phrase) == (418, "I'm a teapot")
+            assert response.http_version == "HTTP/1.1"
+            assert response.headers.get_list("x") == ["1", "2"]
+            assert (response.headers["y"], response.headers["z"]) == ("ä", "")
+            assert not response.is_stream_consumed
+        assert server.requests[0].target == "/a%20b?c=d"
+        assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+
+
+async def test_head_has_no_body() -> None:
+    """HEAD is answered with headers only, whatever they announce."""
+    async with pool_at(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")) as (
+        server,
+        client,
+        _,
+    ):
+        for _ in range(2):
+            assert (await client.head(server.base_url)).headers["content-length"] == "99"
+
+
+BROKEN: list[tuple[bytes, type[Exception]]] = [
+    (b"", httpx.ReadError),
+    (b"HTTP/1.1 200 OK\r\nConte", httpx.ReadError),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", httpx.ReadError),
+    (CHUNKED + b"5\r\nok", httpx.ReadError),
+    (CHUNKED + b"2\r\nok\r\n", httpx.ReadError),
+    (b"hello", httpx.RemoteProtocolError),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", httpx.RemoteProtocolError),
+    (CHUNKED + b"zz\r\nok", httpx.RemoteProtocolError),
+    (CHUNKED + b"-1\r\nok", httpx.RemoteProtocolError),
+    (CHUNKED + b"2\r\nokk\r\n", httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+     httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+     b"2\r\nok\r\n0\r\n\r\n", httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", httpx.RemoteProtocolError),
+    (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+     httpx.RemoteProtocolError),
+    (b"HTTP/1.1 150 Odd\r\nContent-Length: 2\r\n\r\nno" + OK, httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\n" + b"A: " + b"x" * 200_000, httpx.RemoteProtocolError),
+    (b"HTTP/1.1 200 OK\r\n" + b"A: x\r\n" * 50_000, httpx.RemoteProtocolError),
+    (b"HTTP/1.1 100 C\r\n\r\n" * 10_000, httpx.RemoteProtocolError),
+    (CHUNKED + b"2\r\nok\r\n0\r\n" + b"T: x\r\n" * 50_000, httpx.RemoteProtocolError),
+    (CHUNKED + b"2;" + b"x" * 200_000, httpx.RemoteProtocolError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "kind"), BROKEN, ids=lambda v: str(v)[:60])
+async def test_broken_answers_are_httpx_errors(answer: bytes, kind: type[Exception]) -> None:
+    """Refused, never guessed; the connection is closed, the next request works."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        first = request is server.requests[0]
+        await wire.raw(answer if first else OK)
+        if first:
+            await wire.close()
+
+    async with pool_at(script) as (server, client, transport):
+        with pytest.raises(kind):
+            await client.get(server.base_url)
+        assert transport.open_connections == 0
+        assert (await client.get(server.base_url)).content == b"ok"
+
+
+def test_the_limit_of_heads_is_a_named_one() -> None:
+    """64 KiB, as the decision record says."""
+    assert MAX_HEAD_BYTES == 65536
+
+
+async def test_a_reset_in_the_body_breaks_it() -> None:
+    """A body without a length ends by a close, never by a reset."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.raw(b"HTTP/1.1 200 OK\r\n\r\nok")
+        await wire.reset()
+
+    async with pool_at(script) as (server, client, transport):
+        async with client.stream("GET", server.base_url) as response:
+            with pytest.raises(httpx.ReadError):
+                await response.aread()
+        assert transport.open_connections == 0
+
+
+async def test_a_body_left_in_the_middle_closes_its_connection() -> None:
+    """Whoever leaves early does not wait for the rest, and the server is told at once."""
+
+    async def endless(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        while not wire.gone:
+            await wire.chunk(b"x" * 10_000)
+
+    async with pool_at(endless) as (server, client, transport):
+        async with client.stream("GET", server.base_url) as response:
+            async for _ in response.aiter_raw():
+                break
+        assert transport.open_connections == 0
+        assert await server.all_closed()
+
+
+# Requests
+
+
+async def test_a_body_is_uploaded_whole() -> None:
+    """With a length, also where httpx would have sent chunks, and once only."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 100_000
+
+    async with pool_at(raw(OK)) as (server, client, _):
+        await client.post(server.base_url, content=b"y" * 1_000_000)
+        await client.post(server.base_url, content=pieces())
+        await client.post(server.base_url, content=b"12345", headers={"Content-Length": "2"})
+        await client.post(server.base_url, content=b"", headers={"Transfer-Encoding": "chunked"})
+        await client.get(server.base_url)
+        sizes = [len(request.body) for request in server.requests]
+        assert sizes == [1_000_000, 300_000, 5, 0, 0]
+        assert all("transfer-encoding" not in request.headers for request in server.requests)
+        lengths = [request.headers.get("content-length") for request in server.requests]
+        assert lengths == ["1000000", "300000", "5", "0", None]
+
+
+async def test_an_early_refusal_of_a_large_body_is_read() -> None:
+    """413 before the body was read: the refusal is told, the connection is not used again."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await asyncio.sleep(0.2)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with client_of() as (client, transport):
+        port = server.sockets[0].getsockname()[1]
+        response = await client.post(f"http://127.0.0.1:{port}", content=b"x" * 50_000_000)
+        assert (response.status_code, response.content) == (413, b"no")
+        assert transport.open_connections == 0
+    server.close()
+    await asyncio.sleep(0.25)
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "a\r"])
+async def test_a_line_break_in_a_header_is_refused(value: str) -> None:
+    """No request is split in two."""
+    async with pool_at(raw(OK)) as (server, client, transport):
+        with pytest.raises(httpx.LocalProtocolError, match="line break"):
+            await client.get(server.base_url, headers={"X-A": value})
+        assert transport.open_connections == 0
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["X\r\nX-Evil: 1\r\nY", "X Y", "X:", "", "X\0", " X"])
+async def test_what_is_no_header_name_is_refused(name: str) -> None:
+    """Nor are names a way to write lines of one's own."""
+    async with pool_at(raw(OK)) as (server, client, _):
+        with pytest.raises(httpx.LocalProtocolError, match="no header name"):
+            await client.get(server.base_url, headers={name: "1"})
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("method", ["GET / HTTP/1.1\r\nX:", "", "G T", "GÉT"])
+async def test_what_is_no_method_is_refused(method: str) -> None:
+    """Nor methods."""
+    async with pool_at(raw(OK)) as (server, client, _):
+        with pytest.raises(httpx.LocalProtocolError, match="no method"):
+            await client.request(method, server.base_url)
+        assert server.requests == []
+
+
+# Connecting
+
+
+async def test_connecting_fails_as_httpx_says() -> None:
+    """Refused, and unknown: the error names host and port, and nothing stays open."""
+    async with client_of(connect=1.0) as (client, transport):
+        with pytest.raises(httpx.ConnectError, match=r"127\.0\.0\.1:9"):
+            await client.get("http://127.0.0.1:9")
+        with pytest.raises(httpx.ConnectError, match="no-such-host"):
+            await client.get("http://no-such-host.invalid")
+        with pytest.raises(httpx.UnsupportedProtocol, match="http:// or https://, not ftp"):
+            await client.get("ftp://127.0.0.1")
+        assert transport.open_connections == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"http://{'a' * 64}.example", "http://a..example", "https://.example", "http://127.0.0.1:99999",
+     "http://127.0.0.1:0", "http://a%20b"],
+)  # fmt: skip
+async def test_impossible_addresses_are_connect_errors(url: str) -> None:
+    """What no resolver takes is no other kind of exception."""
+    async with client_of() as (_, transport):
+        with pytest.raises(httpx.ConnectError):
+            await transport.handle_async_request(httpx.Request("GET", url))
+        assert transport.open_connections == 0
+
+
+async def test_an_international_host_is_looked_up_as_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """IDNA 2008 for the look-up as for the Host header; Python's own codec would say strasse."""
+    asked: list[str] = []
+
+    async def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with pool_at(raw(OK)) as (server, client, _):
+        await client.get(f"http://straße.example:{server.port}")
+        assert asked == ["xn--strae-oqa.example"]
+        assert server.requests[0].headers["host"] == f"xn--strae-oqa.example:{server.port}"
+
+
+@contextmanager
+def backlog_full() -> Iterator[int]:
+    """The port of a listener that takes no more connections: a connect to it hangs."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        try:
+            yield port
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+async def test_connecting_has_a_limit() -> None:
+    """ADAPT-3005: for TCP as for TLS; what was opened is closed."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client gives up
+        assert await reader.read() == b""
+        ended.set()
+        writer.close()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with client_of(connect=0.1) as (client, transport):
+        with pytest.raises(httpx.ConnectTimeout, match=r"in 0\.1 s"):
+            await client.get(f"https://127.0.0.1:{port}")
+        assert transport.open_connections == 0
+        await asyncio.wait_for(ended.wait(), 1)
+        with backlog_full() as full, pytest.raises(httpx.ConnectTimeout):
+            await client.get(f"http://127.0.0.1:{full}")
+        assert transport.open_connections == 0
+    server.close()
+
+
+async def test_read_timeouts_of_httpx_are_kept() -> None:
+    """Whoever sets one gets ReadTimeout, before and in the body."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        if request.path == "/body":
+            await wire.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok")
+        await wire.until_closed()
+
+    async with pool_at(script, timeouts={"read": 0.1}) as (server, client, transport):
+        for path in ("/", "/body"):
+            with pytest.raises(httpx.ReadTimeout) as caught:
+                await client.get(server.base_url + path)
+            code = error_from_exception(caught.value, answering=path == "/body").code
+            assert code == ("DECODE_TIMEOUT" if path == "/body" else "POOL_UNAVAILABLE")
+            assert transport.open_connections == 0
+        assert await server.all_closed()
+
+
+# Backpressure
+
+
+def _tls_pair() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and a client's that trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
+    """What is buffered here is bounded; it flows again when it is read, and nothing is missing."""
+    chunk, count = bytes(range(256)) * 256, 600
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.head(200, {"Transfer-Encoding": "chunked"})
+        for _ in range(count):
+            await wire.chunk(chunk)
+        await wire.end()
+
+    server_context, client_context = _tls_pair()
+    async with (
+        ScriptServer(script, tls=server_context if tls else None) as server,
+        client_of(transport_of(ssl_context=lambda: client_context)) as (client, _),
+        client.stream("GET", server.base_url) as response,
+    ):
+        sent = -1
+        while sent < server.connections[0].sent_bytes:
+            sent = server.connections[0].sent_bytes
+            await asyncio.sleep(0.1)
+        assert sent < count * len(chunk) / 2
+        body = response.extensions["body_stream"]
+        assert body._connection._unread_bytes <= MAX_UNREAD_BYTES + 65536
+        size = 0
+        async for piece in response.aiter_raw():
+            assert piece[:1] == chunk[size % 256 :][:1]
+            size += len(piece)
+        assert size == count * len(chunk)
+
+
+# TLS
+
+
+async def test_tls_is_verified() -> None:
+    """HTU-1001: an unknown authority is refused by name; large bodies of a known one are intact."""
+    server_context, trusting = _tls_pair()
+    blob = bytes(range(256)) * 20_000
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.answer(blob)
+
+    async with ScriptServer(script, tls=server_context) as server:
+        async with client_of() as (client, transport):
+            with pytest.raises(httpx.ConnectError, match="the certificate is not trusted: "):
+                await client.get(server.base_url)
+            assert transport.open_connections == 0
+        async with client_of(transport_of(ssl_context=lambda: trusting)) as (client, transport):
+            for _ in range(3):
+                response = await client.post(server.base_url, content=blob)
+                assert response.content == blob
+            assert transport.open_connections == 1
+            assert {len(request.body) for request in server.requests} == {len(blob)}
+
+
+async def test_a_certificate_for_another_name_is_refused() -> None:
+    """HTU-1001: who answers must be who was called."""
+    server_context, trusting = _tls_pair()
+    async with (
+        ScriptServer(raw(OK), tls=server_context) as server,
+        client_of(transport_of(ssl_context=lambda: trusting)) as (client, _),
+    ):
+        with pytest.raises(httpx.ConnectError, match=r"not trusted: .*mismatch"):
+            await client.get(f"https://localhost:{server.port}")
+
+
+async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
+    """https to an http port, and the other way round."""
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with client_of() as (client, _):
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server.close()
+    server_context, _ = _tls_pair()
+    async with ScriptServer(raw(OK), tls=server_context) as secure, client_of() as (client, _):
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await client.get(f"http://127.0.0.1:{secure.port}")
+
+
+async def test_a_tls_connection_is_closed_without_waiting_for_a_goodbye() -> None:
+    """A peer that hangs must not keep a connection of ours open."""
+    server_context, trusting = _tls_pair()
+
+    async def hang(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        await wire.until_closed()
+
+    async with (
+        ScriptServer(hang, tls=server_context) as server,
+        client_of(transport_of(ssl_context=lambda: trusting)) as (client, transport),
+    ):
+        async with client.stream("GET", server.base_url):
+            assert transport.open_connections == 1
+        assert transport.open_connections == 0
+        assert await server.all_closed(1)
+
+
+async def test_the_configuration_of_tls_is_made_when_it_is_needed() -> None:
+    """Not for http, and once per connection for https."""
+    made: list[ssl.SSLContext] = []
+    server_context, trusting = _tls_pair()
+
+    def context() -> ssl.SSLContext:
+        made.append(trusting)
+        return trusting
+
+    transport = StreamTransport(ssl_context=context)
+    async with (
+        ScriptServer(raw(OK)) as plain,
+        ScriptServer(raw(OK), tls=server_context) as secure,
+        client_of(transport) as (client, _),
+    ):
+        await client.get(plain.base_url)
+        assert not made
+        await client.get(secure.base_url)
+        await client.get(secure.base_url)
+        assert len(made) == 1
+        await until(lambda: transport.idle_connections == 2)

@@ -1,0 +1,499 @@
+"""Observers are told of everything once, and harm nobody."""
+
+import asyncio
+import gc
+import logging
+import warnings
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import attrs
+import pytest
+
+from adapter_api import (
+    AdapterNotice,
+    BreakerNotice,
+    ContractError,
+    HealthNotice,
+    HealthState,
+    JobNotice,
+    ObserverHooks,
+    ReplicaNotice,
+    TaskRequest,
+    Token,
+    TokenStream,
+    WorkerError,
+    hookimpl,
+)
+from registry import Registry
+from registry.observers import JobWatch, LoggingObserver, MetricsObserver, Observers, Summary
+from registry.plugins.extensions import NOTICES, observer_problems
+from tests.witness import OUTCOMES, Recorder
+
+
+def _task(**fields: Any) -> TaskRequest:
+    return TaskRequest(**{"prompt": "hi", "model": "m", "session_id": "s", **fields})
+
+
+async def test_a_whole_job_is_told_step_by_step() -> None:
+    """Start, submit, first token, end and aclose, with ids and timings (ORCH-3027)."""
+    recorder = Recorder()
+    registry = Registry(observers=[recorder])
+    async with registry.get("mock", {"replica_id": "r7"}) as adapter:
+        task = _task(correlation_id="c1")
+        await adapter.submit(task).text()
+    assert recorder.hooks() == [
+        *("adapter_started", "job_submitted", "job_first_token", "job_ended", "adapter_closed")
+    ]
+    submitted, first = recorder.last("job_submitted"), recorder.last("job_first_token")
+    ended = recorder.last("job_ended")
+    assert submitted.adapter == AdapterNotice("mock", "worker-adapters", "0.1.0", None, "r7")
+    assert (ended.job_id, ended.session_id, ended.correlation_id) == (task.job_id, "s", "c1")
+    assert (ended.engine, ended.engine_version, ended.model) == ("mock", "1.0", "m")
+    assert ended.tokens_out == 9
+    assert ended.tokens_in is None  # the mock does not tell
+    assert ended.replica_id == submitted.replica_id == "r7"
+    assert ended.attempts == 1
+    assert ended.finish_reason == "stop"
+    assert ended.code is None
+    assert 0 <= first.time_to_first_token_ms == ended.time_to_first_token_ms <= ended.elapsed_ms
+    assert ended.decode_time_ms >= 0
+
+
+async def test_a_failure_is_told_with_its_code() -> None:
+    """A job that fails after Tokens is told with what was delivered."""
+    recorder = Recorder()
+    options = {"error_code": "WORKER_RESET", "error_after": 2}
+    async with Registry(observers=[recorder]).get("mock", options) as adapter:
+        with pytest.raises(WorkerError):
+            await adapter.submit(_task()).text()
+    failed = recorder.last("job_failed")
+    assert (failed.code, failed.retriable, failed.tokens_out) == ("WORKER_RESET", True, 2)
+    assert OUTCOMES & set(recorder.hooks()) == {"job_failed"}
+
+
+async def test_a_failure_before_started_is_told() -> None:
+    """An engine that does not accept the job leaves a submit and a failure."""
+    recorder = Recorder()
+    async with Registry(observers=[recorder]).get("mock", error_code="UPSTREAM_AUTH") as adapter:
+        with pytest.raises(WorkerError):
+            await adapter.submit(_task())
+    assert recorder.hooks()[1:3] == ["job_submitted", "job_failed"]
+    assert recorder.last("job_failed").engine is None
+
+
+async def test_a_stream_nobody_reads_is_not_told() -> None:
+    """Nothing was sent, so there is nothing to tell."""
+    recorder = Recorder()
+    async with Registry(observers=[recorder]).get("mock", {}) as adapter:
+        await adapter.submit(_task()).aclose()
+    assert recorder.hooks() == ["adapter_started", "adapter_closed"]
+
+
+async def test_a_dropped_stream_is_cancelled() -> None:
+    """A stream that is dropped in mid-answer is told as cancelled, and is not kept alive."""
+    recorder = Recorder()
+    async with Registry(observers=[recorder]).get("mock", {}) as adapter:
+        stream = adapter.submit(_task())
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del stream
+            gc.collect()
+        assert "job_cancelled" not in recorder.hooks()  # a destructor calls no foreign code
+        await asyncio.sleep(0.01)
+        cancelled = recorder.last("job_cancelled")
+        assert (cancelled.code, cancelled.tokens_out) == ("CANCELLED", 1)
+    assert sum(hook in OUTCOMES for hook in recorder.hooks()) == 1
+
+
+async def test_health_is_told_when_it_changes() -> None:
+    """The first check and every change are told, not every check (ORCH-3057)."""
+    recorder = Recorder()
+    adapter = Registry(observers=[recorder]).get("mock", {})
+    await adapter.health()
+    await adapter.health()
+    adapter.adapter.config = attrs.evolve(adapter.adapter.config, health="degraded")
+    await adapter.health()
+    await adapter.aclose()
+    await adapter.health()
+    changes = [notice for hook, notice in recorder.told if hook == "health_changed"]
+    assert [(c.before, c.after) for c in changes] == [
+        (None, HealthState.HEALTHY),
+        (HealthState.HEALTHY, HealthState.DEGRADED),
+        (HealthState.DEGRADED, HealthState.UNHEALTHY),
+    ]
+    assert (changes[-1].live, changes[-1].ready) == (False, False)
+
+
+async def test_a_raising_observer_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, without what it says; the job and the other observers go on."""
+
+    class Raising:
+        @hookimpl
+        def job_submitted(self) -> None:
+            raise ValueError("sk-secret")
+
+        @hookimpl
+        def job_ended(self, job: JobNotice) -> None:
+            raise asyncio.InvalidStateError
+
+    recorder = Recorder()
+    registry = Registry(observers=[Raising(), recorder])
+    async with registry.get("mock", {}) as adapter:
+        assert await adapter.submit(_task()).text()
+    assert recorder.hooks().count("job_ended") == 1
+    messages = [r.getMessage() for r in caplog.records if r.name == "worker_adapters.observers"]
+    assert len(messages) == 2
+    assert "Raising failed in job_submitted with ValueError" in messages[0]
+    assert "sk-secret" not in caplog.text
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, SystemExit])
+async def test_what_is_no_exception_is_a_failure_of_the_observer(
+    raised: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends neither the job nor the program, nor hides anything from the other observers."""
+
+    class Raising:
+        @hookimpl
+        def job_first_token(self) -> None:
+            raise raised
+
+        @hookimpl
+        def job_cancelled(self) -> None:
+            raise raised
+
+        @hookimpl
+        def health_changed(self) -> None:
+            raise raised
+
+    recorder = Recorder()
+    async with Registry(observers=[Raising(), recorder]).get("mock", {}) as adapter:
+        stream = adapter.submit(_task())
+        async for event in stream:
+            if isinstance(event, Token):
+                break
+        assert await adapter.cancel(stream.job_id)
+        assert (await adapter.health()).state is HealthState.HEALTHY
+    assert recorder.outcomes() == ["job_cancelled"]
+    assert {"job_first_token", "health_changed"} <= set(recorder.hooks())
+    assert f"failed in job_cancelled with {raised.__name__}" in caplog.text
+
+
+def test_an_interruption_goes_on() -> None:
+    """Ctrl-C in an observer is the user's, not the observer's."""
+
+    class Interrupted:
+        @hookimpl
+        def job_ended(self, job: JobNotice) -> None:
+            raise KeyboardInterrupt
+
+    observers = Observers([Interrupted()])
+    with pytest.raises(KeyboardInterrupt):
+        observers.tell("job_ended", None)
+
+
+async def test_what_the_user_sees_is_what_is_told() -> None:
+    """With middleware the outermost stream is told: here one from a cache (ORCH-3055)."""
+
+    class Cache:
+        @hookimpl(wrapper=True)
+        def submit(self, task: TaskRequest) -> Any:
+            stream = yield
+            return stream if task.prompt == "new" else self.cached(task, stream)
+
+        async def cached(self, task: TaskRequest, stream: Any) -> Any:
+            async for event in stream:
+                yield attrs.evolve(event, text="?") if isinstance(event, Token) else event
+
+    recorder = Recorder()
+    registry = Registry(observers=[recorder], middleware=[Cache()])
+    async with registry.get("mock", {}) as adapter:
+        assert await adapter.submit(_task()).text() == "?" * 9
+        assert await adapter.submit(_task(prompt="new")).text() != "?" * 9
+    assert recorder.hooks().count("job_ended") == recorder.hooks().count("job_submitted") == 2
+
+
+async def test_a_middleware_may_return_a_stream_that_it_watches() -> None:
+    """A stream has one watcher: this one is watched through one around it."""
+    mine, recorder = Recorder(), Recorder()
+
+    class Watching:
+        @hookimpl(wrapper=True)
+        def submit(self, task: TaskRequest) -> Any:
+            stream = yield
+            assert isinstance(stream, TokenStream)
+            return stream.watch(
+                JobWatch(Observers([mine]), task, AdapterNotice("mock", "mine", "1"))
+            )
+
+    registry = Registry(observers=[recorder], middleware=[Watching()])
+    async with registry.get("mock", {}) as adapter:
+        await adapter.start()
+        assert await adapter.submit(_task()).text()
+    assert mine.outcomes() == recorder.outcomes() == ["job_ended"]
+
+
+def test_installing_activates_no_observer(samples: Callable[..., None]) -> None:
+    """A distribution that carries an observer and middleware changes nothing by being there."""
+    samples("acme_observer")
+
+    async def go() -> None:
+        registry = Registry()
+        async with registry.get("acme-observer", {}) as adapter:
+            await adapter.submit(_task()).text()
+
+    asyncio.run(go())
+    from acme_observer import TOLD, Observer  # type: ignore[import-not-found]
+
+    assert TOLD == []
+
+    async def again() -> None:
+        async with Registry(observers=[Observer()]).get("acme-observer", {}) as adapter:
+            await adapter.submit(_task()).text()
+
+    asyncio.run(again())
+    assert len(TOLD) == 1
+
+
+class Misspelt:
+    """Has a hook that there is not."""
+
+    @hookimpl
+    def job_endet(self, job: JobNotice) -> None: ...
+
+
+class Undecorated:
+    """Forgot the marker on one."""
+
+    def job_failed(self, job: JobNotice) -> None: ...
+
+    @hookimpl
+    def job_ended(self, job: JobNotice) -> None: ...
+
+
+class Wrapping:
+    """Would change what it is to watch."""
+
+    @hookimpl(wrapper=True)
+    def job_ended(self, job: JobNotice) -> Any:
+        yield
+
+
+class Waiting:
+    """Wants to be waited for."""
+
+    @hookimpl
+    async def job_ended(self, job: JobNotice) -> None: ...
+
+
+class OtherArgument:
+    """Names its argument after its own taste."""
+
+    @hookimpl
+    def job_ended(self, notice: JobNotice) -> None: ...
+
+
+class KeywordOnly:
+    """Would be called with what it does not take."""
+
+    @hookimpl
+    def job_ended(self, *, job: JobNotice) -> None: ...
+
+
+class WithDefault:
+    """Would never be told."""
+
+    @hookimpl
+    def job_ended(self, job: JobNotice | None = None) -> None: ...
+
+
+class Anything:
+    """Would be given nothing."""
+
+    @hookimpl
+    def job_ended(self, *job: JobNotice) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("observer", "problem"),
+    [
+        (KeywordOnly(), "`job` is keyword-only: remove the `*` before it; write `def job_ended"),
+        (WithDefault(), "remove the default; write `def job_ended(self, job)`"),
+        (Anything(), "`*job` gets nothing"),
+        (Misspelt(), "did you mean job_ended?"),
+        (Undecorated(), "job_failed is not decorated"),
+        (Wrapping(), "observers change nothing"),
+        (Waiting(), "must be a plain function"),
+        (OtherArgument(), "def job_ended(self, job)"),
+        (Recorder, "not the class"),
+        (object(), "it has no hook"),
+    ],
+)
+def test_wrong_observers(observer: object, problem: str) -> None:
+    """Every mistake is explained when the registry is made."""
+    with pytest.raises(ContractError, match="observers") as caught:
+        Registry(observers=[observer])
+    assert problem in str(caught.value)
+
+
+def test_an_observer_is_given_once() -> None:
+    """Twice the same would be told twice."""
+    recorder = Recorder()
+    assert "give each once" in observer_problems(recorder, [recorder])[0]
+
+
+def test_every_hook_is_one_of_the_notices() -> None:
+    """The check knows all hooks, and each has one argument."""
+    assert len(NOTICES) == 10
+    assert all(hasattr(ObserverHooks, name) for name in NOTICES)
+
+
+async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
+    """Records carry the facts as attributes, and a sentence without ids (ORCH-3027, ORCH-3300)."""
+    caplog.set_level(logging.DEBUG, "worker_adapters.jobs")
+    observers = Observers([LoggingObserver()])
+    options = {"replica_id": "r1"}
+    async with Registry(observers=[LoggingObserver()]).get("mock", options) as adapter:
+        task = _task()
+        await adapter.submit(task).text()
+        await adapter.health()
+        adapter.adapter.config = attrs.evolve(adapter.adapter.config, error_code="WORKER_RESET")
+        with pytest.raises(WorkerError):
+            await adapter.submit(_task()).text()
+        adapter.adapter.config = attrs.evolve(adapter.adapter.config, error_code=None)
+        stream = adapter.submit(_task())
+        await stream
+        await stream.aclose()
+    observers.tell("replica_changed", ReplicaNotice("p", "r", None, "ready", "bound"))
+    observers.tell("breaker_changed", BreakerNotice("p", "r", "closed", "open", 100))
+    observers.tell(
+        "health_changed",
+        HealthNotice(AdapterNotice("a", "d", "1"), None, HealthState.UNHEALTHY, False, False),
+    )
+    records = [r for r in caplog.records if r.name == "worker_adapters.jobs"]
+    assert [r.getMessage() for r in records] == [
+        "an adapter was started",
+        "a job was sent",
+        "the first token came",
+        "the answer is whole",
+        "the engine is healthy",
+        "a job was sent",
+        "the job failed with WORKER_RESET",
+        "a job was sent",
+        "the job was cancelled",
+        "an adapter was closed",
+        "a replica is ready",
+        "a circuit breaker is open",
+        "the engine is unhealthy",
+    ]
+    whole = vars(records[3])
+    assert (whole["adapter"], whole["replica_id"]) == ("mock", "r1")
+    assert (whole["job_id"], whole["session_id"], whole["engine"]) == (task.job_id, "s", "mock")
+    assert whole["tokens_out"] == 9
+    assert whole["latency_first_token_ms"] >= 0
+    assert whole["human"] == "the answer is whole"
+    assert vars(records[10])["reason"] == "bound"
+    assert [r.levelname for r in records[-2:]] == ["WARNING", "WARNING"]
+
+
+async def test_the_metrics_observer() -> None:
+    """Dispatches, outcomes, tokens and times are counted for each adapter (ORCH-3028)."""
+    metrics = MetricsObserver()
+    registry = Registry(observers=[metrics])
+    async with registry.get("mock", {}) as good, registry.get("mock", {}) as other:
+        for _ in range(3):
+            await good.submit(_task()).text()
+        stream = other.submit(_task())
+        await stream
+        assert metrics.snapshot().total.running == 1
+        await stream.aclose()
+    async with registry.get("mock", {"replica_id": "bad", "error_code": "WORKER_RESET"}) as bad:
+        with pytest.raises(WorkerError):
+            await bad.submit(_task()).text()
+    total = metrics.snapshot().total
+    assert (total.dispatches, total.ended, total.cancels, total.running) == (5, 3, 1, 0)
+    assert total.failures == {"WORKER_RESET": 1}
+    assert (total.tokens_out, total.retries) == (27, 0)
+    assert total.latency_first_token_ms.count == 3
+    adapters = metrics.snapshot().adapters
+    by_replica = {notice.replica_id: jobs for notice, jobs in adapters.items()}
+    assert by_replica["bad"].dispatches == 1
+    assert by_replica[None].latency_first_token_ms.count == 3
+    assert by_replica[None].latency_decode_ms.count == 3
+
+
+def test_a_summary_keeps_its_bounds() -> None:
+    """Count, sum, least and most are those of the values."""
+    values = [Summary.of(value) for value in (3.0, None, 1.0, 2.0)]
+    assert sum(values, Summary()) == Summary(3, 6.0, 1.0, 3.0)
+
+
+def test_a_snapshot_stays_as_it_was() -> None:
+    """What was asked for is not counted on."""
+    metrics = MetricsObserver()
+    job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), code="WORKER_RESET")
+    metrics.job_failed(job)
+    before = metrics.snapshot()
+    metrics.job_failed(job)
+    assert before.total.failures == {"WORKER_RESET": 1}
+    assert metrics.snapshot().total.failures == {"WORKER_RESET": 2}
+
+
+def test_metrics_of_several_threads() -> None:
+    """Registries may be used in one event loop for each thread; nothing is lost."""
+    metrics = MetricsObserver()
+    job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), tokens_out=3)
+
+    def work() -> None:
+        for _ in range(500):
+            metrics.job_submitted(job)
+            metrics.job_ended(job)
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    total = metrics.snapshot().total
+    assert (total.dispatches, total.ended, total.tokens_out) == (2000, 2000, 6000)
+
+
+async def test_the_prometheus_observer() -> None:
+    """The same numbers for Prometheus, under labels (ORCH-3310)."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    from registry.observers.prometheus import PrometheusObserver
+
+    collector = CollectorRegistry()
+    observer = PrometheusObserver(collector)
+    registry = Registry(observers=[observer])
+    async with registry.get("mock", {}) as adapter:
+        await adapter.submit(_task()).text()
+        stream = adapter.submit(_task())
+        await stream
+        await stream.aclose()
+        adapter.adapter.config = attrs.evolve(adapter.adapter.config, error_code="WORKER_RESET")
+        with pytest.raises(WorkerError):
+            await adapter.submit(_task()).text()
+    observers = Observers([observer])
+    observers.tell("replica_changed", ReplicaNotice("p", "r", None, "ready"))
+    observers.tell("breaker_changed", BreakerNotice("p", "r", "closed", "open"))
+    text = generate_latest(collector).decode()
+    labels = 'adapter="mock",pool_id="",replica_id=""'
+    lines = [
+        f"worker_adapters_dispatches_total{{{labels}}} 3.0",
+        f'worker_adapters_outcomes_total{{adapter="mock",outcome="ended",{labels[15:]}}} 1.0',
+        f'worker_adapters_outcomes_total{{adapter="mock",outcome="cancelled",{labels[15:]}}} 1.0',
+        f"worker_adapters_tokens_out_total{{{labels}}} 9.0",
+        f"worker_adapters_first_token_seconds_count{{{labels}}} 1.0",
+        'worker_adapters_replica_ready{pool_id="p",replica_id="r"} 1.0',
+        'worker_adapters_breaker_transitions_total{pool_id="p",replica_id="r",state="open"} 1.0',
+    ]
+    assert [line for line in lines if line not in text] == []
+    observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
+    assert 'replica_ready{pool_id="p"' not in generate_latest(collector).decode()
