@@ -3,26 +3,43 @@
 import nox
 
 nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["checks", "tests"]
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
-    """The default suite."""
+    """Run the default suite."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def checks(session: nox.Session) -> None:
-    """Linters and types."""
+    """Run linters and type checkers."""
     session.install("-e", ".[dev]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("basedpyright")
 
 
 @nox.session
-def engine(session: nox.Session) -> None:
-    """The suite against a real llama.cpp server; compiling it takes some minutes."""
-    session.install("-e", ".[engine]")
-    session.run("pytest", "-m", "engine", *session.posargs)
+def coverage(session: nox.Session) -> None:
+    """Run the default suite and report what it does not reach."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--cov", "--cov-report=term:skip-covered", *session.posargs)
+
+
+@nox.session
+def exhaustive(session: nox.Session) -> None:
+    """Run every case of what the default suite samples."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "exhaustive", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("suite", ["engine", "clients", "browser", "ray"])
+def suites(session: nox.Session, suite: str) -> None:
+    """Run a suite that needs more than Python: the extra of the same name brings it."""
+    session.install("-e", f".[{suite}]")
+    session.run("pytest", "-m", suite, *session.posargs)

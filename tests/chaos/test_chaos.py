@@ -154,6 +154,7 @@ def ours() -> Counter[str]:
 
 
 @pytest.mark.timeout(CHAOS_S + 100)
+@pytest.mark.exhaustive
 async def test_no_job_is_lost_in_chaos(capsys: pytest.CaptureFixture[str]) -> None:
     """8 replicas on real sockets are killed, hung, slowed, broken, restarted, moved and rebound
     under 200 concurrent jobs: every job ends whole or with a typed error in its time, no token is

@@ -48,6 +48,7 @@ def verdicts() -> Iterator[dict[str, "Future[list[str]]"]]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in WRONG_ONES if name not in SLOW_ONES])
 def test_a_wrong_adapter_fails_the_check_it_violates_and_no_other(
     name: str, subject_of: SubjectOf
@@ -57,6 +58,7 @@ def test_a_wrong_adapter_fails_the_check_it_violates_and_no_other(
     assert failures(results) == [_violated(name)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", SLOW_ONES)
 def test_so_does_one_whose_examination_takes_long(
     name: str, verdicts: dict[str, "Future[list[str]]"]

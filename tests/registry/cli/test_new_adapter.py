@@ -77,6 +77,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arguments", [("acme-plain",), ("beta-two-http", "--http")], ids=str)
 def test_a_new_adapter_installs_and_passes_the_kit_at_once(
     arguments: tuple[str, ...], fresh: Path, serve: Callable[..., Any], tmp_path: Path
@@ -123,6 +124,7 @@ def _readme(project: Path, url: str) -> Iterator[list[str]]:
             yield shlex.split(line.replace("http://localhost:8000", url))
 
 
+@pytest.mark.exhaustive
 def test_the_tutorial_word_for_word(fresh: Path, tmp_path: Path) -> None:
     """The tutorial's commands and changes end with an installed adapter that conforms and answers;
     what is broken on purpose is told as the page says."""
