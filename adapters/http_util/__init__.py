@@ -13,6 +13,7 @@ from adapters.http_util.errors import (
     error_from_response,
     read_error_body,
 )
+from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError, LineDecoder
 from adapters.http_util.post import Posted, post
 from adapters.http_util.retry import (
     RetryBudget,
@@ -24,13 +25,7 @@ from adapters.http_util.retry import (
     try_and_retry,
 )
 from adapters.http_util.secrets import REDACTED, redact, redact_headers
-from adapters.http_util.sse import (
-    MAX_EVENT_BYTES,
-    MAX_LINE_BYTES,
-    ServerSentEvent,
-    SSEDecoder,
-    SSELimitError,
-)
+from adapters.http_util.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 from adapters.http_util.transport.client import (
     ClientOptions,
     body_reader,
@@ -56,7 +51,9 @@ __all__ = [
     "BodyStream",
     "ClientOptions",
     "Connection",
+    "DecodeLimitError",
     "ErrorBody",
+    "LineDecoder",
     "Posted",
     "RecordingError",
     "RecordingTransport",
@@ -64,7 +61,6 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "SSEDecoder",
-    "SSELimitError",
     "ServerSentEvent",
     "StreamTransport",
     "Unanswered",

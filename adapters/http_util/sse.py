@@ -5,22 +5,31 @@ Source: WHATWG HTML, "Interpreting an event stream". Only CR, LF and CRLF end a 
 
 import attrs
 
-MAX_LINE_BYTES = 1 << 20
-"""No chunk of any server comes near 1 MiB; a longer line is an attack or not an event stream."""
+from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError
 
-MAX_EVENT_BYTES = 4 << 20
-"""All data lines of one event together, for the same reason."""
+MAX_EVENT_BYTES = 8 << 20
+"""Bound of the data of one event: as much as one line may hold."""
+
+MAX_EVENT_LINES = 65_536
+"""Bound of the data lines of one event. Decoding as many takes some 30 ms."""
+
+MAX_NOISE_BYTES = 2 << 20
+"""Bound of what may come between two events: comments, blank lines, other fields. A server that
+sends a ping each second passes it after 14 hours."""
+
+NOISE_LINE_BYTES = 16
+"""Added to the length of each such line, because a blank line costs time, too."""
+
+MAX_UNKNOWN_BYTES = 64 << 10
+"""Bound of the unknown lines that are kept: enough for any error message."""
 
 MAX_BLOCK_BYTES = 64 << 10
-"""An unfinished event longer than this is read line by line: looking for its end anew with every
-piece would take quadratic time."""
+"""An unfinished event longer than this is read line by line: searching for its end with every piece
+would take quadratic time."""
 
 _JOINT_SHRINKS_BYTES = len(b"\n\ndata: ") - len(b"\n")
 _BOM = b"\xef\xbb\xbf"
-
-
-class SSELimitError(ValueError):
-    """A line or an event is longer than its limit."""
+_FIELDS = (b"data", b"event", b"id", b"retry")
 
 
 @attrs.define
@@ -28,9 +37,9 @@ class ServerSentEvent:
     """One event.
 
     Args:
-        data: The data lines joined by line feeds, as the bytes that came (UTF-8 if all is well).
+        data: The data lines joined by line feeds, as received (normally UTF-8).
         event: The event's type.
-        id: The last event id seen so far.
+        id: The last event id so far.
     """
 
     data: bytes
@@ -39,20 +48,28 @@ class ServerSentEvent:
 
 
 class SSEDecoder:
-    """Bytes in, events out. However the bytes are split, the events are the same.
+    """A decoder that turns bytes into events. The events do not depend on how the bytes are split.
 
     Most servers end lines with LF only, and most events are one data line. Such streams are cut
-    at their blank lines; the first CR, or an event of unusual length, switches to reading line
+    at their blank lines. The first CR, or an event of unusual length, switches to reading line
     by line, with the same result.
 
     Args:
-        max_line_bytes: Longest line, without its end.
-        max_event_bytes: Most bytes of data in one event.
+        max_line_bytes: The longest line, without its end.
+        max_event_bytes: The most data in one event.
+
+    Attributes:
+        unknown: Lines so far that are neither fields of an event nor comments, such as a bare JSON
+            error, up to MAX_UNKNOWN_BYTES together. A standard reader ignores them. A reader that
+            needs proof of a whole answer must not.
+        last_event_id: The last `id` field.
+        retry_ms: The last `retry` field, in milliseconds; None without one.
     """
 
     __slots__ = (
         "_by_line",
         "_data",
+        "_data_lines",
         "_event",
         "_held",
         "_held_bytes",
@@ -60,10 +77,13 @@ class SSEDecoder:
         "_max_cut_bytes",
         "_max_event_bytes",
         "_max_line_bytes",
+        "_noise_bytes",
         "_skip_lf",
         "_started",
+        "_unknown_bytes",
         "last_event_id",
         "retry_ms",
+        "unknown",
     )
 
     def __init__(
@@ -71,34 +91,46 @@ class SSEDecoder:
     ) -> None:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
-        self._max_cut_bytes = min(max_line_bytes, max_event_bytes)  # no limit can be passed in it
+        self._max_cut_bytes = min(max_line_bytes, max_event_bytes)  # a shorter block needs no check
         self._max_block_bytes = min(self._max_cut_bytes, MAX_BLOCK_BYTES)
         self._held: list[bytes] = []  # bytes of an event, or line, that has not ended yet
         self._held_bytes = 0
-        self._data = bytearray()  # lines in a list would cost many times their bytes
+        self._data = bytearray()  # a list of lines would cost many times their bytes
+        self._data_lines = 0
         self._event = ""
+        self._noise_bytes = 0
         self._started = False
         self._by_line = False
         self._skip_lf = False
         self.last_event_id = ""
         self.retry_ms: int | None = None
+        self.unknown: list[bytes] = []
+        self._unknown_bytes = 0
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that `chunk` completes, in order.
+        """Return the events that `chunk` completes, in order.
+
+        Args:
+            chunk: The next bytes of the stream.
 
         Raises:
-            SSELimitError: If a line or an event is too long. The decoder is of no use after it.
+            DecodeLimitError: A line or an event is too long, or too much came between two events.
         """
         events = self.feed_plain(chunk)
         return self.events_of(events) if isinstance(events, bytes) else events
 
     def feed_plain(self, chunk: bytes) -> bytes | list[ServerSentEvent]:
-        """As `feed`, and faster for whole reads of plain events: where each event that `chunk`
-        completes is one data line and nothing else, those data with a line feed between them,
-        for a decoder of JSON lines. `events_of` makes of them what `feed` would have given.
+        """Return the same events as `feed`, in a form that is cheaper for plain events.
+
+        Args:
+            chunk: The next bytes of the stream.
+
+        Returns:
+            Bytes where each event is one data line and nothing else: the data of all of them,
+            joined by line feeds, for a decoder of JSON lines. `events_of` turns them into events.
 
         Raises:
-            SSELimitError: As `feed`.
+            DecodeLimitError: As `feed`.
         """
         if not self._started:
             chunk = self._strip_bom(chunk)
@@ -114,6 +146,7 @@ class SSEDecoder:
             and chunk[first:] == b"\n\n"
             and first <= self._max_cut_bytes - 2
         ):
+            self._noise_bytes = 0
             return chunk[6:first]
         block = self._take_held(chunk) if self._held else chunk
         end = block.rfind(b"\n\n")
@@ -124,18 +157,36 @@ class SSEDecoder:
         if block[:6] == b"data: ":
             lines = block[6:end].replace(b"\n\ndata: ", b"\n")
             joints = (end - 6 - len(lines)) // _JOINT_SHRINKS_BYTES
-            if lines.count(b"\n") == joints:  # no line feed but those between two events
+            if lines.count(b"\n") == joints:  # every line feed stands between two events
+                self._noise_bytes = 0
                 return lines
         return self._parts(block[:end].split(b"\n\n"))
 
     def events_of(self, lines: bytes) -> list[ServerSentEvent]:
-        """The events behind data that `feed_plain` gave."""
+        """Return the events whose data `feed_plain` returned."""
         return [ServerSentEvent(data, "message", self.last_event_id) for data in lines.split(b"\n")]
+
+    def finish(self) -> list[ServerSentEvent]:
+        """Read the end of the stream: a last line without a newline may be an unknown one.
+
+        Returns:
+            No events: the standard drops an event that no blank line ends.
+
+        Raises:
+            DecodeLimitError: As `feed`.
+        """
+        rest = self._take_held(b"") if self._held else b""
+        self._started = True
+        *lines, last = rest.removeprefix(_BOM).split(b"\n")
+        if not any(name.startswith(last) for name in _FIELDS):  # else a field that was cut
+            lines.append(last)
+        return self._lines([line for line in lines if line])
 
     def _parts(self, parts: list[bytes]) -> list[ServerSentEvent]:
         events = []
         for part in parts:
             if part[:6] == b"data: " and b"\n" not in part:
+                self._noise_bytes = 0
                 events.append(ServerSentEvent(part[6:], "message", self.last_event_id))
             else:
                 events += self._lines([*part.split(b"\n"), b""])
@@ -195,7 +246,7 @@ class SSEDecoder:
 
     def _check_line(self, length: int) -> None:
         if length > self._max_line_bytes:
-            raise SSELimitError(f"a line is longer than {self._max_line_bytes} bytes")
+            raise DecodeLimitError(f"a line is longer than {self._max_line_bytes} bytes")
 
     def _field(self, line: bytes) -> None:
         self._check_line(len(line))
@@ -203,21 +254,49 @@ class SSEDecoder:
         if colon and value[:1] == b" ":
             value = value[1:]
         if name == b"data":
-            self._data += value
-            self._data += b"\n"
-            if len(self._data) > self._max_event_bytes:
-                raise SSELimitError(f"an event has more than {self._max_event_bytes} bytes")
-        elif name == b"event":
+            self._add_data(value)
+            return
+        self._count_noise(len(line))
+        if name == b"event":
             self._event = value.decode("utf-8", "replace")
-        elif name == b"id" and b"\0" not in value:
-            self.last_event_id = value.decode("utf-8", "replace")
-        elif name == b"retry" and value.isdigit() and len(value) <= 12:
-            self.retry_ms = int(value)
+        elif name == b"id":
+            if b"\0" not in value:
+                self.last_event_id = value.decode("utf-8", "replace")
+        elif name == b"retry":
+            if value.isdigit() and len(value) <= 12:
+                self.retry_ms = int(value)
+        elif name:
+            self._note_unknown(line)
+
+    def _add_data(self, value: bytes) -> None:
+        self._data += value
+        self._data += b"\n"
+        self._data_lines += 1
+        if len(self._data) > self._max_event_bytes:
+            raise DecodeLimitError(f"an event has more than {self._max_event_bytes} bytes")
+        if self._data_lines > MAX_EVENT_LINES:
+            raise DecodeLimitError(f"an event has more than {MAX_EVENT_LINES} lines")
+
+    def _count_noise(self, length: int) -> None:
+        self._noise_bytes += length + NOISE_LINE_BYTES
+        if self._noise_bytes > MAX_NOISE_BYTES:
+            raise DecodeLimitError(
+                f"more than {MAX_NOISE_BYTES} bytes of comments, blank lines and other fields came "
+                "between two events"
+            )
+
+    def _note_unknown(self, line: bytes) -> None:
+        room = MAX_UNKNOWN_BYTES - self._unknown_bytes
+        if room > 0:
+            self.unknown.append(line[:room])
+            self._unknown_bytes += len(line) + NOISE_LINE_BYTES
 
     def _dispatch(self) -> ServerSentEvent | None:
         name, self._event = self._event, ""
         if not self._data:
+            self._count_noise(0)
             return None
+        self._noise_bytes = self._data_lines = 0
         data = bytes(self._data[:-1])
         self._data.clear()
         return ServerSentEvent(data, name or "message", self.last_event_id)

@@ -10,7 +10,7 @@ from adapters.http_util import (
     Posted,
     ServerSentEvent,
     SSEDecoder,
-    SSELimitError,
+    DecodeLimitError,
     error_from_exception,
     error_from_response,
 )
@@ -105,7 +105,7 @@ class EventBody:
                 self._ended = True
                 return None
             return self._decoder.feed_plain(piece)
-        except SSELimitError as exc:
+        except DecodeLimitError as exc:
             raise StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not a sane stream: {exc}") from exc
         except httpx.HTTPError as exc:
             self._ended = True

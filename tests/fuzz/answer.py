@@ -10,7 +10,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["adapters"]):
-    from adapters.http_util import SSEDecoder, SSELimitError, read_error_body
+    from adapters.http_util import DecodeLimitError, SSEDecoder, read_error_body
     from adapters.openai_http.refusals import refused_fields
     from adapters.openai_http.wire import Answer
 
@@ -35,7 +35,7 @@ def _read(pieces: list[bytes]) -> list[str]:
     except WorkerError as error:
         texts.append(f"<{error.code}>")
         str(error).encode("utf-8", "surrogatepass")
-    except SSELimitError:
+    except DecodeLimitError:
         texts.append("<limit>")
     return texts
 
