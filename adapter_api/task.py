@@ -1,20 +1,19 @@
 """What an orchestrator asks for: one job, checked when it is made."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from os import urandom
 from typing import Any
 
 import attrs
 
 from adapter_api.errors import ErrorCode, InvalidRequest
+from adapter_api.validators import integer, is_text, must_be, number, refusal
 
 _MESSAGE_KEYS = ("role", "content", "name")
 
 # Ids travel in HTTP headers and log lines: longer ones are refused by common servers.
 MAX_ID_CHARS = 256
-
-_Check = Callable[[Any], bool]
 
 
 def new_id() -> str:
@@ -26,40 +25,15 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest(ErrorCode.INVALID_PARAMS, message)
+
+
 def _invalid(field: str, allowed: str, value: object) -> InvalidRequest:
-    try:
-        shown = repr(value)
-    except Exception:  # an int of 5,000 digits, say, has none
-        shown = f"a {type(value).__name__}"
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
-    return InvalidRequest(ErrorCode.INVALID_PARAMS, f"{field} must be {allowed}, got {shown}")
+    return _refused(refusal(field, allowed, value))
 
 
-def _must_be(allowed: str, check: _Check, *, optional: bool = False) -> Any:
-    """An attrs validator whose error names the field and what is allowed."""
-
-    def validate(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if optional and value is None:
-            return
-        if not check(value):
-            hint = allowed + " (or None)" if optional else allowed
-            raise _invalid(attribute.name, hint, value)
-
-    return validate
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int beyond every float
-        return False
+_must_be = partial(must_be, error=_refused)
 
 
 def _is_id(value: object) -> bool:
@@ -185,47 +159,30 @@ class TaskRequest:
 
     model: str | None = attrs.field(
         default=None,
-        validator=_must_be(
-            "a non-empty string", lambda v: isinstance(v, str) and v.strip() != "", optional=True
-        ),
+        validator=_must_be("a non-empty string", is_text, optional=True),
     )
     prompt: str | None = attrs.field(
         default=None, validator=_must_be("a string", lambda v: isinstance(v, str), optional=True)
     )
     messages: tuple[Message, ...] | None = attrs.field(default=None, converter=_to_messages)
-    max_tokens: int = attrs.field(
-        default=256, validator=_must_be("an integer of at least 1", lambda v: _is_int(v) and v >= 1)
-    )
+    max_tokens: int = attrs.field(default=256, validator=integer(1, error=_refused))
     job_id: str = attrs.field(factory=new_id, validator=_id)
     temperature: float | None = attrs.field(
-        default=None,
-        validator=_must_be(
-            "a finite number of at least 0", lambda v: _is_number(v) and v >= 0, optional=True
-        ),
+        default=None, validator=number(0, optional=True, error=_refused)
     )
     top_p: float | None = attrs.field(
-        default=None,
-        validator=_must_be(
-            "a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1, optional=True
-        ),
+        default=None, validator=number(0, maximum=1, optional=True, error=_refused)
     )
-    seed: int | None = attrs.field(
-        default=None, validator=_must_be("an integer", _is_int, optional=True)
-    )
+    seed: int | None = attrs.field(default=None, validator=integer(optional=True, error=_refused))
     stop: tuple[str, ...] = attrs.field(default=(), converter=_to_stop)
     session_id: str | None = attrs.field(default=None, validator=_optional_id)
     correlation_id: str | None = attrs.field(default=None, validator=_optional_id)
     deadline_s: float | None = attrs.field(
         default=None,
-        validator=_must_be(
-            "a finite number of seconds above 0", lambda v: _is_number(v) and v > 0, optional=True
-        ),
+        validator=number(above=0, unit="seconds", optional=True, error=_refused),
     )
     max_attempts: int | None = attrs.field(
-        default=None,
-        validator=_must_be(
-            "an integer of at least 1", lambda v: _is_int(v) and v >= 1, optional=True
-        ),
+        default=None, validator=integer(1, optional=True, error=_refused)
     )
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_to_extra)
 

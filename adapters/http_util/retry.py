@@ -5,12 +5,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from adapter_api import CapacityExceeded, EngineUnavailable, ErrorCode, StreamClock, WorkerError
+from adapter_api.validators import integer, number
 
 _T = TypeVar("_T")
 
@@ -22,16 +23,6 @@ BUDGET_RESERVE = 100.0
 
 BUDGET_PER_REQUEST = 0.2
 """What each request adds to the budget: in the long run at most one retry for five requests."""
-
-
-def _whole_number(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{attribute.name!r} must be an integer, got {type(value).__name__}")
-
-
-def _any_number(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"{attribute.name!r} must be a number, got {type(value).__name__}")
 
 
 @attrs.frozen
@@ -48,14 +39,12 @@ class RetryPolicy:
         seed: Makes the delays repeatable, for tests. None: random.
     """
 
-    attempts: int = attrs.field(default=4, validator=[_whole_number, attrs.validators.ge(1)])
-    base_s: float = attrs.field(default=0.1, validator=[_any_number, attrs.validators.ge(0)])
-    multiplier: float = attrs.field(default=2.0, validator=[_any_number, attrs.validators.ge(1)])
-    cap_s: float = attrs.field(default=2.0, validator=[_any_number, attrs.validators.ge(0)])
-    retry_after_cap_s: float = attrs.field(
-        default=60.0, validator=[_any_number, attrs.validators.ge(0)]
-    )
-    seed: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole_number))
+    attempts: int = attrs.field(default=4, validator=integer(1))
+    base_s: float = attrs.field(default=0.1, validator=number(0))
+    multiplier: float = attrs.field(default=2.0, validator=number(1))
+    cap_s: float = attrs.field(default=2.0, validator=number(0))
+    retry_after_cap_s: float = attrs.field(default=60.0, validator=number(0))
+    seed: int | None = attrs.field(default=None, validator=integer(optional=True))
 
     def delay_s(self, n: int, rng: random.Random) -> float:
         """Delay number `n` (from 0), in seconds."""

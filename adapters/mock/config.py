@@ -1,22 +1,14 @@
 """The script of a mock adapter."""
 
-from typing import Any
-
 import attrs
 
 from adapter_api import ErrorCode, HealthState
+from adapter_api.validators import integer, number, one_of
 
 WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " test", ".")
 
 
-def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if value is not None and value < 0:
-        raise ValueError(f"{attribute.name} must be 0 or more, got {value!r}")
-
-
-def _known_code(_: object, __: object, value: str | None) -> None:
-    if value is not None and value not in ErrorCode.__members__:
-        raise ValueError(f"error_code must be one of {', '.join(ErrorCode)}, got {value!r}")
+_limit = number(0, unit="seconds", optional=True)
 
 
 def _to_texts(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,7 +33,7 @@ class MockConfig:
         metadata={"help": "The texts of the tokens, in order"},
     )
     delay_s: float = attrs.field(
-        default=0.0, validator=_not_negative, metadata={"help": "Seconds before each token"}
+        default=0.0, validator=number(0), metadata={"help": "Seconds before each token"}
     )
     echo: bool = attrs.field(
         default=False, metadata={"help": "Answer with the words of the prompt instead of tokens"}
@@ -61,25 +53,33 @@ class MockConfig:
         default=None, metadata={"help": "ready, if not as health says"}
     )
     error_code: str | None = attrs.field(
-        default=None, validator=_known_code, metadata={"help": "The error every job ends with"}
+        default=None,
+        validator=one_of(*ErrorCode, optional=True),
+        metadata={"help": "The error every job ends with"},
     )
     error_after: int = attrs.field(
         default=0,
-        validator=_not_negative,
+        validator=integer(0),
         metadata={"help": "Tokens before the error; 0: it comes before Started"},
     )
     retry_after_ms: int | None = attrs.field(
-        default=None, validator=_not_negative, metadata={"help": "What the error asks to wait"}
+        default=None,
+        validator=integer(0, optional=True),
+        metadata={"help": "What the error asks to wait"},
     )
     stall_after: int | None = attrs.field(
         default=None,
-        validator=_not_negative,
+        validator=integer(0, optional=True),
         metadata={"help": "Tokens after which nothing comes any more"},
     )
     first_token_timeout_s: float | None = attrs.field(
-        default=30.0, validator=_not_negative, metadata={"help": "Limit for the first token"}
+        default=30.0,
+        validator=number(0, unit="seconds", optional=True),
+        metadata={"help": "Limit for the first token"},
     )
     stall_timeout_s: float | None = attrs.field(
-        default=30.0, validator=_not_negative, metadata={"help": "Limit between two tokens"}
+        default=30.0,
+        validator=number(0, unit="seconds", optional=True),
+        metadata={"help": "Limit between two tokens"},
     )
     replica_id: str | None = attrs.field(default=None, metadata={"help": "The replica's name"})

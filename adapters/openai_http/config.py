@@ -6,6 +6,15 @@ from typing import Any, Literal
 import attrs
 import httpx
 
+from adapter_api.validators import (
+    boolean,
+    integer,
+    one_of,
+    seconds,
+    seconds_or_none,
+    text,
+    text_or_none,
+)
 from adapters.http_util import (
     ClientOptions,
     RetryPolicy,
@@ -14,6 +23,7 @@ from adapters.http_util import (
 )
 from adapters.http_util.transport.client import POOL_TIMEOUT_S
 from adapters.openai_http import validators as valid
+from adapters.openai_http.dialects import DIALECTS
 from adapters.openai_http.endpoints import Endpoints, resolve
 from adapters.openai_http.validators import KeySource
 
@@ -39,7 +49,7 @@ class OpenAIHttpConfig:
     """
 
     base_url: str = attrs.field(
-        validator=valid.text,
+        validator=text,
         metadata=_option(
             "The server's address; a path prefix is kept, /v1 added where missing",
             env="ORCHD_OPENAI_URL",
@@ -57,35 +67,35 @@ class OpenAIHttpConfig:
     )
     model: str | None = attrs.field(
         default=None,
-        validator=valid.text_or_none,
+        validator=text_or_none,
         metadata=_option("The model of tasks that name none"),
     )
     api: Api = attrs.field(
         default="auto",
-        validator=valid.api,
+        validator=one_of("auto", "completions", "chat"),
         metadata=_option("Which endpoint: auto (by the task), completions or chat"),
     )
     dialect: str = attrs.field(
         default="auto",
-        validator=valid.dialect,
+        validator=one_of("auto", *sorted(DIALECTS)),
         metadata=_option("The server's name, or auto to find out from its answers"),
     )
     connect_timeout_s: float = attrs.field(
-        default=5.0, validator=valid.seconds, metadata=_option("Limit for connecting")
+        default=5.0, validator=seconds, metadata=_option("Limit for connecting")
     )
     first_token_timeout_s: float | None = attrs.field(
         default=30.0,
-        validator=valid.seconds_or_none,
+        validator=seconds_or_none,
         metadata=_option("Limit for the first token, from each request on"),
     )
     stall_timeout_s: float | None = attrs.field(
         default=30.0,
-        validator=valid.seconds_or_none,
+        validator=seconds_or_none,
         metadata=_option("Limit between two tokens; pings do not count"),
     )
     retry: RetryPolicy = attrs.field(
         factory=RetryPolicy,
-        validator=valid.policy,
+        validator=valid.retry_policy,
         converter=valid.to_policy,
         metadata=_option("How often to ask again, and when"),
     )
@@ -97,28 +107,28 @@ class OpenAIHttpConfig:
     )
     strict: bool = attrs.field(
         default=False,
-        validator=valid.flag,
+        validator=boolean,
         metadata=_option("Fail when the server refuses a field, instead of asking without it"),
     )
     azure_deployment: str | None = attrs.field(
         default=None,
-        validator=valid.text_or_none,
+        validator=text_or_none,
         metadata=_option("Azure OpenAI: the deployment's name"),
     )
     api_version: str | None = attrs.field(
         default=None,
-        validator=valid.text_or_none,
+        validator=text_or_none,
         metadata=_option("Azure OpenAI: the api-version"),
     )
     azure_token_provider: KeySource | None = attrs.field(
         default=None,
         repr=False,
-        validator=valid.function_or_none,
+        validator=valid.token_provider,
         metadata=_option("Azure OpenAI: a function that gives an Entra token", secret=True),
     )
     http2: bool = attrs.field(
         default=False,
-        validator=valid.flag,
+        validator=boolean,
         metadata=_option("Offer HTTP/2 (extra [http2]), by httpx's own transport"),
     )
     proxy: str | None = attrs.field(
@@ -129,34 +139,34 @@ class OpenAIHttpConfig:
     )
     ca_file: str | None = attrs.field(
         default=None,
-        validator=valid.text_or_none,
+        validator=text_or_none,
         metadata=_option("PEM file of the certificate authorities to trust"),
     )
     client_cert: str | tuple[str, str] | None = attrs.field(
         default=None,
-        validator=valid.files,
+        validator=valid.file_names,
         converter=valid.to_files,
         metadata=_option("PEM file with certificate and key, or a pair of files"),
     )
     egress_allow: tuple[str, ...] | None = attrs.field(
         default=None,
-        validator=valid.patterns,
+        validator=valid.host_patterns,
         converter=valid.to_patterns,
         metadata=_option("Host patterns that may be called; None: all"),
     )
     max_connections: int = attrs.field(
         default=ClientOptions().max_connections,
-        validator=valid.at_least_one,
+        validator=integer(1),
         metadata=_option("Open connections for jobs at most"),
     )
     pool_id: str = attrs.field(
         default="default",
-        validator=valid.text,
+        validator=text,
         metadata=_option("The pool's name", env="ORCHD_OPENAI_POOL"),
     )
     replica_id: str = attrs.field(
         default="r0",
-        validator=valid.text,
+        validator=text,
         metadata=_option("The replica's name", env="ORCHD_OPENAI_REPLICA"),
     )
     client: httpx.AsyncClient | None = attrs.field(
@@ -173,7 +183,7 @@ class OpenAIHttpConfig:
     )
     record: str | None = attrs.field(
         default=None,
-        validator=valid.text_or_none,
+        validator=text_or_none,
         metadata=_option("A new file to write every exchange to, chunk by chunk, without keys"),
     )
 

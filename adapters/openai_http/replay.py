@@ -14,6 +14,7 @@ from adapter_api import (
     TokenStream,
     hookimpl,
 )
+from adapter_api.validators import number
 from adapters.http_util import ReplayTransport, RetryPolicy
 from adapters.http_util.recording.exchange import Exchange
 from adapters.openai_http.adapter import OpenAIHttpAdapter
@@ -31,7 +32,7 @@ class ReplayConfig:
     path: str = attrs.field(metadata={"help": "The recording"})
     speed: float = attrs.field(
         default=0.0,
-        validator=attrs.validators.ge(0),
+        validator=number(0),
         metadata={"help": "0: without waiting, 1: as it was recorded, 2: twice as fast"},
     )
     model: str | None = attrs.field(

@@ -1,14 +1,16 @@
-"""What each option of openai-http may be. Every refusal names the option, and shows no secret."""
+"""Validators and converters of openai-http's own kinds of options.
 
-import math
+No message repeats a value that may be a secret in the wrong place: it names the type instead.
+"""
+
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 
+from adapter_api.validators import must_be, refusal, text_or_none
 from adapters.http_util import RetryPolicy
-from adapters.openai_http.dialects import DIALECTS
 
 KeySource = Callable[[], str | Awaitable[str]]
 
@@ -33,155 +35,131 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _Attribute: TypeAlias = "attrs.Attribute[Any]"
 
 
-def _refuse(attribute: _Attribute, allowed: str, value: object) -> None:
-    """Only the type is named: the value may be a secret that went into the wrong place."""
-    raise ValueError(f"{attribute.name} must be {allowed}, got {type(value).__name__}")
+def _is_header_value(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
-# Types
-
-
-def text(_: object, attribute: _Attribute, value: object) -> None:
-    """A string."""
-    if not isinstance(value, str):
-        _refuse(attribute, "a string", value)
-
-
-def text_or_none(_: object, attribute: _Attribute, value: object) -> None:
-    """A string or None."""
-    if not isinstance(value, str | None):
-        _refuse(attribute, "a string or None", value)
-
-
-def flag(_: object, attribute: _Attribute, value: object) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        _refuse(attribute, "True or False", value)
-
-
-def key(_: object, attribute: _Attribute, value: object) -> None:
-    """A string, a function that gives one, or None."""
-    if not isinstance(value, str | None) and not callable(value):
-        _refuse(attribute, "a string, a function that gives one, or None", value)
-
-
-def function_or_none(_: object, attribute: _Attribute, value: object) -> None:
-    """A function or None."""
-    if value is not None and not callable(value):
-        _refuse(attribute, "a function that gives a token, or None", value)
-
-
-def instance_or_none(kind: type) -> Callable[[object, _Attribute, object], None]:
-    """An object of class `kind`, or None."""
-
-    def check(_: object, attribute: _Attribute, value: object) -> None:
-        if value is not None and not isinstance(value, kind):
-            _refuse(attribute, f"an httpx.{kind.__name__} or None", value)
-
-    return check
-
-
-def policy(_: object, attribute: _Attribute, value: object) -> None:
-    """A RetryPolicy."""
-    if not isinstance(value, RetryPolicy):
-        _refuse(attribute, "a RetryPolicy, such as RetryPolicy(attempts=1), or a mapping", value)
-
-
-def patterns(_: object, attribute: _Attribute, value: Any) -> None:
-    """A tuple of strings, or None."""
-    strings = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if value is not None and not strings:
-        _refuse(attribute, 'a tuple of host patterns, such as ("*.example.com",), or None', value)
-
-
-def files(_: object, attribute: _Attribute, value: Any) -> None:
-    """A file's name, a pair of them, or None."""
+def _is_file_names(value: object) -> bool:
     names = value if isinstance(value, tuple) and len(value) == 2 else (value,)
-    if value is not None and not all(isinstance(name, str) for name in names):
-        _refuse(attribute, "a file name, a pair of them, or None", value)
+    return all(isinstance(name, str) for name in names)
 
 
-# Values
+key = must_be(
+    "a string or a function that returns one (or None)",
+    lambda value: value is None or isinstance(value, str) or callable(value),
+    show_value=False,
+)
+
+token_provider = must_be(
+    "a function that returns a token", callable, optional=True, show_value=False
+)
+
+retry_policy = must_be(
+    "a RetryPolicy, such as RetryPolicy(attempts=1), or a mapping",
+    lambda value: isinstance(value, RetryPolicy),
+    show_value=False,
+)
+
+host_patterns = must_be(
+    'a tuple of host patterns, such as ("*.example.com",)',
+    lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),
+    optional=True,
+    show_value=False,
+)
+
+file_names = must_be(
+    "a file name or a pair of them", _is_file_names, optional=True, show_value=False
+)
+
+header_value = must_be(
+    "a non-empty string of printable ASCII characters",
+    lambda value: _is_header_value(value) and value.strip() != "",
+)
 
 
-def seconds(_: object, attribute: _Attribute, value: Any) -> None:
-    """A number of seconds above 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value > 0):
-        raise ValueError(f"{attribute.name} must be a number of seconds above 0, got {value!r}")
-
-
-def seconds_or_none(_: object, attribute: _Attribute, value: Any) -> None:
-    """A number of seconds above 0, or None for no limit."""
-    if value is not None:
-        try:
-            seconds(_, attribute, value)
-        except ValueError as exc:
-            raise ValueError(f"{exc} (None: no limit)") from None
-
-
-def at_least_one(_: object, attribute: _Attribute, value: Any) -> None:
-    """An integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{attribute.name} must be an integer of at least 1, got {value!r}")
-
-
-def dialect(_: object, __: object, value: object) -> None:
-    """auto, or the name of a dialect."""
-    if value not in ("auto", *DIALECTS):
-        raise ValueError(f"dialect must be auto, {', '.join(sorted(DIALECTS))}, got {value!r}")
-
-
-def api(_: object, __: object, value: object) -> None:
-    """auto, completions or chat."""
-    if value not in ("auto", "completions", "chat"):
-        raise ValueError(f"api must be auto, completions or chat, got {value!r}")
+def instance_or_none(kind: type) -> Any:
+    """Return a validator for objects of httpx's class `kind`."""
+    return must_be(
+        f"an httpx.{kind.__name__}",
+        lambda value: isinstance(value, kind),
+        optional=True,
+        show_value=False,
+    )
 
 
 def proxy(_: object, attribute: _Attribute, value: Any) -> None:
-    """A proxy's URL, or None."""
+    """Accept a proxy's URL or None."""
     text_or_none(_, attribute, value)
-    # Refused here, as what makes connections would repeat it, with the password in it.
+    # Refused here, since httpx's own error would repeat the URL with the password in it.
     if value is not None and not _PROXY.match(value):
         raise ValueError("proxy must be a URL that begins with http://, https:// or socks5://")
 
 
 def headers(_: object, attribute: _Attribute, value: Any) -> None:
-    """Headers that are not the adapter's own."""
+    """Accept headers that the adapter does not set itself."""
     if not isinstance(value, Mapping):
-        _refuse(attribute, "a mapping of names to values", value)
+        raise ValueError(
+            refusal("headers", "a mapping of names to values", value, show_value=False)
+        )
     for name, content in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is no name a header may have")
-        if not (isinstance(content, str) and content.isascii() and content.isprintable()):
+            raise ValueError(f"headers: {name!r} is not a valid header name")
+        if not _is_header_value(content):
             raise ValueError(f"headers: {name} must be a string of printable ASCII characters")
     owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
     if owned:
         raise ValueError(
-            f"headers must not set {', '.join(owned)}: credentials go into api_key, a correlation "
-            "id into TaskRequest.correlation_id, the rest is the adapter's own"
+            f"headers must not set {', '.join(owned)}: credentials go into api_key or basic_auth, "
+            "Accept into accept, a correlation id into TaskRequest.correlation_id; the adapter "
+            "sets the others itself"
         )
 
 
-# Converters. Each is annotated with what its field holds, not with what it makes that of: the
-# registry goes by it, and gives each problem its path.
+def basic_auth(_: object, __: object, value: Any) -> None:
+    """Accept "user:password" or None. Source: RFC 7617, section 2."""
+    if value is None:
+        return
+    if not isinstance(value, str) or ":" not in value or not value.isprintable():
+        raise ValueError('basic_auth must be "user:password", without control characters')
+
+
+def api_path(_: object, __: object, value: Any) -> None:
+    """Accept a path below the server's root, or None."""
+    if value is None:
+        return
+    plain = isinstance(value, str) and re.fullmatch(r"(/[\w.~%!$&'()*+,;=:@-]+)*/?", value, re.A)
+    if not plain or has_dot_segment(value):
+        raise ValueError(
+            'api_path must be a path such as "/inference" or "/", without a query and without '
+            f"'.' or '..', got {value!r}"
+        )
+
+
+def has_dot_segment(path: str) -> bool:
+    """Return whether a segment of `path` climbs: '.', '..', or an encoded form of one."""
+    segments = re.sub(r"%2e", ".", path, flags=re.IGNORECASE).split("/")
+    return any(segment in (".", "..") for segment in segments)
+
+
+# Converters. The parameter of each is annotated with what its field holds: the registry structures
+# options by that annotation, and reports a path for each problem.
 
 
 def to_patterns(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """A list as a tuple; anything else as it is."""
+    """Return a list as a tuple, anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def to_files(value: str | tuple[str, str] | None) -> str | tuple[str, str] | None:
-    """A list as a tuple; anything else as it is."""
+    """Return a list as a tuple, anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def to_policy(value: RetryPolicy) -> RetryPolicy:
-    """A mapping as a RetryPolicy; anything else as it is.
+    """Return a mapping as a RetryPolicy, anything else unchanged.
 
     Raises:
-        ValueError: If RetryPolicy has no such field, or not such a value of it.
+        ValueError: If RetryPolicy has no such field, or refuses the value of one.
     """
     if not isinstance(value, Mapping):
         return value

@@ -1,12 +1,11 @@
 """Circuit breakers: a replica that keeps failing is left alone for a while (ORCH-3602)."""
 
-import math
 from collections import deque
-from typing import Any
 
 import attrs
 
 from adapter_api.errors import ErrorCode, WorkerError
+from adapter_api.validators import integer, seconds
 from registry.host.snapshot import BreakerState
 
 _COUNTED = frozenset(
@@ -28,12 +27,6 @@ def counts(error: WorkerError) -> bool:
     return error.code in _COUNTED
 
 
-def positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    """A validator: above 0, and finite."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name} must be above 0 and finite, got {value!r}")
-
-
 @attrs.frozen
 class BreakerPolicy:
     """When a breaker opens, and for how long.
@@ -48,10 +41,10 @@ class BreakerPolicy:
         ValueError: If one of them is not above 0, or not finite.
     """
 
-    failures: int = attrs.field(default=5, validator=positive)
-    window_s: float = attrs.field(default=30.0, validator=positive)
-    open_s: float = attrs.field(default=10.0, validator=positive)
-    max_open_s: float = attrs.field(default=60.0, validator=positive)
+    failures: int = attrs.field(default=5, validator=integer(1))
+    window_s: float = attrs.field(default=30.0, validator=seconds)
+    open_s: float = attrs.field(default=10.0, validator=seconds)
+    max_open_s: float = attrs.field(default=60.0, validator=seconds)
 
 
 class Breaker:

@@ -1,19 +1,11 @@
 """PoolPolicy: how a pool treats its jobs."""
 
-import math
-from typing import Any
-
 import attrs
-from attrs.validators import ge, optional
 
+from adapter_api.validators import integer, number, seconds, seconds_or_none
 from registry.host.admission import Full
-from registry.host.breaker import BreakerPolicy, positive
+from registry.host.breaker import BreakerPolicy
 from registry.host.routing import DefaultPolicy, RoutingPolicy
-
-
-def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be 0 or more and finite, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -45,15 +37,15 @@ class PoolPolicy:
 
     routing: RoutingPolicy = attrs.field(factory=DefaultPolicy)
     breaker: BreakerPolicy = attrs.field(factory=BreakerPolicy)
-    max_queue: int = attrs.field(default=100, validator=ge(0))
+    max_queue: int = attrs.field(default=100, validator=integer(0))
     queue_full: Full = "reject"
-    max_in_flight: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    ready_wait_s: float = attrs.field(default=10.0, validator=_not_negative)
-    probe_interval_s: float = attrs.field(default=5.0, validator=positive)
-    probe_timeout_s: float = attrs.field(default=5.0, validator=positive)
-    retry_ratio: float = attrs.field(default=0.2, validator=_not_negative)
-    retry_floor_per_s: float = attrs.field(default=1.0, validator=_not_negative)
-    max_attempts: int = attrs.field(default=3, validator=ge(1))
+    max_in_flight: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    ready_wait_s: float = attrs.field(default=10.0, validator=number(0))
+    probe_interval_s: float = attrs.field(default=5.0, validator=seconds)
+    probe_timeout_s: float = attrs.field(default=5.0, validator=seconds)
+    retry_ratio: float = attrs.field(default=0.2, validator=number(0))
+    retry_floor_per_s: float = attrs.field(default=1.0, validator=number(0))
+    max_attempts: int = attrs.field(default=3, validator=integer(1))
     refuse_mixed_versions: bool = False
-    deadline_s: float | None = attrs.field(default=None, validator=optional(positive))
-    first_token_timeout_s: float | None = attrs.field(default=None, validator=optional(positive))
+    deadline_s: float | None = attrs.field(default=None, validator=seconds_or_none)
+    first_token_timeout_s: float | None = attrs.field(default=None, validator=seconds_or_none)

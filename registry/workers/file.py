@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from adapter_api.validators import integer, must_be
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, SessionAffinity
@@ -36,15 +37,11 @@ MAX_FILE_BYTES = 4 << 20
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
-def _at_least_one(_: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, got {value!r}")
-
-
-def is_name(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
-    """An attrs validator for the names of pools and replicas."""
-    if not value.strip() or not value.isprintable():
-        raise ValueError(f"{attribute.name} must be a name of printable characters, got {value!r}")
+is_name = must_be(
+    "a name of printable characters",
+    lambda value: isinstance(value, str) and value.strip() != "" and value.isprintable(),
+)
+"""An attrs validator for the names of pools and replicas."""
 
 
 @attrs.frozen
@@ -78,7 +75,7 @@ class ReplicaTable:
     pool: str = attrs.field(validator=is_name)
     replica: str = attrs.field(validator=is_name)
     adapter: str
-    limit: int | None = attrs.field(default=None, validator=_at_least_one)
+    limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
     options: dict[str, Any] = attrs.field(factory=dict)
     secrets: dict[str, str] = attrs.field(factory=dict)
 
