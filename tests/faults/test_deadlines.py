@@ -1,4 +1,4 @@
-"""deadline_s is charged by everything a job waits for (ADAPT-3005, HTU-ERR-4002)."""
+"""deadline_s covers everything a job waits for (ADAPT-3005, HTU-ERR-4002)."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ DEADLINE_S = 0.25
 
 @pytest.fixture
 def deaf_url() -> Iterator[str]:
-    """A port whose backlog is full: a connect to it waits for ever."""
+    """Return the URL of a port whose backlog is full: connecting to it never completes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -63,7 +63,7 @@ async def test_the_deadline_ends_every_silence(make_bench: MakeBench) -> None:
 
 
 async def test_the_deadline_ends_a_connect(bench: Bench, deaf_url: str) -> None:
-    """A server that does not accept costs no more than the deadline, and no socket."""
+    """A connect that never completes ends with the deadline and leaks no socket."""
     adapter = bench.adapter_for(deaf_url, connect_timeout_s=20.0)
     outcome = await run(adapter, _task())
     assert outcome.code == ErrorCode.DEADLINE_UNMET
@@ -71,10 +71,8 @@ async def test_the_deadline_ends_a_connect(bench: Bench, deaf_url: str) -> None:
     assert bench.transport.open_connections == 0
 
 
-async def test_connect_timeouts_are_repeated_as_long_as_the_deadline_allows(
-    bench: Bench, deaf_url: str
-) -> None:
-    """connect_timeout_s runs for each attempt, the deadline for all of them."""
+async def test_connect_timeouts_are_retried_until_the_deadline(bench: Bench, deaf_url: str) -> None:
+    """connect_timeout_s applies to each attempt, the deadline to all attempts together."""
     adapter = bench.adapter_for(deaf_url, connect_timeout_s=0.1)
     outcome = await run(adapter, _task(5.0))
     assert outcome.code == ErrorCode.POOL_UNAVAILABLE
@@ -94,8 +92,8 @@ async def test_first_token_timeout_ends_a_slow_connect(bench: Bench, deaf_url: s
     assert _in_time(outcome, 0.4)
 
 
-async def test_a_refused_connect_is_repeated_and_then_told(bench: Bench) -> None:
-    """Nobody listens: four attempts, then POOL_UNAVAILABLE (WA-INT-3003)."""
+async def test_a_refused_connect_is_retried_then_reported(bench: Bench) -> None:
+    """Nothing listens: four attempts, then POOL_UNAVAILABLE (WA-INT-3003)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -107,7 +105,7 @@ async def test_a_refused_connect_is_repeated_and_then_told(bench: Bench) -> None
 
 
 async def test_backoff_that_does_not_fit_is_not_begun(bench: Bench) -> None:
-    """Our own delay would outlast the deadline: the error comes at once, with what it would be."""
+    """A backoff beyond the deadline is not waited for: the error comes at once and names it."""
     slow = RetryPolicy(base_s=100.0, cap_s=100.0, seed=1)
     outcome = await run(bench.adapter("status-503", retry=slow), _task())
     assert outcome.code == ErrorCode.POOL_UNAVAILABLE
@@ -119,7 +117,7 @@ async def test_backoff_that_does_not_fit_is_not_begun(bench: Bench) -> None:
 
 
 async def test_the_deadline_ends_a_backoff_it_was_going_to_fit(bench: Bench) -> None:
-    """An answer that uses up the rest of the deadline after a retry is late, and said to be."""
+    """An answer that uses up the rest of the deadline after a retry is DEADLINE_UNMET."""
 
     async def script(wire: Wire) -> None:
         if wire.request.number == 1:
@@ -150,8 +148,8 @@ async def test_the_deadline_runs_while_a_job_queues_for_a_connection(bench: Benc
     assert bench.in_use == 0
 
 
-async def test_the_deadline_runs_while_a_key_is_asked_for(bench: Bench) -> None:
-    """A key function that hangs is charged to the deadline."""
+async def test_the_deadline_runs_while_a_key_function_hangs(bench: Bench) -> None:
+    """A key function that hangs counts against the deadline."""
 
     async def never() -> str:
         await asyncio.sleep(60)
@@ -197,21 +195,14 @@ async def test_a_whole_answer_is_not_lost_to_the_deadline(bench: Bench) -> None:
         ("stall-between-tokens", 20.0, DEADLINE_S, ErrorCode.DECODE_TIMEOUT),
     ],
 )
-async def test_a_limit_is_kept_to_a_tenth_of_a_second(
+async def test_a_limit_is_exact(
     bench: Bench, scenario: str, deadline_s: float, stall_timeout_s: float, code: ErrorCode
 ) -> None:
-    """The deadline and the limit on silence. A machine may be late by itself: the best of ten
-    counts."""
+    """The deadline and the limit on silence end a job when they pass."""
     adapter = bench.adapter(scenario, stall_timeout_s=stall_timeout_s)
-    late_s = []
-    for _ in range(10):
-        outcome = await run(adapter, _task(deadline_s))
-        assert outcome.code == code
-        late_s.append(outcome.took_s - DEADLINE_S)
-        assert late_s[-1] > -0.01
-        if late_s[-1] < PROMPT_S:
-            return
-    raise AssertionError(f"late by {late_s} s")
+    outcome = await run(adapter, _task(deadline_s))
+    assert outcome.code == code
+    assert _in_time(outcome)
 
 
 async def test_without_any_limit_a_stream_that_makes_progress_goes_on(bench: Bench) -> None:

@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 SERVER_IN_TEXT = "http://localhost:8000"
 
 # Commands that .ci/run runs word for word, on a fresh machine, and that would nest here.
-RUN_BY_CI = re.compile(r"-m venv|pip install|pytest|\.ci/run|nox|ruff|mypy|basedpyright|tests\.benchmarks")
+RUN_BY_CI = re.compile(r"-m venv|pip install|pytest|\.ci/run|nox|ruff|mypy|tests\.benchmarks")
 
 # tests/registry/cli/test_new_adapter.py runs it word for word, and so does .ci/run.
 TUTORIAL = "docs/tutorial/write-an-adapter.md"
