@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from adapter_api.limits import StreamClock
     from adapter_api.notices import (
         AdapterNotice,
+        AttemptNotice,
         BreakerNotice,
         HealthNotice,
         JobNotice,
@@ -58,6 +59,7 @@ __all__ = [
     "AdapterNotFound",
     "AdapterNotice",
     "AmbiguousAdapter",
+    "AttemptNotice",
     "AuthenticationFailed",
     "BreakerNotice",
     "Cancelled",
@@ -104,6 +106,7 @@ __all__ = [
 _HOMES = {
     "API_VERSION": "hookspecs",
     "AdapterNotice": "notices",
+    "AttemptNotice": "notices",
     "BreakerNotice": "notices",
     "End": "events",
     "EngineProps": "health",

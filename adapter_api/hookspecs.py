@@ -18,6 +18,7 @@ from adapter_api.task import TaskRequest
 if TYPE_CHECKING:  # only observers need them, and most programs have none
     from adapter_api.notices import (
         AdapterNotice,
+        AttemptNotice,
         BreakerNotice,
         HealthNotice,
         JobNotice,
@@ -96,25 +97,36 @@ class WorkerAdapter(Protocol):
 
 
 class ObserverHooks(Protocol):
-    """What an observer may implement: it is told, and changes nothing.
+    """Hooks of an observer, which is notified and changes nothing.
 
-    Observers are given to a Registry or a host by the application; installing a distribution
-    activates none. Each is called in a guard of its own, in the event loop: be quick, and do not
-    wait. A job that is told by `job_submitted` is told by exactly one of `job_ended`, `job_failed`
-    and `job_cancelled`.
+    The application gives observers to a Registry or a host; installing a distribution activates
+    none. Observers run in the event loop: be quick, and do not block. One that raises is logged
+    and affects neither the job nor the other observers.
+
+    Each job is reported once, by its outermost owner: a bound adapter that is used alone, or the
+    host. After `job_submitted` comes exactly one of `job_ended`, `job_failed` and `job_cancelled`.
+    Attempts lie within a job and never overlap.
     """
 
     @hookspec
     def adapter_started(self, adapter: "AdapterNotice") -> None:
-        """An adapter is about to be used for the first time; its start hook has returned."""
+        """An adapter's start hook has returned; its first job or check follows."""
 
     @hookspec
     def adapter_closed(self, adapter: "AdapterNotice") -> None:
-        """An adapter that was started is closed, and its jobs with it."""
+        """A started adapter was closed, after all its jobs."""
 
     @hookspec
     def job_submitted(self, job: "JobNotice") -> None:
-        """A job is being sent: somebody reads its stream for the first time."""
+        """A job's stream was opened."""
+
+    @hookspec
+    def attempt_started(self, attempt: "AttemptNotice") -> None:
+        """A request for the job is about to be sent to a replica."""
+
+    @hookspec
+    def attempt_ended(self, attempt: "AttemptNotice") -> None:
+        """A request is over; without `code` its answer is whole."""
 
     @hookspec
     def job_first_token(self, job: "JobNotice") -> None:
@@ -126,11 +138,11 @@ class ObserverHooks(Protocol):
 
     @hookspec
     def job_failed(self, job: "JobNotice") -> None:
-        """The job failed; `code` says how."""
+        """The job failed with `code`."""
 
     @hookspec
     def job_cancelled(self, job: "JobNotice") -> None:
-        """The job was cancelled: by its id, by closing its stream, or by dropping it."""
+        """The job was cancelled by its id, or its stream was closed or dropped."""
 
     @hookspec
     def health_changed(self, change: "HealthNotice") -> None:
@@ -138,7 +150,7 @@ class ObserverHooks(Protocol):
 
     @hookspec
     def replica_changed(self, change: "ReplicaNotice") -> None:
-        """A replica of a host came, went, or changed its state."""
+        """A replica of a host was bound or removed, or changed its state."""
 
     @hookspec
     def breaker_changed(self, change: "BreakerNotice") -> None:

@@ -41,6 +41,7 @@ class StreamClock:
         "_timer_at",
         "_unwatched",
         "deadline_at",
+        "on_retry",
         "on_unread",
         "reader",
         "spent_s",
@@ -65,6 +66,7 @@ class StreamClock:
         self._first_at: float | None = None
         self._first_late: Late | None = None
         self._inner: StreamClock | None = None
+        self.on_retry: Callable[[WorkerError], object] | None = None
         self.on_unread: Callable[[], object] | None = None  # the deadline passed, nobody reads
 
     def remaining_s(self) -> float | None:
@@ -106,6 +108,11 @@ class StreamClock:
         self._disarmed = False
         self.progress()
         self._watch()
+
+    def note_retry(self, error: WorkerError) -> None:
+        """Report that an attempt failed with `error` and another one follows."""
+        if self.on_retry is not None:
+            self.on_retry(error)
 
     # What follows is for whoever reads an adapter's stream to hand it on, such as a host.
 

@@ -1,6 +1,6 @@
-"""What observers are told. No prompt, no answer and no secret is in any of it.
+"""What observers receive. No notice holds a prompt, an answer or a secret.
 
-Times are in milliseconds. Facts that nobody told are None.
+Times are in milliseconds. A fact that is not known is None.
 """
 
 import attrs
@@ -10,14 +10,14 @@ from adapter_api.health import HealthState
 
 @attrs.frozen
 class AdapterNotice:
-    """Which adapter it is about.
+    """Identity of an adapter.
 
     Args:
-        name: Its name in the registry.
+        name: Its name in the registry; "host" for a pool of a host.
         distribution: The distribution it comes from.
         version: That distribution's version.
-        pool_id: The pool of its config, where it has one.
-        replica_id: The replica of its config, where it has one.
+        pool_id: The pool it is bound to in a host, else the pool of its config.
+        replica_id: The replica it is bound as in a host, else the replica of its config.
     """
 
     name: str
@@ -29,27 +29,28 @@ class AdapterNotice:
 
 @attrs.frozen
 class JobNotice:
-    """What is known of a job at this moment (ORCH-3027).
+    """State of a job at one of its events (ORCH-3027).
 
     Args:
         job_id: The task's job_id.
         session_id: The task's session_id.
         correlation_id: The task's correlation_id.
-        adapter: Which adapter runs it.
-        elapsed_ms: Since the job was sent.
+        adapter: The owner of the job: an adapter that is used alone, or a pool of a host.
+        elapsed_ms: Time since the job was submitted.
         engine: The kind of engine, once it answered.
-        engine_version: Its version.
-        model: The model that answers, else the one that was asked for.
-        pool_id: The adapter's pool.
-        replica_id: Which replica answers, where the adapter tells; else the adapter's.
+        engine_version: The engine's version.
+        model: The model that answers, else the requested one.
+        pool_id: The owner's pool.
+        replica_id: The replica that was asked last.
         tokens_in: Tokens of the prompt.
-        tokens_out: Tokens of the answer: the engine's count, or the Tokens that were delivered.
-        time_to_first_token_ms: Until the first Token.
-        decode_time_ms: From the first Token to the end.
-        attempts: Requests that were sent for the job, once it ended well.
-        finish_reason: The engine's word for its end.
-        code: The error it failed with.
-        retriable: Whether the same task may succeed when it is sent again.
+        tokens_out: Tokens of the answer: the engine's count, or the delivered Token events.
+        time_to_first_token_ms: Time until the first Token.
+        decode_time_ms: Time from the first Token to the end.
+        attempts: Requests sent for the job so far; 0 while it waits for a replica.
+        tool_calls: Complete tool calls of the answer.
+        finish_reason: The engine's word for the end of the answer.
+        code: The code of the error that ended the job.
+        retriable: Whether sending the same task again may succeed.
     """
 
     job_id: str
@@ -66,18 +67,58 @@ class JobNotice:
     tokens_out: int = 0
     time_to_first_token_ms: float | None = None
     decode_time_ms: float | None = None
-    attempts: int | None = None
+    attempts: int = 0
+    tool_calls: int = 0
     finish_reason: str | None = None
     code: str | None = None
     retriable: bool | None = None
 
 
 @attrs.frozen
-class HealthNotice:
-    """An adapter's engine is not as it was at the health check before.
+class AttemptNotice:
+    """State of one request of a job to one replica.
 
     Args:
-        adapter: Which adapter asked.
+        job_id: The task's job_id.
+        session_id: The task's session_id.
+        correlation_id: The task's correlation_id.
+        adapter: The adapter that makes the attempt.
+        owner: The owner of the job, as in JobNotice: the same adapter, or a pool of a host.
+        number: The attempt's number within the job, from 1.
+        elapsed_ms: Time since the attempt started.
+        engine: The kind of engine, once it answered.
+        engine_version: The engine's version.
+        model: The model that answers, else the requested one.
+        tokens_out: Token events the replica delivered.
+        code: The code of the error that ended the attempt; None if the answer is whole.
+        retriable: Whether sending the same task again may succeed.
+        status: The HTTP status behind the error.
+        retry_after_ms: How long the engine asks to wait.
+    """
+
+    job_id: str
+    session_id: str | None
+    correlation_id: str | None
+    adapter: AdapterNotice
+    owner: AdapterNotice
+    number: int
+    elapsed_ms: float = 0.0
+    engine: str | None = None
+    engine_version: str | None = None
+    model: str | None = None
+    tokens_out: int = 0
+    code: str | None = None
+    retriable: bool | None = None
+    status: int | None = None
+    retry_after_ms: int | None = None
+
+
+@attrs.frozen
+class HealthNotice:
+    """A health check that found another state than the one before.
+
+    Args:
+        adapter: The adapter that was checked.
         before: The state before; None at the first check.
         after: The state now.
         live: Whether the process answers.
@@ -93,13 +134,13 @@ class HealthNotice:
 
 @attrs.frozen
 class ReplicaNotice:
-    """A replica of a host changed its state.
+    """A change of a replica's state in a host.
 
     Args:
         pool_id: Its pool.
         replica_id: Its name there.
         before: The state before; None for a new replica.
-        after: The state now; None for one that is gone.
+        after: The state now; None for a removed one.
         message: One sentence for a person.
     """
 
@@ -112,15 +153,15 @@ class ReplicaNotice:
 
 @attrs.frozen
 class BreakerNotice:
-    """A replica's circuit breaker changed (ORCH-3602).
+    """A change of a replica's circuit breaker (ORCH-3602).
 
     Args:
         pool_id: Its pool.
         replica_id: Its name there.
         before: "closed", "open" or "half_open".
-        after: The same, now.
-        retry_in_ms: When an open one lets a probe through.
-        reason: Why: the error code that opened it, or "probe", "answered" or "replaced".
+        after: The state now.
+        retry_in_ms: Time until an open breaker lets a probe through.
+        reason: The error code that opened it, or "probe", "answered" or "replaced".
     """
 
     pool_id: str

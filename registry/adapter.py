@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import pluggy
 
@@ -18,26 +18,33 @@ from adapter_api.errors import (
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.hookspecs import PROJECT, WorkerAdapter
+from adapter_api.notices import AdapterNotice
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
-from registry.middleware import Given, Layered, close, shared_failure, with_layers
-
-if TYPE_CHECKING:
-    from registry.observers import Observers
+from registry.middleware import Layered, close, drive, shared_failure
+from registry.observers.notify import AdapterReport, JobReport, Observers
+from registry.plugins.guard import Contained
 
 logger = logging.getLogger("worker_adapters.registry")
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    _C = TypeVarWithDefault("_C", default=Any)
+else:
+    _C = TypeVar("_C")
 _T = TypeVar("_T")
 
 
-class BoundAdapter:
-    """One adapter, ready to use (ORCH-3055, ORCH-3056).
+class BoundAdapter(Generic[_C]):
+    """One adapter, ready to use (ORCH-3055, ORCH-3056). It satisfies `adapter_api.Adapter`.
 
-    pluggy broadcasts and an adapter is addressed, so each has a plugin manager of its own that
-    holds the adapter and the application's middleware and nothing else.
+    pluggy broadcasts and an adapter is addressed, so each has its own plugin manager that holds the
+    adapter and the application's middleware and nothing else.
 
     Use it with `async with`, or call `start` and `aclose`. It starts by itself before the first
-    call that needs the engine. It belongs to the event loop it is first used in.
+    call that needs the engine. It is used in one running event loop at a time; after that loop has
+    ended it can be used in another one.
 
     Args:
         adapter: The object with the hooks.
@@ -46,7 +53,7 @@ class BoundAdapter:
         version: That distribution's version.
         config: The config it was built from.
         middleware: Objects with `@hookimpl(wrapper=True)` methods; the first is the outermost.
-        observers: Who is told of its beginning and end, its jobs and its health.
+        observers: The observers of its lifecycle, its jobs and its health.
 
     Raises:
         ContractError: If pluggy refuses the adapter or a middleware object.
@@ -59,39 +66,45 @@ class BoundAdapter:
         name: str,
         distribution: str = "unknown",
         version: str = "unknown",
-        config: object = None,
+        config: _C | None = None,
         middleware: Iterable[object] = (),
-        observers: "Observers | None" = None,
+        observers: Observers | None = None,
     ) -> None:
         self.adapter = adapter
         self.name = name
         self.distribution = distribution
         self.version = version
-        self.config = config
+        self.config = cast(_C, config)
         self._target = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
         self._streams = StreamTable()
         self._lock = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = self._close_called = False
-        self._given = Given()
         self._hooks: Any = self._register(tuple(middleware)).hook
-        self._watch = observers.of_adapter(self) if observers else None
-        # Without a start hook and without anybody to tell, there is nothing to be started.
-        self._started = not self._has("start") and self._watch is None
+        self._submit = self._hooks.submit.get_hookimpls()
+        self._report = None if observers is None else AdapterReport(observers, self._notice())
+        # Without a start hook and without observers there is nothing to start.
+        self._started = not self._has("start") and self._report is None
 
     def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
         manager = _Manager(PROJECT)
         manager.add_hookspecs(WorkerAdapter)
-        plugins = [self.adapter, *with_layers(manager, middleware, self._given)]
         try:
-            for place, plugin in enumerate(plugins):
+            # pluggy calls what was registered last first.
+            for place, plugin in enumerate([self.adapter, *reversed(middleware)]):
                 manager.register(plugin, name=str(place))
             manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             raise self._contract_error(str(error)) from error
         return manager
 
+    def _notice(self) -> AdapterNotice:
+        places = [getattr(self.config, name, None) for name in ("pool_id", "replica_id")]
+        known = [place if isinstance(place, str) else None for place in places]
+        return AdapterNotice(self.name, self.distribution, self.version, *known)
+
     def _has(self, hook: str) -> bool:
-        """Whether the adapter has this optional hook."""
+        """Return whether the adapter implements this optional hook."""
         return any(
             impl.plugin is self.adapter for impl in getattr(self._hooks, hook).get_hookimpls()
         )
@@ -100,26 +113,35 @@ class BoundAdapter:
         return f"<BoundAdapter {self.name} ({self.distribution} {self.version})>"
 
     @classmethod
-    def of(cls, adapter: object) -> "BoundAdapter":
-        """The adapter itself if it is bound already, else bound under the name of its class.
+    def of(cls, adapter: object) -> "BoundAdapter[Any]":
+        """Return the adapter itself if it is bound, else bind it under the name of its class.
 
         Raises:
-            ContractError: If it is no adapter.
+            ContractError: If it is not an adapter.
         """
         if isinstance(adapter, BoundAdapter):
             return adapter
         name = type(adapter).__name__
-        bound = cls(adapter, name=name, config=getattr(adapter, "config", None))
+        bound: BoundAdapter[Any] = BoundAdapter(
+            adapter, name=name, config=getattr(adapter, "config", None)
+        )
         missing = [hook for hook in ("submit", "health") if not bound._has(hook)]
         if missing:
             problems = [f"{hook} is missing: an adapter has it as a @hookimpl" for hook in missing]
             raise ContractError(name, bound._target, problems)
         return bound
 
-    def place(self, pool_id: str, replica_id: str) -> None:
-        """Where a host has put it; observers are told so from now on, whatever its config says."""
-        if self._watch is not None:
-            self._watch.place(pool_id, replica_id)
+    def place(self, pool_id: str, replica_id: str, observers: Observers) -> None:
+        """Make the adapter a replica of a host.
+
+        Notices of the adapter name the host's pool and replica from now on, whatever its config
+        names. The adapter's observers become observers of the host.
+        """
+        if self._report is None:
+            self._report = AdapterReport(observers, self._notice())
+            if not self._has("start"):
+                self._started = False  # the start is still to be reported
+        self._report.place(pool_id, replica_id, observers)
 
     # Jobs
 
@@ -130,17 +152,36 @@ class BoundAdapter:
             task: The job.
 
         Returns:
-            Its events; see TokenStream for what it raises and when. If the adapter is closed, it
-            raises EngineUnavailable: POOL_UNAVAILABLE, not retriable.
+            Its events; see TokenStream for what it raises and when. If the adapter is closed, the
+            stream raises EngineUnavailable: POOL_UNAVAILABLE, not retriable.
         """
+        job = None if self._report is None else self._report.job(task)
+        return self._run(task, job, job)
+
+    def attempt(self, task: TaskRequest, job: JobReport) -> TokenStream:
+        """Run `task` as one attempt of a host's job; observers see it as an attempt only.
+
+        Args:
+            task: The job, with its remaining deadline.
+            job: The host's report of it.
+
+        Returns:
+            Its events, as from `submit`.
+        """
+        watcher = None if self._report is None else self._report.attempt(job)
+        return self._run(task, job, watcher)
+
+    def _run(
+        self, task: TaskRequest, job: JobReport | None, watcher: StreamWatcher | None
+    ) -> TokenStream:
         if self._closed:
             return TokenStream(_failing(self._gone()), task)
         if not self._started and not self._has("start"):
             self._note_start()
-        events = self._events(task) if self._started else self._events_after_start(task)
+        events = self._events(task, job) if self._started else self._events_after_start(task, job)
         stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
-        if self._watch is not None:
-            stream = _watched(stream, task, self._watch.job(task))
+        if watcher is not None:
+            stream = _watched(stream, task, watcher)
         return self._streams.add(stream)
 
     async def cancel(self, job_id: str) -> bool:
@@ -158,24 +199,32 @@ class BoundAdapter:
         known = await self._ask("cancel", bool, job_id=job_id)
         return stopped or known
 
-    def _events(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
-        """What the submit hook returns. Its failure belongs to the job, so the stream raises it."""
-        before, self._given.streams = self._given.streams, []  # middleware may submit, too
-        try:
-            events = self._hooks.submit(task=task)
-        except WorkerError as error:
-            return _failing(error)
-        except Exception as error:
-            return _failing(shared_failure(error) if self._given.layered else error)
-        finally:
-            below, self._given.streams = self._given.streams, before
-        below = [stream for stream in below if stream is not events]
+    def _events(self, task: TaskRequest, job: JobReport | None) -> AsyncIterator[TokenEvent]:
+        """Call the submit hook. Its failure belongs to the job, so the stream raises it."""
+        with Contained() as run:
+            events, received = drive(self._submit, task)
+        if run.error is not None:
+            return _failing(self._submit_failure(run.error))
+        if job is not None:
+            job.follow(received[0] if received else events)
+        below = [stream for stream in received if stream is not events]
         if not isinstance(events, TokenStream):
             events = self._iterated(events)
         return Layered(events, below) if below else events
 
+    def _submit_failure(self, error: BaseException) -> Exception:
+        if isinstance(error, WorkerError):
+            return error
+        if len(self._submit) > 1:
+            return shared_failure(error)
+        failure = InternalError(
+            ErrorCode.INTERNAL, f"the adapter failed with {type(error).__name__}"
+        )
+        failure.__cause__ = error
+        return failure
+
     def _iterated(self, events: object) -> AsyncIterator[TokenEvent]:
-        """What an adapter that makes no TokenStream gave, to be iterated."""
+        """Return an iterator over what submit returned, if it is not a TokenStream."""
         if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
             events = aiter(events)
         if isinstance(events, AsyncIterator):
@@ -183,14 +232,16 @@ class BoundAdapter:
         return _failing(
             InternalError(
                 ErrorCode.INTERNAL,
-                f"submit of adapter {self.name!r} gave a {_discarded(events)}, "
+                f"submit of adapter {self.name!r} returned a {_discarded(events)}, "
                 "not an async iterator of events",
             )
         )
 
-    async def _events_after_start(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+    async def _events_after_start(
+        self, task: TaskRequest, job: JobReport | None
+    ) -> AsyncIterator[TokenEvent]:
         await self._ensure_started()
-        events = self._events(task)
+        events = self._events(task, job)
         try:
             async for event in events:
                 yield event
@@ -200,14 +251,14 @@ class BoundAdapter:
     # The engine
 
     async def health(self) -> HealthStatus:
-        """How the engine is. Never raises for an engine: a failing check is an unhealthy one.
+        """Return how the engine is. A check that fails is an unhealthy engine, not an exception.
 
         Raises:
             ContractError: If the adapter's answer is not a HealthStatus.
         """
         status = await self._checked()
-        if self._watch is not None:
-            self._watch.health(status)
+        if self._report is not None:
+            self._report.health(status)
         return status
 
     async def _checked(self) -> HealthStatus:
@@ -219,18 +270,18 @@ class BoundAdapter:
         except WorkerError as error:
             message = str(error)
         except Exception as error:
-            # Foreign texts may hold a key: they are for the one who asks to debug.
+            # Foreign texts may hold a key: they appear at level DEBUG only.
             logger.debug("the health check of adapter %s failed", self.name, exc_info=True)
             message = f"the health check failed with {type(error).__name__}"
         return HealthStatus(HealthState.UNHEALTHY, message, live=False, ready=False)
 
     async def props(self) -> EngineProps:
-        """What the engine can do; empty where the adapter cannot tell."""
+        """Return what the engine can do; empty if the adapter does not implement it."""
         await self._ensure_started()
         return await self._ask("props", EngineProps) if self._has("props") else EngineProps()
 
     async def engine_version(self) -> str:
-        """The engine's version; "unknown" where the adapter cannot tell."""
+        """Return the engine's version; "unknown" if the adapter does not implement it."""
         await self._ensure_started()
         return await self._ask("engine_version", str) if self._has("engine_version") else "unknown"
 
@@ -239,7 +290,7 @@ class BoundAdapter:
         if isinstance(answer, Awaitable):
             answer = await answer
         if not isinstance(answer, expected):
-            problem = f"{hook} gave a {type(answer).__name__}, expected {expected.__name__}"
+            problem = f"{hook} returned a {type(answer).__name__}, expected {expected.__name__}"
             raise self._contract_error(problem)
         return answer
 
@@ -253,14 +304,15 @@ class BoundAdapter:
 
         Raises:
             EngineUnavailable: If the adapter is closed.
+            RuntimeError: If it is in use in another running event loop.
         """
         await self._ensure_started()
 
     async def aclose(self) -> None:
-        """Cancel the jobs that run and release everything. Idempotent, and final."""
+        """Cancel the running jobs and release everything. Idempotent, and final."""
         self._closed = True
         await self._streams.aclose()  # before the lock: one of them may be starting the adapter
-        async with self._lock:
+        async with self._lock_here():
             if self._close_called:
                 return
             self._close_called = True
@@ -268,8 +320,8 @@ class BoundAdapter:
                 if self._has("aclose"):
                     await self._hooks.aclose()
             finally:
-                if self._watch is not None and self._started:
-                    self._watch.closed()
+                if self._report is not None and self._started:
+                    self._report.closed()
 
     async def __aenter__(self) -> Self:
         try:
@@ -295,7 +347,7 @@ class BoundAdapter:
             raise self._gone()
         if self._started:
             return
-        async with self._lock:
+        async with self._lock_here():
             if self._closed:
                 raise self._gone()
             if self._started:
@@ -304,10 +356,22 @@ class BoundAdapter:
                 await self._hooks.start()
             self._note_start()
 
+    def _lock_here(self) -> asyncio.Lock:
+        """Return the lock of the running loop: a lock of a loop that has ended is useless."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError(
+                    f"adapter {self.name!r} is in use in another running event loop: "
+                    "get an adapter for each loop"
+                )
+            self._loop, self._lock = loop, asyncio.Lock()
+        return self._lock
+
     def _note_start(self) -> None:
         self._started = True
-        if self._watch is not None:
-            self._watch.started()
+        if self._report is not None:
+            self._report.started()
 
     def _gone(self) -> EngineUnavailable:
         return EngineUnavailable(
@@ -317,15 +381,15 @@ class BoundAdapter:
         )
 
 
-def _watched(stream: TokenStream, task: TaskRequest, watch: StreamWatcher) -> TokenStream:
+def _watched(stream: TokenStream, task: TaskRequest, watcher: StreamWatcher) -> TokenStream:
     try:
-        return stream.watch(watch)
+        return stream.watch(watcher)
     except RuntimeError:  # a middleware's own stream, which it has begun to read
-        return TokenStream(stream, task).watch(watch)
+        return TokenStream(stream, task).watch(watcher)
 
 
 class _Manager(pluggy.PluginManager):
-    """pluggy's, which does not search the two dozen special methods of each object for hooks."""
+    """pluggy's manager, without its search for hooks among the special methods of each object."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
@@ -340,7 +404,8 @@ async def _failing(error: Exception) -> AsyncIterator[TokenEvent]:
 
 
 def _discarded(value: object) -> str:
-    """The type of a wrong answer; a coroutine among them would warn that nobody awaited it."""
+    """Return the type of a wrong answer; close a coroutine, which would warn that it was not
+    awaited."""
     close = getattr(value, "close", None)
     if asyncio.iscoroutine(value) and close is not None:
         close()

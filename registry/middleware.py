@@ -1,10 +1,10 @@
-"""The streams between the outermost middleware and the adapter.
+"""Middleware around submit: wrappers are driven here, and the streams between them are closed.
 
-`async for` does not close what it iterates, and a middleware's author easily forgets to. So what
-each middleware was given is remembered, and closed with the stream that the caller holds.
+`async for` does not close what it iterates, and a middleware's author easily forgets to. So every
+stream that a middleware received is closed together with the stream that the caller holds.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,70 +12,67 @@ import pluggy
 
 from adapter_api.errors import ErrorCode, InternalError, WorkerError
 from adapter_api.events import TokenEvent
-from adapter_api.hookspecs import hookimpl
+from adapter_api.task import TaskRequest
 
 
-class Given:
-    """What the middleware of one adapter was given in the submit that is going on.
-
-    Attributes:
-        streams: The streams, the adapter's first.
-        layered: Whether there is any middleware around submit.
-    """
-
-    def __init__(self) -> None:
-        self.streams: list[object] = []
-        self.layered = False
-
-
-def _layer(given: Given, *, tryfirst: bool = False, trylast: bool = False) -> object:
-    """What stands below one middleware, and notes what that is given."""
-
-    class Layer:
-        @hookimpl(wrapper=True, tryfirst=tryfirst, trylast=trylast)
-        def submit(self) -> Any:
-            events = yield
-            given.streams.append(events)
-            return events
-
-    return Layer()
-
-
-def with_layers(
-    manager: pluggy.PluginManager, middleware: Iterable[object], given: Given
-) -> list[object]:
-    """The middleware, with what notes its streams, in the order in which to register them.
+def drive(impls: Sequence[pluggy.HookImpl], task: TaskRequest) -> tuple[Any, list[Any]]:
+    """Call submit through its wrappers, as pluggy's `_multicall` does.
 
     Args:
-        manager: Where they will be registered.
-        middleware: The first is the outermost.
-        given: Where to note.
+        impls: The adapter's implementation, and then the wrappers, the innermost first.
+        task: The argument.
+
+    Returns:
+        What the outermost wrapper returned, and what each wrapper received, the adapter's own
+        stream first.
     """
-    plugins: list[object] = []
-    for plugin in reversed(tuple(middleware)):  # pluggy calls what was registered last first,
-        options = _submit_options(manager, plugin)
-        if options is None:
-            plugins.append(plugin)
-            continue
-        given.layered = True
-        if options["trylast"]:  # but not among those that try to be last
-            plugins += (plugin, _layer(given, trylast=True))
-        else:
-            plugins += (_layer(given, tryfirst=options["tryfirst"]), plugin)
-    return plugins
+    adapter, *wrappers = impls
+    running: list[Generator[None, Any, Any]] = []
+    received: list[Any] = []
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        for wrapper in reversed(wrappers):
+            generator = _call(wrapper, task)
+            next(generator)  # up to its `yield`
+            running.append(generator)
+        result = _call(adapter, task)
+    except BaseException as exc:
+        error = _not_a_stop(exc)
+    for generator in reversed(running):
+        try:
+            if error is not None:
+                generator.throw(error)
+            else:
+                received.append(result)
+                generator.send(result)
+            generator.close()
+            error = RuntimeError("a wrapper of submit must yield only once")
+        except StopIteration as stop:  # it returned
+            result, error = stop.value, None
+        except BaseException as exc:
+            error = _not_a_stop(exc)
+    if error is not None:
+        raise error
+    return result, received
 
 
-def _submit_options(manager: pluggy.PluginManager, plugin: object) -> Any:
-    for name in dir(plugin):
-        options = manager.parse_hookimpl_opts(plugin, name)
-        if options is not None and (options.get("specname") or name) == "submit":
-            return options
-    return None
+def _call(impl: pluggy.HookImpl, task: TaskRequest) -> Any:
+    return impl.function(*[task][: len(impl.argnames)])  # middleware may leave out the argument
 
 
-def shared_failure(error: Exception) -> InternalError:
-    """The failure of an adapter or of middleware around it: what an exception passed cannot be
-    told, and neither shall be blamed for the other."""
+def _not_a_stop(error: BaseException) -> BaseException:
+    # A StopIteration that is thrown into a generator cannot be told from the generator's return.
+    if not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError("submit or its middleware raised StopIteration")
+    failure.__cause__ = error
+    return failure
+
+
+def shared_failure(error: BaseException) -> InternalError:
+    """Return the error for an exception of an adapter or of the middleware around it: which of them
+    failed cannot be known."""
     name = type(error).__name__
     failure = InternalError(ErrorCode.INTERNAL, f"the adapter or its middleware failed with {name}")
     failure.__cause__ = error
@@ -87,7 +84,7 @@ class Layered(AsyncIterator[TokenEvent]):
 
     Args:
         outermost: What the caller reads.
-        below: The streams below, the adapter's first.
+        below: The streams that middleware received, the adapter's first.
     """
 
     def __init__(self, outermost: AsyncIterator[TokenEvent], below: list[object]) -> None:
@@ -104,14 +101,14 @@ class Layered(AsyncIterator[TokenEvent]):
             raise shared_failure(error) from error
 
     async def aclose(self) -> None:
-        """Close all, the outermost first, also where one of them fails."""
+        """Close all, the outermost first, even if closing one of them fails."""
         async with AsyncExitStack() as stack:
             for events in (*self._below, self._outermost):
                 stack.push_async_callback(close, events)
 
 
 async def close(events: object) -> None:
-    """Close what can be closed."""
+    """Close `events` if it can be closed."""
     aclose = getattr(events, "aclose", None)
     if aclose is not None:
         await aclose()

@@ -76,7 +76,19 @@ class Registry:
                 if problems:
                     target = type(plugin).__qualname__
                     raise ContractError("middleware", target, problems, kind="middleware")
-        self._observers = _observers_of(tuple(observers))
+        self._observers: Observers | None = None
+        self._observing = tuple(observers)
+        if self._observing:
+            _ = self.observers  # to check them
+
+    @property
+    def observers(self) -> "Observers":
+        """What notifies the registry's observers."""
+        if self._observers is None:
+            from registry.observers.notify import Observers
+
+            self._observers = Observers(self._observing)
+        return self._observers
 
     def names(self) -> list[str]:
         """The names of the installed adapters, sorted, without blocked ones. Imports no plugin."""
@@ -306,19 +318,11 @@ class Registry:
                 version=record.version,
                 config=config,
                 middleware=self._middleware,
-                observers=self._observers,
+                observers=self.observers,
             ),
             passing=(ContractError,),
             show=hiding(config),
         )
-
-
-def _observers_of(plugins: tuple[object, ...]) -> "Observers | None":
-    if not plugins:
-        return None
-    from registry.observers import Observers
-
-    return Observers(plugins)
 
 
 def _blocked_names(blocked: Iterable[str] | str | None) -> frozenset[str]:

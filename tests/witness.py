@@ -15,8 +15,8 @@ class Recorder:
         self.told: list[tuple[str, Any]] = []
 
     def hooks(self) -> list[str]:
-        """The hooks that were called, in order."""
-        return [hook for hook, _ in self.told]
+        """Return the hooks that were called, without those of attempts, in order."""
+        return [hook for hook, _ in self.told if not hook.startswith("attempt")]
 
     def outcomes(self) -> list[str]:
         """Those of them that tell how a job ended."""
@@ -29,6 +29,7 @@ class Recorder:
 
 def _recording(name: str) -> Any:
     argument = "adapter" if name.startswith("adapter") else "job"
+    argument = "attempt" if name.startswith("attempt") else argument
     argument = "change" if name.endswith("_changed") else argument
     source = f"def {name}(self, {argument}): self.told.append(({name!r}, {argument}))"
     scope: dict[str, Any] = {}

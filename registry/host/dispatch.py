@@ -1,16 +1,15 @@
 """One job on its way through a pool: it waits for a replica, asks it, and moves to another."""
 
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
-from adapter_api.events import End, Error, Metrics, Started, Token, TokenEvent
+from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
@@ -19,8 +18,7 @@ from registry.host.attempts import JobRecord
 from registry.host.line import Line
 from registry.host.pool import Progress
 from registry.host.replica import Lease, Replica
-
-logger = logging.getLogger("worker_adapters.host")
+from registry.observers import JobReport
 
 BACKOFF_S = 0.1
 """The pause before a replica is asked again that failed the job, doubled with each attempt."""
@@ -37,6 +35,7 @@ class Job:
         priority: Its place in the line.
         limits: The clock of the stream that the user reads.
         clock: The host's clock.
+        report: Watches the stream that the caller reads, and the attempts.
     """
 
     def __init__(
@@ -45,13 +44,14 @@ class Job:
         priority: Priority,
         limits: StreamClock,
         clock: Callable[[], float],
+        report: JobReport,
     ) -> None:
         self.task = task
+        self.report = report
         self.limits = limits
         self.clock = clock
         self.began_at = clock()
         self.attempt: Attempt | None = None
-        self.started: Started | None = None  # of the last attempt that had one
         self._priority = priority
         self._asked: list[str] = []  # the replica of each attempt
         self._failure: WorkerError | None = None  # of the last attempt
@@ -98,12 +98,10 @@ class Job:
             told = self._told(error)
             record.end(str(told.code), detail=told.message)
             told.ledger = record.ledger()
-            self._log(logging.WARNING, f"the job failed with {told.code}", record)
             raise told from error.__cause__
         except BaseException:
             if record.outcome is None:
                 record.end(self.why_stopped())
-                self._log(logging.INFO, f"the job ended with {record.outcome}", record)
             if self.limits.stopped_by is not None:
                 self.limits.stopped_by.ledger = record.ledger()
             raise
@@ -154,42 +152,12 @@ class Job:
         record.note("retry", why or "granted")
         if why is not None:
             raise error
-        human = f"attempt {len(self._asked)} failed with {error.code}; the job moves on"
-        self._log(logging.INFO, human, record)
 
     def end(self, event: End, record: JobRecord) -> End:
         """The answer is whole, and so is the ledger, which End takes along."""
         record.end("ok")
         metrics = attrs.evolve(event.metrics, ledger=record.ledger())
-        self._log(logging.INFO, "the answer is whole", record, metrics)
         return attrs.evolve(event, metrics=metrics)
-
-    def _log(
-        self, level: int, human: str, record: JobRecord, metrics: Metrics | None = None
-    ) -> None:
-        """What an adapter logs of a job (ORCH-3027), with the place where it is bound here."""
-        if not logger.isEnabledFor(level):
-            return
-        fields: dict[str, Any] = {
-            "human": human,
-            "job_id": self.task.job_id,
-            "session_id": self.task.session_id,
-            "correlation_id": self.task.correlation_id,
-            "pool_id": record.pool_id,
-            "replica_id": self._asked[-1] if self._asked else None,
-            "engine": None if self.started is None else self.started.engine,
-            "engine_version": None if self.started is None else self.started.engine_version,
-            "attempts": len(self._asked),
-        }
-        if metrics is not None:
-            fields |= {
-                "attempts": metrics.attempts,
-                "tokens_in": metrics.prompt_tokens,
-                "tokens_out": metrics.tokens_generated,
-                "latency_first_token_ms": metrics.time_to_first_token_ms,
-                "decode_time_ms": metrics.decode_time_ms,
-            }
-        logger.log(level, "%s (job %s)", human, self.task.job_id, extra=fields)
 
     def _backoff_s(self, error: WorkerError) -> float:
         if error.retry_after_ms is not None:
@@ -270,7 +238,7 @@ class Attempt:
         that failed.
         """
         job, replica = self._job, self.lease.replica
-        self._stream = replica.adapter.submit(job.task_for_attempt())
+        self._stream = replica.adapter.attempt(job.task_for_attempt(), job.report)
         limits = self._stream.clock
         job.limits.follow(limits)
         events: list[TokenEvent] = []
@@ -280,7 +248,6 @@ class Attempt:
         while not self._answered:
             event = await self._stream.__anext__()
             if isinstance(event, Started):
-                job.started = event
                 self._line.pool.note_started(replica, event, job.clock())
                 events.append(attrs.evolve(event, replica_id=replica.replica_id))
             else:

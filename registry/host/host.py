@@ -47,7 +47,8 @@ class AdapterHost:
     Args:
         registry: Where adapters come from that are bound by name, as `from_file` does.
         defaults: The policy of pools that have none of their own.
-        observers: Objects with ObserverHooks, told once of each change of a replica or breaker.
+        observers: Objects with ObserverHooks, notified of jobs, attempts, replicas and breakers,
+            together with the observers of the registry and of bound adapters, each once.
         clock: Seconds of a monotonic clock, for breakers, budgets and the ledger.
     """
 
@@ -62,7 +63,10 @@ class AdapterHost:
         self.registry = registry
         self.defaults = PoolPolicy() if defaults is None else defaults
         self._clock = clock
-        self._places = Places(self.defaults, Observers(observers), clock)
+        self._observers = Observers(observers)
+        if registry is not None:
+            self._observers.include(registry.observers)
+        self._places = Places(self.defaults, self._observers, clock)
         self._ledger = Ledger(clock=clock)
         self._jobs: WeakKeyDictionary[TokenStream, tuple[str, Job]] = WeakKeyDictionary()
         self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -262,13 +266,14 @@ class AdapterHost:
             raise ValueError(f"priority must be one of {PRIORITIES}, got {priority!r}")
         task = self._completed(pool_id, task)
         limits = StreamClock(task.deadline_s)
-        job = Job(task, priority, limits, self._clock)
+        report = self._observers.job(task, pool_id)
+        job = Job(task, priority, limits, self._clock, report)
         events = job.events(
             partial(self._admitting, pool_id),
             lambda line: self._places.lines.get(pool_id, line),
             partial(self._ledger.open, task.job_id, pool_id),
         )
-        stream = TokenStream(events, task, clock=limits)
+        stream = TokenStream(events, task, clock=limits).watch(job.report)
         self._jobs[stream] = (pool_id, job)
         return stream
 

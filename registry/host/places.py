@@ -158,7 +158,7 @@ class Places:
         """
         breaker = Breaker(self.policy(pool_id).breaker)
         adapter = BoundAdapter.of(binding.adapter)
-        adapter.place(pool_id, replica_id)
+        adapter.place(pool_id, replica_id, self._observers)
         return Replica(pool_id, replica_id, adapter, breaker, binding.limit)
 
     async def prepare(self, replica: Replica) -> None:

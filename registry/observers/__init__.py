@@ -1,12 +1,21 @@
 """Observers: notified of jobs, attempts, replicas and breakers; they change nothing."""
 
-from registry.observers.metrics import JobMetrics, MetricsObserver, MetricsSnapshot, Summary
-from registry.observers.notify import AdapterWatch, JobWatch, LoggingObserver, Observers
+from registry.observers.logging import LoggingObserver
+from registry.observers.metrics import (
+    AttemptMetrics,
+    JobMetrics,
+    MetricsObserver,
+    MetricsSnapshot,
+    Summary,
+)
+from registry.observers.notify import AdapterReport, AttemptReport, JobReport, Observers
 
 __all__ = [
-    "AdapterWatch",
+    "AdapterReport",
+    "AttemptMetrics",
+    "AttemptReport",
     "JobMetrics",
-    "JobWatch",
+    "JobReport",
     "LoggingObserver",
     "MetricsObserver",
     "MetricsSnapshot",

@@ -1,332 +1,376 @@
-"""Observers: told of what happens, each in a guard of its own."""
+"""Reports: who notifies observers of what.
+
+A job has one owner, the outermost: a bound adapter that is used alone, or a host. The owner makes
+a JobReport and lets it watch the stream that the caller reads, so each job has one outcome. Below
+a host each replica's stream is watched by an AttemptReport of the same job. A lone adapter's job
+is its own first attempt; further ones are known from `StreamClock.note_retry`.
+"""
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Any
 
 import attrs
-import pluggy
 
 from adapter_api.errors import Cancelled, ContractError, ErrorCode, WorkerError
 from adapter_api.events import End, Started
 from adapter_api.health import HealthState, HealthStatus
-from adapter_api.hookspecs import PROJECT, ObserverHooks, hookimpl
-from adapter_api.notices import (
-    AdapterNotice,
-    BreakerNotice,
-    HealthNotice,
-    JobNotice,
-    ReplicaNotice,
-)
+from adapter_api.notices import AdapterNotice, AttemptNotice, HealthNotice, JobNotice
+from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
-from registry.observers.metrics import JobMetrics, MetricsObserver, MetricsSnapshot, Summary
-from registry.plugins.extensions import NOTICES, observer_problems
-
-if TYPE_CHECKING:
-    from registry.adapter import BoundAdapter
-
-__all__ = [
-    "AdapterWatch",
-    "JobMetrics",
-    "JobWatch",
-    "LoggingObserver",
-    "MetricsObserver",
-    "MetricsSnapshot",
-    "Observers",
-    "Summary",
-]
+from registry.observers.logging import LoggingObserver
+from registry.plugins.extensions import NOTICES, observer_problems, observing_methods
+from registry.plugins.guard import Contained
+from registry.version import __version__
 
 logger = logging.getLogger("worker_adapters.observers")
 
+_DEFAULT_LOGGING = LoggingObserver()
+
 
 class Observers:
-    """Tells observers, in the order in which they were given.
+    """Notifies observers, in the order in which they were given.
 
-    One that raises is logged and harms nobody: neither the job nor the other observers.
-    SystemExit and CancelledError are an observer's failures too: who is told in the middle of a job
-    has no say in its end, or the program's. Only KeyboardInterrupt, which is the user's, goes on.
+    An observer that raises is logged, and the job and the other observers continue. Only
+    KeyboardInterrupt propagates.
 
     Args:
-        plugins: Objects with `@hookimpl` methods of ObserverHooks.
+        plugins: Objects with `@hookimpl` methods of ObserverHooks. Without a LoggingObserver among
+            them the default one is added.
 
     Raises:
-        ContractError: If one of them is no observer; with all its problems.
+        ContractError: If one of them is not an observer; with all its problems.
     """
 
     def __init__(self, plugins: Iterable[object] = ()) -> None:
         self._plugins = tuple(plugins)
-        manager = pluggy.PluginManager(PROJECT)
-        manager.add_hookspecs(ObserverHooks)
         for place, plugin in enumerate(self._plugins):
             problems = observer_problems(plugin, self._plugins[:place])
             if problems:
                 target = type(plugin).__qualname__
                 raise ContractError("observers", target, problems, kind="observers")
-            manager.register(plugin, name=str(place))
-        self._impls: dict[str, list[pluggy.HookImpl]] = {
-            name: getattr(manager.hook, name).get_hookimpls() for name in NOTICES
-        }
+        self._set_hooks()
 
-    def __bool__(self) -> bool:
-        """Whether there is anybody to tell."""
-        return bool(self._plugins)
+    def include(self, other: "Observers | None") -> None:
+        """Notify the observers of `other`, too, each once."""
+        more = () if other is None else other._plugins
+        self._plugins += tuple(one for one in more if all(one is not it for it in self._plugins))
+        self._set_hooks()
 
-    def has(self, hook: str) -> bool:
-        """Whether an observer has this hook."""
-        return bool(self._impls[hook])
+    def _set_hooks(self) -> None:
+        plugins = self._plugins
+        if not any(isinstance(plugin, LoggingObserver) for plugin in plugins):
+            plugins = (*plugins, _DEFAULT_LOGGING)
+        self._hooks: dict[str, list[_Hook]] = {name: [] for name in NOTICES}
+        for plugin in plugins:
+            for name, function in observing_methods(plugin).items():
+                self._hooks[name].append(_Hook(plugin, function, getattr(plugin, "wants", None)))
 
-    def tell(self, hook: str, notice: object) -> None:
-        """Call one hook of every observer that has it.
+    def tell(self, hook: str, notice: object | Callable[[], object]) -> None:
+        """Call `hook` of every observer that wants it.
 
         Args:
             hook: The hook's name.
-            notice: Its argument.
+            notice: Its argument, or a function that makes it, called only if it is needed.
         """
-        for impl in self._impls[hook]:
-            try:
-                impl.function(*[notice][: len(impl.argnames)])  # a hook may leave it out
-            except KeyboardInterrupt:
-                raise
-            # No task's own cancellation arrives in here: nothing is awaited.
-            except BaseException as error:
-                # Foreign texts may hold a key: they are for the one who asks to debug.
+        for each in self._hooks[hook]:
+            if each.wants is not None and not each.wants(hook):
+                continue
+            if callable(notice):
+                notice = notice()
+            with Contained() as call:
+                each.function(notice)
+            if call.error is not None:
+                # Foreign texts may hold a key: they appear at level DEBUG only.
                 logger.warning(
                     "observer %s failed in %s with %s",
-                    type(impl.plugin).__qualname__,
+                    type(each.plugin).__qualname__,
                     hook,
-                    type(error).__name__,
-                    exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+                    type(call.error).__name__,
+                    exc_info=call.error if logger.isEnabledFor(logging.DEBUG) else None,
                 )
 
-    def of_adapter(self, adapter: "BoundAdapter") -> "AdapterWatch":
-        """What tells of one adapter, where its config puts it."""
-        config = adapter.config
-        places = [getattr(config, name, None) for name in ("pool_id", "replica_id")]
-        known = [place if isinstance(place, str) else None for place in places]
-        notice = AdapterNotice(adapter.name, adapter.distribution, adapter.version, *known)
-        return AdapterWatch(self, notice)
+    def job(self, task: TaskRequest, pool_id: str) -> "JobReport":
+        """Return the report of a host's job; it watches the stream that the caller reads."""
+        return JobReport(self, task, _host_notice(pool_id))
 
 
-class AdapterWatch:
-    """Tells observers of one adapter, its jobs and its health.
+@attrs.frozen
+class _Hook:
+    """One observer's implementation of one hook, called with its notice."""
+
+    plugin: object
+    function: Callable[[object], object]
+    wants: Callable[[str], bool] | None
+
+
+@lru_cache(maxsize=256)
+def _host_notice(pool_id: str) -> AdapterNotice:
+    return AdapterNotice("host", "worker-adapters", __version__, pool_id)
+
+
+class AdapterReport:
+    """Notifies observers of one adapter, its health, and its jobs or attempts.
 
     Args:
-        observers: Whom.
+        observers: The observers of the adapter's registry.
         notice: The adapter.
     """
 
     def __init__(self, observers: Observers, notice: AdapterNotice) -> None:
         self._observers = observers
-        self._notice = notice
+        self.notice = notice
         self._is_placed = False
         self._health: HealthStatus | None = None
 
-    def place(self, pool_id: str, replica_id: str) -> None:
-        """A host has put it there, whatever its config says."""
-        self._notice = attrs.evolve(self._notice, pool_id=pool_id, replica_id=replica_id)
+    def place(self, pool_id: str, replica_id: str, observers: Observers) -> None:
+        """Use a host's names for the adapter, and make its observers the host's."""
+        self.notice = attrs.evolve(self.notice, pool_id=pool_id, replica_id=replica_id)
         self._is_placed = True
+        if observers is not self._observers:
+            observers.include(self._observers)
+            self._observers = observers
 
     def started(self) -> None:
-        """It was started."""
-        self._observers.tell("adapter_started", self._notice)
+        """Report that the adapter started."""
+        self._observers.tell("adapter_started", self.notice)
 
     def closed(self) -> None:
-        """It was closed."""
-        self._observers.tell("adapter_closed", self._notice)
+        """Report that the adapter was closed."""
+        self._observers.tell("adapter_closed", self.notice)
 
-    def job(self, task: TaskRequest) -> "JobWatch":
-        """What tells of one job. A TokenStream takes it as its watcher."""
-        return JobWatch(self._observers, task, self._notice, is_placed=self._is_placed)
+    def job(self, task: TaskRequest) -> "JobReport":
+        """Return the report of a job that the adapter owns."""
+        return JobReport(self._observers, task, self.notice, lone=True, placed=self._is_placed)
+
+    def attempt(self, job: "JobReport") -> "AttemptReport":
+        """Return the report of an attempt that the adapter makes for a host's job."""
+        return AttemptReport(job, self._observers, self.notice)
 
     def health(self, status: HealthStatus) -> None:
-        """A check said this. It is told where an orchestrator would treat it in another way."""
+        """Report a health check if it differs in more than its message from the one before."""
         before, self._health = self._health, status
         if before is None or _kind(before) != _kind(status):
             was = None if before is None else before.state
-            notice = HealthNotice(self._notice, was, *_kind(status))
-            self._observers.tell("health_changed", notice)
+            self._observers.tell("health_changed", HealthNotice(self.notice, was, *_kind(status)))
 
 
 def _kind(status: HealthStatus) -> tuple[HealthState, bool, bool]:
-    """What matters of it: messages and latencies differ always."""
     return status.state, status.live, status.ready
 
 
-class JobWatch:
-    """Tells observers what becomes of one job. It does not know the stream, nor keep it alive.
+class JobReport:
+    """Watches the stream of one job for its owner, and notifies observers.
+
+    It holds no reference to the stream. Pass it to `TokenStream.watch`.
 
     Args:
-        observers: Whom.
+        observers: The owner's observers.
         task: The job.
-        adapter: What runs it.
-        is_placed: Whether a host has put it where the notice says, whatever its answers say.
+        owner: The lone adapter, or the host's pool.
+        lone: Whether the owner makes the attempts itself.
+        placed: Whether the owner's replica_id counts, whatever the answers name.
     """
 
-    __slots__ = ("_began", "_first_token_ms", "_is_placed", "_known", "_loop", "_observers")
+    __slots__ = (
+        "_attempt",
+        "_began_at",
+        "_first_token_ms",
+        "_lone",
+        "_loop",
+        "_observers",
+        "_placed",
+        "attempts",
+        "known",
+    )
 
     def __init__(
         self,
         observers: Observers,
         task: TaskRequest,
-        adapter: AdapterNotice,
+        owner: AdapterNotice,
         *,
-        is_placed: bool = False,
+        lone: bool = False,
+        placed: bool = True,
     ) -> None:
         self._observers = observers
-        self._is_placed = is_placed
-        self._began = monotonic()
+        self._lone = lone
+        self._placed = placed
+        self._began_at = 0.0
         self._first_token_ms: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._known: dict[str, Any] = {
+        self._attempt: AttemptReport | None = None
+        self.attempts = 0
+        self.known: dict[str, Any] = {
             "job_id": task.job_id,
             "session_id": task.session_id,
             "correlation_id": task.correlation_id,
-            "adapter": adapter,
+            "adapter": owner,
             "model": task.model,
-            "pool_id": adapter.pool_id,
-            "replica_id": adapter.replica_id,
+            "pool_id": owner.pool_id,
+            "replica_id": owner.replica_id,
         }
 
+    # A TokenStream's watcher
+
     def opened(self) -> None:
-        """The job is being sent."""
-        self._began = monotonic()
+        """Report the submission; the first attempt of a lone adapter begins with it."""
         self._loop = asyncio.get_running_loop()
+        self._began_at = self._loop.time()
         self._tell("job_submitted")
+        if self._lone:
+            self._begin_attempt()
 
     def started(self, event: Started) -> None:
-        """The engine accepted it. What it says of itself is in all later notices."""
-        known = self._known
-        known["engine"] = event.engine
-        known["engine_version"] = event.engine_version
-        known["model"] = event.model or known["model"]
-        if not self._is_placed:
-            known["replica_id"] = event.replica_id or known["replica_id"]
+        """Remember what the engine reports of itself."""
+        if self._attempt is not None:
+            self._attempt.started(event)
+        else:
+            self.note_engine(event)
 
     def first_token(self) -> None:
-        """The first Token is about to be delivered."""
+        """Report the first Token."""
         self._first_token_ms = elapsed_ms = self._elapsed_ms()
-        self._known["time_to_first_token_ms"] = elapsed_ms
+        self.known["time_to_first_token_ms"] = elapsed_ms
         self._tell("job_first_token", elapsed_ms=elapsed_ms)
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """It is over; a stream that was dropped has neither end nor error, and is cancelled."""
+        """Report the outcome. A dropped stream has neither `end` nor `error`."""
+        if self._attempt is not None:
+            self._attempt.ended(end, error, delivered)
         elapsed_ms = self._elapsed_ms()
         facts: dict[str, Any] = {"tokens_out": delivered, "elapsed_ms": elapsed_ms}
         if self._first_token_ms is not None:
             facts["decode_time_ms"] = round(elapsed_ms - self._first_token_ms, 3)
         if end is not None:
+            self.attempts = max(self.attempts, end.metrics.attempts)
             facts |= {
                 "tokens_in": end.metrics.prompt_tokens,
                 "tokens_out": end.metrics.tokens_generated,
-                "attempts": end.metrics.attempts,
+                "tool_calls": len(getattr(end, "tool_calls", ())),
                 "finish_reason": end.finish_reason,
             }
             self._tell("job_ended", **facts)
         elif error is None:
-            code = str(ErrorCode.CANCELLED)
-            self._tell_later("job_cancelled", code=code, retriable=False, **facts)
+            facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
+            self.later(partial(self._tell, "job_cancelled", **facts))
         else:
             hook = "job_cancelled" if isinstance(error, Cancelled) else "job_failed"
             self._tell(hook, code=str(error.code), retriable=error.retriable, **facts)
 
-    def _tell(self, hook: str, **facts: Any) -> None:
-        if self._observers.has(hook):
-            self._observers.tell(hook, JobNotice(**self._known, **facts))
+    # Attempts
 
-    def _tell_later(self, hook: str, **facts: Any) -> None:
-        """Tell from the event loop. A destructor runs at any point, also where an observer holds a
-        lock of its own, for which it would wait forever."""
+    def follow(self, events: object) -> None:
+        """Count the retries that a lone adapter makes within its own stream."""
+        if self._lone and isinstance(events, TokenStream):
+            events.clock.on_retry = self._retried
+
+    def note_engine(self, event: Started) -> None:
+        """Use what an answer reports of its engine in all later notices."""
+        known = self.known
+        known["engine"] = event.engine
+        known["engine_version"] = event.engine_version
+        known["model"] = event.model or known["model"]
+        if not self._placed:
+            known["replica_id"] = event.replica_id or known["replica_id"]
+
+    def _begin_attempt(self) -> None:
+        self._attempt = AttemptReport(self, self._observers, self.known["adapter"])
+        self._attempt.opened()
+
+    def _retried(self, error: WorkerError) -> None:
+        if self._attempt is not None:
+            self._attempt.ended(None, error, 0)
+            self._begin_attempt()
+
+    def _tell(self, hook: str, **facts: Any) -> None:
+        make = partial(JobNotice, **self.known, attempts=self.attempts, **facts)
+        self._observers.tell(hook, make)
+
+    def later(self, tell: Callable[[], None]) -> None:
+        """Notify from the event loop. A destructor runs at any point, even where an observer holds
+        a lock of its own, for which it would wait forever."""
         try:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(partial(self._tell, hook, **facts))
+            self._loop.call_soon_threadsafe(tell)
         except RuntimeError:  # the loop is closed
-            self._tell(hook, **facts)
+            tell()
 
     def _elapsed_ms(self) -> float:
-        return round((monotonic() - self._began) * 1000, 3)
+        assert self._loop is not None
+        return round((self._loop.time() - self._began_at) * 1000, 3)
 
 
-@attrs.define(eq=False)
-class LoggingObserver:
-    """Writes a log record for each notice: a sentence without ids, the facts as attributes
-    (ORCH-3027, ORCH-3300).
-
-    openai-http logs how its jobs end by itself; this is for every adapter, in one form.
+class AttemptReport:
+    """Watches one attempt's stream, and notifies observers of it.
 
     Args:
-        logger: Where to.
+        job: The job it belongs to.
+        observers: The host's observers, or the lone adapter's.
+        adapter: The adapter that makes the attempt.
     """
 
-    logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("worker_adapters.jobs"))
+    __slots__ = ("_adapter", "_began_at", "_engine", "_job", "_number", "_observers")
 
-    @hookimpl
-    def adapter_started(self, adapter: AdapterNotice) -> None:
-        """At level INFO."""
-        self._log(logging.INFO, "an adapter was started", adapter)
+    def __init__(self, job: JobReport, observers: Observers, adapter: AdapterNotice) -> None:
+        self._job = job
+        self._observers = observers
+        self._adapter = adapter
+        self._number = 0
+        self._began_at = 0.0
+        self._engine: Started | None = None
 
-    @hookimpl
-    def adapter_closed(self, adapter: AdapterNotice) -> None:
-        """At level INFO."""
-        self._log(logging.INFO, "an adapter was closed", adapter)
+    def opened(self) -> None:
+        """Report the start of the attempt."""
+        job = self._job
+        job.attempts = self._number = job.attempts + 1
+        job.known["replica_id"] = self._adapter.replica_id
+        self._began_at = asyncio.get_running_loop().time()
+        self._tell("attempt_started")
 
-    @hookimpl
-    def job_submitted(self, job: JobNotice) -> None:
-        """At level DEBUG."""
-        self._log(logging.DEBUG, "a job was sent", job)
+    def started(self, event: Started) -> None:
+        """Remember what the engine reports of itself."""
+        self._engine = event
+        self._job.note_engine(event)
 
-    @hookimpl
-    def job_first_token(self, job: JobNotice) -> None:
-        """At level DEBUG."""
-        self._log(logging.DEBUG, "the first token came", job)
+    def first_token(self) -> None:
+        """Do nothing: the job reports its first Token."""
 
-    @hookimpl
-    def job_ended(self, job: JobNotice) -> None:
-        """At level INFO."""
-        self._log(logging.INFO, "the answer is whole", job)
+    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
+        """Report how the attempt ended."""
+        facts: dict[str, Any] = {"tokens_out": delivered}
+        if end is None and error is None:
+            facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
+            self._job.later(partial(self._tell, "attempt_ended", **facts))
+            return
+        if error is not None:
+            facts |= {
+                "code": str(error.code),
+                "retriable": error.retriable,
+                "status": error.status,
+                "retry_after_ms": error.retry_after_ms,
+            }
+        self._tell("attempt_ended", **facts)
 
-    @hookimpl
-    def job_failed(self, job: JobNotice) -> None:
-        """At level WARNING."""
-        self._log(logging.WARNING, f"the job failed with {job.code}", job)
+    def _tell(self, hook: str, **facts: Any) -> None:
+        self._observers.tell(hook, partial(self._notice, **facts))
 
-    @hookimpl
-    def job_cancelled(self, job: JobNotice) -> None:
-        """At level INFO."""
-        self._log(logging.INFO, "the job was cancelled", job)
-
-    @hookimpl
-    def health_changed(self, change: HealthNotice) -> None:
-        """At level WARNING if it got worse than healthy, else INFO."""
-        level = logging.INFO if change.after is HealthState.HEALTHY else logging.WARNING
-        self._log(level, f"the engine is {change.after}", change)
-
-    @hookimpl
-    def replica_changed(self, change: ReplicaNotice) -> None:
-        """At level INFO."""
-        self._log(logging.INFO, f"a replica is {change.after or 'gone'}", change)
-
-    @hookimpl
-    def breaker_changed(self, change: BreakerNotice) -> None:
-        """At level WARNING if it opened, else INFO."""
-        level = logging.WARNING if change.after == "open" else logging.INFO
-        self._log(level, f"a circuit breaker is {change.after.replace('_', ' ')}", change)
-
-    def _log(self, level: int, human: str, notice: Any) -> None:
-        if self.logger.isEnabledFor(level):
-            self.logger.log(level, human, extra={"human": human, **_facts(notice)})
-
-
-_NAMES_IN_LOGS = {"time_to_first_token_ms": "latency_first_token_ms", "message": "reason"}
-
-
-def _facts(notice: Any) -> dict[str, Any]:
-    """What a notice says, flat, under names that a log record may have."""
-    facts = attrs.asdict(notice)
-    adapter = facts if isinstance(notice, AdapterNotice) else facts.pop("adapter", None)
-    if adapter is not None:
-        adapter["adapter"] = adapter.pop("name")
-        facts = {**adapter, **facts}
-    return {_NAMES_IN_LOGS.get(key, key): value for key, value in facts.items()}
+    def _notice(self, **facts: Any) -> AttemptNotice:
+        known, engine = self._job.known, self._engine
+        if engine is not None:
+            facts |= {"engine": engine.engine, "engine_version": engine.engine_version}
+        loop = self._job._loop
+        elapsed_ms = 0.0 if loop is None else round((loop.time() - self._began_at) * 1000, 3)
+        return AttemptNotice(
+            job_id=known["job_id"],
+            session_id=known["session_id"],
+            correlation_id=known["correlation_id"],
+            adapter=self._adapter,
+            owner=known["adapter"],
+            number=self._number,
+            elapsed_ms=elapsed_ms,
+            model=known["model"],
+            **facts,
+        )

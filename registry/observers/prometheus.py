@@ -1,98 +1,145 @@
-"""Metrics for Prometheus, by its own client library (extra `[metrics]`)."""
+"""Metrics for Prometheus, through its own client library (extra `[metrics]`)."""
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from adapter_api.hookspecs import hookimpl
-from adapter_api.notices import BreakerNotice, JobNotice, ReplicaNotice
+from adapter_api.notices import (
+    AdapterNotice,
+    AttemptNotice,
+    BreakerNotice,
+    JobNotice,
+    ReplicaNotice,
+)
 
-_LABELS = ("adapter", "pool_id", "replica_id")
+_OWNER = ("adapter", "pool_id")
+_REPLICA = ("pool_id", "replica_id")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+_ACCEPTING = ("ready", "busy")
+_BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class PrometheusObserver:
-    """Counts jobs, tokens, times, and breakers (ORCH-3028, ORCH-3310).
+    """Exports jobs, attempts, tokens, times, replicas and breakers (ORCH-3028, ORCH-3310).
+
+    The names and labels are listed in docs/reference/metrics.md.
 
     Args:
-        registry: Where the metrics are registered; by default the library's own registry. A
-            second observer needs another one.
+        registry: The registry of the metrics; by default the library's own. A second observer
+            needs another one.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        def counter(name: str, text: str, *more: str) -> Counter:
-            return Counter(f"worker_adapters_{name}", text, (*_LABELS, *more), registry=registry)
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"worker_adapters_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"worker_adapters_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str) -> Histogram:
             name = f"worker_adapters_{name}"
-            return Histogram(name, text, _LABELS, buckets=_SECONDS, registry=registry)
+            return Histogram(name, text, _OWNER, buckets=_SECONDS, registry=registry)
 
-        self._dispatches = counter("dispatches", "Jobs that were sent")
-        self._outcomes = counter("outcomes", "What became of jobs", "outcome")
-        self._retries = counter("retries", "Requests beyond a job's first")
-        self._tokens_in = counter("tokens_in", "Tokens of prompts")
-        self._tokens_out = counter("tokens_out", "Tokens of answers")
-        self._first_token = histogram("first_token_seconds", "Until the first token")
-        self._decode = histogram("decode_seconds", "From the first token to the end")
-        self._breakers = Counter(
-            "worker_adapters_breaker_transitions",
-            "Changes of circuit breakers",
-            ("pool_id", "replica_id", "state"),
-            registry=registry,
+        self._dispatches = counter("dispatches", "Submitted jobs", *_OWNER)
+        self._outcomes = counter("outcomes", "Ended jobs by outcome", *_OWNER, "outcome")
+        self._retries = counter("retries", "Requests beyond the first of each job", *_OWNER)
+        self._tokens_in = counter("tokens_in", "Tokens of prompts", *_OWNER)
+        self._tokens_out = counter("tokens_out", "Tokens of answers", *_OWNER)
+        self._tool_calls = counter("tool_calls", "Complete tool calls of answers", *_OWNER)
+        self._first_token = histogram("first_token_seconds", "Time until the first token")
+        self._decode = histogram("decode_seconds", "Time from the first token to the end")
+        self._waiting = gauge("jobs_waiting", "Jobs that wait for their first replica", *_OWNER)
+        self._attempts = counter(
+            "attempts", "Ended requests by outcome", "adapter", *_REPLICA, "outcome"
         )
-        self._ready = Gauge(
-            "worker_adapters_replica_ready",
-            "Whether a replica accepts work",
-            ("pool_id", "replica_id"),
-            registry=registry,
+        self._in_flight = gauge("in_flight", "Requests under way", "adapter", *_REPLICA)
+        self._ready = gauge("replica_ready", "1 if a replica accepts work, else 0", *_REPLICA)
+        self._breaker = gauge("breaker_state", "0 closed, 1 half open, 2 open", *_REPLICA)
+        self._transitions = counter(
+            "breaker_transitions", "Changes of circuit breakers", *_REPLICA, "state"
         )
 
     @hookimpl
     def job_submitted(self, job: JobNotice) -> None:
-        """One more dispatch."""
-        self._dispatches.labels(*_labels(job)).inc()
+        """Count a dispatch; the job waits."""
+        self._dispatches.labels(*_owner(job)).inc()
+        self._waiting.labels(*_owner(job)).inc()
 
     @hookimpl
     def job_first_token(self, job: JobNotice) -> None:
-        """How long it took."""
-        self._first_token.labels(*_labels(job)).observe((job.time_to_first_token_ms or 0) / 1000)
+        """Measure the first token."""
+        self._first_token.labels(*_owner(job)).observe((job.time_to_first_token_ms or 0) / 1000)
 
     @hookimpl
     def job_ended(self, job: JobNotice) -> None:
-        """One whole answer."""
+        """Count a whole answer."""
         self._end(job, "ended")
-        self._retries.labels(*_labels(job)).inc((job.attempts or 1) - 1)
 
     @hookimpl
     def job_failed(self, job: JobNotice) -> None:
-        """One failure; its code is the outcome."""
+        """Count a failure; its code is the outcome."""
         self._end(job, job.code or "unknown")
 
     @hookimpl
     def job_cancelled(self, job: JobNotice) -> None:
-        """One cancel."""
+        """Count a cancel."""
         self._end(job, "cancelled")
 
     @hookimpl
+    def attempt_started(self, attempt: AttemptNotice) -> None:
+        """A request is under way; with the first one the job no longer waits."""
+        self._in_flight.labels(*_replica(attempt.adapter)).inc()
+        if attempt.number == 1:
+            self._waiting.labels(attempt.owner.name, attempt.owner.pool_id or "").dec()
+
+    @hookimpl
+    def attempt_ended(self, attempt: AttemptNotice) -> None:
+        """Count how a request ended."""
+        self._in_flight.labels(*_replica(attempt.adapter)).dec()
+        self._attempts.labels(*_replica(attempt.adapter), attempt.code or "ended").inc()
+
+    @hookimpl
     def replica_changed(self, change: ReplicaNotice) -> None:
-        """Whether it accepts work."""
+        """Show whether a replica accepts work; a busy one does."""
+        place = (change.pool_id, change.replica_id)
         if change.after is None:
-            self._ready.remove(change.pool_id, change.replica_id)
-        else:
-            ready = change.after == "ready"
-            self._ready.labels(change.pool_id, change.replica_id).set(ready)
+            _forget(self._ready, place)
+            _forget(self._breaker, place)
+            return
+        self._ready.labels(*place).set(change.after in _ACCEPTING)
+        if change.before is None:
+            self._breaker.labels(*place).set(0)
 
     @hookimpl
     def breaker_changed(self, change: BreakerNotice) -> None:
-        """One transition."""
-        self._breakers.labels(change.pool_id, change.replica_id, change.after).inc()
+        """Show a breaker's state, and count the transition."""
+        place = (change.pool_id, change.replica_id)
+        self._breaker.labels(*place).set(_BREAKER_VALUES[change.after])
+        self._transitions.labels(*place, change.after).inc()
 
     def _end(self, job: JobNotice, outcome: str) -> None:
-        labels = _labels(job)
-        self._outcomes.labels(*labels, outcome).inc()
-        self._tokens_in.labels(*labels).inc(job.tokens_in or 0)
-        self._tokens_out.labels(*labels).inc(job.tokens_out)
+        owner = _owner(job)
+        self._outcomes.labels(*owner, outcome).inc()
+        self._retries.labels(*owner).inc(max(0, job.attempts - 1))
+        self._tokens_in.labels(*owner).inc(job.tokens_in or 0)
+        self._tokens_out.labels(*owner).inc(job.tokens_out)
+        self._tool_calls.labels(*owner).inc(job.tool_calls)
+        if job.attempts == 0:
+            self._waiting.labels(*owner).dec()
         if job.decode_time_ms is not None:
-            self._decode.labels(*labels).observe(job.decode_time_ms / 1000)
+            self._decode.labels(*owner).observe(job.decode_time_ms / 1000)
 
 
-def _labels(job: JobNotice) -> tuple[str, str, str]:
-    return job.adapter.name, job.adapter.pool_id or "", job.adapter.replica_id or ""
+def _owner(job: JobNotice) -> tuple[str, str]:
+    return job.adapter.name, job.adapter.pool_id or ""
+
+
+def _replica(adapter: AdapterNotice) -> tuple[str, str, str]:
+    return adapter.name, adapter.pool_id or "", adapter.replica_id or ""
+
+
+def _forget(gauge: Gauge, place: tuple[str, str]) -> None:
+    try:
+        gauge.remove(*place)
+    except KeyError:  # it was never set
+        return

@@ -1,7 +1,8 @@
 """The check of what an application gives to a registry: middleware and observers."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FunctionType
 
 from adapter_api.hookspecs import PROJECT, ObserverHooks
@@ -95,6 +96,21 @@ def _notice_problems(attribute: str, function: FunctionType) -> Iterator[str]:
     (wanted,) = inspect.signature(getattr(ObserverHooks, name)).parameters.keys() - {"self"}
     for problem in argument_problems(function, [wanted], optional=True):
         yield f"{attribute}: {problem}; write `def {attribute}(self, {wanted})`"
+
+
+def observing_methods(plugin: object) -> dict[str, Callable[[object], object]]:
+    """Return an observer's methods by hook, each to be called with the notice."""
+    found: dict[str, Callable[[object], object]] = {}
+    for attribute, function in hook_methods(type(plugin), NOTICES)[0].items():
+        method = getattr(plugin, attribute)
+        name = getattr(function, IMPL).get("specname") or attribute
+        takes_notice = function.__code__.co_argcount > 1
+        found[name] = method if takes_notice else partial(_without_notice, method)
+    return found
+
+
+def _without_notice(method: Callable[[], object], _: object) -> object:
+    return method()
 
 
 def _identity_problems(plugin: object, before: Sequence[object]) -> list[str]:

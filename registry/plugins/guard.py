@@ -1,13 +1,14 @@
-"""The guard around foreign code.
+"""The guard around synchronous foreign code.
 
 A plugin is other people's code, and more of it runs than its import and constructor: metaclasses,
 converters, validators, the `__repr__` of a default, the `__str__` of an exception. Each may raise
-anything, SystemExit included. Only KeyboardInterrupt, which is the user's, passes.
+anything, SystemExit included. Only KeyboardInterrupt, which the user causes, propagates.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from adapter_api.errors import AdapterLoadError
 from registry.plugins.discovery import AdapterRecord
@@ -16,6 +17,36 @@ _T = TypeVar("_T")
 
 # A plugin's exception may quote a whole document; its beginning says enough.
 _MAX_REASON_CHARS = 300
+
+
+class Contained:
+    """A context that keeps whatever its block raises, as `error`, instead of letting it out.
+
+    The block must not await: a task's own cancellation would be lost.
+
+    Args:
+        passing: Exceptions of our own that propagate, besides KeyboardInterrupt.
+    """
+
+    __slots__ = ("_passing", "error")
+
+    def __init__(self, *passing: type[Exception]) -> None:
+        self._passing: tuple[type[BaseException], ...] = (KeyboardInterrupt, *passing)
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if error is None or isinstance(error, self._passing):
+            return False
+        self.error = error
+        return True
 
 
 def guarded(
@@ -27,61 +58,51 @@ def guarded(
     passing: tuple[type[Exception], ...] = (),
     show: Callable[[str], str] = str,
 ) -> _T:
-    """What `call`, which runs code of the plugin, returns.
+    """Return what `call` returns, which runs code of the plugin.
 
     Args:
-        record: Whose code it is.
+        record: The adapter the code belongs to.
         doing: What the call does, for the message, such as "building it".
-        call: The call.
-        explain: Says more about an exception than that it was raised.
-        passing: Our own errors, which go on as they are.
-        show: Takes secrets out of what the exception says.
+        explain: Describes an exception in more words than its type and text.
+        passing: Our own errors, which propagate.
+        show: Removes secrets from the description.
 
     Raises:
-        AdapterLoadError: Instead of whatever else was raised. Its cause is what was raised, unless
-            that says a secret.
+        AdapterLoadError: Instead of any other exception. That one is the cause, unless its text
+            holds a secret.
     """
-    try:
+    with Contained(*passing) as run:
         return call()
-    except KeyboardInterrupt:
-        raise
-    except passing:
-        raise
-    except BaseException as error:
-        bare = f"{doing} raised {type(error).__name__}"
-        # To explain runs foreign code too: whatever is to be named may have a `__repr__`.
-        whole = attempt(partial(explain or _raised(doing), error), bare)
-        reason = attempt(partial(show, whole), bare)
-        if reason == whole:
-            raise load_error(record, reason) from error
-    # Outside of `except`: the cause holds a secret.
-    raise load_error(record, reason)
+    error = run.error
+    assert error is not None
+    bare = f"{doing} raised {type(error).__name__}"
+    # Describing it runs foreign code, too, such as a `__repr__`.
+    whole = attempt(partial(explain or _raised(doing), error), bare)
+    reason = attempt(partial(show, whole), bare)
+    raise load_error(record, reason) from (error if reason == whole else None)
 
 
 def attempt(call: Callable[[], _T], otherwise: _T) -> _T:
-    """What `call`, which runs foreign code, returns; `otherwise` if that fails."""
-    try:
+    """Return what `call`, which runs foreign code, returns; `otherwise` if it raises."""
+    with Contained():
         return call()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return otherwise
+    return otherwise
 
 
 def said(error: BaseException) -> str:
-    """An exception's type and the beginning of its text."""
+    """Return an exception's type and the beginning of its text."""
     name = type(error).__name__
     text = attempt(lambda: f"{name}: {error}".removesuffix(": "), f"{name}, which cannot be shown")
     return short(text)
 
 
 def short(text: str) -> str:
-    """The text, cut to what fits into a message."""
+    """Return the text, cut to what fits into a message."""
     return text if len(text) <= _MAX_REASON_CHARS else text[: _MAX_REASON_CHARS - 3] + "..."
 
 
 def load_error(record: AdapterRecord, reason: str) -> AdapterLoadError:
-    """The error that says why the adapter of `record` cannot be used."""
+    """Return the error that says why the adapter of `record` cannot be used."""
     return AdapterLoadError(record.name, record.distribution, record.version, record.target, reason)
 
 

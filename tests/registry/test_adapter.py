@@ -190,7 +190,7 @@ async def _coroutine(job: TaskRequest) -> None: ...
 async def test_wrong_answer_is_an_internal_error(make, what):
     """An answer that is no stream is the adapter's defect, told when the stream is opened."""
     stream = bind(Giving(make=make)).submit(task())
-    with pytest.raises(InternalError, match=f"submit of adapter 'made' gave a {what}"):
+    with pytest.raises(InternalError, match=f"submit of adapter 'made' returned a {what}"):
         await stream
 
 
@@ -476,9 +476,9 @@ async def test_cancelling_a_health_check():
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        ("health", "health gave a bool, expected HealthStatus"),
-        ("props", "props gave a dict, expected EngineProps"),
-        ("engine_version", "engine_version gave a NoneType, expected str"),
+        ("health", "health returned a bool, expected HealthStatus"),
+        ("props", "props returned a dict, expected EngineProps"),
+        ("engine_version", "engine_version returned a NoneType, expected str"),
     ],
 )
 async def test_answer_of_the_wrong_type(call, problem):

@@ -27,7 +27,7 @@ from adapter_api import (
     hookimpl,
 )
 from registry import Registry
-from registry.observers import JobWatch, LoggingObserver, MetricsObserver, Observers, Summary
+from registry.observers import JobReport, MetricsObserver, Observers, Summary
 from registry.plugins.extensions import NOTICES, observer_problems
 from tests.witness import OUTCOMES, Recorder
 
@@ -228,7 +228,7 @@ async def test_a_middleware_may_return_a_stream_that_it_watches() -> None:
             stream = yield
             assert isinstance(stream, TokenStream)
             return stream.watch(
-                JobWatch(Observers([mine]), task, AdapterNotice("mock", "mine", "1"))
+                JobReport(Observers([mine]), task, AdapterNotice("mock", "mine", "1"))
             )
 
     registry = Registry(observers=[recorder], middleware=[Watching()])
@@ -349,16 +349,16 @@ def test_an_observer_is_given_once() -> None:
 
 def test_every_hook_is_one_of_the_notices() -> None:
     """The check knows all hooks, and each has one argument."""
-    assert len(NOTICES) == 10
+    assert len(NOTICES) == 12
     assert all(hasattr(ObserverHooks, name) for name in NOTICES)
 
 
 async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
     """Records carry the facts as attributes, and a sentence without ids (ORCH-3027, ORCH-3300)."""
     caplog.set_level(logging.DEBUG, "worker_adapters.jobs")
-    observers = Observers([LoggingObserver()])
+    observers = Observers([])
     options = {"replica_id": "r1"}
-    async with Registry(observers=[LoggingObserver()]).get("mock", options) as adapter:
+    async with Registry().get("mock", options) as adapter:
         task = _task()
         await adapter.submit(task).text()
         await adapter.health()
@@ -378,26 +378,32 @@ async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
     records = [r for r in caplog.records if r.name == "worker_adapters.jobs"]
     assert [r.getMessage() for r in records] == [
         "an adapter was started",
-        "a job was sent",
-        "the first token came",
+        "a job was submitted",
+        "attempt 1 started",
+        "the first token arrived",
+        "attempt 1 was answered",
         "the answer is whole",
         "the engine is healthy",
-        "a job was sent",
+        "a job was submitted",
+        "attempt 1 started",
+        "attempt 1 failed with WORKER_RESET",
         "the job failed with WORKER_RESET",
-        "a job was sent",
+        "a job was submitted",
+        "attempt 1 started",
+        "attempt 1 failed with CANCELLED",
         "the job was cancelled",
         "an adapter was closed",
         "a replica is ready",
         "a circuit breaker is open",
         "the engine is unhealthy",
     ]
-    whole = vars(records[3])
+    whole = vars(records[5])
     assert (whole["adapter"], whole["replica_id"]) == ("mock", "r1")
     assert (whole["job_id"], whole["session_id"], whole["engine"]) == (task.job_id, "s", "mock")
     assert whole["tokens_out"] == 9
     assert whole["latency_first_token_ms"] >= 0
     assert whole["human"] == "the answer is whole"
-    assert vars(records[10])["reason"] == "bound"
+    assert vars(records[-3])["reason"] == "bound"
     assert [r.levelname for r in records[-2:]] == ["WARNING", "WARNING"]
 
 
@@ -484,14 +490,17 @@ async def test_the_prometheus_observer() -> None:
     observers.tell("replica_changed", ReplicaNotice("p", "r", None, "ready"))
     observers.tell("breaker_changed", BreakerNotice("p", "r", "closed", "open"))
     text = generate_latest(collector).decode()
-    labels = 'adapter="mock",pool_id="",replica_id=""'
+    owner = 'adapter="mock",pool_id=""'
     lines = [
-        f"worker_adapters_dispatches_total{{{labels}}} 3.0",
-        f'worker_adapters_outcomes_total{{adapter="mock",outcome="ended",{labels[15:]}}} 1.0',
-        f'worker_adapters_outcomes_total{{adapter="mock",outcome="cancelled",{labels[15:]}}} 1.0',
-        f"worker_adapters_tokens_out_total{{{labels}}} 9.0",
-        f"worker_adapters_first_token_seconds_count{{{labels}}} 1.0",
+        f"worker_adapters_dispatches_total{{{owner}}} 3.0",
+        'worker_adapters_outcomes_total{adapter="mock",outcome="ended",pool_id=""} 1.0',
+        'worker_adapters_outcomes_total{adapter="mock",outcome="cancelled",pool_id=""} 1.0',
+        f"worker_adapters_tokens_out_total{{{owner}}} 9.0",
+        f"worker_adapters_first_token_seconds_count{{{owner}}} 1.0",
+        f"worker_adapters_jobs_waiting{{{owner}}} 0.0",
+        'worker_adapters_in_flight{adapter="mock",pool_id="",replica_id=""} 0.0',
         'worker_adapters_replica_ready{pool_id="p",replica_id="r"} 1.0',
+        'worker_adapters_breaker_state{pool_id="p",replica_id="r"} 2.0',
         'worker_adapters_breaker_transitions_total{pool_id="p",replica_id="r",state="open"} 1.0',
     ]
     assert [line for line in lines if line not in text] == []
