@@ -7,10 +7,10 @@ import httpx
 
 from adapter_api import ErrorCode, StreamClock, StreamingError
 from adapters.http_util import (
+    DecodeLimitError,
     Posted,
     ServerSentEvent,
     SSEDecoder,
-    DecodeLimitError,
     error_from_exception,
     error_from_response,
 )

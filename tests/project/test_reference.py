@@ -12,6 +12,7 @@ import pytest
 import registry
 from adapter_api import (
     AdapterNotice,
+    AttemptNotice,
     BreakerNotice,
     EngineProps,
     ErrorCode,
@@ -67,7 +68,7 @@ def test_every_hook_is_listed_with_its_signature() -> None:
         for name, member in vars(protocol).items()
         if hasattr(member, "worker_adapters_spec")
     ]
-    assert len(hooks) == 17
+    assert len(hooks) == 19
     for name, member in hooks:
         signature = str(inspect.signature(member)).replace("'", "")
         signature = re.sub(r"\b(?:[a-z_]+\.)+(\w+)", r"\1", signature)
@@ -76,7 +77,7 @@ def test_every_hook_is_listed_with_its_signature() -> None:
         assert f"`{prefix}{name}{signature}`" in text
 
 
-NOTICES = [AdapterNotice, JobNotice, HealthNotice, ReplicaNotice, BreakerNotice]
+NOTICES = [AdapterNotice, AttemptNotice, JobNotice, HealthNotice, ReplicaNotice, BreakerNotice]
 
 
 @pytest.mark.parametrize(

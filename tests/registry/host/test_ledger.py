@@ -205,6 +205,4 @@ async def test_observers_are_told_the_place_where_an_adapter_is_bound(rebound: b
         else:
             host.bind("chat", "gpu-1", adapter)
         await host.submit("chat", task()).text()
-    submitted, *others = sorted(witness.places, key=str, reverse=True)
-    assert submitted == ("chat", None)
-    assert others == [("chat", "gpu-1")] * 2
+    assert set(witness.places) == {("chat", None), ("chat", "gpu-1")}

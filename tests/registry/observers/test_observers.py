@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import logging
+import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -506,3 +508,37 @@ async def test_the_prometheus_observer() -> None:
     assert [line for line in lines if line not in text] == []
     observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
     assert 'replica_ready{pool_id="p"' not in generate_latest(collector).decode()
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/reference/metrics.md lists each name with its labels, and no other (ORCH-3310)."""
+    from prometheus_client import CollectorRegistry
+
+    from registry.observers.prometheus import PrometheusObserver
+
+    observer = PrometheusObserver(CollectorRegistry())
+    metrics = [value for value in vars(observer).values() if hasattr(value, "_labelnames")]
+    page = (Path(__file__).parents[3] / "docs/reference/metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE)
+    listed = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    known = {}
+    for metric in metrics:
+        name = metric._name.removeprefix("worker_adapters_")
+        known[name + ("_total" if metric._type == "counter" else "")] = set(metric._labelnames)
+    assert listed == known
+
+
+async def test_a_busy_replica_accepts_work() -> None:
+    """A degraded replica that answers counts as ready; a removed one is not exported."""
+    from prometheus_client import CollectorRegistry
+
+    from registry.observers.prometheus import PrometheusObserver
+
+    collector = CollectorRegistry()
+    observers = Observers([PrometheusObserver(collector)])
+    place = {"pool_id": "p", "replica_id": "r"}
+    for state, ready in (("starting", 0), ("ready", 1), ("busy", 1), ("draining", 0)):
+        observers.tell("replica_changed", ReplicaNotice("p", "r", "x", state))
+        assert collector.get_sample_value("worker_adapters_replica_ready", place) == ready
+    observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
+    assert collector.get_sample_value("worker_adapters_replica_ready", place) is None
