@@ -4,24 +4,22 @@ they are used."""
 from typing import TYPE_CHECKING
 
 from adapters.http_util.auth import check_credential, with_bearer
+from adapters.http_util.delays import retry_after_ms
 from adapters.http_util.egress import check_egress
+from adapters.http_util.error_body import MAX_SEARCHED_CHARS, ErrorBody, read_error_body
 from adapters.http_util.errors import (
-    MAX_SEARCHED_CHARS,
-    ErrorBody,
     error_from_exception,
     error_from_payload,
     error_from_response,
-    read_error_body,
 )
 from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError, LineDecoder
+from adapters.http_util.meaning import code_for
 from adapters.http_util.post import Posted, post
 from adapters.http_util.retry import (
     RetryBudget,
     RetryPolicy,
     Unanswered,
     may_repeat,
-    retry_after_ms,
-    retrying,
     try_and_retry,
 )
 from adapters.http_util.secrets import REDACTED, redact, redact_headers
@@ -67,6 +65,7 @@ __all__ = [
     "body_reader",
     "check_credential",
     "check_egress",
+    "code_for",
     "error_from_exception",
     "error_from_payload",
     "error_from_response",
@@ -81,7 +80,6 @@ __all__ = [
     "redact",
     "redact_headers",
     "retry_after_ms",
-    "retrying",
     "tls_context",
     "try_and_retry",
     "with_bearer",

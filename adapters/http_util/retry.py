@@ -1,28 +1,27 @@
-"""When to ask again, and how long to wait before (HTU-1002)."""
+"""When a request is repeated, and how long to wait before (HTU-1002)."""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from adapter_api import CapacityExceeded, EngineUnavailable, ErrorCode, StreamClock, WorkerError
+from adapter_api import CapacityExceeded, EngineUnavailable, StreamClock, WorkerError
 from adapter_api.validators import integer, number
 
 _T = TypeVar("_T")
 
-REPEATABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
-"""Answers that say the request was not worked on, or may be sent again."""
+REPEATABLE_STATUSES = frozenset({408, 425, 429, 449, 498, 502, 503, 504, 521, 522, 523, 529})
+"""Statuses that say the request was not worked on, or may be sent again. 498 is Groq's exceeded
+flex capacity, 529 an overloaded site; 521 to 523 are Cloudflare's words for an origin that it could
+not reach."""
 
 BUDGET_RESERVE = 100.0
 """Retries an adapter may make before its requests have earned any."""
 
 BUDGET_PER_REQUEST = 0.2
-"""What each request adds to the budget: in the long run at most one retry for five requests."""
+"""What each job adds to the budget: in the long run at most one retry for five jobs."""
 
 
 @attrs.frozen
@@ -31,11 +30,11 @@ class RetryPolicy:
     [0, min(cap, base * multiplier**n)].
 
     Args:
-        attempts: Most requests for one job, the first included.
+        attempts: The most requests for one job, the first included.
         base_s: Seconds.
         multiplier: Growth from one delay to the next.
-        cap_s: Longest delay of our own, in seconds.
-        retry_after_cap_s: Longest wait a server may ask for; a longer one fails at once.
+        cap_s: The longest delay of our own, in seconds.
+        retry_after_cap_s: The longest delay a server may ask for; a longer one fails at once.
         seed: Makes the delays repeatable, for tests. None: random.
     """
 
@@ -47,7 +46,7 @@ class RetryPolicy:
     seed: int | None = attrs.field(default=None, validator=integer(optional=True))
 
     def delay_s(self, n: int, rng: random.Random) -> float:
-        """Delay number `n` (from 0), in seconds."""
+        """Return delay number `n` (from 0), in seconds."""
         try:
             longest_s = min(self.cap_s, self.base_s * self.multiplier**n)
         except OverflowError:  # of the power
@@ -55,13 +54,13 @@ class RetryPolicy:
         return rng.uniform(0.0, longest_s)
 
     def at_most(self, attempts: int | None) -> "RetryPolicy":
-        """The same policy with no more than `attempts` requests; None: as it is."""
+        """Return this policy with at most `attempts` requests; None changes nothing."""
         if attempts is None or attempts >= self.attempts:
             return self
         return attrs.evolve(self, attempts=attempts)
 
     async def pause(self, wait_s: float) -> None:
-        """Wait, before the next request."""
+        """Wait before the next request."""
         await asyncio.sleep(wait_s)
 
 
@@ -71,18 +70,18 @@ class RetryBudget:
 
     Args:
         tokens: Retries that may be made now.
-        most: Retries that can be saved up.
+        maximum: Retries that can be saved up.
     """
 
     tokens: float = BUDGET_RESERVE
-    most: float = BUDGET_RESERVE
+    maximum: float = BUDGET_RESERVE
 
     def earn(self) -> None:
         """Count one job."""
-        self.tokens = min(self.most, self.tokens + BUDGET_PER_REQUEST)
+        self.tokens = min(self.maximum, self.tokens + BUDGET_PER_REQUEST)
 
     def spend(self) -> bool:
-        """Take one retry out of the budget; False if it is used up."""
+        """Take one retry out of the budget; return False if it is used up."""
         if self.tokens < 1.0:
             return False
         self.tokens -= 1.0
@@ -90,108 +89,22 @@ class RetryBudget:
 
 
 class Unanswered(EngineUnavailable):
-    """The request went out and no answer began in time. It may have been worked on, so that it is
-    for the caller to say whether the same task may be sent twice."""
+    """The request went out and no answer began in time.
+
+    The server may have worked on it, so only the caller can decide whether to send it again.
+    """
 
 
 def may_repeat(error: BaseException) -> bool:
-    """Whether the request behind `error` may be sent again: it was refused before any work, or
-    the connection was never made."""
-    if not isinstance(error, WorkerError) or error.code is ErrorCode.QUOTA_EXHAUSTED:
+    """Return whether the request behind `error` may be sent again: the server refused it before
+    any work, or the connection was never made."""
+    if not isinstance(error, WorkerError) or not error.retriable:
         return False
     if error.status is not None:
         return error.status in REPEATABLE_STATUSES and isinstance(
             error, CapacityExceeded | EngineUnavailable
         )
-    never_sent = isinstance(error, EngineUnavailable) and not isinstance(error, Unanswered)
-    return never_sent and error.retriable
-
-
-def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
-    """The wait a server asks for, in milliseconds: `retry-after-ms`, or Retry-After in seconds or
-    as a date. None if it asks for none, or not in a way that can be understood.
-
-    Source: RFC 9110, 10.2.3; `retry-after-ms` as OpenAI and Azure send it.
-    """
-    exact = _number(headers.get("retry-after-ms"))
-    if exact is not None:
-        return int(exact)
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None:
-        return int(seconds * 1000)
-    if not value:
-        return None
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0, int((date - (now or datetime.now(UTC))).total_seconds() * 1000))
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value else None
-    except ValueError:
-        return None
-    # A wait of more than a year, or less than none, is not a wait.
-    return number if number is not None and 0 <= number < 32_000_000_000 else None
-
-
-def retrying(
-    policy: RetryPolicy,
-    clock: StreamClock,
-    budget: RetryBudget,
-    rng: random.Random,
-    on_retry: Callable[[WorkerError, int, float], None],
-) -> AsyncRetrying:
-    """tenacity's loop with this house's rules. The last error is raised as it is, with
-    `retry_after_ms` set to the wait that was not begun, where that is why it ended.
-
-    Args:
-        policy: How often and how long.
-        clock: The job's clock; a wait that does not fit its deadline is not begun.
-        budget: Shared by the jobs of one adapter.
-        rng: Where jitter comes from.
-        on_retry: Told the error, the number of the attempt that failed, and the wait in seconds.
-    """
-
-    def failure(state: RetryCallState) -> WorkerError:
-        assert state.outcome is not None
-        error = state.outcome.exception()
-        assert isinstance(error, WorkerError)
-        return error
-
-    def wait(state: RetryCallState) -> float:
-        asked_ms = failure(state).retry_after_ms
-        if asked_ms is not None:
-            return asked_ms / 1000
-        return policy.delay_s(state.attempt_number - 1, rng)
-
-    def stop(state: RetryCallState) -> bool:
-        if state.attempt_number >= policy.attempts:
-            return True
-        error, wait_s = failure(state), state.upcoming_sleep
-        too_long = error.retry_after_ms is not None and wait_s > policy.retry_after_cap_s
-        if too_long or not clock.fits(wait_s):
-            if error.retry_after_ms is None:
-                error.retry_after_ms = int(wait_s * 1000)
-            return True
-        return not budget.spend()
-
-    def before_sleep(state: RetryCallState) -> None:
-        on_retry(failure(state), state.attempt_number, state.upcoming_sleep)
-
-    return AsyncRetrying(
-        retry=retry_if_exception(may_repeat),
-        wait=wait,
-        stop=stop,
-        before_sleep=before_sleep,
-        sleep=policy.pause,
-        reraise=True,
-    )
+    return isinstance(error, EngineUnavailable) and not isinstance(error, Unanswered)
 
 
 async def try_and_retry(
@@ -202,20 +115,50 @@ async def try_and_retry(
     rng: random.Random,
     on_retry: Callable[[WorkerError, int, float], None],
 ) -> _T:
-    """What `attempt` gives, tried again as `retrying` with the same arguments does.
+    """Return what `attempt` returns, repeating it while `may_repeat` holds for its error.
 
-    Setting up tenacity takes longer than decoding a hundred tokens, so it is made only after
-    something has failed, and hears of that failure as its own first attempt.
+    A delay that the server asks for takes the place of the backoff. No delay begins that does not
+    fit the deadline, or that the server asks for beyond `policy.retry_after_cap_s`.
+
+    Args:
+        attempt: Sends the request once.
+        policy: How often, and with which delays.
+        clock: The job's clock.
+        budget: Shared by the jobs of one adapter.
+        rng: The source of jitter; with a seed the delays repeat.
+        on_retry: Called before each delay with the error, the number of the failed attempt (from
+            1) and the delay in seconds.
+
+    Raises:
+        WorkerError: The last attempt's error, unchanged. If the delay before the next attempt was
+            too long to begin, `retry_after_ms` is that delay.
+
+    Cancellation: Ends an attempt or a delay at once.
     """
-    failures: list[WorkerError] = []
-    try:
-        return await attempt()
-    except WorkerError as error:
-        failures.append(error)
+    number = 1
+    while True:
+        try:
+            return await attempt()
+        except WorkerError as error:
+            if not may_repeat(error) or number >= policy.attempts:
+                raise
+            wait_s = _wait_s(error, policy, number - 1, rng)
+            if not _may_wait(error, wait_s, policy, clock):
+                if error.retry_after_ms is None:
+                    error.retry_after_ms = int(wait_s * 1000)
+                raise
+            if not budget.spend():
+                raise
+            on_retry(error, number, wait_s)
+        await policy.pause(wait_s)
+        number += 1
 
-    async def again() -> _T:
-        if failures:
-            raise failures.pop()
-        return await attempt()
 
-    return await retrying(policy, clock, budget, rng, on_retry)(again)
+def _wait_s(error: WorkerError, policy: RetryPolicy, n: int, rng: random.Random) -> float:
+    told_ms = error.retry_after_ms
+    return policy.delay_s(n, rng) if told_ms is None else told_ms / 1000
+
+
+def _may_wait(error: WorkerError, wait_s: float, policy: RetryPolicy, clock: StreamClock) -> bool:
+    told = error.retry_after_ms is not None
+    return not (told and wait_s > policy.retry_after_cap_s) and clock.fits(wait_s)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import re
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -29,10 +28,10 @@ from adapter_api import (
 )
 from adapter_api.task import new_id
 from adapters.http_util import (
-    ErrorBody,
     Posted,
     RetryBudget,
     check_egress,
+    code_for,
     error_from_exception,
     error_from_response,
     post,
@@ -41,6 +40,7 @@ from adapters.http_util import (
     redact,
     try_and_retry,
 )
+from adapters.openai_http.advice import advice
 from adapters.openai_http.body import EventBody
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected, connect
@@ -262,7 +262,7 @@ class OpenAIHttpAdapter:
             # If the body takes too long, the status is what the job ends with.
             job.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
             error_body = await _read_error(posted)
-            read = read_error_body(error_body)
+            read = read_error_body(error_body, secrets)
             refused = refused_fields(status, read, fields, chat=chat)
             if refused and not self.config.strict and refusals < MAX_REFUSALS:
                 refusals += 1
@@ -277,13 +277,16 @@ class OpenAIHttpAdapter:
                 renewed = True
                 job.log(logging.WARNING, server, "the token was refused; asked for a new one")
             else:
-                raise error_from_response(
+                hint = advice(
                     status,
+                    code_for(status, read),
+                    read,
                     headers,
-                    error_body,
-                    secrets=secrets,
-                    hint=_hint(status, read, chat=chat, from_prompt=task.messages is None),
+                    key=credentials.advice,
+                    chat=chat,
+                    from_prompt=task.messages is None,
                 )
+                raise error_from_response(status, headers, read, secrets=secrets, hint=hint)
 
     def _uses_chat(self, task: TaskRequest) -> bool:
         if task.messages is None:
@@ -355,21 +358,3 @@ async def _read_error(posted: Posted) -> bytes:
         return b""  # the status says enough
     finally:
         await posted.aclose()
-
-
-def _hint(status: int, body: ErrorBody, *, chat: bool, from_prompt: bool) -> str:
-    """What the caller can do about a refusal, where the refusal alone does not say."""
-    if status in (401, 403):
-        return "Set api_key (or ORCHD_OPENAI_API_KEY) to a key this server accepts"
-    mentions_chat = re.search(r"\bchat\b", body.message, re.IGNORECASE) is not None
-    endpoint_missing = status in (404, 405, 501) and not re.search(
-        "model|deployment", body.message, re.IGNORECASE
-    )
-    wrong_endpoint = "operationnotsupported" in body.codes  # Azure's word for it
-    if not (mentions_chat or endpoint_missing or wrong_endpoint):
-        return ""
-    if chat and not from_prompt:
-        return "If it has no chat endpoint, give the task a prompt and leave api at 'auto'"
-    if chat:
-        return "If it has no chat endpoint, set api='completions' to send prompts as they are"
-    return "If it only has a chat endpoint, set api='chat' to send prompts as a chat message"

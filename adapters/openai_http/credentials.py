@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections import deque
 from time import monotonic
 
@@ -17,6 +18,11 @@ at least five minutes before it ends. Source: azure.identity.get_bearer_token_pr
 MAX_REMEMBERED = 32
 """How many tokens are kept out of texts after newer ones have taken their place: an answer to an
 earlier request may still come."""
+
+
+KEY_VARIABLE, URL_VARIABLE = "ORCHD_OPENAI_API_KEY", "ORCHD_OPENAI_URL"
+"""The variables that the registry takes api_key and base_url from; read here only to explain a
+refusal."""
 
 
 async def _ask(source: KeySource, what: str) -> str:
@@ -62,6 +68,19 @@ class Credentials:
     def secrets(self) -> tuple[str, ...]:
         """The credentials in use, to be kept out of every text."""
         return (*self._given, *self._configured)
+
+    @property
+    def advice(self) -> str:
+        """What to do when the server refuses the credentials."""
+        if self._key is not None or self._provider is not None:
+            return f"Set api_key (or {KEY_VARIABLE}) to a key this server accepts"
+        if not os.environ.get(KEY_VARIABLE):
+            return f"No key was sent. Set api_key (or {KEY_VARIABLE}) to a key this server accepts"
+        if os.environ.get(URL_VARIABLE):
+            why = f"it belongs to the server that {URL_VARIABLE} names, and base_url was given"
+        else:
+            why = "an adapter that is made without the registry reads no environment"
+        return f"No key was sent. {KEY_VARIABLE} was not used: {why}. Set api_key for this server"
 
     def renew(self, refused: str | None) -> bool:
         """The server refused this Authorization header. True if there may be another token."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _DEPENDENCIES = (
-    "import attrs, cattrs, pluggy, importlib_metadata, msgspec, httpx, httptools, tenacity, asyncio"
+    "import attrs, cattrs, pluggy, importlib_metadata, msgspec, httpx, httptools, asyncio"
 )
 _FIRST_USE = "import registry; registry.get('openai-http', base_url='http://127.0.0.1:9')"
 

@@ -17,30 +17,38 @@ from adapter_api.faults.wire import Wire, to_json
 ATTEMPTS = 4
 """How many requests a job may cost when each is refused for the moment. Source: HTU-1002."""
 
-REPEATED = frozenset({408, 425, 429, 502, 503, 504})
+REPEATED = frozenset({408, 425, 429, 498, 502, 503, 504, 522, 529})
 """Refusals for the moment, after which the same request is sent again."""
 
 CODES = {
     400: "INVALID_PARAMS",
     401: "UPSTREAM_AUTH",
-    402: "INVALID_PARAMS",
+    402: "QUOTA_EXHAUSTED",
     403: "UPSTREAM_AUTH",
     404: "UPSTREAM_NOT_FOUND",
     405: "INVALID_PARAMS",
+    407: "UPSTREAM_AUTH",
     408: "ADMISSION_REJECT",
     409: "ADMISSION_REJECT",
+    410: "UPSTREAM_NOT_FOUND",
     413: "INVALID_PARAMS",
     415: "INVALID_PARAMS",
     422: "INVALID_PARAMS",
+    424: "WORKER_RESET",
     425: "ADMISSION_REJECT",
     429: "ADMISSION_REJECT",
     451: "INVALID_PARAMS",
+    498: "ADMISSION_REJECT",
+    499: "WORKER_RESET",
     500: "WORKER_RESET",
-    501: "POOL_UNAVAILABLE",
+    501: "INVALID_PARAMS",
     502: "POOL_UNAVAILABLE",
     503: "POOL_UNAVAILABLE",
     504: "POOL_UNAVAILABLE",
-    529: "POOL_UNAVAILABLE",
+    505: "INVALID_PARAMS",
+    520: "WORKER_RESET",
+    522: "POOL_UNAVAILABLE",
+    529: "ADMISSION_REJECT",
 }
 """Source: HTU-ERR-4002."""
 

@@ -18,7 +18,8 @@ from adapters.http_util import (
     may_repeat,
     read_error_body,
 )
-from adapters.http_util.errors import MAX_MESSAGE_CHARS, code_for
+from adapters.http_util.error_body import MAX_MESSAGE_CHARS
+from adapters.http_util.meaning import code_for
 from tests.openai_chunks import recorded
 from tests.strategies import json_values
 
@@ -28,19 +29,19 @@ BODIES: list[tuple[Any, ErrorBody]] = [
     ({"error": {"message": "no", "type": "X", "code": "Y", "innererror": {"code": "Z"}}},
      ErrorBody("no", frozenset({"x", "y", "z"}))),
     ({"error": {"message": "no", "code": 404}}, ErrorBody("no", status=404)),
-    ({"error": {"message": "no", "code": "429"}}, ErrorBody("no", frozenset({"429"}), status=429)),
+    ({"error": {"message": "no", "code": "429"}}, ErrorBody("no", status=429)),
     ({"error": {"message": "no", "status": 503}}, ErrorBody("no", status=503)),
     ({"error": {"message": "no", "code": 200}}, ErrorBody("no")),
     ({"error": {"message": "no", "code": True}}, ErrorBody("no")),
     ({"error": {"message": "no", "param": 7}}, ErrorBody("no")),
-    ({"error": {"message": None}}, ErrorBody("{'message': None}")),
-    ({"error": {"message": ["a"]}}, ErrorBody("{'message': ['a']}")),
+    ({"error": {"message": None}}, ErrorBody('{"error":{"message":null}}')),
+    ({"error": {"message": ["a"]}}, ErrorBody("a")),
     ({"error": {"error": {"message": "deep"}}}, ErrorBody("deep")),
     ({"error": {"detail": "inside"}}, ErrorBody("inside")),
     ({"error": "Unauthorized"}, ErrorBody("Unauthorized")),
     ({"error": "no", "code": 400}, ErrorBody("no", status=400)),
     ({"error": "no", "type": "x"}, ErrorBody("no", frozenset({"x"}))),
-    ({"error": ""}, ErrorBody("{'error': ''}")),
+    ({"error": ""}, ErrorBody("")),
     ({"error": None, "message": "m"}, ErrorBody("m")),
     ({"object": "error", "message": "no", "code": 400}, ErrorBody("no", status=400)),
     ({"message": "no", "type": "x", "param": "p"}, ErrorBody("no", frozenset({"x"}), "p")),
@@ -53,17 +54,50 @@ BODIES: list[tuple[Any, ErrorBody]] = [
     ({"detail": [{"loc": ["body", "n"], "type": "t"}, {"loc": ["query", "m"], "msg": "bad"}]},
      ErrorBody("n: t; query.m: bad")),
     ({"detail": ["a", {"loc": None, "msg": "b"}, {"loc": "n", "msg": "c"}]},
-     ErrorBody("a; : b; : c")),
-    ({"errors": [{"message": "no", "code": 400}, "more"]}, ErrorBody("no", status=400)),
+     ErrorBody("a; b; c")),
+    ({"errors": [{"message": "no", "code": 400}, "more"]}, ErrorBody("no; more", status=400)),
     ({"errors": ["no"], "message": None}, ErrorBody("no")),
-    ({"errors": {"n": "no"}}, ErrorBody("{'n': 'no'}")),
+    ({"errors": {"n": "no"}}, ErrorBody("n: no")),
     ({"errors": "no"}, ErrorBody("no")),
-    ({"errors": []}, ErrorBody("{'errors': []}")),
+    ({"errors": []}, ErrorBody("")),
     ({"message": "no", "errors": ["more"]}, ErrorBody("no")),
-    ({"anything": 1}, ErrorBody("{'anything': 1}")),
+    ({"anything": 1}, ErrorBody('{"anything":1}')),
     ({}, ErrorBody("")),
-    ([], ErrorBody("[]")),
-    (["a", 1], ErrorBody("['a', 1]")),
+    ([], ErrorBody("")),
+    (["a", 1], ErrorBody("a; 1")),
+    # Gateways: a status, JSON or a Python dict inside of the text.
+    ({"error": {"message": "400: Model 'x' not found"}},
+     ErrorBody("400: Model 'x' not found", status=400)),
+    ({"error": {"message": "Error code: 429 - {'error': {'type': 'slow_down'}}"}},
+     ErrorBody("Error code: 429 - {'error': {'type': 'slow_down'}}", frozenset({"slow_down"}),
+               status=429)),
+    ({"error": {"message": "404 Not Found", "code": 500}},
+     ErrorBody("404 Not Found", status=404)),
+    ({"error": {"message": "500 tokens are too many"}}, ErrorBody("500 tokens are too many")),
+    ({"error": {"message": 'OpenAIException - {"error": {"message": "no", "code": "bad"}}'}},
+     ErrorBody("OpenAIException - no", frozenset({"open_ai_exception", "bad"}))),
+    ({"error": {"message": "Provider returned error", "code": 400,
+                "metadata": {"raw": '{"error": {"message": "too long"}}', "provider_name": "x"}}},
+     ErrorBody("Provider returned error: too long", status=400)),
+    # Clouds and frameworks.
+    ([{"error": {"code": 400, "message": "no", "status": "INVALID_ARGUMENT", "details": [
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]}}],
+     ErrorBody("no", frozenset({"invalid_argument", "api_key_invalid"}), status=400)),
+    ({"error": {"message": "no", "details": [{"retryDelay": "1.2s"}]}},
+     ErrorBody("no", retry_after_ms=1200)),
+    ({"type": "error", "error": {"type": "overloaded_error", "message": "no"}},
+     ErrorBody("no", frozenset({"overloaded_error"}))),
+    ({"error": "no", "error_type": "validation"}, ErrorBody("no", frozenset({"validation"}))),
+    ({"error": "invalid_model", "message": "no"}, ErrorBody("no", frozenset({"invalid_model"}))),
+    ({"error": "invalid_request", "error_description": "no"},
+     ErrorBody("no", frozenset({"invalid_request"}))),
+    ({"__type": "com.amazon#ThrottlingException", "message": "no"},
+     ErrorBody("no", frozenset({"throttling_exception"}))),
+    ({"base_resp": {"status_code": 429, "status_msg": "no"}}, ErrorBody("no", status=429)),
+    ({"fault": {"faultstring": "no"}}, ErrorBody("no")),
+    ({"error_code": 336007, "error_msg": "no"}, ErrorBody("no")),
+    ({"statusCode": 400, "message": ["a", "b"], "error": "Bad Request"},
+     ErrorBody("a; b", frozenset({"bad_request"}), status=400)),
     ("just text", ErrorBody("just text")),
     (None, ErrorBody("")),
     (7, ErrorBody("7")),
@@ -88,6 +122,7 @@ def test_every_shape_of_an_error_body_is_read(payload: Any, expected: ErrorBody)
         (b"<!DOCTYPE html><script>var a = '<b>';</script><h1>No</h1>", "No"),
         (b"\xff\xfe broken", "\ufffd\ufffd broken"),
         (b'{"error": {"message": "cut o', '{"error": {"message": "cut o'),
+        (b'error: {"message": "no"}', "error: no"),
         (b'{"error": NaN}', '{"error": NaN}'),
         (b'"\\ud800"', '"\\ud800"'),
         (b"9" * 5000, "9" * (MAX_MESSAGE_CHARS - 3) + "..."),
@@ -152,7 +187,14 @@ BUSY, AWAY, RESET = (
     ErrorCode.POOL_UNAVAILABLE,
     ErrorCode.WORKER_RESET,
 )
-NAMED = {401: AUTH, 403: AUTH, 404: MISSING, 408: BUSY, 409: BUSY, 425: BUSY, 429: BUSY, 500: RESET}
+NAMED = {
+    **dict.fromkeys((401, 403, 407, 511), AUTH),
+    **dict.fromkeys((404, 410), MISSING),
+    402: ErrorCode.QUOTA_EXHAUSTED,
+    **dict.fromkeys((408, 409, 423, 425, 429, 449, 498, 529), BUSY),
+    **dict.fromkeys((424, 499, 500, 520), RESET),
+    **dict.fromkeys((501, 505, 506, 508, 510), INVALID),
+}
 
 
 @pytest.mark.parametrize(
@@ -174,12 +216,17 @@ def test_every_status_has_its_code(statuses: range, usual: ErrorCode) -> None:
             assert error.message == f"the server answered {status}: said"
 
 
-def test_a_redirect_says_what_to_set() -> None:
-    """Redirects are not followed: they could take the key elsewhere."""
-    error = error_from_response(307, {"location": "http://elsewhere"}, b"<html>moved</html>")
-    assert error.message == (
-        "the server answered 307 (redirects are not followed; set base_url to where it points)"
-    )
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_names_where_it_points(status: int) -> None:
+    """Redirects are not followed, since they could take the key elsewhere."""
+    location = "https://user:pw12345678@elsewhere/v1/x?key=secret-in-a-query"
+    message = error_from_response(status, {"location": location}, b"<html>moved</html>").message
+    assert message.startswith(f"the server answered {status}, a redirect to https://")
+    assert "elsewhere/v1/x. Redirects are not followed: set base_url" in message
+    assert "pw12345678" not in message
+    assert "secret-in-a-query" not in message
+    nowhere = error_from_response(status, {}, b"").message
+    assert nowhere == f"the server answered {status}, a redirect that does not say where to"
 
 
 @pytest.mark.parametrize(
@@ -234,10 +281,10 @@ def test_code_for_takes_the_status_of_the_body_in_a_stream() -> None:
 @pytest.mark.parametrize(
     ("payload", "message", "status"),
     [
-        ({"message": "gone", "code": 500}, "the server broke off: gone", 500),
-        ("Internal error: x", "the server broke off: Internal error: x", None),
-        ("", "the server broke off: no message", None),
-        ({}, "the server broke off: no message", None),
+        ({"message": "gone", "code": 500}, "the server reported an error: gone", 500),
+        ("Internal error: x", "the server reported an error: Internal error: x", None),
+        ("", "the server reported an error: it gave no reason", None),
+        ({}, "the server reported an error: it gave no reason", None),
     ],
 )
 def test_errors_in_a_stream(payload: Any, message: str, status: int | None) -> None:
@@ -272,7 +319,7 @@ def test_recorded_refusals(name: str, code: ErrorCode, said: str) -> None:
 def test_a_refusal_without_words_says_its_status_alone(body: bytes) -> None:
     """Nothing is told as nothing, not as None."""
     assert error_from_response(400, {}, body).message == "the server answered 400"
-    assert error_from_payload(json.loads(body or b"null")).message.endswith(": no message")
+    assert error_from_payload(json.loads(body or b"null")).message.endswith(": it gave no reason")
 
 
 def test_an_error_carries_what_helps_to_act_on_it() -> None:

@@ -528,7 +528,7 @@ async def test_a_refused_check_says_so_once(
 async def test_a_redirected_check_says_what_to_set(serving: Serving) -> None:
     """Redirects are not followed."""
     status = await _health(serving, {ANYTHING: answers(b"", 302, {"Location": "http://x"})})
-    assert status.message.startswith("the server answered 302 (redirects are not followed")
+    assert status.message.startswith("the server answered 302, a redirect to http://x.")
 
 
 async def test_the_key_does_not_show_in_what_a_server_tells(serving: Serving) -> None:

@@ -1,0 +1,152 @@
+"""How long a server asks to wait: in headers, in the fields of a body, in words."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+MAX_DELAY_MS = 32_000_000_000
+"""A year. A longer delay, or a negative one, is not a delay."""
+
+_MAX_MOMENT_MS = 1e14  # the year 5138
+
+_MS_HEADERS = ("retry-after-ms", "x-ms-retry-after-ms")
+
+_UNITS_MS = {"ms": 1, "mi": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_NUMBER = r"\d{1,12}(?:\.\d{1,9})?"
+_UNIT = r"milliseconds?|millis|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d"
+_PART = re.compile(rf"({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])", re.IGNORECASE)
+_PARTS = rf"(?:{_NUMBER}\s{{0,3}}(?:{_UNIT})(?![a-z])[\s,]{{0,3}}(?:and\s)?){{1,4}}"
+_DURATION = re.compile(rf"\s*{_PARTS}\s*", re.IGNORECASE)
+_WORDS = re.compile(
+    r"\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?)"
+    r"(?:\s(?:again|after|in|for|about|at least|approximately|another)){0,3}\s{1,3}"
+    rf"({_PARTS})",
+    re.IGNORECASE,
+)
+
+_RESET = re.compile(r"(?:x-)?ratelimit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset")
+
+
+def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
+    """Return the delay that headers ask for, in milliseconds, or None.
+
+    `retry-after-ms` and `x-ms-retry-after-ms` are the most exact, then Retry-After in seconds or as
+    a date, then the reset of a rate limit that the same answer says is used up.
+
+    Args:
+        headers: The answer's headers, names in lower case.
+        now: What a date is measured from; by default the present.
+
+    Source: RFC 9110, 10.2.3; the others as OpenAI, Azure, Groq, Anthropic and OpenRouter send them.
+    """
+    now = now or datetime.now(UTC)
+    for name in _MS_HEADERS:
+        exact = _number(headers.get(name))
+        if exact is not None:
+            return int(exact)
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    if seconds is not None:
+        return _bounded(seconds * 1000)
+    if value:
+        told = _until_date(value, now)
+        return duration_ms(value) if told is None else told
+    return _reset_ms(headers, now)
+
+
+def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
+    """Return when the last of the used-up limits is reset. A limit that is not used up is not the
+    reason for the refusal, so its reset says nothing."""
+    waits = []
+    for name, value in headers.items():
+        match = _RESET.fullmatch(name)
+        if match is None:
+            continue
+        if match["of"]:
+            remaining = headers.get(f"anthropic-ratelimit-{match['of']}-remaining")
+        else:
+            remaining = headers.get(name.replace("reset", "remaining", 1))
+        if _number(remaining) == 0:
+            waits.append(_instant_ms(value, now))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _instant_ms(value: str, now: datetime) -> int | None:
+    """Read a reset: a duration, seconds from now, or a moment in one of three notations."""
+    number = _number(value, _MAX_MOMENT_MS)
+    if number is None:
+        return _until_date(value, now) if "-" in value or "," in value else duration_ms(value)
+    if number > 1e11:  # milliseconds since 1970
+        return _bounded(max(0.0, number - now.timestamp() * 1000))
+    if number > 1e9:  # seconds since 1970
+        return _bounded(max(0.0, (number - now.timestamp()) * 1000))
+    return _bounded(number * 1000)
+
+
+def _until_date(value: str, now: datetime) -> int | None:
+    try:
+        if re.match(r"\d{4}-\d\d-\d\dT", value):
+            date = datetime.fromisoformat(value)
+        else:
+            date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0, int((date - now).total_seconds() * 1000))
+
+
+def _number(value: str | None, maximum: float = MAX_DELAY_MS) -> float | None:
+    try:
+        number = float(value) if value else None
+    except ValueError:
+        return None
+    return number if number is not None and 0 <= number < maximum else None
+
+
+def _bounded(delay_ms: float) -> int | None:
+    return int(delay_ms) if 0 <= delay_ms < MAX_DELAY_MS else None
+
+
+def duration_ms(text: str) -> int | None:
+    """Return a duration such as "1.2s", "6m0s", "120ms" or "2 minutes" in milliseconds."""
+    return _sum_ms(text) if _DURATION.fullmatch(text[:64]) else None
+
+
+def _sum_ms(text: str) -> int | None:
+    parts = ((float(count), unit.lower()) for count, unit in _PART.findall(text))
+    return _bounded(sum(count * _unit_ms(unit) for count, unit in parts))
+
+
+def _unit_ms(unit: str) -> int:
+    if unit.startswith(("ms", "milli")):
+        return 1
+    return _UNITS_MS[unit[0]]
+
+
+def delay_in_words_ms(text: str) -> int | None:
+    """Return the delay in a sentence such as "Please try again in 1.2s", in milliseconds."""
+    match = _WORDS.search(text)
+    return None if match is None else _sum_ms(match[1])
+
+
+def field_ms(name: str, value: Any) -> int | None:
+    """Return the delay that a field of an error body holds, in milliseconds.
+
+    Args:
+        name: The field's name, which says the unit of a bare number: milliseconds if it ends
+            with "ms", else seconds.
+        value: A number, a text, or Google's Duration object (seconds and nanos).
+    """
+    if isinstance(value, Mapping):
+        seconds, nanos = value.get("seconds", 0), value.get("nanos", 0)
+        whole, part = _number(str(seconds)), _number(str(nanos))
+        return None if whole is None or part is None else _bounded(whole * 1000 + part / 1e6)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    number = _number(str(value))
+    if number is None:
+        return duration_ms(value) if isinstance(value, str) else None
+    return _bounded(number if name.lower().endswith("ms") else number * 1000)

@@ -1,0 +1,273 @@
+"""What an error means: its code in the taxonomy, from its structure first and its words second.
+
+Order of the evidence, from the most to the least reliable:
+
+1. codes and types of the body that name one cause (quota, filter, context, key, model);
+2. words that name one of these causes;
+3. the HTTP status, or the status that the body names;
+4. codes and words that only name a kind (busy, unavailable, invalid).
+
+A word that nothing here knows decides nothing: the status does, and without one the error counts
+as a failure of the engine. Patterns describe families of wordings, since every engine and gateway
+has its own; tests/adapters/http_util/test_meaning.py holds examples of each, and some that look
+alike and mean something else.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from adapter_api import ErrorCode
+from adapters.http_util.error_body import ErrorBody
+
+_QUOTA, _FILTER, _OVERFLOW, _AUTH, _MISSING, _BUSY, _AWAY, _INVALID, _RESET = (
+    ErrorCode.QUOTA_EXHAUSTED,
+    ErrorCode.CONTENT_FILTER,
+    ErrorCode.CONTEXT_OVERFLOW,
+    ErrorCode.UPSTREAM_AUTH,
+    ErrorCode.UPSTREAM_NOT_FOUND,
+    ErrorCode.ADMISSION_REJECT,
+    ErrorCode.POOL_UNAVAILABLE,
+    ErrorCode.INVALID_PARAMS,
+    ErrorCode.WORKER_RESET,
+)
+
+_BY_STATUS = {
+    **dict.fromkeys((401, 403, 407, 511), _AUTH),
+    402: _QUOTA,
+    **dict.fromkeys((404, 410), _MISSING),
+    # 498 is Groq's "flex capacity exceeded", 529 an overloaded site (Anthropic).
+    **dict.fromkeys((408, 409, 423, 425, 429, 449, 498, 529), _BUSY),
+    # 424 is a failed generation (TGI, Bedrock), 499 a client that a proxy lost.
+    **dict.fromkeys((424, 499, 500, 520), _RESET),
+    # What is not implemented now will not be on the next try.
+    **dict.fromkeys((501, 505, 506, 508, 510), _INVALID),
+}
+
+_ANY_REFUSAL = frozenset({None, 400, 403, 404, 409, 413, 422, 424, 500})
+"""Statuses with which an error about the key, the model or the request may come: None inside a
+stream, 500 from servers that do not tell their failures from the client's."""
+
+_CODES = (
+    (_QUOTA, r"insufficient_(quota|balance|credit|fund)|billing|payment|arrear|overdue|budget|spend"
+             r"|(credit|balance)\w*_(low|exhausted|insufficient|depleted)|(no|out_of|not_enough)_"
+             r"(credit|balance|fund)|current_quota|quota_(exhausted|depleted)"),
+    (_FILTER, r"content_?(filter|policy|management|moderation|block|safety|violation)|moderation"
+              r"|responsible_ai|safety|prohibited_content|data_inspection|flagged|policy_violation"
+              r"|guardrail|sensitive|block_?list|prompt_blocked|recitation|jailbreak"),
+    (_OVERFLOW, r"context_?(length|window|size|limit|overflow)|exceed_context|token_limit_exceeded"
+                r"|(prompt|input|sequence)(_tokens?)?_(is_)?(too_(long|large)|limit|length_exceed)"
+                r"|max_(prompt|input|context|model)_\w*exceed|max_prompt_tokens|too_many_tokens"),
+    (_AUTH, r"authenti|authoriz|unauthor|api_?key|permission|access_denied|unrecognized_client"
+            r"|(invalid|expired|bad|missing)_(token|credential|auth)|token_(invalid|expired)"),
+    (_MISSING, r"not_found|not_exist|no_such_|unknown_(model|url|endpoint|deployment)|decommission"
+               r"|model_(not_(found|exist|known|supported|available)|deprecated|retired)"),
+    (_BUSY, r"rate_?limit|too_many_requests|thrott|overload|capacity|resource_exhausted|busy"
+            r"|slow_down|concurren|queue_(is_)?full|requests_per|tokens_per|quota_exceeded"),
+    (_AWAY, r"unavailable|time_?out|deadline_exceeded|gateway|loading|no_healthy|connection"),
+    (_INVALID, r"invalid|bad_request|validation|unprocessable|unsupported|not_(supported|implement)"
+               r"|unimplemented|failed_precondition|out_of_range|missing_required|malformed|parse"
+               r"|tool_use_failed|too_large"),
+)  # fmt: skip
+
+_RATES = r"per[ -](?:minute|min|hour|day|second)|\b[TR]P[MDS]\b|rate.?limit|please wait"
+
+# A length that a limit is compared with. `max_tokens` is the caller's own number, and "input" alone
+# is how a validator calls any field, so neither is enough.
+_LENGTH = (
+    r"(?:\bcontext(?! (?:deadline|cancel))|prompt|inputs?|sequence|conversation|total|requested?"
+    r"|number of(?: input)?|too many|model|messages?|kv)[ _`'-]{0,3}(?:\w{1,12}[ _-]){0,2}"
+    r"(?:token(?:s|_ids)?|length|len|size|window|limit|pool|cache|capacity)\b"
+    r"|max_(?:seq|model|input|context|total|kv|position|num)\w{0,20}|\bn_ctx\w{0,8}"
+    r"|token (?:count|limit)|\binput_ids\b"
+)
+_CONTEXT = r"\bcontext\b(?! (?:deadline|cancel|manager))"
+_MUCH = (
+    r"\bexceed(?:s|ed|ing)?\b|\boverflow(?:s|ed|ing)?\b|\btoo (?:long|large|many|big)\b"
+    r"|\b(?:longer|larger|greater|bigger|more|higher) than\b|\bnot enough\b|\bcannot fit\b"
+    r"|\bdo(?:es)?(?: no|n[o'\u2019])t fit\b"
+)
+_EXCESS = (
+    rf"{_MUCH}|\bover the\b|\bmust (?:be|have) (?:<|less|fewer|at most)"
+    r"|\bonly (?:has|have|supports?|allows?)\b|>=?|\brun(?:s|ning)? out of\b"
+    r"|\bwhile (?:the )?limit\b|\bbut (?:the )?(?:max|limit|`?max)|\blimit(?:ed)? (?:is|of|to)\b"
+    r"|\breached\b|\bsurpass\w{0,4}\b|\babove\b|\bbeyond\b|\bshould not exceed\b"
+)
+_OVERFLOW_WORDS = (
+    r"maximum (?:context|prompt|input|sequence|model) (?:length|size|window)"
+    r"|\b(?:prompt|input|inputs|conversation|chat|sequence)(?: text| length)? (?:is|are|was|were)?"
+    r" ?(?:far |much |way )?too (?:long|many tokens)"
+    r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
+    r" (?:the |what )?(?:max\w{0,5} )?(?:model|context)"
+    rf"|(?:{_LENGTH})[^\n]{{0,160}}?(?:{_EXCESS})"
+    rf"|(?:{_EXCESS})[^\n]{{0,100}}?(?:{_LENGTH})"
+    rf"|{_CONTEXT}[^\n]{{0,160}}?(?:{_MUCH})|(?:{_MUCH})[^\n]{{0,100}}?{_CONTEXT}"
+    r"|\binputs?`? must (?:have|be)[^\n]{0,40}tokens|requires \d{1,9} pages"
+    r"|reduce the length of (?:the|your) (?:messages|prompt|input)"
+    r"|range of input length|(?:prompt|input)\w{0,3} exceeds? (?:the )?max(?:imum)? length"
+)
+# The number of tokens to generate, not the length of the prompt, is what these complain about.
+_OTHER_LIMITS = (
+    r"\b(?:completion|output|new) tokens\b|max_(?:completion_|new_|output_)?tokens\b|\bimages?\b"
+    r"|\btools?\b|\bstop\b|\btop_logprobs\b|\bn\b must|temperature|top_[pk]\b|string should"
+    r"|input should be"
+)
+_SURE = (
+    r"context|prompt|\binputs?[` ]|input (?:length|tokens?)|total tokens|requested tokens"
+    r"|sequence length|conversation"
+)
+
+_WORDS = {
+    _QUOTA: (
+        r"exceed\w* your (?:current |monthly |daily )?(?:quota|budget|spend)|\bout of credits?\b"
+        r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
+        r"|balance is (?:too low|insufficient)|not enough (?:credits?|balance|funds)"
+        r"|billing|payment required|top up|recharge"
+        r"|(?:monthly|spend(?:ing)?|budget) (?:quota|limit|cap)\b|no (?:remaining )?credits?\b"
+        r"|quota (?:is |has been |was )?(?:exhausted|used up|exceeded)"
+        r"|credits? (?:is |are |have been )?(?:too low|exhausted|used up|depleted)"
+        r"|add (?:more )?(?:credits?|funds)|in arrears"
+    ),
+    _FILTER: (
+        r"content (?:management )?(?:policy|polic|filter|moderation)|\bflagged\b|\bmoderation\b"
+        r"|safety (?:system|filter|polic|setting|reason|check)|inappropriate content|guardrails?\b"
+        r"|prohibited (?:content|use)|(?:policy|policies|guidelines?) violation|harmful content"
+        r"|violat\w{1,6} [^.]{0,60}(?:polic|guideline)|responsible ai|sensitive (?:content|words?)"
+        r"|blocked (?:by|due to|because of) [^.]{0,40}(?:safety|polic|filter|content)"
+    ),
+    _MISSING: (
+        r"\b(?:model|deployment)\b[^.\n]{0,100}?(?:not found|does ?n[o\u2019']t exist|not exist\b"
+        r"|is(?: not|n[\u2019']t) (?:available|known|recogni[sz]ed|served|deployed|a valid model)"
+        r"|is unknown|no longer (?:available|supported)|not available\b|has been (?:deprecated|"
+        r"decommissioned|retired)|is unavailable on)"
+        r"|(?:unknown|no such|unrecogni[sz]ed|could ?n[o\u2019']t find|cannot find)(?: the)?"
+        r" (?:model|deployment)\b|no model (?:named|found|called|matches)|not a valid model"
+        r"|invalid model (?:name|id|identifier)|(?:unexpected|unknown) (?:endpoint|url|route|path)"
+        r"|(?:endpoint|route|path) not found"
+    ),
+    _AUTH: (
+        r"(?:invalid|incorrect|wrong|expired|missing|bad|no|malformed)(?: \w{1,12}){0,2}"
+        r" (?:(?:api|access|auth|authentication|bearer|secret|server)[ _-]?(?:key|token)"
+        r"|credentials)"
+        r"|authentication (?:failed|required|error|fails)|unauthori[sz]ed|not authori[sz]ed"
+        r"|not authenticated"
+        r"|(?:api|access)[ _]?(?:key|token) (?:is |was |has )?(?:not valid|invalid|expired|missing"
+        r"|required|revoked|incorrect|disabled)|permission denied|access denied"
+    ),
+    _BUSY: (
+        r"rate.?limit|too many (?:concurrent )?requests|overload|at capacity|capacity exceeded"
+        r"|(?:queue|server) is full|queue full|\bbusy\b|throttl|(?:no|out of) (?:free |available )?"
+        r"(?:slots?|capacity)|maximum (?:number of )?concurren|try again (?:later|in)|high demand"
+    ),
+    _AWAY: (
+        r"unavailable|no (?:healthy|available|live|ready) \w{1,20}"
+        r"|connection (?:refused|error|reset|closed)|timed? ?out"
+        r"|\bloading\b|not (?:yet )?ready|bad gateway|starting up"
+    ),
+    _INVALID: (
+        r"not supported|unsupported|does ?n[o\u2019']t support|validation error|failed to parse"
+        r"|(?:could|can) ?not (?:be )?pars|invalid (?:request|argument|parameter|value|input|json"
+        r"|type|format|field|image|url|role|message|schema|grammar|tool)|bad request"
+        r"|not implemented"
+        r"|must be (?:a|an|one|of|at|in|less|greater|between|positive|provided|set|specified)\b"
+        r"|missing (?:required )?(?:field|parameter|argument)|is required\b|unexpected (?:field|"
+        r"keyword|parameter|argument|role)|unknown (?:field|parameter|argument)|unprocessable"
+    ),
+}  # fmt: skip
+
+# What a crash says, and what the words above may stand beside.
+_CRASH = (
+    r"\bcuda\b|out of memory|\boom\b|\bnccl\b|segmentation|traceback|illegal memory|assert|\bhip\b"
+    r"|core dumped|worker (?:died|exited)|engine (?:core|process|loop)|broken pipe"
+)
+
+
+def code_for(status: int | None, body: ErrorBody) -> ErrorCode:
+    """Return the code for an HTTP status and what the body adds to it.
+
+    Args:
+        status: The answer's status; of an error inside a stream, the status that the body names.
+        body: What the error says.
+    """
+    if status is not None and status < 400:
+        return ErrorCode.UPSTREAM_PROTOCOL
+    if status == 500 and body.status is not None and 400 <= body.status < 500:
+        status = body.status  # a gateway reports the refusal of what is behind it
+    return _specific(status, body) or _general(status, body)
+
+
+def _specific(status: int | None, body: ErrorBody) -> ErrorCode | None:
+    """Return the cause that a body names, or None if it names none that fits the status."""
+    named = _by_codes(body.codes)
+    if _BUSY in named and body.retry_after_ms is not None:
+        # Google and others call a limit per minute a quota, and say when it is over.
+        return _BUSY if status in (None, 400, 403, 429, 500, 503) else None
+    for code in (_QUOTA, _FILTER, _OVERFLOW):
+        if code in named:
+            return code
+    if _is_overflow(body.message):
+        return _OVERFLOW
+    if status in (None, 400, 401, 402, 403, 422, 429, 500) and _says(_QUOTA, body.message):
+        limited = _BUSY in named or body.retry_after_ms is not None
+        return _BUSY if limited else _QUOTA
+    if status in (None, 400, 403, 422, 451, 500) and _says(_FILTER, body.message):
+        return _FILTER
+    if status not in _ANY_REFUSAL:
+        return None
+    for code in (_AUTH, _MISSING):
+        if code in named and (status, code) != (404, _AUTH):
+            return code
+    if _BUSY in named and status != 413:
+        return _BUSY
+    crashed = status in (None, 500) and _matches(_CRASH, body.message)
+    if status in (None, 400, 422, 500) and not crashed:
+        return next((code for code in (_MISSING, _AUTH) if _says(code, body.message)), None)
+    return None
+
+
+def _general(status: int | None, body: ErrorBody) -> ErrorCode:
+    """Return the code of a status, or without a telling one of a kind that the body names."""
+    if status not in (None, 500, 503):
+        usual = _INVALID if status is not None and status < 500 else _AWAY
+        return _BY_STATUS.get(status, usual)
+    named = _by_codes(body.codes)
+    if status == 503:
+        return _BUSY if _BUSY in named or _says(_BUSY, body.message) else _AWAY
+    crashed = _matches(_CRASH, body.message)
+    if _INVALID in named or (_says(_INVALID, body.message) and not crashed):
+        return _INVALID
+    if status == 500:
+        return _RESET
+    for code in (_BUSY, _AWAY):
+        if code in named or (_says(code, body.message) and not crashed):
+            return code
+    return _RESET
+
+
+def _is_overflow(message: str) -> bool:
+    """Return whether a message says that the prompt does not fit the model."""
+    if not _matches(_OVERFLOW_WORDS, message) or _matches(_RATES, message):
+        return False
+    return not _matches(_OTHER_LIMITS, message) or _matches(_SURE, message)
+
+
+def _by_codes(codes: Iterable[str]) -> frozenset[ErrorCode]:
+    """Return what a body's codes name. The first pattern that fits a code decides about it."""
+    return frozenset(filter(None, map(_by_code, codes)))
+
+
+def _by_code(code: str) -> ErrorCode | None:
+    return next((found for found, words in _CODES if _matches(words, code)), None)
+
+
+def _says(code: ErrorCode, message: str) -> bool:
+    return _matches(_WORDS[code], message)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return _compiled(pattern).search(text) is not None
+
+
+@cache  # compiled when the first error comes: most processes see none
+def _compiled(pattern: str) -> "re.Pattern[str]":
+    return re.compile(pattern, re.IGNORECASE)

@@ -1,0 +1,93 @@
+"""Delays that servers ask for in fields and in words; headers are in test_retry.py."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapter_api import ErrorCode
+from adapters.http_util import error_from_payload, error_from_response
+from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms
+
+
+@pytest.mark.parametrize(
+    ("words", "delay_ms"),
+    [
+        ("Please try again in 1.2s.", 1200),
+        ("Please retry in 43.21s", 43_210),
+        ("Rate limit reached ... Please try again in 1m26.4s. Visit https://x", 86_400),
+        ("Please try again in 6ms.", 6),
+        ("Try again in 20 seconds", 20_000),
+        ("Please retry after 5 seconds.", 5000),
+        ("Please wait 30 seconds before the next request", 30_000),
+        ("Please wait for about 2 minutes", 120_000),
+        ("quota resets in 1h2m", 3_720_000),
+        ("Please try again in 1 minute and 30 seconds", 90_000),
+        ("retry in 3 days", 259_200_000),
+        ("try again later", None),
+        ("please retry your request", None),
+        ("the answer took 12s", None),
+        ("retry 3 times", None),
+        ("try again in 5 steps", None),
+        ("", None),
+    ],
+)
+def test_a_delay_in_words(words: str, delay_ms: int | None) -> None:
+    """Only a time behind words for waiting counts."""
+    assert delay_in_words_ms(words) == delay_ms
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "delay_ms"),
+    [
+        ("retryDelay", "1.2s", 1200),
+        ("retryDelay", {"seconds": 1, "nanos": 200_000_000}, 1200),
+        ("retryDelay", {"seconds": "2"}, 2000),
+        ("retry_after", 3, 3000),
+        ("retry_after", "3", 3000),
+        ("retry_after_seconds", 0.5, 500),
+        ("retry_after_ms", 250, 250),
+        ("retry_after", True, None),
+        ("retry_after", None, None),
+        ("retry_after", [1], None),
+        ("retry_after", "soon", None),
+        ("retry_after", -1, None),
+        ("retry_after", 1e300, None),
+        ("retryDelay", {"seconds": "x"}, None),
+    ],
+)
+def test_a_delay_in_a_field(name: str, value: Any, delay_ms: int | None) -> None:
+    """Numbers, texts and Google's Duration, in the unit that the name says."""
+    assert field_ms(name, value) == delay_ms
+
+
+@given(st.text(max_size=80) | st.from_regex(r"(try again|wait) (in )?[0-9. a-z]{0,40}"))
+def test_no_text_does_harm(text: str) -> None:
+    """A delay of at least nothing, or none."""
+    for delay_ms in (delay_in_words_ms(text), duration_ms(text)):
+        assert delay_ms is None or delay_ms >= 0
+
+
+GOOGLE = (
+    b'[{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your '
+    b'current quota.", "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", '
+    b'"retryDelay": "1.2s"}]}}]'
+)
+
+
+def test_a_delay_in_the_body_counts_where_no_header_tells_one() -> None:
+    """Google's RetryInfo, and the words of others; a header is more exact."""
+    error = error_from_response(429, {}, GOOGLE)
+    assert (error.code, error.retry_after_ms) == (ErrorCode.ADMISSION_REJECT, 1200)
+    assert error_from_response(429, {"retry-after": "2"}, GOOGLE).retry_after_ms == 2000
+    said = b'{"error": {"message": "Rate limit reached. Please try again in 300ms."}}'
+    assert error_from_response(429, {}, said).retry_after_ms == 300
+    assert error_from_payload({"error": "busy, retry in 2s", "code": 503}).retry_after_ms == 2000
+
+
+def test_a_final_error_asks_for_no_delay() -> None:
+    """A rate limit's reset comes with every answer, and says nothing of a wrong request."""
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
+    assert error_from_response(400, headers, b"").retry_after_ms is None
+    assert error_from_response(429, headers, b"").retry_after_ms == 9000
