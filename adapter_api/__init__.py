@@ -1,46 +1,71 @@
 """The contract between orchestrators and engine adapters. No I/O happens here.
 
-Only the errors load at once. attrs, pluggy and asyncio each take longer to import than all of
-this package, so what is made with them loads on first use.
+Every name loads on first use: attrs, pluggy and asyncio each take longer to import than all of this
+package.
 """
 
 from typing import TYPE_CHECKING
 
-from adapter_api.errors import (
-    AdapterLoadError,
-    AdapterNotFound,
-    AmbiguousAdapter,
-    AuthenticationFailed,
-    Cancelled,
-    CapacityExceeded,
-    ConfigError,
-    ContentFiltered,
-    ContractError,
-    EgressDenied,
-    EngineUnavailable,
-    ErrorCode,
-    InternalError,
-    InvalidRequest,
-    NotFound,
-    RegistryError,
-    StreamingError,
-    WorkerError,
-    WorkerReset,
-    WorkerTimeout,
-)
+from adapter_api.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
+    from adapter_api.adapter import Adapter
+    from adapter_api.answer import Answer
+    from adapter_api.errors import (
+        CODES,
+        AdapterLoadError,
+        AdapterNotFound,
+        AmbiguousAdapter,
+        AuthenticationFailed,
+        Cancelled,
+        CapacityExceeded,
+        CodeFacts,
+        ConfigError,
+        ContentFiltered,
+        ContractError,
+        EgressDenied,
+        EngineUnavailable,
+        ErrorCode,
+        InternalError,
+        InvalidRequest,
+        JsonError,
+        NotFound,
+        Problem,
+        RegistryError,
+        StreamingError,
+        WorkerAdaptersError,
+        WorkerError,
+        WorkerReset,
+        WorkerTimeout,
+    )
+    from adapter_api.events import (
+        End,
+        Error,
+        Metrics,
+        MetricsFrame,
+        Reasoning,
+        ScoredToken,
+        Started,
+        Token,
+        TokenEvent,
+        TokenLogprob,
+        ToolCallDelta,
+    )
     from adapter_api.health import EngineProps, HealthState, HealthStatus
     from adapter_api.hookspecs import (
         API_VERSION,
         PROJECT,
+        CancelHook,
+        LifecycleHooks,
         ObserverHooks,
+        PropertyHooks,
         WorkerAdapter,
         hookimpl,
         hookspec,
     )
+    from adapter_api.ledger import Explanation, Step
     from adapter_api.limits import StreamClock
+    from adapter_api.messages import InvalidToolCall, Message, Tool, ToolCall
     from adapter_api.notices import (
         AdapterNotice,
         AttemptNotice,
@@ -50,20 +75,27 @@ if TYPE_CHECKING:
         ReplicaNotice,
     )
     from adapter_api.stream import StreamTable, TokenStream
-    from adapter_api.task import Message, TaskRequest
+    from adapter_api.task import TaskRequest
+
+    __version__: str
 
 __all__ = [
     "API_VERSION",
+    "CODES",
     "PROJECT",
+    "Adapter",
     "AdapterLoadError",
     "AdapterNotFound",
     "AdapterNotice",
     "AmbiguousAdapter",
+    "Answer",
     "AttemptNotice",
     "AuthenticationFailed",
     "BreakerNotice",
+    "CancelHook",
     "Cancelled",
     "CapacityExceeded",
+    "CodeFacts",
     "ConfigError",
     "ContentFiltered",
     "ContractError",
@@ -73,72 +105,48 @@ __all__ = [
     "EngineUnavailable",
     "Error",
     "ErrorCode",
+    "Explanation",
     "HealthNotice",
     "HealthState",
     "HealthStatus",
     "InternalError",
     "InvalidRequest",
+    "InvalidToolCall",
     "JobNotice",
+    "JsonError",
+    "LifecycleHooks",
     "Message",
     "Metrics",
     "MetricsFrame",
     "NotFound",
     "ObserverHooks",
+    "Problem",
+    "PropertyHooks",
+    "Reasoning",
     "RegistryError",
     "ReplicaNotice",
+    "ScoredToken",
     "Started",
+    "Step",
     "StreamClock",
     "StreamTable",
     "StreamingError",
     "TaskRequest",
     "Token",
     "TokenEvent",
+    "TokenLogprob",
     "TokenStream",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
     "WorkerAdapter",
+    "WorkerAdaptersError",
     "WorkerError",
     "WorkerReset",
     "WorkerTimeout",
+    "__version__",
     "hookimpl",
     "hookspec",
 ]
 
-
-_HOMES = {
-    "API_VERSION": "hookspecs",
-    "AdapterNotice": "notices",
-    "AttemptNotice": "notices",
-    "BreakerNotice": "notices",
-    "End": "events",
-    "EngineProps": "health",
-    "Error": "events",
-    "HealthNotice": "notices",
-    "HealthState": "health",
-    "HealthStatus": "health",
-    "JobNotice": "notices",
-    "Message": "task",
-    "Metrics": "events",
-    "MetricsFrame": "events",
-    "ObserverHooks": "hookspecs",
-    "PROJECT": "hookspecs",
-    "ReplicaNotice": "notices",
-    "Started": "events",
-    "StreamClock": "limits",
-    "StreamTable": "stream",
-    "TaskRequest": "task",
-    "Token": "events",
-    "TokenEvent": "events",
-    "TokenStream": "stream",
-    "WorkerAdapter": "hookspecs",
-    "hookimpl": "hookspecs",
-    "hookspec": "hookspecs",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"adapter_api.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_exports(__name__)

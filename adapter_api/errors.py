@@ -1,28 +1,35 @@
-"""The one error taxonomy every adapter speaks (ORCH-3058, ADAPT-3002).
+"""The one error taxonomy of adapters, hosts and registries (ORCH-3058, ADAPT-3002).
 
-    Exception
-      WorkerError                  something went wrong with a job or an engine
-        InvalidRequest             (also a ValueError) the task cannot be served as written
+    WorkerAdaptersError            everything that this package raises on purpose
+      WorkerError                  a job failed, or an engine cannot serve it
+        InvalidRequest             (ValueError) the task cannot be served as written
         AuthenticationFailed       the engine refuses the credentials
-        NotFound                   model, deployment or path does not exist there
+        NotFound                   (LookupError) the engine has no such model, deployment or path
         CapacityExceeded           the engine is busy or a quota is used up
-        EngineUnavailable          no engine could be reached
-        WorkerReset                the engine broke off before or during the answer
-        WorkerTimeout              a limit in time passed
+        EngineUnavailable          (ConnectionError) no engine could be reached
+        WorkerReset                (ConnectionError) the engine failed or broke the connection
+        WorkerTimeout              (TimeoutError) a time limit passed
         StreamingError             the answer is cut off or is not an answer
         ContentFiltered            a content filter withheld all or part of the answer
-        Cancelled                  somebody asked for the job to stop
+        Cancelled                  the job was cancelled
         EgressDenied               the allow-list forbids the host
-        InternalError              a defect in an adapter
+        InternalError              an adapter broke its contract
       RegistryError                an adapter cannot be found, loaded or configured
-        AdapterNotFound  AmbiguousAdapter  AdapterLoadError  ContractError  ConfigError
+        AdapterNotFound            (LookupError)
+        AmbiguousAdapter           (LookupError)
+        AdapterLoadError
+        ContractError
+        ConfigError                (ValueError)
+      JsonError                    (ValueError) an answer or a call is not the JSON it should be
 
 Every error keeps its data in attributes, survives pickling and holds no secret.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import attrs
 
 
 class ErrorCode(StrEnum):
@@ -48,27 +55,22 @@ class ErrorCode(StrEnum):
     INTERNAL = "INTERNAL"
 
 
-_RETRIABLE = frozenset(
-    {
-        ErrorCode.ADMISSION_REJECT,
-        ErrorCode.LOCAL_SATURATED,
-        ErrorCode.POOL_UNAVAILABLE,
-        ErrorCode.CIRCUIT_OPEN,
-        ErrorCode.WORKER_RESET,
-        ErrorCode.DECODE_TIMEOUT,
-        ErrorCode.STREAM_TRUNCATED,
-    }
-)
-
-
 _E = TypeVar("_E", bound=Exception)
 
 
 def _revive(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
-    """An unpickled error: as it was, notes included, whatever its constructor takes."""
+    """Return an unpickled error with its notes, whatever its constructor takes."""
     error = cls.__new__(cls, *args)
+    error.args = args  # built-in bases such as TimeoutError set them in __init__ only
     error.__dict__.update(state)
     return error
+
+
+class WorkerAdaptersError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Callable[..., "WorkerAdaptersError"], tuple[Any, ...]]:
+        return _revive, (type(self), self.args, dict(vars(self)))
 
 
 _FIELDS = (
@@ -80,15 +82,16 @@ _FIELDS = (
     "request_id",
     "job_id",
     "tokens_emitted",
+    "field",
 )
 
 
-class WorkerError(Exception):
+class WorkerError(WorkerAdaptersError):
     """A job failed, or an engine cannot serve it.
 
     Args:
         code: What went wrong; each subclass admits its own codes only.
-        message: One sentence for a person, saying what to do where that is known.
+        message: One sentence for a person, with what to do where that is known.
         retriable: Whether the same task may succeed when it is sent again, here or
             elsewhere. By default the code decides.
         retry_after_ms: How long the engine asks to wait first, in milliseconds.
@@ -96,6 +99,7 @@ class WorkerError(Exception):
         request_id: The engine's own id of the request.
         job_id: The task's job_id.
         tokens_emitted: How many Token events were delivered before the error.
+        field: The task's field that is wrong, as a path such as `messages[0].role`.
 
     Attributes:
         ledger: What a host did with the job, as in Metrics. Empty without a host.
@@ -114,6 +118,7 @@ class WorkerError(Exception):
         request_id: str | None = None,
         job_id: str | None = None,
         tokens_emitted: int = 0,
+        field: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = ErrorCode(code)
@@ -121,20 +126,21 @@ class WorkerError(Exception):
             allowed = ", ".join(sorted(self.codes))
             raise ValueError(f"{type(self).__name__} has no code {self.code}; it has {allowed}")
         self.message = message
-        self.retriable = self.code in _RETRIABLE if retriable is None else retriable
+        self.retriable = CODES[self.code].retriable if retriable is None else retriable
         self.retry_after_ms = retry_after_ms
         self.status = status
         self.request_id = request_id
         self.job_id = job_id
         self.tokens_emitted = tokens_emitted
+        self.field = field
 
     @staticmethod
     def of(code: ErrorCode | str, message: str, **fields: Any) -> "WorkerError":
         """Build the error of the subclass that owns `code`; `fields` as for WorkerError."""
-        return _CLASS_OF[ErrorCode(code)](code, message, **fields)
+        return CODES[ErrorCode(code)].error(code, message, **fields)
 
     def fields(self) -> dict[str, Any]:
-        """The constructor's arguments, by name."""
+        """Return the constructor's arguments, by name."""
         return {name: getattr(self, name) for name in _FIELDS}
 
     def __str__(self) -> str:
@@ -142,9 +148,6 @@ class WorkerError(Exception):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.code)!r}, {self.message!r})"
-
-    def __reduce__(self) -> tuple[Callable[..., "WorkerError"], tuple[Any, ...]]:
-        return _revive, (type(self), self.args, dict(vars(self)))
 
 
 class InvalidRequest(WorkerError, ValueError):
@@ -154,12 +157,12 @@ class InvalidRequest(WorkerError, ValueError):
 
 
 class AuthenticationFailed(WorkerError):
-    """The engine refuses the credentials, or wants some."""
+    """The engine refuses the credentials, or requires some."""
 
     codes = frozenset({ErrorCode.UPSTREAM_AUTH})
 
 
-class NotFound(WorkerError):
+class NotFound(WorkerError, LookupError):
     """The model, the deployment or the path does not exist on this engine."""
 
     codes = frozenset({ErrorCode.UPSTREAM_NOT_FOUND})
@@ -173,20 +176,20 @@ class CapacityExceeded(WorkerError):
     )
 
 
-class EngineUnavailable(WorkerError):
+class EngineUnavailable(WorkerError, ConnectionError):
     """No engine could be reached."""
 
     codes = frozenset({ErrorCode.POOL_UNAVAILABLE, ErrorCode.CIRCUIT_OPEN})
 
 
-class WorkerReset(WorkerError):
+class WorkerReset(WorkerError, ConnectionError):
     """The engine failed or broke the connection."""
 
     codes = frozenset({ErrorCode.WORKER_RESET})
 
 
-class WorkerTimeout(WorkerError):
-    """A limit in time passed: no token came, or the deadline is over."""
+class WorkerTimeout(WorkerError, TimeoutError):
+    """A time limit passed: no token came, or the deadline is over."""
 
     codes = frozenset({ErrorCode.DECODE_TIMEOUT, ErrorCode.DEADLINE_UNMET})
 
@@ -216,28 +219,80 @@ class EgressDenied(WorkerError):
 
 
 class InternalError(WorkerError):
-    """An adapter broke its contract or failed in a way of its own; `__cause__` says how."""
+    """An adapter broke its contract or failed unexpectedly; `__cause__` is the reason."""
 
     codes = frozenset({ErrorCode.INTERNAL})
 
 
-_CLASS_OF: dict[ErrorCode, type[WorkerError]] = {
-    code: cls for cls in WorkerError.__subclasses__() for code in cls.codes
+@attrs.frozen
+class CodeFacts:
+    """What an error code means to a program.
+
+    Args:
+        error: The class that carries it.
+        retriable: Whether the same task may succeed when it is sent again.
+        http_status: The status with which an HTTP front door reports it.
+    """
+
+    error: type[WorkerError]
+    retriable: bool
+    http_status: int
+
+
+CODES: dict[ErrorCode, CodeFacts] = {
+    ErrorCode.INVALID_PARAMS: CodeFacts(InvalidRequest, False, 400),
+    ErrorCode.CONTEXT_OVERFLOW: CodeFacts(InvalidRequest, False, 400),
+    # The client's own key was accepted: the operator's key for the engine is at fault.
+    ErrorCode.UPSTREAM_AUTH: CodeFacts(AuthenticationFailed, False, 502),
+    ErrorCode.UPSTREAM_NOT_FOUND: CodeFacts(NotFound, False, 404),
+    ErrorCode.ADMISSION_REJECT: CodeFacts(CapacityExceeded, True, 429),
+    ErrorCode.QUOTA_EXHAUSTED: CodeFacts(CapacityExceeded, False, 429),
+    ErrorCode.LOCAL_SATURATED: CodeFacts(CapacityExceeded, True, 429),
+    ErrorCode.POOL_UNAVAILABLE: CodeFacts(EngineUnavailable, True, 503),
+    ErrorCode.CIRCUIT_OPEN: CodeFacts(EngineUnavailable, True, 503),
+    ErrorCode.WORKER_RESET: CodeFacts(WorkerReset, True, 502),
+    ErrorCode.DECODE_TIMEOUT: CodeFacts(WorkerTimeout, True, 504),
+    ErrorCode.DEADLINE_UNMET: CodeFacts(WorkerTimeout, False, 504),
+    ErrorCode.STREAM_TRUNCATED: CodeFacts(StreamingError, True, 502),
+    ErrorCode.UPSTREAM_PROTOCOL: CodeFacts(StreamingError, False, 502),
+    ErrorCode.CONTENT_FILTER: CodeFacts(ContentFiltered, False, 400),
+    ErrorCode.CANCELLED: CodeFacts(Cancelled, False, 499),  # nginx's word for a client that left
+    ErrorCode.EGRESS_DENIED: CodeFacts(EgressDenied, False, 502),
+    ErrorCode.INTERNAL: CodeFacts(InternalError, False, 500),
 }
+"""What each code means: its class, whether it is retriable, its HTTP status."""
 
 
-class RegistryError(Exception):
+JsonReason = Literal["refused", "cut", "not_json"]
+
+
+class JsonError(WorkerAdaptersError, ValueError):
+    """An answer, or the arguments of a tool call, cannot be used as JSON.
+
+    Args:
+        reason: "refused" if the model refused, "cut" if the answer ended at its token limit,
+            "not_json" otherwise.
+        message: One or two sentences for a person.
+    """
+
+    def __init__(self, reason: JsonReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RegistryError(WorkerAdaptersError):
     """An adapter cannot be found, loaded or configured. `name` is the adapter's name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
-    def __reduce__(self) -> tuple[Callable[..., "RegistryError"], tuple[Any, ...]]:
-        return _revive, (type(self), self.args, dict(vars(self)))
 
-
-class AdapterNotFound(RegistryError):
+class AdapterNotFound(RegistryError, LookupError):
     """No installed distribution offers an adapter of this name, or the name is blocked."""
 
     def __init__(
@@ -262,7 +317,7 @@ class AdapterNotFound(RegistryError):
         )
 
 
-class AmbiguousAdapter(RegistryError):
+class AmbiguousAdapter(RegistryError, LookupError):
     """Several distributions offer an adapter of this name."""
 
     def __init__(self, name: str, distributions: Iterable[str]) -> None:
@@ -332,20 +387,43 @@ class ContractError(RegistryError):
         return f"adapter {self.name!r} ({self.target}{origin}) does not fulfil the contract:{lines}"
 
 
-class ConfigError(RegistryError):
-    """The adapter's options are wrong; `problems` names the path of each (`$.base_url`)."""
+ProblemKind = Literal["unknown", "missing", "type", "value"]
 
-    def __init__(self, name: str, problems: Iterable[str]) -> None:
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with given options.
+
+    Args:
+        path: The option, as `$.retry.attempts` or `workers.toml: $.replicas[2].options.api_key`;
+            empty for the options as a whole.
+        message: What is wrong and what to do, without the path.
+        kind: "unknown" for an option that does not exist, "missing" for one that has to be given,
+            "type" for a value of another type, "value" for everything else.
+    """
+
+    path: str
+    message: str
+    kind: ProblemKind = "value"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(RegistryError, ValueError):
+    """The adapter's options are wrong; `problems` has the path and the message of each."""
+
+    def __init__(self, name: str, problems: Iterable[Problem]) -> None:
         super().__init__(name)
         self.problems = tuple(problems)
 
     @classmethod
-    def single(cls, name: str, problem: str) -> Self:
-        """A ConfigError with one problem."""
-        return cls(name, (problem,))
+    def single(cls, name: str, message: str, path: str = "") -> Self:
+        """Return a ConfigError with one problem."""
+        return cls(name, (Problem(path, message),))
 
     def __str__(self) -> str:
+        heading = f"configuration of {self.name!r}:"
         if len(self.problems) == 1:
-            return f"configuration of {self.name!r}: {self.problems[0]}"
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        return f"configuration of {self.name!r}:{lines}"
+            return f"{heading} {self.problems[0]}"
+        return heading + "".join(f"\n  - {problem}" for problem in self.problems)

@@ -1,12 +1,28 @@
 """Events as JSON-able frames and back, strictly typed (WA-INT-3008)."""
 
+import operator
+from functools import partial
 from typing import Any
 
+import attrs
 from cattrs import ClassValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from adapter_api.errors import ErrorCode, WorkerError
-from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
+from adapter_api.events import (
+    End,
+    Error,
+    Metrics,
+    MetricsFrame,
+    Reasoning,
+    ScoredToken,
+    Started,
+    Token,
+    TokenEvent,
+    TokenLogprob,
+    ToolCallDelta,
+)
+from adapter_api.messages import InvalidToolCall, ToolCall
 
 Frame = dict[str, Any]
 
@@ -18,6 +34,7 @@ _TYPES: dict[str, Any] = {
     "error": Error,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
+_NAMES |= dict.fromkeys((Reasoning, ToolCallDelta, ScoredToken), "token")
 
 
 def _exactly(kind: type, *, admit: tuple[type, ...] = ()) -> Any:
@@ -63,35 +80,87 @@ def _unstructure_error(event: Error) -> Frame:
     }
 
 
+@attrs.frozen
+class _CallPiece:
+    """The `tool_call` of a token frame."""
+
+    call: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@attrs.frozen
+class _CallFrame:
+    """A token frame with a piece of a tool call."""
+
+    text: str
+    index: int
+    tool_call: _CallPiece
+    logprob: float | None = None
+
+    def delta(self) -> ToolCallDelta:
+        piece = attrs.asdict(self.tool_call)
+        return ToolCallDelta(self.text, self.index, self.logprob, **piece)
+
+
+_TOKEN_KINDS: dict[str, type] = {
+    "reasoning": Reasoning,
+    "tool_call": _CallFrame,
+    "logprobs": ScoredToken,
+}
+"""The key that tells one kind of token frame from the others."""
+
+
+def _unstructure_call(event: ToolCallDelta) -> Frame:
+    piece = _CallPiece(event.call, event.id, event.name, event.arguments)
+    frame: Frame = _converter.unstructure(_CallFrame(event.text, event.index, piece, event.logprob))
+    return frame
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (str, int, bool):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _exactly(float, admit=(int,)))
-    for cls in (Metrics, Started, Token, MetricsFrame, End):
+    for cls, unset in _OPTIONAL_KEYS.items():
         converter.register_structure_hook(
             cls, make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
         )
-    unset = override(omit_if_default=True)
-    converter.register_unstructure_hook(
-        Started, make_dict_unstructure_fn(Started, converter, replica_id=unset)
-    )
-    converter.register_unstructure_hook(
-        Metrics, make_dict_unstructure_fn(Metrics, converter, ledger=unset)
-    )
-    converter.register_unstructure_hook(
-        Token, make_dict_unstructure_fn(Token, converter, logprob=unset)
-    )
+        rules = {name: override(omit_if_default=True) for name in unset}
+        # By the exact class: a hook of Token must not serve the kinds of Token below it.
+        converter.register_unstructure_hook_func(
+            partial(operator.is_, cls),
+            make_dict_unstructure_fn(cls, converter, **rules),  # type: ignore[arg-type]
+        )
     converter.register_structure_hook(Error, _structure_error)
     converter.register_unstructure_hook(Error, _unstructure_error)
+    converter.register_unstructure_hook(ToolCallDelta, _unstructure_call)
     return converter
 
+
+# The classes that make up frames, with the keys that are left out at their defaults. Events in
+# front of what contains them: cattrs takes the hooks that exist when it makes another.
+_OPTIONAL_KEYS: dict[type, tuple[str, ...]] = {
+    Metrics: ("ledger", "cached_tokens", "reasoning_tokens"),
+    ToolCall: ("extra",),
+    InvalidToolCall: ("extra",),
+    TokenLogprob: ("top",),
+    _CallPiece: ("id", "name"),
+    Started: ("replica_id",),
+    Token: ("logprob",),
+    Reasoning: ("logprob",),
+    ScoredToken: ("logprob",),
+    _CallFrame: ("logprob",),
+    MetricsFrame: (),
+    End: ("tool_calls", "invalid_tool_calls", "refused", "message_extra"),
+}
 
 _converter = _make_converter()
 
 
 def to_frame(event: TokenEvent) -> Frame:
-    """The event as a JSON-able dict whose "type" is started, token, metrics, end or error.
+    """Return the event as a JSON-able dict whose "type" is started, token, metrics, end or error.
 
     An error frame holds code, message, retriable and retry_after_ms (null if unknown).
     """
@@ -99,10 +168,10 @@ def to_frame(event: TokenEvent) -> Frame:
 
 
 def from_frame(frame: Frame) -> TokenEvent:
-    """The event of a frame.
+    """Return the event of a frame.
 
     Raises:
-        ValueError: If the frame is not one; the message gives the path of each problem.
+        ValueError: If it is not a valid frame; the message gives the path of each problem.
     """
     kind = frame.get("type") if isinstance(frame, dict) else None
     if not isinstance(kind, str) or kind not in _TYPES:
@@ -110,10 +179,13 @@ def from_frame(frame: Frame) -> TokenEvent:
     if not all(isinstance(key, str) for key in frame):
         raise ValueError("the keys of a frame are strings @ $")
     body = {key: value for key, value in frame.items() if key != "type"}
+    cls = _TYPES[kind]
+    if cls is Token:
+        cls = next((kind for key, kind in _TOKEN_KINDS.items() if key in body), Token)
     try:
-        event: TokenEvent = _converter.structure(body, _TYPES[kind])
+        event = _converter.structure(body, cls)
     except ClassValidationError as error:
         raise ValueError("; ".join(transform_error(error))) from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{error} @ $") from error
-    return event
+    return event.delta() if isinstance(event, _CallFrame) else event

@@ -1,4 +1,4 @@
-"""How an engine is (ORCH-3057) and what it can do (ORCH-3603)."""
+"""The state of an engine (ORCH-3057) and what it can do (ORCH-3603)."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -15,21 +15,26 @@ class HealthState(StrEnum):
     UNHEALTHY = "unhealthy"
 
 
+def _to_state(value: HealthState | str) -> HealthState:
+    # Given as the converter itself, the enum's functional API misleads type checkers.
+    return HealthState(value)
+
+
 @attrs.frozen
 class HealthStatus:
-    """The answer to a health check.
+    """The result of a health check.
 
     Args:
-        state: healthy, degraded (works, but busy or with a doubt) or unhealthy.
+        state: healthy, degraded (works, but is busy or in doubt) or unhealthy.
         message: One sentence for a person.
-        live: The process answers. By default: whatever is not unhealthy.
-        ready: It accepts work now. By default: whatever is not unhealthy. A loading engine is
+        live: The process answers. By default, true unless it is unhealthy.
+        ready: It accepts work now. By default, true unless it is unhealthy. A loading engine is
             live and not ready.
         latency_ms: How long the check took.
-        model_listed: Whether the configured model is among the engine's; None if unknown.
+        model_listed: Whether the engine lists the configured model; None if unknown.
     """
 
-    state: HealthState = attrs.field(converter=HealthState)
+    state: HealthState = attrs.field(converter=_to_state)
     message: str = ""
     live: bool = attrs.field()
     ready: bool = attrs.field()
@@ -47,7 +52,7 @@ class HealthStatus:
 
 @attrs.frozen
 class EngineProps:
-    """What is known of an engine; None or empty where it does not tell.
+    """What is known of an engine; None or empty for unknown facts.
 
     Args:
         engine: The kind of engine.
@@ -55,10 +60,11 @@ class EngineProps:
         models: The names of the models it serves.
         context_length: Tokens that prompt and answer may have together.
         slots_total: How many jobs it runs at the same time.
-        slots_free: How many of them are idle now.
+        slots_free: How many of its slots are idle now.
         model_digest: A digest of the model's weights.
-        dropped_fields: Per model, the request fields the engine refused and the adapter leaves out.
-        features: Anything else the adapter knows, by name.
+        dropped_fields: Per model, the request fields that the engine refused and the adapter leaves
+            out.
+        features: Other facts that the adapter knows, by name.
     """
 
     engine: str = "unknown"

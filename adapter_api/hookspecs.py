@@ -1,9 +1,9 @@
 """The contract of adapters and observers. Type checkers and pluggy read the same definitions.
 
-An adapter is a class whose methods carry `@hookimpl`; `submit` and `health` are required,
-the others optional. pluggy calls the hooks with the arguments' names given here. Besides them
-the class may have `API_VERSION`, and `ABSENT`: what it lacks of adapter_api.conformance's
-CAPABILITIES, each with the reason.
+An adapter is a class whose methods carry `@hookimpl`. `submit` and `health` are required
+(WorkerAdapter); the hooks of the other protocols are optional, each by itself. pluggy calls the
+hooks with the arguments' names given here. The class may also have `API_VERSION`, and `ABSENT`:
+which of adapter_api.conformance's CAPABILITIES it lacks, each with the reason.
 """
 
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # only observers need them, and most programs have none
     )
 
 PROJECT = "worker_adapters"
-"""The name pluggy's markers and the entry-point group share."""
+"""The name that pluggy's markers and the entry-point group share."""
 
 API_VERSION = 1
 """The contract's version. An adapter may state the one it was written for as `API_VERSION`."""
@@ -36,11 +36,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class WorkerAdapter(Protocol):
-    """One adapter, bound to one engine endpoint (ADAPT-3000)."""
+    """One adapter, bound to one engine endpoint: the hooks that every adapter has (ADAPT-3000)."""
 
     @hookspec(firstresult=True)
     def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
-        """Run `task` and tell of it. Write it as an async generator.
+        """Run `task` and report its events. Write it as an async generator.
 
         Args:
             task: The job.
@@ -59,9 +59,13 @@ class WorkerAdapter(Protocol):
 
     @hookspec(firstresult=True)
     async def health(self) -> HealthStatus:
-        """Say how the engine is, without cost in tokens. An unreachable engine is an answer
-        (unhealthy), not an exception."""
+        """Return the engine's state, at no cost in tokens. An unreachable engine is unhealthy, not
+        an exception."""
         ...
+
+
+class LifecycleHooks(Protocol):
+    """Optional hooks of an adapter that holds resources."""
 
     @hookspec(firstresult=True)
     async def start(self) -> None:
@@ -72,6 +76,10 @@ class WorkerAdapter(Protocol):
     async def aclose(self) -> None:
         """Release everything. Called once, after every stream has ended."""
         ...
+
+
+class CancelHook(Protocol):
+    """Optional hook of an adapter whose engine goes on when a stream is closed."""
 
     @hookspec(firstresult=True)
     async def cancel(self, job_id: str) -> bool:
@@ -85,15 +93,23 @@ class WorkerAdapter(Protocol):
         """
         ...
 
+
+class PropertyHooks(Protocol):
+    """Optional hooks of an adapter that can describe its engine."""
+
     @hookspec(firstresult=True)
     async def props(self) -> EngineProps:
-        """Say what the engine can do. Unknown facts are None, never an exception."""
+        """Return what the engine can do. Unknown facts are None, never an exception."""
         ...
 
     @hookspec(firstresult=True)
     async def engine_version(self) -> str:
-        """The engine's version, "unknown" where it does not tell (OC-ADAPT-OAI 6010)."""
+        """Return the engine's version, "unknown" if it does not report one (OC-ADAPT-OAI 6010)."""
         ...
+
+
+ADAPTER_HOOKS: tuple[type, ...] = (WorkerAdapter, LifecycleHooks, CancelHook, PropertyHooks)
+"""Every protocol with hooks that an adapter may implement."""
 
 
 class ObserverHooks(Protocol):

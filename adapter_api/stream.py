@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from weakref import WeakSet, ref
 
+from adapter_api.answer import Answer, AnswerParts
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
 from adapter_api.events import End, Error, MetricsFrame, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
@@ -310,13 +311,54 @@ class TokenStream(AsyncIterator[TokenEvent]):
         return f"the adapter gave a {type(event).__name__}, which is not an event"
 
     async def text(self) -> str:
-        """The whole text of the answer; closes the stream.
+        """Return the whole text of the answer; closes the stream. With tools, use `answer`.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+            RuntimeError: If a part of the stream was read already.
+        """
+        self._whole()
+        async with self:
+            return "".join([event.text async for event in self if isinstance(event, Token)])
+
+    async def answer(self) -> Answer:
+        """Return the whole answer with calls and reasoning; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+            RuntimeError: If a part of the stream was read already.
+        """
+        self._whole()
+        parts = AnswerParts()
+        end: End | None = None
+        async with self:
+            async for event in self:
+                if isinstance(event, Token):
+                    parts.add(event)
+                elif isinstance(event, End):
+                    end = event
+        assert end is not None  # a stream without it raises
+        return parts.answer(end)
+
+    async def tokens(self) -> AsyncIterator[Token]:
+        """Yield the Tokens; closes the stream.
 
         Raises:
             WorkerError: If the answer is not whole.
         """
         async with self:
-            return "".join([event.text async for event in self if type(event) is Token])
+            async for event in self:
+                if isinstance(event, Token):
+                    yield event
+
+    def _whole(self) -> None:
+        """Raise RuntimeError if an event was read: what follows would pass for the whole answer."""
+        ended = self._closed and self._failure is None and not self._held
+        if self._index or ended:
+            raise RuntimeError(
+                f"a part of the stream of job {self.job_id} was read already: collect the events "
+                "and use Answer.of(events), or call text() or answer() first"
+            )
 
     async def frames(self) -> AsyncIterator[dict[str, Any]]:
         """The events as JSON-able dicts; closes the stream. Never raises WorkerError: a failure

@@ -15,7 +15,7 @@ MAX_SHOWN_CHARS = 60
 
 Check: TypeAlias = Callable[[Any], bool]
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-MakeError: TypeAlias = Callable[[str], Exception]
+MakeError: TypeAlias = Callable[[str, str], Exception]
 
 
 def must_be(
@@ -24,7 +24,7 @@ def must_be(
     *,
     optional: bool = False,
     show_value: bool = True,
-    error: MakeError = ValueError,
+    error: MakeError = lambda field, message: ValueError(message),
 ) -> Validator:
     """Return a validator that raises `error` unless `check` holds.
 
@@ -34,14 +34,15 @@ def must_be(
         optional: None is valid too.
         show_value: Whether the message shows the value. If not, or if the value may be a secret,
             the message names its type only.
-        error: Makes the exception from the message.
+        error: Makes the exception from the field's name and the message.
     """
     described = f"{allowed} (or None)" if optional else allowed
 
     def validate(_: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
         if (optional and value is None) or check(value):
             return
-        raise error(refusal(attribute.name, described, value, show_value=show_value))
+        message = refusal(attribute.name, described, value, show_value=show_value)
+        raise error(attribute.name, message)
 
     return validate
 
@@ -56,7 +57,7 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # an int of 5,000 digits has no repr, and foreign objects may raise
-        text = f"a {_type_of(value)}"
+        text = f"a value of type {_type_of(value)}"
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
 
 

@@ -17,7 +17,7 @@ from adapter_api.errors import (
 )
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
-from adapter_api.hookspecs import PROJECT, WorkerAdapter
+from adapter_api.hookspecs import ADAPTER_HOOKS, PROJECT
 from adapter_api.notices import AdapterNotice
 from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
 from adapter_api.task import TaskRequest
@@ -88,7 +88,8 @@ class BoundAdapter(Generic[_C]):
 
     def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
         manager = _Manager(PROJECT)
-        manager.add_hookspecs(WorkerAdapter)
+        for hooks in ADAPTER_HOOKS:
+            manager.add_hookspecs(hooks)
         try:
             # pluggy calls what was registered last first.
             for place, plugin in enumerate([self.adapter, *reversed(middleware)]):

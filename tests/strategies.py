@@ -86,7 +86,7 @@ anything = st.one_of(
 
 message_mappings = st.fixed_dictionaries(
     {
-        "role": st.sampled_from(["system", "user", "assistant", "tool"]) | texts,
+        "role": st.sampled_from(["system", "user", "assistant"]) | texts.filter("tool".__ne__),
         "content": st.text(max_size=20)
         | st.lists(
             st.fixed_dictionaries({"type": st.just("text"), "text": texts}), min_size=1, max_size=2
@@ -101,7 +101,7 @@ tasks = st.builds(
     TaskRequest,
     model=st.none() | ids,
     prompt=st.text(max_size=40),
-    max_tokens=st.integers(1, 2**20),
+    max_tokens=st.none() | st.integers(1, 2**20),
     job_id=ids,
     temperature=st.none() | st.floats(0, 2),
     top_p=st.none() | st.floats(0, 1),

@@ -3,6 +3,7 @@ they are used."""
 
 from typing import TYPE_CHECKING
 
+from adapter_api.lazy import lazy_exports
 from adapters.http_util.auth import check_credential, with_bearer
 from adapters.http_util.delays import retry_after_ms
 from adapters.http_util.egress import check_egress
@@ -85,17 +86,4 @@ __all__ = [
     "with_bearer",
 ]
 
-_HOMES = {
-    "RecordingError": "recording.exchange",
-    "RecordingTransport": "recording.replaying",
-    "ReplayTransport": "recording.replaying",
-    "read_recording": "recording.reading",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"adapters.http_util.{_HOMES[name]}"), name)
+__getattr__ = lazy_exports(__name__)

@@ -119,7 +119,7 @@ class MockAdapter:
             replica_id=config.replica_id,
         )
         texts = _words(task) if config.echo else config.tokens
-        count = min(len(texts), task.max_tokens)
+        count = len(texts) if task.max_tokens is None else min(len(texts), task.max_tokens)
         for index in range(count):
             await self._faults(index)
             await asyncio.sleep(config.delay_s)
@@ -154,4 +154,4 @@ def _words(task: TaskRequest) -> tuple[str, ...]:
 def _said(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
-    return " ".join(str(part.get("text", "")) for part in message.content)
+    return " ".join(str(part.get("text", "")) for part in message.content or ())

@@ -17,8 +17,7 @@ from adapter_api import (
     Token,
     WorkerReset,
 )
-from adapter_api.events import Proof
-from adapter_api.many import tokens_of
+from adapter_api.events import Proof, tokens_of
 from adapters.http_util import (
     MAX_SEARCHED_CHARS,
     ServerSentEvent,
@@ -95,7 +94,8 @@ def request_fields(
         body["messages"] = _messages(task)
     else:
         body["prompt"] = task.prompt
-    body["max_tokens"] = task.max_tokens
+    if task.max_tokens is not None:
+        body["max_tokens"] = task.max_tokens
     for name in ("temperature", "top_p", "seed"):
         value = getattr(task, name)
         if value is not None:
@@ -107,7 +107,8 @@ def request_fields(
     body |= task.extra
     for name in without:
         body.pop(name, None)
-    if chat and "max_tokens" in without and "max_completion_tokens" not in without:
+    refused = "max_tokens" in without and "max_completion_tokens" not in without
+    if chat and refused and task.max_tokens is not None:
         body["max_completion_tokens"] = task.max_tokens
     return body
 
@@ -142,17 +143,7 @@ def _finite(value: Any) -> bool:
 def _messages(task: TaskRequest) -> list[dict[str, Any]]:
     if task.messages is None:
         return [{"role": "user", "content": task.prompt}]
-    messages = []
-    for message in task.messages:
-        content = message.content
-        item = {
-            "role": message.role,
-            "content": content if isinstance(content, str) else list(content),
-        }
-        if message.name is not None:
-            item["name"] = message.name
-        messages.append(item)
-    return messages
+    return [message.to_wire() for message in task.messages]
 
 
 @attrs.define

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from adapter_api.errors import ConfigError
+from adapter_api.errors import ConfigError, Problem
 from registry.config import structure as strict
-from registry.config.structure import InitField, Problem, Problems, init_fields
+from registry.config.structure import InitField, Problems, init_fields
 
 _C = TypeVar("_C")
 
@@ -67,9 +67,9 @@ def structure_config(name: str, cls: type[_C], data: Mapping[str, Any], env: boo
     try:
         return typing.cast(_C, strict.structure(cls, data))
     except Problems as problems:
-        lines = [_line(problem, fields, texts) for problem in problems.items]
+        found = [_problem(problem, fields, texts) for problem in problems.items]
     # Outside of `except`: what the error came from may hold a secret.
-    raise ConfigError(name, lines)
+    raise ConfigError(name, found)
 
 
 def config_from_environment(name: str, cls: type[_C]) -> _C:
@@ -125,8 +125,10 @@ def _default_text(field: InitField) -> str | None:
     return repr(default.value if isinstance(default, Enum) else default)
 
 
-def _line(problem: Problem, fields: Mapping[str, InitField], texts: Mapping[str, str]) -> str:
-    """The problem as a line; `texts` holds what came from the environment, by field."""
+def _problem(
+    problem: strict.Problem, fields: Mapping[str, InitField], texts: Mapping[str, str]
+) -> Problem:
+    """Return the problem for the user; `texts` holds what came from the environment, by field."""
     place, text = f"${problem.path}", problem.text
     name = problem.path.removeprefix(".").partition("[")[0].partition(".")[0]
     field = fields.get(name)
@@ -137,7 +139,7 @@ def _line(problem: Problem, fields: Mapping[str, InitField], texts: Mapping[str,
     elif not name:  # the options do not go together, or the class itself has checked them
         variables = sorted(str(fields[option].env) for option in texts)
         place = f"{', '.join(variables)} ({place})" if variables else place
-    return f"{place}: {text}"
+    return Problem(place, text, problem.kind)
 
 
 # Texts of environment variables

@@ -18,7 +18,7 @@ import attrs
 from cattrs import Converter, IterableValidationError, transform_error
 from cattrs.errors import ClassValidationError
 
-from adapter_api.errors import WorkerError
+from adapter_api.errors import ProblemKind, WorkerError
 from registry.near import nearest
 
 _Hook = Callable[[Any, Any], Any]
@@ -51,11 +51,13 @@ class Problem:
         path: Where it is below the object, as ".retry.attempts" or ".stop[2]".
         text: What is wrong.
         shows_value: Whether `text` may contain the value, or a part of it.
+        kind: As in adapter_api.errors.Problem.
     """
 
     path: str
     text: str
     shows_value: bool = False
+    kind: ProblemKind = "value"
 
 
 class Problems(Exception):
@@ -158,7 +160,8 @@ def type_text(kind: Any) -> str:
 
 
 def _mismatch(kind: Any, value: object) -> Problems:
-    return Problems([Problem("", f"expected {type_text(kind)}, got {type(value).__name__}")])
+    text = f"expected {type_text(kind)}, got {type(value).__name__}"
+    return Problems([Problem("", text, kind="type")])
 
 
 def _not_among(kind: Any, value: object) -> Problems:
@@ -194,6 +197,7 @@ def _at(path: str, error: Exception, *, secret: bool = False) -> Iterator[Proble
             path + problem.path,
             "it is not valid (the value is secret)" if hidden else problem.text,
             problem.shows_value and not hidden,
+            problem.kind,
         )
 
 
@@ -259,7 +263,7 @@ def _structure_collection(value: Any, kind: Any) -> Any:
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         if len(value) != len(arguments):
             text = f"expected {len(arguments)} items ({type_text(kind)}), got {len(value)}"
-            raise Problems([Problem("", text)])
+            raise Problems([Problem("", text, kind="type")])
         return tuple(_structure_items(zip(range(len(value)), value, arguments, strict=True)))
     item = arguments[0] if arguments else Any
     build = BUILDERS[origin]
@@ -316,7 +320,7 @@ def _class_hook(cls: type) -> _Hook:
             return value
         if not isinstance(value, Mapping):
             text = f"expected {cls.__name__} or a mapping, got {type(value).__name__}"
-            raise Problems([Problem("", text)])
+            raise Problems([Problem("", text, kind="type")])
         values, problems = _structure_fields(fields, value)
         if not problems:
             try:
@@ -335,11 +339,15 @@ def _structure_fields(
 ) -> tuple[dict[str, Any], list[Problem]]:
     values: dict[str, Any] = {}
     names = [field.name for field in fields]
-    problems = [Problem(f".{key}", _unknown(str(key), names)) for key in data if key not in names]
+    problems = [
+        Problem(f".{key}", _unknown(str(key), names), kind="unknown")
+        for key in data
+        if key not in names
+    ]
     for field in fields:
         if field.name not in data:
             if field.required:
-                problems.append(Problem(f".{field.name}", _missing(field)))
+                problems.append(Problem(f".{field.name}", _missing(field), kind="missing"))
             continue
         kind = field.accepts
         try:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import attrs
 
-from adapter_api.hookspecs import API_VERSION, PROJECT, WorkerAdapter
+from adapter_api.hookspecs import ADAPTER_HOOKS, API_VERSION, PROJECT
 from registry.near import nearest
 
 REQUIRED = ("submit", "health")
-"""The hooks every adapter has; the others of WorkerAdapter are optional."""
+"""The hooks every adapter has; the others are optional."""
 
 IMPL = f"{PROJECT}_impl"
 _SPEC = f"{PROJECT}_spec"
@@ -27,7 +27,7 @@ _Kind = Literal["async generator", "coroutine", "generator", "plain function"]
 
 @attrs.frozen
 class _Hook:
-    """One hook of the contract, as WorkerAdapter defines it."""
+    """One hook of the contract, as adapter_api.hookspecs defines it."""
 
     name: str
     arguments: tuple[str, ...]
@@ -40,9 +40,12 @@ class _Hook:
         return f"`{head}: ... yield event`" if self.streams else f"`{head}`"
 
 
+_DECLARED = {name: value for hooks in ADAPTER_HOOKS for name, value in vars(hooks).items()}
+
+
 def _hooks() -> dict[str, _Hook]:
     hooks = {}
-    for name, function in vars(WorkerAdapter).items():
+    for name, function in _DECLARED.items():
         if hasattr(function, _SPEC):
             code = function.__code__
             arguments = code.co_varnames[1 : code.co_argcount]
@@ -189,7 +192,7 @@ def hook_methods(
                 )
         elif _is_marked(value):
             decorated[name] = value
-        elif not name.startswith("_") and value is not vars(WorkerAdapter).get(name):
+        elif not name.startswith("_") and value is not _DECLARED.get(name):
             undecorated[name] = value
     return decorated, undecorated, misfits
 

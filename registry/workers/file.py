@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from adapter_api.errors import Problem
 from adapter_api.validators import integer, must_be
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
@@ -97,7 +98,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         problem = f"it cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:
         problem = "it is not UTF-8"
-    raise WorkersError(name, [f"{name}: {problem}"])
+    raise WorkersError(name, [Problem(name, problem)])
 
 
 def parse_workers(text: str, name: str, registry: Registry) -> Workers:
@@ -115,8 +116,8 @@ def parse_workers(text: str, name: str, registry: Registry) -> Workers:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         problem = f"it is not TOML: {str(error) or 'it is nested too deeply'}"
-        raise WorkersError(name, [f"{name}: {problem}"]) from None
-    problems: list[str] = []
+        raise WorkersError(name, [Problem(name, problem)]) from None
+    problems: list[Problem] = []
     structured(WorkersTable, data, f"{name}: $", problems)
     # Each part by itself, also where another is wrong: who corrects the file wants to know all.
     others = _pool(_table(data, "defaults"), f"{name}: $.defaults", problems)
@@ -146,7 +147,7 @@ def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
 # Pools
 
 
-def _pool(settings: Mapping[str, Any], place: str, problems: list[str]) -> PoolSpec:
+def _pool(settings: Mapping[str, Any], place: str, problems: list[Problem]) -> PoolSpec:
     """The policy of these settings; if they have problems, one without settings."""
     values = dict(settings)
     # Its type is a protocol, of which a file can only give a name.
@@ -158,7 +159,7 @@ def _pool(settings: Mapping[str, Any], place: str, problems: list[str]) -> PoolS
     return PoolSpec(settings, policy if routing is None else attrs.evolve(policy, routing=routing))
 
 
-def _routing(value: object, place: str, problems: list[str]) -> Any:
+def _routing(value: object, place: str, problems: list[Problem]) -> Any:
     """The routing policy of that name, or of a table with its name and settings."""
     settings = dict(value) if isinstance(value, dict) else {"name": value}
     name = settings.pop("name", None)
@@ -167,7 +168,7 @@ def _routing(value: object, place: str, problems: list[str]) -> Any:
         return structured(cls, settings, place, problems)
     near = nearest(name, ROUTINGS) if isinstance(name, str) else None
     hint = f"did you mean {near!r}?" if near else f"the names are {', '.join(ROUTINGS)}"
-    problems.append(f"{place}: expected the name of a routing policy; {hint}")
+    problems.append(Problem(place, f"expected the name of a routing policy; {hint}"))
     return None
 
 
@@ -175,7 +176,7 @@ def _routing(value: object, place: str, problems: list[str]) -> Any:
 
 
 def _replica(
-    data: Mapping[str, Any], place: str, registry: Registry, problems: list[str]
+    data: Mapping[str, Any], place: str, registry: Registry, problems: list[Problem]
 ) -> ReplicaSpec | None:
     """The replica that the table declares; None, or one without config, if it has problems."""
     table = structured(ReplicaTable, data, place, problems)
@@ -203,7 +204,7 @@ def _options(
     data: Mapping[str, Any],
     fields: Mapping[str, ConfigField],
     place: str,
-    problems: list[str],
+    problems: list[Problem],
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The adapter's options with their secrets, and the places of the latter."""
     options = dict(_table(data, "options"))
@@ -212,11 +213,12 @@ def _options(
         if name in fields and fields[name].secret:
             del options[name]
             places[name] = ""
-            problems.append(
-                f"{place}.options.{name}: it is a secret, which does not belong into a file: "
+            message = (
+                "it is a secret, which does not belong into a file: "
                 f'write secrets = {{ {name} = "VARIABLE" }} with the name of the environment '
                 "variable that holds it"
             )
+            problems.append(Problem(f"{place}.options.{name}", message))
     for name, variable in _table(data, "secrets").items():
         if not isinstance(variable, str):
             continue  # told already
@@ -226,7 +228,7 @@ def _options(
             places[name] = where
         except ValueError as error:
             places[name] = ""
-            problems.append(f"{place}.{where}: {error}")
+            problems.append(Problem(f"{place}.{where}", str(error)))
     return options, places
 
 

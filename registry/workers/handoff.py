@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from adapter_api.errors import Problem
 from registry.registry import Registry
 from registry.workers.file import is_name, read_text
 from registry.workers.spec import (
@@ -83,7 +84,7 @@ def read_handoff(path: Path, registry: Registry) -> ReplicaSpec:
         data = json.loads(read_text(path))
     except (WorkersError, ValueError, RecursionError) as error:
         raise Unfinished(_why(name, error)) from None
-    problems: list[str] = []
+    problems: list[Problem] = []
     spec = _spec(data, f"{name}: $", registry, problems)
     if problems or spec is None:
         raise WorkersError(name, problems)
@@ -96,9 +97,9 @@ def _why(name: str, error: Exception) -> str:
     return f"{name}: it is not whole JSON ({error})"
 
 
-def _spec(data: Any, place: str, registry: Registry, problems: list[str]) -> ReplicaSpec | None:
+def _spec(data: Any, place: str, registry: Registry, problems: list[Problem]) -> ReplicaSpec | None:
     if not isinstance(data, Mapping):
-        problems.append(f"{place}: expected an object, got {type(data).__name__}")
+        problems.append(Problem(place, f"expected an object, got {type(data).__name__}", "type"))
         return None
     handoff = structured(Handoff, data, place, problems)
     fields = options_of(ADAPTER, registry, place, problems)

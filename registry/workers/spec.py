@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from adapter_api.errors import ConfigError, RegistryError
+from adapter_api.errors import ConfigError, Problem, RegistryError
 from registry.adapter import BoundAdapter
 from registry.config import structure as strict
 from registry.config.fields import ConfigField
@@ -29,7 +29,7 @@ class WorkersError(ConfigError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return self.problems[0]
+            return str(self.problems[0])
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         return f"{self.name} cannot be used:{lines}"
 
@@ -77,7 +77,7 @@ class ReplicaSpec:
         try:
             return registry.get(self.adapter, self.config)
         except RegistryError as error:
-            raise WorkersError(self.source, [f"{self.source}: {one_line(error)}"]) from None
+            raise WorkersError(self.source, [Problem(self.source, one_line(error))]) from None
 
 
 @attrs.frozen
@@ -114,16 +114,19 @@ class Workers:
         return {**used, **self.pools}
 
 
-def by_key(specs: Iterable[ReplicaSpec], problems: list[str]) -> dict[tuple[str, str], ReplicaSpec]:
+def by_key(
+    specs: Iterable[ReplicaSpec], problems: list[Problem]
+) -> dict[tuple[str, str], ReplicaSpec]:
     """The replicas by pool and replica; of two with one name the first, and a problem."""
     found: dict[tuple[str, str], ReplicaSpec] = {}
     for spec in specs:
         other = found.setdefault(spec.key, spec)
         if other is not spec:
-            problems.append(
-                f"{spec.source}: pool {spec.pool_id!r} has a replica {spec.replica_id!r} already, "
+            message = (
+                f"pool {spec.pool_id!r} has a replica {spec.replica_id!r} already, "
                 f"from {other.source}"
             )
+            problems.append(Problem(spec.source, message))
     return found
 
 
@@ -131,7 +134,7 @@ def by_key(specs: Iterable[ReplicaSpec], problems: list[str]) -> dict[tuple[str,
 
 
 def structured(
-    cls: type[_T], data: Mapping[str, Any], place: str, problems: list[str]
+    cls: type[_T], data: Mapping[str, Any], place: str, problems: list[Problem]
 ) -> _T | None:
     """The object of the attrs class `cls` that `data` describes; None if it has problems.
 
@@ -145,12 +148,12 @@ def structured(
         made: _T = strict.structure(cls, data)
         return made
     except strict.Problems as error:
-        problems += [f"{place}{problem.path}: {problem.text}" for problem in error.items]
+        problems += [Problem(f"{place}{p.path}", p.text, p.kind) for p in error.items]
         return None
 
 
 def options_of(
-    adapter: str, registry: Registry, place: str, problems: list[str]
+    adapter: str, registry: Registry, place: str, problems: list[Problem]
 ) -> dict[str, ConfigField] | None:
     """The options that an adapter takes, by name; None, and a problem, if it cannot be used."""
     try:
@@ -161,7 +164,7 @@ def options_of(
     else:
         if info.status == "ok":
             return {field.name: field for field in info.config_fields}
-    problems.append(f"{place}.adapter: {one_line(reason)}")
+    problems.append(Problem(f"{place}.adapter", one_line(reason)))
     return None
 
 
@@ -169,7 +172,7 @@ def configured(
     spec: ReplicaSpec,
     fields: Collection[str],
     registry: Registry,
-    problems: list[str],
+    problems: list[Problem],
     places: Mapping[str, str],
 ) -> ReplicaSpec:
     """`spec` with the config that its options make; its problems are added to `problems`.
@@ -187,19 +190,21 @@ def configured(
     try:
         return attrs.evolve(spec, config=registry.configure(spec.adapter, options))
     except ConfigError as error:
-        lines = [problem.removeprefix("$") for problem in error.problems]
+        found = [attrs.evolve(p, path=p.path.removeprefix("$")) for p in error.problems]
     except RegistryError as error:
-        lines = [f": {one_line(error)}"]
+        found = [Problem("", one_line(error))]
     # Whoever takes an option from the environment means it to be secret, whatever its adapter says.
     secrets = [spec.options[name] for name in places if places[name].startswith("secrets.")]
-    for line in lines:
-        path, _, text = line.partition(": ")
-        option = path.removeprefix(".").partition("[")[0].partition(".")[0]
-        where = places.get(option, f"options{path}")
+    for problem in found:
+        option = problem.path.removeprefix(".").partition("[")[0].partition(".")[0]
+        where = places.get(option, f"options{problem.path}")
         if where:
             # What a file declares never comes from the environment by itself.
-            text = text.partition(", or set ")[0] if text.startswith("missing;") else text
-            problems.append(f"{spec.source}.{where}: {strict.hide(text, secrets)}")
+            text = problem.message
+            if problem.kind == "missing":
+                text = text.partition(", or set ")[0]
+            message = strict.hide(text, secrets)
+            problems.append(Problem(f"{spec.source}.{where}", message, problem.kind))
     return spec
 
 

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from adapter_api.errors import ConfigError, RegistryError, WorkerError
+from adapter_api.errors import ConfigError, Problem, RegistryError, WorkerError
 from registry.adapter import BoundAdapter
 from registry.host.host import AdapterHost as Host
 from registry.host.places import (
@@ -208,7 +208,7 @@ class WorkersWatch:
         except SwapError as error:
             self._refused, self._again_at = workers, monotonic() + AGAIN_S
             problems = [
-                f"{workers.replicas[key].source}: {_why(failure)}"
+                Problem(workers.replicas[key].source, _why(failure))
                 for key, failure in error.failures.items()
             ]
             raise WorkersError("what the files declare", problems) from None
@@ -229,12 +229,12 @@ class WorkersWatch:
         Raises:
             WorkersError: If one cannot be built, or its place is taken; others are built.
         """
-        problems: list[str] = []
+        problems: list[Problem] = []
         taken = self._present() - self._bound.replicas.keys()
         for spec in specs:
             if spec.key in taken:
                 text = f"replica {spec.replica_id!r} is bound already, and not by a file"
-                problems.append(f"{spec.source}: {text}")
+                problems.append(Problem(spec.source, text))
                 continue
             try:
                 built[spec.key] = spec.build(self._registry)

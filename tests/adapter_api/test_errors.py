@@ -24,9 +24,12 @@ from adapter_api import (
     ErrorCode,
     InternalError,
     InvalidRequest,
+    JsonError,
     NotFound,
+    Problem,
     RegistryError,
     StreamingError,
+    WorkerAdaptersError,
     WorkerError,
     WorkerReset,
     WorkerTimeout,
@@ -83,12 +86,23 @@ def test_no_class_takes_a_foreign_code(cls: type[WorkerError]) -> None:
 
 
 def test_one_except_catches_them_all() -> None:
-    """A job's failure is a WorkerError, an adapter's absence a RegistryError, and neither the
-    other; whoever guards TaskRequest with `except ValueError` is right too."""
-    assert issubclass(InvalidRequest, ValueError)
+    """One root has two branches; the matching built-in exception catches an error, too."""
+    assert issubclass(WorkerError, WorkerAdaptersError)
+    assert issubclass(RegistryError, WorkerAdaptersError)
     assert not issubclass(RegistryError, WorkerError)
     assert not issubclass(WorkerError, RegistryError)
-    assert not any(issubclass(cls, TimeoutError | OSError) for cls in CODES)
+    built_in = {
+        InvalidRequest: ValueError,
+        NotFound: LookupError,
+        EngineUnavailable: ConnectionError,
+        WorkerReset: ConnectionError,
+        WorkerTimeout: TimeoutError,
+        AdapterNotFound: LookupError,
+        AmbiguousAdapter: LookupError,
+        ConfigError: ValueError,
+        JsonError: ValueError,
+    }
+    assert all(issubclass(cls, base) for cls, base in built_in.items())
 
 
 @pytest.mark.parametrize("code", ErrorCode)
@@ -111,6 +125,7 @@ def test_an_error_says_what_it_knows() -> None:
         "request_id": None,
         "job_id": None,
         "tokens_emitted": 0,
+        "field": None,
     }
     assert str(error) == "ADMISSION_REJECT: busy"
     assert repr(error) == "CapacityExceeded('ADMISSION_REJECT', 'busy')"
@@ -208,9 +223,9 @@ REGISTRY_ERRORS: list[tuple[RegistryError, list[str]]] = [
         ContractError("observers", "Printer", ["x"], kind="observers"),
         ["observers: Printer does not fulfil"],
     ),
-    (ConfigError.single("echo", "$.a: wrong"), ["configuration of 'echo': $.a: wrong"]),
+    (ConfigError.single("echo", "wrong", "$.a"), ["configuration of 'echo': $.a: wrong"]),
     (
-        ConfigError("echo", iter(["$.a: wrong", "$.b: wrong"])),
+        ConfigError("echo", iter([Problem("$.a", "wrong"), Problem("$.b", "wrong")])),
         ["configuration of 'echo':\n  - $.a: wrong\n  - $.b: wrong"],
     ),
 ]
@@ -236,7 +251,8 @@ def test_registry_errors_survive_pickling(error: RegistryError) -> None:
 def test_every_error_is_in_the_tree_of_the_documentation() -> None:
     """The module's docstring draws the whole tree."""
     drawn = adapter_api.errors.__doc__ or ""
-    tree = [WorkerError, RegistryError, *CODES, *RegistryError.__subclasses__()]
+    tree = [WorkerAdaptersError, *WorkerAdaptersError.__subclasses__(), *CODES]
+    tree += RegistryError.__subclasses__()
     assert [cls.__name__ for cls in tree if cls.__name__ not in drawn] == []
     assert set(RegistryError.__subclasses__()) == {
         AdapterNotFound,

@@ -25,7 +25,15 @@ def test_their_fields_are_those_of_the_contract() -> None:
         Started: ["job_id", "engine", "engine_version", "model", "seed", "replica_id"],
         Token: ["text", "index", "logprob"],
         MetricsFrame: ["data"],
-        End: ["metrics", "finish_reason", "proof"],
+        End: [
+            "metrics",
+            "finish_reason",
+            "proof",
+            "tool_calls",
+            "invalid_tool_calls",
+            "refused",
+            "message_extra",
+        ],
         Error: ["error"],
     }
     assert [f.name for f in attrs.fields(Metrics)] == [
@@ -36,6 +44,8 @@ def test_their_fields_are_those_of_the_contract() -> None:
         "usage_source",
         "attempts",
         "ledger",
+        "cached_tokens",
+        "reasoning_tokens",
     ]
 
 

@@ -11,11 +11,14 @@ import pytest
 from adapter_api import (
     API_VERSION,
     PROJECT,
+    CancelHook,
     End,
     EngineProps,
     HealthState,
     HealthStatus,
+    LifecycleHooks,
     Metrics,
+    PropertyHooks,
     Started,
     TaskRequest,
     TokenEvent,
@@ -23,6 +26,7 @@ from adapter_api import (
     WorkerAdapter,
     hookimpl,
 )
+from adapter_api.hookspecs import ADAPTER_HOOKS
 
 HOOKS = {
     "submit": ["task"],
@@ -74,7 +78,8 @@ class Whole:
 
 def _manager(*plugins: object) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(WorkerAdapter)
+    for hooks in ADAPTER_HOOKS:
+        manager.add_hookspecs(hooks)
     for plugin in plugins:
         manager.register(plugin)
     manager.check_pending()
@@ -89,15 +94,19 @@ def test_the_hooks_are_those_of_the_contract() -> None:
         spec = getattr(hook, name).spec
         assert list(spec.argnames) == arguments
         assert spec.opts["firstresult"] is True
-        assert inspect.getdoc(getattr(WorkerAdapter, name))
-    named = {n for n, v in vars(WorkerAdapter).items() if hasattr(v, f"{PROJECT}_spec")}
-    assert named == set(HOOKS)
+    specs = {n: v for hooks in ADAPTER_HOOKS for n, v in vars(hooks).items()}
+    named = {name: spec for name, spec in specs.items() if hasattr(spec, f"{PROJECT}_spec")}
+    assert named.keys() == HOOKS.keys()
+    assert all(map(inspect.getdoc, named.values()))
     assert (PROJECT, API_VERSION) == ("worker_adapters", 1)
 
 
 async def test_one_class_serves_the_type_checker_and_pluggy() -> None:
     """A class with every hook is a WorkerAdapter to mypy, and pluggy calls it by the same names."""
-    adapter: WorkerAdapter = Whole()
+    adapter = Whole()
+    required: WorkerAdapter = adapter
+    optional: tuple[LifecycleHooks, CancelHook, PropertyHooks] = (adapter, adapter, adapter)
+    assert {required, *optional} == {adapter}
     hook: Any = _manager(adapter).hook
     task = TaskRequest(prompt="x", job_id="j")
     assert await TokenStream(hook.submit(task=task), task).text() == ""
@@ -108,7 +117,7 @@ async def test_one_class_serves_the_type_checker_and_pluggy() -> None:
     assert await adapter.engine_version() == "1"
     await hook.start()
     await hook.aclose()
-    assert adapter.calls == ["start", "aclose"]  # type: ignore[attr-defined]
+    assert adapter.calls == ["start", "aclose"]
 
 
 async def test_hooks_are_called_with_the_names_given_here() -> None:

@@ -284,12 +284,21 @@ async def test_text_is_whole_or_raises() -> None:
         await Script(WorkerReset("WORKER_RESET", "no")).stream().text()
 
 
-async def test_text_of_a_stream_read_in_part_is_the_rest() -> None:
-    """What was read is gone; a stream that was read to its end has no text left."""
+@pytest.mark.parametrize("whole", [TokenStream.text, TokenStream.answer])
+async def test_the_rest_of_a_stream_does_not_pass_for_the_whole(whole: Any) -> None:
+    """text() and answer() raise after a Token or End was read; Started alone does no harm."""
     stream = Script(STARTED, *tokens(3), END).stream()
     assert [await anext(stream), await anext(stream)] == [STARTED, *tokens(1)]
-    assert await stream.text() == "t1t2"
-    assert await stream.text() == ""
+    with pytest.raises(RuntimeError, match="a part of the stream of job job was read already"):
+        await whole(stream)
+    await stream.aclose()
+    stream = Script(STARTED, END).stream()
+    assert [event async for event in stream] == [STARTED, END]
+    with pytest.raises(RuntimeError, match="was read already"):
+        await whole(stream)
+    stream = Script(STARTED, *tokens(2), END).stream()
+    assert await anext(stream) == STARTED
+    assert getattr(result := await whole(stream), "text", result) == "t0t1"
 
 
 @pytest.mark.parametrize("before", [(), (STARTED,), (STARTED, *tokens(2))])

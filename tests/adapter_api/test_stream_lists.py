@@ -21,7 +21,7 @@ from adapter_api import (
     TokenStream,
     WorkerError,
 )
-from adapter_api.many import tokens_of
+from adapter_api.events import tokens_of
 
 TASK = TaskRequest(prompt="x", job_id="job")
 STARTED = Started("job", "engine", "1")

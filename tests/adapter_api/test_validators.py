@@ -110,4 +110,4 @@ class _Mute:
 def test_what_is_shown_fits_on_a_line() -> None:
     """A long repr is cut; a value whose repr raises is named by its type."""
     assert shown("x" * 100) == "'" + "x" * (MAX_SHOWN_CHARS - 4) + "..."
-    assert shown(_Mute()) == "a _Mute"
+    assert shown(_Mute()) == "a value of type _Mute"

@@ -14,22 +14,31 @@ from adapter_api import (
     AdapterNotice,
     AttemptNotice,
     BreakerNotice,
+    End,
     EngineProps,
     ErrorCode,
     HealthNotice,
     HealthStatus,
+    InvalidToolCall,
     JobNotice,
+    Message,
     Metrics,
     ObserverHooks,
+    Reasoning,
     ReplicaNotice,
+    ScoredToken,
     Started,
     TaskRequest,
     Token,
-    WorkerAdapter,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
     WorkerError,
 )
 from adapter_api.conformance import CAPABILITIES, CHECKS
 from adapter_api.conformance.lab import FAULT_CHECKS
+from adapter_api.hookspecs import ADAPTER_HOOKS
 from adapters.http_util import read_recording
 
 EVENTS = "Started | Token | MetricsFrame | End | Error"
@@ -64,7 +73,7 @@ def test_every_hook_is_listed_with_its_signature() -> None:
     text = page("contract")
     hooks = [
         (name, member)
-        for protocol in (WorkerAdapter, ObserverHooks)
+        for protocol in (*ADAPTER_HOOKS, ObserverHooks)
         for name, member in vars(protocol).items()
         if hasattr(member, "worker_adapters_spec")
     ]
@@ -77,12 +86,12 @@ def test_every_hook_is_listed_with_its_signature() -> None:
         assert f"`{prefix}{name}{signature}`" in text
 
 
-NOTICES = [AdapterNotice, AttemptNotice, JobNotice, HealthNotice, ReplicaNotice, BreakerNotice]
+TASKS = [TaskRequest, Message, Tool, ToolCall, InvalidToolCall]
+ANSWERS = [Started, Token, Reasoning, ToolCallDelta, ScoredToken, TokenLogprob, End, Metrics]
+NOTICES = [AdapterNotice, JobNotice, AttemptNotice, HealthNotice, ReplicaNotice, BreakerNotice]
 
 
-@pytest.mark.parametrize(
-    "cls", [TaskRequest, Started, Token, Metrics, HealthStatus, EngineProps, *NOTICES]
-)
+@pytest.mark.parametrize("cls", [*TASKS, *ANSWERS, HealthStatus, EngineProps, *NOTICES])
 def test_every_field_of_the_contract_is_named(cls: type) -> None:
     """Nothing a caller can read or set is missing on the page."""
     for field in attrs.fields(cls):  # type: ignore[misc]

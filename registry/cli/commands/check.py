@@ -64,7 +64,9 @@ def _built(info: AdapterInfo) -> AdapterInfo:
         try:
             registry.get(info.name, {})
         except ConfigError as error:
-            return attrs.evolve(info, reason=f"needs options: {'; '.join(error.problems)}")
+            return attrs.evolve(
+                info, reason=f"needs options: {'; '.join(map(str, error.problems))}"
+            )
         except (AdapterLoadError, ContractError) as error:
             return attrs.evolve(info, status="broken", reason=str(error))
     return info

@@ -2,7 +2,14 @@
 
 import pytest
 
-from adapter_api import AdapterNotFound, ConfigError, ContractError, ErrorCode, WorkerError
+from adapter_api import (
+    AdapterNotFound,
+    ConfigError,
+    ContractError,
+    ErrorCode,
+    Problem,
+    WorkerError,
+)
 from registry.cli.terminal import status
 from registry.cli.terminal.status import UsageError, harmless, one_line
 
@@ -15,7 +22,7 @@ from registry.cli.terminal.status import UsageError, harmless, one_line
         ("  a \n\n b\n", "a; b"),
         ("problems:\n  - one\n  - two", "problems: one; two"),
         (
-            ConfigError("x", ["$.a: bad", "$.b: worse"]),
+            ConfigError("x", [Problem("$.a", "bad"), Problem("$.b", "worse")]),
             "configuration of 'x': $.a: bad; $.b: worse",
         ),
     ],
@@ -34,7 +41,7 @@ def test_what_others_write_does_not_steer_the_terminal() -> None:
     ("error", "code"),
     [
         (UsageError("x"), status.USAGE),
-        (ConfigError("x", ["y"]), status.USAGE),
+        (ConfigError("x", [Problem("", "y")]), status.USAGE),
         (AdapterNotFound("x", [], None), status.NO_ADAPTER),
         (ContractError("x", "y:z", ["w"]), status.NO_ADAPTER),
         (WorkerError.of(ErrorCode.INVALID_PARAMS, "x"), status.FAILED),

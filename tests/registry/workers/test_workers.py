@@ -38,7 +38,7 @@ def parse(text: str) -> Workers:
 def problems_of(text: str) -> tuple[str, ...]:
     with pytest.raises(WorkersError) as caught:
         parse(text)
-    return caught.value.problems
+    return tuple(map(str, caught.value.problems))
 
 
 def replica(**lines: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import Token
-from adapter_api.many import tokens_of
+from adapter_api.events import tokens_of
 
 
 @given(st.lists(st.text(min_size=1)), st.integers(0, 10**9))

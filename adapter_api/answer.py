@@ -1,0 +1,163 @@
+"""Answer: a whole answer, assembled from a job's events."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from adapter_api.errors import ErrorCode, JsonError, StreamingError
+from adapter_api.events import (
+    End,
+    Error,
+    Metrics,
+    Proof,
+    Reasoning,
+    ScoredToken,
+    Token,
+    TokenEvent,
+    TokenLogprob,
+)
+from adapter_api.messages import InvalidToolCall, Message, ToolCall, read_json
+
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_LENGTH_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+
+
+@attrs.frozen
+class Answer:
+    """A whole answer.
+
+    Args:
+        text: The text; empty if the model only made calls.
+        reasoning: The model's reasoning, where the engine reported it.
+        tool_calls: The calls that may be run, in order.
+        invalid_tool_calls: The calls that are cut or not JSON; never run them.
+        refused: The model refused; `text` is what it said instead.
+        finish_reason: The engine's word for the end; None if it gave none.
+        proof: What proves that the answer is whole.
+        metrics: The job's numbers.
+        logprobs: The log-probabilities of all tokens of the text, in order, if asked for.
+        message_extra: Keys of the assistant's message on the wire that the next request sends back.
+    """
+
+    text: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    invalid_tool_calls: tuple[InvalidToolCall, ...]
+    refused: bool
+    finish_reason: str | None
+    proof: Proof
+    metrics: Metrics
+    logprobs: tuple[TokenLogprob, ...] = attrs.field(default=(), repr=False)
+    message_extra: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, events: Iterable[TokenEvent | Mapping[str, Any]]) -> "Answer":
+        """Assemble the answer from all events of a job, or from its frames.
+
+        Raises:
+            WorkerError: The job's own error if it failed; STREAM_TRUNCATED if there is no End.
+            ValueError: If a frame is not valid.
+        """
+        parts = AnswerParts()
+        for event in map(_to_event, events):
+            if isinstance(event, Token):
+                parts.add(event)
+            elif isinstance(event, End):
+                return parts.answer(event)
+            elif isinstance(event, Error):
+                raise event.error
+        raise StreamingError(ErrorCode.STREAM_TRUNCATED, "the events have no End")
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer ended at its token limit."""
+        return (self.finish_reason or "").lower() in _LENGTH_REASONS
+
+    def json(self) -> Any:
+        """Parse the text, which is never repaired.
+
+        Raises:
+            JsonError: `reason` is "refused", "cut" or "not_json".
+        """
+        if self.refused:
+            raise JsonError("refused", "the model refused to answer; `text` has its words")
+        if self.cut:
+            raise JsonError(
+                "cut",
+                f"the answer was cut at {self.metrics.tokens_generated} tokens "
+                f"(finish_reason {self.finish_reason!r}): raise max_tokens",
+            )
+        if not self.text.strip():
+            what = "only tool calls" if self.tool_calls or self.invalid_tool_calls else "no text"
+            raise JsonError("not_json", f"the answer has {what}, and so no JSON")
+        return read_json(self.text, "the answer")
+
+    def message(self, *, reasoning: bool = True) -> Message:
+        """Return the assistant's message for the next request of the conversation.
+
+        It has the whole calls only: servers refuse a history with cut ones. The reasoning is
+        part of it, under the server's own name, if there are calls or opaque reasoning details.
+
+        Args:
+            reasoning: False leaves the plain reasoning out, for servers that refuse it.
+        """
+        extra = dict(self.message_extra)
+        if not reasoning or not (self.tool_calls or extra.get("reasoning_details")):
+            for key in _REASONING_KEYS:
+                extra.pop(key, None)
+        parts = extra.pop("content", None)  # text and reasoning as one list of parts
+        content: Any = parts if reasoning and parts else self._said(extra.get("refusal"))
+        if not content:
+            content = None if self.tool_calls or extra else ""
+        return Message("assistant", content, tool_calls=self.tool_calls, extra=extra)
+
+    def _said(self, refusal: object) -> str:
+        """Return the text without the refusal, if the message has that under a key of its own."""
+        return self.text.removesuffix(refusal) if isinstance(refusal, str) else self.text
+
+
+def _to_event(event: TokenEvent | Mapping[str, Any]) -> TokenEvent:
+    if isinstance(event, Mapping):
+        from adapter_api.frames import from_frame  # cattrs takes as long to import as all the rest
+
+        return from_frame(dict(event))
+    return event
+
+
+class AnswerParts:
+    """The parts of an answer that is still being read."""
+
+    __slots__ = ("_logprobs", "_reasoning", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def add(self, token: Token) -> None:
+        """Add the next Token."""
+        self._texts.append(token.text)
+        if isinstance(token, Reasoning):
+            self._reasoning.append(token.reasoning)
+        elif isinstance(token, ScoredToken):
+            self._logprobs += token.logprobs
+
+    def answer(self, end: End) -> Answer:
+        """Return the answer that `end` completes."""
+        return Answer(
+            text="".join(self._texts),
+            reasoning="".join(self._reasoning) or next(_kept_reasoning(end.message_extra), ""),
+            tool_calls=end.tool_calls,
+            invalid_tool_calls=end.invalid_tool_calls,
+            refused=end.refused,
+            finish_reason=end.finish_reason,
+            proof=end.proof,
+            metrics=end.metrics,
+            logprobs=tuple(self._logprobs),
+            message_extra=end.message_extra,
+        )
+
+
+def _kept_reasoning(extra: Mapping[str, Any]) -> Iterator[str]:
+    return (text for key in _REASONING_KEYS if isinstance(text := extra.get(key), str) and text)

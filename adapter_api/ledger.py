@@ -1,0 +1,64 @@
+"""The ledger: what happened to a job on its way through a host, with reasons and times."""
+
+from typing import Literal
+
+import attrs
+
+StepKind = Literal["queue", "skip", "choose", "attempt", "retry", "end"]
+
+
+@attrs.frozen
+class Step:
+    """One thing that happened to a job.
+
+    Args:
+        at_ms: When it began, in milliseconds after the job came; when it ended, for "end".
+        kind: "queue" (it waited in line), "skip" (a replica was passed over), "choose" (a replica
+            was chosen), "attempt" (the job was sent to it), "retry" (a further attempt is granted,
+            or the reason why not), "end" (the job is over).
+        replica_id: The replica, where there is one.
+        reason: The reason or the outcome; an error's code where there was one.
+        took_ms: How long it took, where it took time.
+        detail: One sentence for a person.
+    """
+
+    at_ms: int
+    kind: StepKind
+    replica_id: str | None
+    reason: str
+    took_ms: int | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        words = [f"{self.at_ms:>7} ms", f"{self.kind:<7}", self.replica_id or "-", self.reason]
+        if self.took_ms is not None:
+            words.append(f"({self.took_ms} ms)")
+        if self.detail:
+            words.append(f"- {self.detail}")
+        return "  ".join(words)
+
+
+@attrs.frozen
+class Explanation:
+    """What happened to a job.
+
+    Args:
+        job_id: The job.
+        pool_id: Its pool.
+        outcome: "ok", an error's code, or None while it runs.
+        steps: What happened, in order.
+        omitted: How many steps after the first ones were left out to bound the memory.
+    """
+
+    job_id: str
+    pool_id: str
+    outcome: str | None
+    steps: tuple[Step, ...]
+    omitted: int = 0
+
+    def __str__(self) -> str:
+        lines = [f"job {self.job_id} in pool {self.pool_id}: {self.outcome or 'running'}"]
+        lines += [f"  {step}" for step in self.steps]
+        if self.omitted:
+            lines.append(f"  ({self.omitted} more steps were left out)")
+        return "\n".join(lines)
