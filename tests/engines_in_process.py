@@ -76,7 +76,7 @@ class Engine:
                 await self.gate.wait()
             self._fail(-1)
             yield Started(task.job_id, "toy", self.version)
-            for index in range(min(self.count, task.max_tokens)):
+            for index in range(min(self.count, task.max_tokens or self.count)):
                 self._fail(index)
                 if self.gate is not None:
                     await self.gate.wait()

@@ -49,7 +49,7 @@ class RightAdapter:
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
         """The answer's words, one at a time."""
         source = random.Random(f"{task.seed} {task.prompt or task.messages}")
-        for _ in range(task.max_tokens):
+        for _ in range(task.max_tokens or 16):
             await asyncio.sleep(0)
             yield source.choice(("tick ", "tock ", "bim ", "bam "))
 

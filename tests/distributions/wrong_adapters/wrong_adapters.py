@@ -117,7 +117,7 @@ class Repeatable(RightAdapter):
     """Forgets the seed."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        for _ in range(task.max_tokens):
+        for _ in range(task.max_tokens or 16):
             await asyncio.sleep(0)
             yield f"{random.random()} "
 
@@ -202,7 +202,7 @@ class ReaderCancelled(RightAdapter):
     """Swallows cancellation, as `except BaseException` does."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        for _ in range(task.max_tokens):
+        for _ in range(task.max_tokens or 16):
             with suppress(BaseException):
                 await asyncio.sleep(0)
             yield "tick "
