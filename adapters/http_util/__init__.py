@@ -25,6 +25,7 @@ from adapters.http_util.retry import (
 )
 from adapters.http_util.secrets import REDACTED, redact, redact_headers
 from adapters.http_util.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
+from adapters.http_util.threads import DaemonThreads
 from adapters.http_util.transport.client import (
     ClientOptions,
     body_reader,
@@ -34,8 +35,9 @@ from adapters.http_util.transport.client import (
     read_up_to,
     tls_context,
 )
+from adapters.http_util.transport.connecting import UntrustedCertificate
 from adapters.http_util.transport.connection import Connection
-from adapters.http_util.transport.pool import BodyStream, StreamTransport
+from adapters.http_util.transport.stream import BodyStream, StreamTransport
 
 if TYPE_CHECKING:
     from adapters.http_util.recording.exchange import RecordingError
@@ -50,6 +52,7 @@ __all__ = [
     "BodyStream",
     "ClientOptions",
     "Connection",
+    "DaemonThreads",
     "DecodeLimitError",
     "ErrorBody",
     "LineDecoder",
@@ -63,6 +66,7 @@ __all__ = [
     "ServerSentEvent",
     "StreamTransport",
     "Unanswered",
+    "UntrustedCertificate",
     "body_reader",
     "check_credential",
     "check_egress",

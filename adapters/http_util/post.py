@@ -11,7 +11,8 @@ import attrs
 import httpx
 
 from adapters.http_util.transport.client import POOL_TIMEOUT_S, AdapterClient, body_reader
-from adapters.http_util.transport.pool import RawHeaders, StreamTransport, header_lines
+from adapters.http_util.transport.stream import StreamTransport
+from adapters.http_util.transport.wire import RawHeaders, header_lines
 
 CORRELATION_HEADER = "X-Correlation-Id"
 _RAW_CORRELATION_HEADER = CORRELATION_HEADER.encode("ascii")

@@ -8,14 +8,9 @@ from typing import Any
 import attrs
 import httpx
 
-from adapters.http_util.transport.pool import (
-    MAX_CONNECTIONS,
-    BodyStream,
-    Origin,
-    StreamTransport,
-    origin_of,
-    serialize_head,
-)
+from adapters.http_util.transport.pool import MAX_CONNECTIONS
+from adapters.http_util.transport.stream import BodyStream, StreamTransport
+from adapters.http_util.transport.wire import Origin, origin_of, serialize_head
 
 POOL_TIMEOUT_S = 30.0
 """How long a request waits for a free connection where no deadline says otherwise."""

@@ -1,12 +1,14 @@
-"""One HTTP/1.1 connection: asyncio moves the bytes, llhttp (httptools) understands them.
+"""One HTTP/1.1 connection: asyncio moves the bytes, llhttp (httptools) parses them.
 
-The reader takes what has arrived without a task switch, reading from the socket stops while it
-has not (backpressure), and closing never waits for the peer. Every buffer is bounded.
+The reader takes what has arrived without a task switch. While it does not read, nothing is read
+from the socket either (backpressure). Closing never waits for the peer. Every buffer is bounded.
 """
 
 import asyncio
+import select
+import socket
 from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
 from typing import cast
 
 import httptools
@@ -15,21 +17,21 @@ import httpx
 from adapters.http_util.transport.wakeup import Wakeup
 
 MAX_HEAD_BYTES = 64 << 10
-"""Status line and headers, or trailers. Common servers send below 1 KiB and refuse above 64."""
+"""Bound of the status line and headers, or of trailers. Servers commonly send less than 1 KiB."""
 
 MAX_UNREAD_BYTES = 256 << 10
-"""Body that waits for its reader. Above it the socket is not read: about 1,000 tokens."""
+"""Body that waits for its reader, about 1,000 tokens. Above it the socket is not read."""
 
 READ_BUFFER_BYTES = 64 << 10
-"""Most bytes one read takes; shared by all connections of a transport, as reads do not overlap."""
+"""The most one read takes. All connections of a loop share the buffer, as reads do not overlap."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One request at a time: `send`, then `read` until it gives b"", then `release` or `abort`.
+    """A connection for one request at a time: `send`, then `read` until it returns b"".
 
     Args:
         buffer: Where reads go; may be shared with other connections of the same loop.
-        on_closed: Called once, when the connection is gone.
+        on_closed: Called once, when the connection is closed.
     """
 
     def __init__(
@@ -41,12 +43,15 @@ class Connection(asyncio.BufferedProtocol):
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._below: asyncio.Transport | None = None
+        self._has_arrived: Callable[[], bool] | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._wakeup = Wakeup(self._loop)
         self._awaits_head = False
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._body: list[bytes] = []  # whole pieces, as llhttp found them
+        self._body: list[bytes] = []  # pieces as llhttp found them
         self._paused = False
+        self.socket: socket.socket | None = None
         self.exchanges = 0
         self.idle_since = 0.0
         self.idle_limit_s: float | None = None
@@ -57,6 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.received = False  # any byte of the answer
+        self._early = False  # the answer began before the request was sent
         self._bodiless = bodiless
         self._unread_bytes = 0
         self._plain_bytes = 0  # received since the last piece of body: head, framing, trailers
@@ -73,19 +79,23 @@ class Connection(asyncio.BufferedProtocol):
         """Send a request and wait for the head of its answer.
 
         Args:
-            request: Everything: request line, headers and body.
+            request: The request line, headers and body.
             bodiless: The answer has no body, whatever its headers say (HEAD).
 
         Raises:
-            httpx.ReadError: The connection broke. If `received` is False, not one byte came back.
+            httpx.ReadError: The connection broke. If `received` is False, no byte of an
+                answer to this request came.
             httpx.RemoteProtocolError: The answer is not HTTP.
+
+        Cancellation:
+            The connection must be closed: its answer may still come.
         """
         assert self._transport is not None
         self._reset(bodiless)
         self.exchanges += 1
         if self._gone.done():
             raise httpx.ReadError("the server closed the connection")
-        # llhttp's callback for each piece, looked up by the parser; most pieces are one token.
+        # llhttp calls this with each piece; most pieces are one token.
         self.on_body = _ignore if bodiless else self._body.append
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
@@ -99,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
             self._awaits_head = False
 
     async def read(self) -> bytes:
-        """The next piece of the body; b"" when it is complete.
+        """Return the next piece of the body; b"" when it is complete.
 
         Raises:
             httpx.ReadError: The connection ended before the body did.
@@ -122,12 +132,12 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def at_end(self) -> bool:
-        """Whether the body is complete and has been read."""
+        """Return whether the body is complete and has been read."""
         return self._complete and not self._body and self._error is None
 
     @property
     def reusable(self) -> bool:
-        """Whether the exchange ended so that another may follow."""
+        """Return whether the exchange ended in a way that lets another follow."""
         return (
             self._complete
             and self._keep_alive
@@ -135,20 +145,29 @@ class Connection(asyncio.BufferedProtocol):
             and not self._gone.done()
             and self._transport is not None
             and not self._transport.is_closing()
-            and self._transport.get_write_buffer_size() == 0  # it answered without reading it all
+            and not self._has_unsent()  # else the server left the request unread
         )
 
+    @property
+    def silent(self) -> bool:
+        """Return whether the kernel holds no bytes that the event loop has not read yet.
+
+        An idle server has nothing to send. What it sends all the same, be it a second answer or
+        the end of the connection, must not meet the next request.
+        """
+        return self._has_arrived is None or not self._has_arrived()
+
     def rest(self) -> None:
-        """Get ready to lie idle."""
+        """Prepare for being idle."""
         self._parser = None
         self._body.clear()
-        self.idle_since = monotonic()
+        self.idle_since = self._loop.time()
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, without a word to the peer."""
+        """Close at once, without a goodbye to the peer."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -159,19 +178,28 @@ class Connection(asyncio.BufferedProtocol):
             await asyncio.shield(self._gone)
 
     def abandon(self) -> None:
-        """Close at once and count as gone: the event loop was interrupted while it connected.
+        """Close at once and count as closed, because connecting was interrupted.
 
-        Nobody may say so later: of a connection that was made before the task that asked for it
-        was cancelled, uvloop never reports the end.
+        uvloop never reports the end of a connection whose task was cancelled while connecting.
         """
         self.abort()
         self.connection_lost(None)
 
+    def discard(self) -> None:
+        """Close the socket although the event loop is closed."""
+        with suppress(RuntimeError):  # asyncio cannot schedule the end
+            self.abort()
+        if self.socket is not None:
+            self.socket.close()
+
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        # Not asserted: uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        self._below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+        sock = transport.get_extra_info("socket")
+        self._has_arrived = None if sock is None else _look_at(sock)
         if self._gone.done():  # abandoned
             self.abort()
 
@@ -180,10 +208,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         parser = self._parser
-        if parser is None:  # an idle server has nothing to say
+        if parser is None:  # an idle server has nothing to send
             self.abort()
             return
-        self.received = True
+        if not self.received:
+            self.received = True
+            self._early = self._has_unsent()
         pieces = len(self._body)
         try:
             parser.feed_data(self._buffer[:nbytes])
@@ -197,6 +227,14 @@ class Connection(asyncio.BufferedProtocol):
         elif not self._complete:
             self._note_plain(nbytes)
         self._wake_reader()
+
+    def _has_unsent(self) -> bool:
+        """Return whether a part of the request waits to be sent."""
+        assert self._transport is not None
+        return self._transport.get_write_buffer_size() > 0 or (
+            # asyncio's TLS transport does not count what its own transport holds.
+            self._below is not None and self._below.get_write_buffer_size() > 0
+        )
 
     def _note_body(self, nbytes: int) -> None:
         self._plain_bytes = 0
@@ -242,8 +280,11 @@ class Connection(asyncio.BufferedProtocol):
         self.abort()
 
     def _wake_reader(self) -> None:
-        """Let the reader go on if there is something for it. Last in each callback of asyncio's:
-        the reader may do anything with this connection before this returns."""
+        """Resume the reader if there is something for it.
+
+        This comes last in each callback from asyncio, because the reader may do anything with this
+        connection before it returns.
+        """
         found = self._head_done if self._awaits_head else self._body or self._complete
         if found or self._error is not None:
             self._wakeup.wake()
@@ -251,7 +292,7 @@ class Connection(asyncio.BufferedProtocol):
     # llhttp's side
 
     def on_message_begin(self) -> None:
-        if self._complete:  # the first one stands, and nothing is read any more
+        if self._complete:  # the first one counts; a second one ends the connection
             raise httptools.HttpParserError("a second answer to one request")
 
     def on_status(self, reason: bytes) -> None:
@@ -259,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
             self.reason += reason  # it may come in pieces
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done:  # trailers are counted and left aside
+        if not self._head_done:  # trailers are counted and ignored
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -272,18 +313,32 @@ class Connection(asyncio.BufferedProtocol):
         if status < 200:  # an interim answer: the real one follows
             # llhttp would read a body of some. Source: RFC 9110, 15.2 (no body) and 7.8 (upgrade).
             if status < 100 or status == 101 or sized or codings:
-                self._fail(httpx.RemoteProtocolError(f"a false interim answer, status {status}"))
+                self._fail(httpx.RemoteProtocolError(f"an invalid interim answer, {status}"))
             self.headers.clear()
             self.reason = b""
             return
         if codings not in ([], [b"chunked"], [b"identity"]):  # llhttp would pass the coded bytes on
-            self._fail(httpx.RemoteProtocolError("a transfer coding nobody asked for"))
+            self._fail(httpx.RemoteProtocolError("a transfer coding that was not requested"))
+            return
+        if self._early and not self._accepts_early(status):
             return
         self.status = status
         self._head_done = True
         self._until_close = not sized and codings != [b"chunked"]  # RFC 9112, 6.3
         if self._bodiless:
             self._complete = True
+
+    def _accepts_early(self, status: int) -> bool:
+        """Return whether an answer may begin before its request was sent.
+
+        A new connection may refuse the request early. Anything else does not belong to it.
+        """
+        if self.exchanges > 1:
+            self.received = False  # it answers an earlier request, and this one can be sent again
+            self._fail(httpx.ReadError("an answer came before the request was sent"))
+        elif status < 400:
+            self._fail(httpx.RemoteProtocolError("an answer came before the request was sent"))
+        return self._error is None
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
@@ -293,4 +348,13 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _ignore(data: bytes) -> None:
-    """A body that an answer may not have."""
+    """Drop a body that the answer must not have."""
+
+
+def _look_at(sock: socket.socket) -> Callable[[], bool]:
+    """Return a function that tells whether bytes, or an end, wait in the kernel."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda: bool(select.select([sock], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    return lambda: bool(poller.poll(0))

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from adapters.http_util import StreamTransport
+from adapters.http_util.transport.pool import Pool
 from tests.script_server import Request, Script, ScriptServer, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -28,6 +29,11 @@ def raw(answer: bytes, *, close: bool = False) -> Script:
 def transport_of(**options: Any) -> StreamTransport:
     """A transport; TLS is as usual unless the options say otherwise."""
     return StreamTransport(ssl_context=options.pop("ssl_context", _default_context), **options)
+
+
+def pool_of(transport: StreamTransport) -> Pool:
+    """The pool of the running loop."""
+    return transport._pools[asyncio.get_running_loop()]
 
 
 def _default_context() -> ssl.SSLContext:

@@ -173,7 +173,9 @@ class Place:
 
     async def close_idle(self) -> None:
         """The next job has to connect."""
-        for idle in list(self.transport._idle.values()):
+        for idle in [
+            idle for pool in self.transport._pools.values() for idle in pool._idle.values()
+        ]:
             for connection in list(idle):
                 await connection.aclose()
 

@@ -8,8 +8,16 @@ import httpx
 import pytest
 
 from adapters.http_util import Connection
-from adapters.http_util.transport.pool import _announced_idle_s
-from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
+from adapters.http_util.transport.wire import announced_idle_s
+from tests.adapters.http_util.conftest import (
+    OK,
+    client_of,
+    pool_at,
+    pool_of,
+    raw,
+    transport_of,
+    until,
+)
 from tests.script_server import Request, Script, ScriptServer, Wire
 
 
@@ -93,7 +101,7 @@ async def test_old_connections_go_although_young_ones_are_used() -> None:
 )
 def test_how_long_a_server_keeps_a_connection(value: bytes, limit_s: float | None) -> None:
     """One second less than it says: our request takes its time to arrive."""
-    assert _announced_idle_s([(b"X", b"timeout=9"), (b"Keep-Alive", value)]) == limit_s
+    assert announced_idle_s([(b"X", b"timeout=9"), (b"Keep-Alive", value)]) == limit_s
 
 
 async def test_an_announced_time_of_a_second_or_less_means_at_once() -> None:
@@ -247,7 +255,7 @@ async def test_nobody_pushes_in() -> None:
     async with pool_at(gate, max_connections=1) as (server, client, transport):
         holder = await client.send(client.build_request("GET", server.base_url), stream=True)
         waiting = [asyncio.create_task(client.get(f"{server.base_url}/{n}")) for n in range(3)]
-        await until(lambda: len(transport._waiters) == 3)
+        await until(lambda: len(pool_of(transport)._waiters) == 3)
         late = asyncio.create_task(client.get(f"{server.base_url}/late"))
         await holder.aclose()  # late runs before those who are woken by this
         await asyncio.gather(*waiting, late)
@@ -264,8 +272,8 @@ async def test_who_waits_too_long_is_told_and_leaves_no_trace() -> None:
         for _ in range(3):
             with pytest.raises(httpx.PoolTimeout):
                 await client.get(server.base_url)
-        assert not transport._waiters
-        assert transport._promised == 0
+        assert not pool_of(transport)._waiters
+        assert pool_of(transport)._promised == 0
         gate.open.release()
         assert (await holder).content == b"ok"
 
@@ -278,7 +286,7 @@ async def test_room_that_was_promised_to_one_who_left_goes_to_the_next(turns: in
     async with pool_at(gate, max_connections=1) as (server, client, transport):
         holder = await client.send(client.build_request("GET", server.base_url), stream=True)
         waiting = [asyncio.create_task(client.get(f"{server.base_url}/{n}")) for n in range(3)]
-        await until(lambda: len(transport._waiters) == 3)
+        await until(lambda: len(pool_of(transport)._waiters) == 3)
         if turns < 0:
             waiting[0].cancel()
             waiting[1].cancel()
@@ -289,8 +297,8 @@ async def test_room_that_was_promised_to_one_who_left_goes_to_the_next(turns: in
         waiting[1].cancel()
         assert (await asyncio.wait_for(waiting[2], 2)).content == b"ok"
         await asyncio.wait(waiting)
-        assert transport._promised == 0
-        assert not transport._waiters
+        assert pool_of(transport)._promised == 0
+        assert not pool_of(transport)._waiters
 
 
 async def test_an_idle_connection_to_elsewhere_makes_room() -> None:
@@ -317,7 +325,7 @@ async def test_waiting_for_elsewhere_is_served_by_an_idle_connection_too() -> No
         holder = asyncio.create_task(client.get(one.base_url))
         await until(lambda: gate.order)
         waiting = asyncio.create_task(client.get(two.base_url))
-        await until(lambda: transport._waiters)
+        await until(lambda: pool_of(transport)._waiters)
         gate.open.release()
         assert (await asyncio.wait_for(waiting, 2)).content == b"ok"
         await holder
@@ -355,7 +363,7 @@ async def test_closing_ends_what_runs_waits_and_connects() -> None:
         connecting = asyncio.create_task(client.get(server.base_url))
         await asyncio.sleep(0)
         waiting = [asyncio.create_task(client.get(server.base_url)) for _ in range(3)]
-        await until(lambda: len(transport._waiters) == 3)
+        await until(lambda: len(pool_of(transport)._waiters) == 3)
         await transport.aclose()
         outcomes = await asyncio.gather(running, connecting, *waiting, return_exceptions=True)
         assert isinstance(outcomes[0], httpx.ReadError)
@@ -390,7 +398,7 @@ async def test_a_body_read_to_its_end_after_the_transport_closed_closes_its_conn
     transport = transport_of()
     async with ScriptServer(raw(OK)) as server, httpx.AsyncClient(transport=transport) as client:
         response = await client.send(client.build_request("GET", server.base_url), stream=True)
-        transport._closed = True
+        pool_of(transport)._closed = True
         assert await response.aread() == b"ok"
         assert transport.open_connections == 0
 
@@ -410,7 +418,7 @@ async def test_what_is_closed_is_collected() -> None:
     async with pool_at(second_time("close")) as (server, client, transport):
         for _ in range(3):
             await client.get(server.base_url)
-        connections: weakref.WeakSet[Connection] = weakref.WeakSet(transport._open)
+        connections: weakref.WeakSet[Connection] = weakref.WeakSet(pool_of(transport)._open)
         assert connections
     del transport, client
     await asyncio.sleep(0)

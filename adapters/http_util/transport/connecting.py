@@ -1,0 +1,146 @@
+"""Opening a TCP connection: names are resolved in threads of their own, addresses are raced.
+
+Source: RFC 8305, "Happy Eyeballs". asyncio's implementation leaks sockets when it is cancelled on
+some Pythons, and uvloop has none, so all event loops share this one.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain, zip_longest
+from typing import Any
+
+import httpx
+
+from adapters.http_util.threads import DaemonThreads
+
+ATTEMPT_DELAY_S = 0.25
+"""How long an address may take before the next one is tried beside it. Source: RFC 8305, 5."""
+
+MAX_LOOKUP_THREADS = 8
+"""Names that are resolved at the same time; requests for one name share a look-up."""
+
+AddressInfo = tuple[int, int, int, str, Any]
+"""As socket.getaddrinfo returns it."""
+
+_lookup_threads = DaemonThreads(MAX_LOOKUP_THREADS, "worker-adapters-lookup")
+
+
+class UntrustedCertificate(httpx.ConnectError):
+    """The server's certificate cannot be trusted. Another attempt will not change that."""
+
+
+class Resolver:
+    """Resolves host names for one event loop."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, int], asyncio.Task[Sequence[AddressInfo]]] = {}
+
+    async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
+        """Return the addresses of `host`, those of the two IP versions by turns.
+
+        Raises:
+            OSError: There is no such host.
+            ValueError: `host` cannot be a host name.
+            OverflowError: `port` cannot be a port.
+        """
+        with suppress(OSError):  # it is a name, not an address
+            return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
+        place = host, port
+        task = self._running.get(place)
+        if task is None:
+            task = asyncio.create_task(_lookup_threads.call(_getaddrinfo, host, port))
+            self._running[place] = task
+            task.add_done_callback(lambda _: self._running.pop(place, None))
+        return _by_turns(await asyncio.shield(task))
+
+
+def _getaddrinfo(host: str, port: int, flags: int = 0) -> Sequence[AddressInfo]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+
+
+def _by_turns(found: Sequence[AddressInfo]) -> Sequence[AddressInfo]:
+    """Order the addresses so that the IP versions alternate. Source: RFC 8305, 4."""
+    first = [info for info in found if info[0] == found[0][0]]
+    others = [info for info in found if info[0] != found[0][0]]
+    return [info for info in chain(*zip_longest(first, others)) if info is not None]
+
+
+async def open_socket(addresses: Sequence[AddressInfo]) -> socket.socket:
+    """Connect to the first of the addresses that answers.
+
+    Args:
+        addresses: In the order in which to try them.
+
+    Raises:
+        OSError: No address accepts a connection; the text says why.
+
+    Cancellation:
+        Every socket is closed.
+    """
+    if len(addresses) == 1:
+        return await _connected(addresses[0])
+    untried = deque(addresses)
+    connected: list[socket.socket] = []
+    failures: list[OSError] = []
+    running: set[asyncio.Task[None]] = set()
+
+    async def attempt(address: AddressInfo) -> None:
+        try:
+            connected.append(await _connected(address))
+        except OSError as exc:
+            failures.append(exc)
+
+    try:
+        while not connected and (untried or running):
+            if untried:
+                running.add(asyncio.create_task(attempt(untried.popleft())))
+            _, running = await asyncio.wait(
+                running,
+                timeout=ATTEMPT_DELAY_S if untried else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        if not connected:
+            raise OSError("; ".join(dict.fromkeys(reason_of(exc) for exc in failures)))
+        return connected.pop()
+    finally:
+        for task in running:
+            task.cancel()
+        for late in connected:
+            late.close()
+
+
+async def _connected(address: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, place = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_error(exc: Exception, place: str) -> httpx.ConnectError:
+    """Return httpx's error for what ended an attempt to connect.
+
+    Args:
+        exc: An OSError (as ssl.SSLError and failed look-ups are), ValueError or OverflowError.
+        place: The host and port.
+    """
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return UntrustedCertificate(
+            f"{place}: the certificate is not trusted: {exc.verify_message}. Set ca_file to the "
+            "certificate authority of this server"
+        )
+    return httpx.ConnectError(f"{place}: {reason_of(exc)}")
+
+
+def reason_of(exc: Exception) -> str:
+    """Return the system's words for an error, without its number."""
+    said = exc.strerror if isinstance(exc, OSError) else None
+    return said or str(exc) or type(exc).__name__
