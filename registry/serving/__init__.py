@@ -1,1 +1,5 @@
-"""Long runs: jobs in, frames out, and the state folder."""
+"""What every front of a host shares: the table of its jobs, and the state folder."""
+
+from registry.serving.jobs import Failure, Job, JobTable, Totals
+
+__all__ = ["Failure", "Job", "JobTable", "Totals"]

@@ -1,7 +1,7 @@
-"""Lines in and out of a long run, without ever blocking its event loop.
+"""Lines in and out of a long run, read and written by threads so that the event loop never blocks.
 
-A thread waits for each. They use the descriptors and not sys.stdin and sys.stdout, whose locks a
-waiting thread would hold when the process ends.
+The threads use descriptors instead of sys.stdin and sys.stdout: a waiting thread would hold the
+locks of these when the process exits.
 """
 
 import asyncio
@@ -12,25 +12,25 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
-MOST_LINE_BYTES = 4 << 20
-"""The longest line that is read whole: a prompt fills it never, a wrong file soon."""
+MAX_LINE_BYTES = 4 << 20
+"""Longer lines are refused: no prompt needs as much, and a wrong file soon does."""
 
 AHEAD_LINES = 16
-"""How many lines are read before they are wanted."""
+"""Lines that are read before they are requested."""
 
 BEHIND_LINES = 1024
-"""How many lines may wait for a slow reader before whoever writes has to wait."""
+"""Lines that may wait for a slow reader before jobs have to wait."""
 
 _CHUNK_BYTES = 1 << 16
 
 
 class LineReader:
-    """`async for` gives the lines of a descriptor, without line feeds, to its end.
+    """Yields the lines of a descriptor, without line feeds.
 
-    A line that is too long comes cut, with MOST_LINE_BYTES + 1 bytes.
+    A line that is too long is cut to MAX_LINE_BYTES + 1 bytes.
 
     Args:
-        descriptor: Where to read. It must not be read elsewhere.
+        descriptor: The descriptor to read. Nothing else may read it.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -52,7 +52,7 @@ class LineReader:
         return line
 
     def _read(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants it any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             for line in _lines(self._descriptor):
                 self._room.acquire()
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
@@ -64,7 +64,7 @@ def _lines(descriptor: int) -> Iterator[bytes]:
     while data := _read(descriptor):
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
-        rest = rest[: MOST_LINE_BYTES + 1]
+        rest = rest[: MAX_LINE_BYTES + 1]
     if rest:
         yield rest
 
@@ -77,14 +77,14 @@ def _read(descriptor: int) -> bytes:
 
 
 class LineWriter:
-    """Writes lines to a descriptor, in their order.
+    """Writes lines to a descriptor, in order.
 
     Args:
-        descriptor: Where to write.
-        on_gone: Called in the event loop, once, if nobody reads there any more.
+        descriptor: The descriptor to write.
+        on_gone: Called once, in the event loop, when the reader has gone away.
 
     Attributes:
-        waiting: How many lines are not yet written.
+        waiting: The number of lines that are not yet written.
     """
 
     def __init__(self, descriptor: int, on_gone: Callable[[OSError], None]) -> None:
@@ -100,26 +100,26 @@ class LineWriter:
         threading.Thread(target=self._write, daemon=True, name="write lines").start()
 
     async def write(self, line: bytes) -> None:
-        """Have the line written, with a line feed. Waits only while too many lines wait.
+        """Write the line and a line feed in the background; wait only while too many lines do.
 
-        Once nobody reads any more, lines go nowhere.
+        Lines are discarded after the reader has gone away.
         """
         if self._ended:
             return
         await self._room.acquire()
         if self._ended:
-            self._room.release()  # for the next that waits
+            self._room.release()  # for the next caller that waits
             return
         self.waiting += 1
         self._written.clear()
         self._lines.put(line)
 
     async def drain(self) -> None:
-        """Wait until every line is written, or lines go nowhere."""
+        """Wait until every line is written or discarded."""
         await self._written.wait()
 
     def close(self) -> None:
-        """Lines go nowhere from now on, also those that wait, and nobody waits any more."""
+        """Discard the lines that wait and all that follow."""
         self._ended = True
         self._lines.put(None)
         self._room.release()
@@ -136,7 +136,7 @@ class LineWriter:
                 self._loop.call_soon_threadsafe(self._release, len(lines))
 
     def _next(self) -> list[bytes]:
-        """All that wait; none at the end."""
+        """Return all lines that wait; none after `close`."""
         lines: list[bytes] = []
         while True:
             try:

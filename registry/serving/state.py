@@ -1,12 +1,13 @@
-"""The state folder of a long run: what its host looks like now, and how each job went.
+"""The state folder of a long run: a snapshot of its host, and how each job went.
 
-The run writes; `worker-adapters top` and `explain` read, from other processes and after its end.
+The run writes it. `worker-adapters top` and `explain` read it, from other processes and after the
+run has ended. It holds no prompt and no answer.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,17 +16,18 @@ from cattrs import BaseValidationError, Converter
 
 from registry.host.attempts import Explanation
 from registry.host.snapshot import HostSnapshot
+from registry.serving.jobs import Failure, Totals
 
 SNAPSHOT = "snapshot.json"
 JOBS = "jobs.jsonl"
 OLDER_JOBS = "jobs.old.jsonl"
 
-JOBS_MOST_BYTES = 8 << 20
-"""Explanations of some ten thousand jobs. When the file is full it becomes the older one, and what
-was older goes: the folder holds at most twice as much."""
+MAX_JOBS_BYTES = 8 << 20
+"""Explanations of about ten thousand jobs. A full file becomes the older one and replaces it: the
+folder holds at most twice as much."""
 
 FRESH_S = 5.0
-"""A run writes every second: what is older was left by one that has ended or hangs."""
+"""A run writes every second: an older snapshot belongs to one that has ended or hangs."""
 
 _converter = Converter()
 
@@ -36,42 +38,46 @@ class StateError(Exception):
 
 @attrs.frozen
 class SavedSnapshot:
-    """A host as a run saw it last.
+    """The last snapshot that a run wrote.
 
     Args:
         at_s: When, in seconds since the epoch.
         pid: The run's process.
         running: False once the run has ended in good order.
-        host: What it saw.
+        host: The host.
+        totals: Numbers of the jobs that have ended.
+        failures: The last jobs that failed.
     """
 
     at_s: float
     pid: int
     running: bool
     host: HostSnapshot
+    totals: Totals = attrs.field(factory=Totals)
+    failures: tuple[Failure, ...] = ()
 
     @property
     def age_s(self) -> float:
-        """How many seconds ago that was."""
+        """Seconds since it was written."""
         return max(0.0, time.time() - self.at_s)
 
 
 def default_folder() -> Path:
-    """Where state belongs on this platform: below XDG_STATE_HOME, or ~/.local/state."""
+    """Return the usual folder: below XDG_STATE_HOME, or ~/.local/state."""
     home = os.environ.get("XDG_STATE_HOME", "")
-    # The specification wants relative paths ignored.
+    # Source: XDG Base Directory Specification: relative paths must be ignored.
     base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state"
     return base / "worker-adapters"
 
 
 class StateWriter:
-    """Keeps a state folder; one run at a time.
+    """Writes a state folder. Each run needs its own.
 
     Args:
-        folder: Made if it is not there.
+        folder: The folder; it is made if it does not exist.
 
     Raises:
-        StateError: If it cannot be written, or another run keeps it.
+        StateError: It cannot be written, or another run uses it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,21 +92,29 @@ class StateWriter:
     def _check_alone(self) -> None:
         try:
             saved = read_snapshot(self.folder)
-        except StateError:  # of no run, or of another version: it is overwritten
+        except StateError:  # not a snapshot, or one of another version: overwrite it
             return
         if saved is not None and saved.running and saved.age_s < FRESH_S and _runs(saved.pid):
             raise StateError(
-                f"the state folder {self.folder} is kept by process {saved.pid}: "
-                "give each run a folder of its own"
+                f"the state folder {self.folder} is in use by process {saved.pid}: "
+                "give each run its own folder with --state"
             )
 
-    def save(self, host: HostSnapshot, *, running: bool = True) -> None:
-        """Write the snapshot; readers see the whole new one or the whole old one.
+    def save(
+        self,
+        host: HostSnapshot,
+        *,
+        running: bool = True,
+        totals: Totals | None = None,
+        failures: Iterable[Failure] = (),
+    ) -> None:
+        """Replace the snapshot atomically.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: It cannot be written.
         """
-        saved = SavedSnapshot(round(time.time(), 3), os.getpid(), running, host)
+        at_s, pid = round(time.time(), 3), os.getpid()
+        saved = SavedSnapshot(at_s, pid, running, host, totals or Totals(), tuple(failures))
         path = self.folder / SNAPSHOT
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         draft.write_text(to_json(saved) + "\n")
@@ -110,9 +124,9 @@ class StateWriter:
         """Write how a job went.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: It cannot be written.
         """
-        if self._jobs.tell() >= JOBS_MOST_BYTES:
+        if self._jobs.tell() >= MAX_JOBS_BYTES:
             self._jobs.close()
             (self.folder / JOBS).replace(self.folder / OLDER_JOBS)
             self._jobs = self._open_jobs()
@@ -120,23 +134,23 @@ class StateWriter:
         self._jobs.flush()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the files."""
         self._jobs.close()
 
     def _open_jobs(self) -> BinaryIO:
         file = open(self.folder / JOBS, "ab+")  # noqa: SIM115  # closed by close
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a run was killed in the middle of a line
+            if file.read(1) != b"\n":  # a run was killed while it wrote a line
                 file.write(b"\n")
         return file
 
 
 def read_snapshot(folder: Path) -> SavedSnapshot | None:
-    """What the run saw last; None if there has been none.
+    """Return the last snapshot of a run; None if there has been no run.
 
     Raises:
-        StateError: If it cannot be read.
+        StateError: It cannot be read.
     """
     try:
         text = (folder / SNAPSHOT).read_bytes()
@@ -146,17 +160,17 @@ def read_snapshot(folder: Path) -> SavedSnapshot | None:
         raise StateError(_unusable(folder, error)) from None
     try:
         return _converter.structure(json.loads(text), SavedSnapshot)
-    except (ValueError, KeyError, TypeError, BaseValidationError):
+    except (ValueError, KeyError, TypeError, RecursionError, BaseValidationError):
         raise StateError(
             f"{folder / SNAPSHOT} is not a snapshot, or one of another version"
         ) from None
 
 
 def find_job(folder: Path, job_id: str) -> Explanation | None:
-    """How the job went, the last time if there were several of that id; None if it is unknown.
+    """Return how the job went, the last one of several with this id; None if it is unknown.
 
     Raises:
-        StateError: If the files cannot be read.
+        StateError: The files cannot be read.
     """
     found = None
     try:
@@ -168,7 +182,7 @@ def find_job(folder: Path, job_id: str) -> Explanation | None:
 
 
 def to_json(value: Any) -> str:
-    """A snapshot or an explanation as JSON on one line."""
+    """Return a snapshot or an explanation as JSON on one line."""
     return json.dumps(_converter.unstructure(value))
 
 
@@ -184,7 +198,7 @@ def _job_lines(folder: Path, holding: bytes) -> Iterator[bytes]:
 def _explanation(line: bytes, job_id: str) -> Explanation | None:
     try:  # the last line may be half written, and older ones of another version
         found = _converter.structure(json.loads(line), Explanation)
-    except (ValueError, KeyError, TypeError, BaseValidationError):
+    except (ValueError, KeyError, TypeError, RecursionError, BaseValidationError):
         return None
     return found if found.job_id == job_id else None
 
@@ -194,15 +208,15 @@ def _unusable(folder: Path, error: OSError) -> str:
 
 
 def _runs(pid: int) -> bool:
-    """Whether another process of that number runs."""
+    """Return whether another process has this number."""
     if pid == os.getpid() or pid <= 0:
         return False
-    if os.name != "posix":  # elsewhere signal 0 is not a mere question
+    if os.name != "posix":  # elsewhere signal 0 may end the process
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True

@@ -1,77 +1,157 @@
-"""Load every adapter and say all that is wrong with each."""
+"""`check`: load adapters and show every problem of each."""
 
-from typing import Annotated
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import attrs
 import typer
+from rich.text import Text
 
 import registry
 from adapter_api.errors import AdapterLoadError, ConfigError, ContractError
 from registry import AdapterInfo
-from registry.cli.commands.catalogue import STYLES, installed
+from registry.cli.commands.list_adapters import STYLES, as_data, installed_names
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action
-from registry.cli.terminal.show import show_rows
+from registry.cli.terminal.arguments import Json, OptionalName
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.show import console, style_of
+from registry.cli.terminal.streams import out, say
+from registry.cli.terminal.text import harmless, one_line
+
+CHILD_S = 60.0
+"""Far longer than any import takes: an adapter that is still loading after it hangs."""
 
 
 def check(
-    name: Annotated[
-        str | None, typer.Argument(help="Only this adapter, or distribution:name.")
-    ] = None,
+    name: OptionalName = None,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            "-i",
+            help="Load each adapter in a process of its own, which it may crash or hang.",
+        ),
+    ] = False,
+    as_json: Json = False,
 ) -> Action:
-    """Load adapters and check them against the contract; status 0 if all are well."""
-    return lambda: check_adapters(name)
+    """Load adapters and check them against the contract; status 0 if all are sound."""
+
+    def action() -> int:
+        found = []
+        for each in installed_names() if name is None else [name]:
+            infos = _checked_in_child(each) if isolated else _checked(each)
+            for info in infos:
+                found.append(info)
+                if not as_json:
+                    _show(info)
+        if as_json:
+            say(json.dumps([as_data(info) for info in found], indent=2))
+        broken = [info for info in found if info.status not in ("ok", "blocked")]
+        if not as_json:
+            for info in broken:
+                heading, *problems = info.reason.splitlines() or [info.status]
+                status.complain(heading, (text.strip().removeprefix("- ") for text in problems))
+        return status.NO_ADAPTER if broken else status.OK
+
+    return action
 
 
-def check_adapters(name: str | None) -> int:
-    """Print a table of the adapters, and below it every problem of each.
-
-    Args:
-        name: The only one to look at; None for all that are installed.
-
-    Returns:
-        The exit status: NO_ADAPTER if one cannot be used. Blocked ones are told and no problem,
-        as somebody wants them so.
-
-    Raises:
-        AdapterNotFound: If there is none of that name.
-    """
-    found = [one for info in _asked(name) for one in _each(info)]
-    rows = [(i.name, i.distribution, i.version, i.target, _status(i)) for i in found]
-    show_rows(("name", "distribution", "version", "target", "status"), rows, STYLES)
-    problems = [info for info in found if info.status not in ("ok", "blocked")]
-    for info in problems:
-        status.complain(info.reason, lines=True)
-    return status.NO_ADAPTER if problems else status.OK
+COMMAND = Command(
+    "check",
+    check,
+    (
+        "worker-adapters check",
+        "worker-adapters check acme-echo --json",
+        "worker-adapters check --isolated",
+    ),
+)
 
 
-def _asked(name: str | None) -> list[AdapterInfo]:
-    return installed(load=True) if name is None else [registry.describe(name)]
-
-
-def _each(info: AdapterInfo) -> list[AdapterInfo]:
-    """An ambiguous name, and what each of its distributions offers by it."""
+def _checked(name: str) -> Iterator[AdapterInfo]:
+    """Yield what loading the adapter shows; of an ambiguous name also each distribution's."""
+    info = registry.describe(name)
     if info.status != "ambiguous":
-        return [_built(info)]
-    names = [f"{distribution}:{info.name}" for distribution in info.distribution.split(", ")]
-    return [info, *(_built(registry.describe(name)) for name in names)]
+        yield _built(info)
+        return
+    yield info
+    for distribution in info.distribution.split(", "):
+        yield _built(registry.describe(f"{distribution}:{info.name}"))
 
 
 def _built(info: AdapterInfo) -> AdapterInfo:
-    """The same, broken if the adapter cannot be built from the defaults that it gives itself. That
-    it refuses these is no defect: it may want one option or another, which no field can say."""
+    """Return the same, or broken if the adapter cannot be built from its own defaults.
+
+    Refusing the defaults is not a defect: an adapter may need one of two options, which no field
+    can declare.
+    """
     if info.status == "ok" and not any(field.required for field in info.config_fields):
         try:
             registry.get(info.name, {})
         except ConfigError as error:
-            return attrs.evolve(
-                info, reason=f"needs options: {'; '.join(map(str, error.problems))}"
-            )
+            needs = "; ".join(map(str, error.problems))
+            return attrs.evolve(info, reason=f"needs options: {needs}")
         except (AdapterLoadError, ContractError) as error:
             return attrs.evolve(info, status="broken", reason=str(error))
     return info
 
 
-def _status(info: AdapterInfo) -> str:
-    """The status; the reasons of those that cannot be used stand below the table."""
-    return f"{info.status}: {info.reason}" if info.status == "ok" and info.reason else info.status
+def _checked_in_child(name: str) -> Iterator[AdapterInfo]:
+    """Yield what a child process finds, or that loading the adapter killed it."""
+    command = [sys.executable, "-m", "registry.cli", "check", name, "--json"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CHILD_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        yield _crashed(name, f"loading it had not ended after {CHILD_S:g} s")
+        return
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+    except ValueError:
+        yield _crashed(name, _death(done))
+        return
+    for data in found:
+        fields = tuple(registry.ConfigField(**field) for field in data.pop("config_fields"))
+        yield AdapterInfo(**data, config_fields=fields)
+
+
+def _crashed(name: str, reason: str) -> AdapterInfo:
+    known = registry.describe(name, load=False)
+    return attrs.evolve(known, status="broken", reason=f"adapter {name!r} is broken: {reason}")
+
+
+def _death(done: "subprocess.CompletedProcess[str]") -> str:
+    if done.returncode >= 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["without a message"]
+        return f"the process that loaded it exited with status {done.returncode}: {last[0]}"
+    try:
+        name = signal.Signals(-done.returncode).name
+    except ValueError:
+        name = f"signal {-done.returncode}"
+    return f"loading it killed the process ({name})"
+
+
+def _show(info: AdapterInfo) -> None:
+    """Print a row as soon as it is known: the next adapter may end the process."""
+    # The reasons of adapters that cannot be used follow below the rows.
+    state = f"{info.status}: {info.reason}" if info.status == "ok" and info.reason else info.status
+    cells = (info.name, info.distribution, info.version, info.target, state)
+    if not out().isatty():
+        say("\t".join(one_line(cell) for cell in cells))
+        return
+    line = Text.assemble(
+        (f"{harmless(info.name):<24} ", "bold"),
+        (f"{harmless(one_line(state))}  ", style_of(state, STYLES)),
+        (harmless(f"{info.distribution} {info.version}"), "dim"),
+    )
+    console().print(line, soft_wrap=True)

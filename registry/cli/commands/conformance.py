@@ -1,6 +1,5 @@
-"""Prove that an installed adapter keeps the contract."""
+"""`conformance`: prove that an installed adapter keeps the contract."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +23,19 @@ from adapter_api.conformance.report import prepare
 from adapter_api.conformance.runner import blocked, judge
 from adapter_api.conformance.subject import Adapter
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action, adapter_options, get_adapter
+from registry.cli.terminal.arguments import (
+    BaseUrl,
+    Model,
+    OptionalName,
+    Options,
+    adapter_options,
+    get_adapter,
+)
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import console, show_rows
-from registry.cli.terminal.status import UsageError, harmless, one_line
+from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import out, say
+from registry.cli.terminal.text import harmless, one_line
 
 _MARKS = {
     Status.PASSED: "green",
@@ -37,23 +46,16 @@ _MARKS = {
 
 
 def conformance(
-    name: Annotated[
-        str | None, typer.Argument(help="The adapter's name, or distribution:name.")
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            "--base-url",
-            help="The engine to use. Without one, an HTTP adapter gets the fault server's own.",
-        ),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="The model to ask for.")] = None,
+    name: OptionalName = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Run only these checks, and what they need; repeatable."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write NAME.json and NAME.md into this folder.")
+        Path | None,
+        typer.Option("--report", "-r", help="Write NAME.json and NAME.md into this folder."),
     ] = None,
     absent: Annotated[
         list[str] | None,
@@ -62,25 +64,25 @@ def conformance(
             help=f"What the engine lacks: {', '.join(CAPABILITIES)}; repeatable.",
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", metavar="KEY=VALUE", help="Any option of the adapter; repeatable."
-        ),
-    ] = None,
-    list_checks: Annotated[bool, typer.Option("--list", help="List the checks instead.")] = False,
+    option: Options = None,
+    list_checks: Annotated[
+        bool, typer.Option("--list", "-l", help="List the checks instead.")
+    ] = False,
 ) -> Action:
-    """Examine an adapter with every check of the conformance kit; status 0 if it conforms."""
+    """Examine an adapter with every check of the conformance kit; status 0 if it conforms.
+
+    Without --base-url, an adapter that speaks HTTP is examined against the kit's own server.
+    """
 
     def action() -> int:
         if list_checks:
             return list_all_checks()
         if name is None:
-            raise UsageError("which adapter? see worker-adapters list")
+            raise UsageError("missing argument NAME: see worker-adapters list")
         checks = _chosen(only or [])
         given = {"task": {} if model is None else {"model": model}, "absent": _absent(absent or [])}
         if report is not None:
-            registry.describe(name)  # which is told first if there is no such adapter
+            registry.describe(name)  # fails first if there is no such adapter
             _write(prepare, name, report)
         found = _examine(name, base_url, option or [], checks, given)
         if report is not None:
@@ -88,6 +90,16 @@ def conformance(
         return status.OK if found.sound else status.FAILED
 
     return action
+
+
+COMMAND = Command(
+    "conformance",
+    conformance,
+    (
+        "worker-adapters conformance mock",
+        "worker-adapters conformance openai-http --base-url http://localhost:8000 --report build",
+    ),
+)
 
 
 def _write(write: Callable[[Any, Path], object], what: Any, folder: Path) -> None:
@@ -176,7 +188,7 @@ def _examine(
     run = {result.check for result in results}
     missing = [check.name for check in applicable if check.name not in run]
     found = Report(name, f"{adapter.distribution} {adapter.version}", results, missing)
-    print(harmless(found.verdict))
+    say(harmless(found.verdict))
     return found
 
 
@@ -203,8 +215,8 @@ def _of(checks: list[Check], kind: tuple[Check, ...]) -> list[Check]:
 
 def _tell(result: Result) -> None:
     remark = harmless(one_line(result.remark))
-    if not sys.stdout.isatty():
-        print(f"{result.check}\t{result.status}\t{remark}", flush=True)
+    if not out().isatty():
+        say(f"{result.check}\t{result.status}\t{remark}")
         return
     line = Text(f"{result.check:<36} ")
     line.append(f"{result.status:<8}", _MARKS[result.status])

@@ -1,4 +1,4 @@
-"""The demo: the real adapter against a toy server, over real HTTP, in one process."""
+"""`demo`: the real adapter against a toy server, over real HTTP, in one process."""
 
 import asyncio
 from itertools import groupby
@@ -12,6 +12,7 @@ from adapter_api import End, Error, Started, TaskRequest, Token, TokenEvent
 from adapter_api.frames import to_frame
 from registry import BoundAdapter
 from registry.cli.terminal import status
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.output import summary
 from registry.cli.terminal.show import console
 from registry.cli.toy.server import ToyServer
@@ -24,9 +25,12 @@ DELAY_S = 0.02
 _MARGIN = "  "
 
 
-def run_demo() -> int:
-    """Stream a whole answer, then one that breaks off; returns the exit status."""
-    return asyncio.run(_demo(console()))
+def demo() -> Action:
+    """Stream from a toy engine over real HTTP; needs nothing else installed."""
+    return lambda: asyncio.run(_demo(console()))
+
+
+COMMAND = Command("demo", demo, ("worker-adapters demo",))
 
 
 async def _demo(out: Console) -> int:
@@ -55,12 +59,12 @@ async def _demo(out: Console) -> int:
             again = attrs.evolve(task, job_id="demo-crash")
             events = await _stream(adapter, again, out, crash=server)
             last = events[-1]
-            assert isinstance(last, Error)  # nobody is left who could end it well
+            assert isinstance(last, Error)  # the server is gone
             _facts(
                 out,
                 frames=_kinds(events),
                 error=str(last.error),
-                so="half an answer is never taken for a whole one",
+                so="half an answer never counts as a whole one",
             )
     _say(out, "\nNext")
     _facts(
@@ -74,7 +78,7 @@ async def _demo(out: Console) -> int:
 async def _stream(
     adapter: BoundAdapter, task: TaskRequest, out: Console, crash: ToyServer | None = None
 ) -> list[TokenEvent]:
-    """Run a job and print its text live; in the middle, `crash` is closed."""
+    """Run a job and print its text live; close `crash` in the middle."""
     events: list[TokenEvent] = []
     column = out.width
     async with adapter.submit(task) as stream:
@@ -96,7 +100,7 @@ async def _stream(
 
 
 def _kinds(events: list[TokenEvent]) -> str:
-    """The frames' kinds, as in "started, token x 3, end"."""
+    """Return the kinds of the frames, as in "started, token x 3, end"."""
     groups = [
         (kind, len(list(group))) for kind, group in groupby(to_frame(e)["type"] for e in events)
     ]

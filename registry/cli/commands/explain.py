@@ -1,6 +1,5 @@
-"""How one job of a run went."""
+"""`explain`: how one job of a run went."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action
+from registry.cli.terminal.arguments import Json, State
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import console
+from registry.cli.terminal.streams import out, say
+from registry.cli.terminal.text import harmless
 
 if TYPE_CHECKING:
     from registry.host.attempts import Explanation
@@ -18,17 +20,18 @@ if TYPE_CHECKING:
 
 def explain(
     job_id: Annotated[str, typer.Argument(help="The job_id of its task and of its frames.")],
-    state: Annotated[
-        Path | None, typer.Option(help="The state folder of the run of `serve`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    state: State = None,
+    as_json: Json = False,
 ) -> Action:
-    """Tell every attempt, skip and wait of a finished job, with reasons and milliseconds."""
+    """Show every attempt, skip and wait of a finished job, with reasons and milliseconds."""
     return lambda: _explain(job_id, state, as_json=as_json)
 
 
+COMMAND = Command("explain", explain, ("worker-adapters explain my-job --state run-1",))
+
+
 def _explain(job_id: str, state: Path | None, *, as_json: bool) -> int:
-    from registry.serving.state import (  # all of the host
+    from registry.serving.state import (  # imports all of the host
         StateError,
         default_folder,
         find_job,
@@ -42,16 +45,16 @@ def _explain(job_id: str, state: Path | None, *, as_json: bool) -> int:
         raise status.UsageError(str(error)) from None
     if found is None:
         status.complain(
-            f"{folder} knows no finished job {job_id!r}: it may still run, or be of another run "
-            "(--state), or so old that it is forgotten"
+            f"no finished job {job_id!r} in {folder}: it may still run, belong to another run "
+            "(--state), or be too old to be kept"
         )
         return status.FAILED
     if as_json:
-        print(to_json(found))
-    elif sys.stdout.isatty():
+        say(to_json(found))
+    elif out().isatty():
         _show(found)
     else:
-        print(status.harmless(str(found)))
+        say(harmless(str(found)))
     return status.OK
 
 
@@ -62,7 +65,7 @@ def _show(found: "Explanation") -> None:
     for step in found.steps:
         took = "" if step.took_ms is None else f"{step.took_ms} ms"
         cells = (f"{step.at_ms} ms", step.kind, step.replica_id or "", step.reason, took)
-        table.add_row(*(Text(status.harmless(cell)) for cell in (*cells, step.detail)))
+        table.add_row(*(Text(harmless(cell)) for cell in (*cells, step.detail)))
     heading = f"job {found.job_id} in pool {found.pool_id}: {found.outcome}"
-    console().print(Text(status.harmless(heading), "bold"))
+    console().print(Text(harmless(heading), "bold"))
     console().print(table)

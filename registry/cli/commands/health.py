@@ -1,38 +1,61 @@
-"""Ask an engine how it is, and show the answer."""
+"""`health`: ask an engine how it is."""
 
 import asyncio
 import contextlib
 import json
-import sys
 
 import attrs
 
 from adapter_api import HealthState, HealthStatus
 from registry import BoundAdapter
 from registry.cli.terminal import status
+from registry.cli.terminal.arguments import (
+    Adapter,
+    BaseUrl,
+    Json,
+    Options,
+    Url,
+    get_adapter,
+    one_url,
+)
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import show_rows
+from registry.cli.terminal.streams import out, say
+from registry.cli.terminal.text import one_line
 
 _STYLES = {"healthy": "green", "degraded": "yellow", "unhealthy": "red", "no": "red"}
 
 
-def check_health(adapter: BoundAdapter, *, as_json: bool) -> int:
-    """Check, print the answer, and close the adapter.
+def health(
+    url: Url = None,
+    adapter: Adapter = "openai-http",
+    base_url: BaseUrl = None,
+    option: Options = None,
+    as_json: Json = False,
+) -> Action:
+    """Ask an engine how it is; status 0 if it accepts work, 1 if not."""
+    return lambda: _check(get_adapter(adapter, one_url(url, base_url), option), as_json=as_json)
 
-    Args:
-        adapter: Whose engine.
-        as_json: Whether to print all of it as JSON.
 
-    Returns:
-        The exit status: OK if the engine accepts work.
-    """
+COMMAND = Command(
+    "health",
+    health,
+    (
+        "worker-adapters health http://localhost:8000",
+        "worker-adapters health --base-url http://localhost:8000 --json",
+    ),
+)
+
+
+def _check(adapter: BoundAdapter, *, as_json: bool) -> int:
     found = asyncio.run(_ask(adapter))
     if as_json:
-        print(json.dumps(attrs.asdict(found)))
-    elif sys.stdout.isatty():
+        say(json.dumps(attrs.asdict(found)))
+    elif out().isatty():
         show_rows((adapter.name, "health"), health_rows(found), _STYLES)
     else:
         latency = "" if found.latency_ms is None else f" ({found.latency_ms:.0f} ms)"
-        print(f"{found.state}: {status.one_line(found.message) or 'no details'}{latency}")
+        say(f"{found.state}: {one_line(found.message) or 'no details'}{latency}")
     ready = found.ready and found.state is not HealthState.UNHEALTHY
     return status.OK if ready else status.FAILED
 
@@ -43,7 +66,7 @@ async def _ask(adapter: BoundAdapter) -> HealthStatus:
 
 
 def health_rows(found: HealthStatus) -> list[tuple[str, str]]:
-    """Names and values of what the check found out."""
+    """Return names and values of what the check found."""
     rows = [("state", str(found.state))]
     if found.message:
         rows.append(("message", found.message))

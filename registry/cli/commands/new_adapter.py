@@ -21,8 +21,9 @@ import typer
 
 import registry
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import say
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SUFFIX = ".txt"  # so that no tool takes a template for code of ours
@@ -46,6 +47,13 @@ def new_adapter(
     return lambda: write_adapter(name, folder, http=http, force=force)
 
 
+COMMAND = Command(
+    "new-adapter",
+    new_adapter,
+    ("worker-adapters new-adapter acme-echo", "worker-adapters new-adapter acme-http --http"),
+)
+
+
 def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -> int:
     """Write the distribution and say how to go on. Returns the exit status.
 
@@ -66,9 +74,9 @@ def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        print(file)
+        say(file)
     quoted = shlex.quote(str(folder))
-    print(f"""
+    say(f"""
 Next:
   {_program("pip")} install -e {shlex.quote(f"{folder}[test]")}
   {_program("pytest")} {quoted}

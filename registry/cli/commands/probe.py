@@ -1,4 +1,4 @@
-"""Find out what a server does, by small jobs through its adapter."""
+"""`probe`: find out what a server does, by small jobs through its adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,6 +11,18 @@ import registry
 from adapter_api import End, Error, TaskRequest, Token, WorkerError
 from registry import BoundAdapter
 from registry.cli.terminal import status
+from registry.cli.terminal.arguments import (
+    Adapter,
+    BaseUrl,
+    Model,
+    Options,
+    Url,
+    get_adapter,
+    one_url,
+)
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.streams import say
+from registry.cli.terminal.text import harmless, one_line
 
 MAX_TOKENS = 8
 LONG_TOKENS = 1500
@@ -19,9 +31,33 @@ PROMPT = "hello world"
 WRONG_KEY = "sk-probe-with-a-wrong-key"
 
 
+def probe(
+    url: Url = None,
+    adapter: Adapter = "openai-http",
+    base_url: BaseUrl = None,
+    model: Model = None,
+    option: Options = None,
+) -> Action:
+    """Find out what a server does, by small jobs: what it serves, counts and refuses."""
+
+    def action() -> int:
+        bound = get_adapter(adapter, one_url(url, base_url), option)
+        return asyncio.run(_print_facts(Probe(bound, model)))
+
+    return action
+
+
+COMMAND = Command("probe", probe, ("worker-adapters probe http://localhost:8000",))
+
+
 @attrs.frozen
 class Fact:
-    """One thing found out: what was tried, what came of it."""
+    """One finding.
+
+    Args:
+        name: The question.
+        result: The answer.
+    """
 
     name: str
     result: str
@@ -68,20 +104,25 @@ class Probe:
     """The questions to one server.
 
     Args:
-        adapter: The adapter that speaks to it; closed when everything was asked.
-        model: The model to ask for; None leaves it to adapter and server.
+        adapter: The adapter that speaks to it; closed after the last question.
+        model: The model to ask for; None takes the one that the server lists if it lists one only,
+            and otherwise leaves it to adapter and server.
     """
 
     def __init__(self, adapter: BoundAdapter, model: str | None) -> None:
         self._adapter = adapter
         self._model = model
+        self._live = True
 
     def _task(self, **fields: Any) -> TaskRequest:
         base = {"prompt": PROMPT, "max_tokens": MAX_TOKENS, "temperature": 0.0}
         return TaskRequest(model=self._model, deadline_s=DEADLINE_S, **{**base, **fields})
 
     async def facts(self) -> AsyncIterator[Fact]:
-        """Everything there is to find out, one after the other; never raises WorkerError."""
+        """Yield the findings one by one; never raise WorkerError.
+
+        A server that does not answer at all is asked for its health only.
+        """
         questions = {
             "health": self._health,
             "models": self._models,
@@ -99,9 +140,12 @@ class Probe:
         async with self._adapter:
             for name, question in questions.items():
                 yield Fact(name, await question())
+                if not self._live:
+                    return
 
     async def _health(self) -> str:
         status = await self._adapter.health()
+        self._live = status.live
         return f"{status.state}, live {status.live}, ready {status.ready}: {status.message}"
 
     async def _version(self) -> str:
@@ -109,7 +153,10 @@ class Probe:
         return f"{props.engine}, {props.engine_version or 'unknown'}"
 
     async def _models(self) -> str:
-        return ", ".join((await self._adapter.props()).models) or "none listed"
+        models = (await self._adapter.props()).models
+        if self._model is None and len(models) == 1:
+            self._model = models[0]
+        return ", ".join(models) or "none listed"
 
     async def _capacity(self) -> str:
         props = await self._adapter.props()
@@ -177,18 +224,15 @@ class Probe:
         return str(outcome) if outcome.error else "takes any key"
 
 
-def run_probe(adapter: BoundAdapter, model: str | None) -> int:
-    """Ask everything, print each fact as it is found, and close the adapter.
-
-    Returns:
-        The exit status: OK if a prompt or a message was answered in full.
-    """
-    return asyncio.run(_print_facts(Probe(adapter, model)))
-
-
 async def _print_facts(probe: Probe) -> int:
+    """Print each finding as it comes; return OK if a prompt or a message was answered in full."""
     answered = False
+    failures: dict[str, str] = {}
     async for fact in probe.facts():
-        print(f"{fact.name:16} {status.harmless(status.one_line(fact.result))}", flush=True)
         answered = answered or (fact.name in ("prompt", "messages") and "proof" in fact.result)
+        result = fact.result
+        if "(" in result and result in failures:
+            result = f"the same error as for {failures[result]}"
+        failures.setdefault(fact.result, fact.name)
+        say(f"{fact.name:16} {harmless(one_line(result))}")
     return status.OK if answered else status.FAILED

@@ -1,4 +1,4 @@
-"""Record what a server answers, for `replay`."""
+"""`record`: write down what a server answers, for the adapter `replay`."""
 
 import asyncio
 import json
@@ -11,36 +11,54 @@ import typer
 from adapter_api import InvalidRequest, TaskRequest, WorkerError
 from registry import BoundAdapter
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action, get_adapter
+from registry.cli.terminal.arguments import BaseUrl, Model, Options, get_adapter, one_url
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import say
+from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wording import task_problem
 
 PROMPT = "Count from one to nine."
 DEADLINE_S = 120.0
-"""For each job: some servers never end, and the file would fill the disk."""
+"""Of each job: some servers never end, and the file would fill the disk."""
 
 
 def record(
-    base_url: Annotated[str, typer.Argument(help="The server's address.")],
-    file: Annotated[Path, typer.Argument(help="Where to write the recording.")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[URL] FILE",
+            help="The server's address, as --base-url, and where to write the recording.",
+        ),
+    ],
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="What to ask, as a completion and as a chat message; repeatable."),
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="A prompt, sent plain and as a chat message; repeatable.",
+        ),
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask as a chat message only.")] = False,
-    model: Annotated[str | None, typer.Option(help="The engine's name of the model.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens of each answer.")] = 32,
+    model: Model = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", "-n", help="The limit of tokens of each answer.")
+    ] = 32,
     adapter: Annotated[
-        str, typer.Option("--adapter", help="An adapter with the options base_url and record.")
+        str,
+        typer.Option("--adapter", "-a", help="An adapter with the options base_url and record."),
     ] = "openai-http",
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="Any option of it; repeatable."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    base_url: BaseUrl = None,
+    option: Options = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file.")] = False,
 ) -> Action:
-    """Ask a server, and write down its answers chunk by chunk, with their times, without keys."""
+    """Record a server's answers chunk by chunk, with their times and without keys."""
 
     def action() -> int:
+        *urls, path = targets
+        if len(urls) > 1:
+            raise UsageError("record takes a URL and a FILE, nothing more")
+        file, url = Path(path), one_url(urls[0] if urls else None, base_url)
         fields = {"model": model, "max_tokens": max_tokens, "deadline_s": DEADLINE_S}
         try:
             tasks = [
@@ -49,9 +67,9 @@ def record(
                 for task in _tasks(text, chat_only=chat, **fields)
             ]
         except InvalidRequest as error:
-            raise UsageError(error.message) from None
+            raise UsageError(task_problem(error.message)) from None
         _check_file(file, force=force)
-        built = get_adapter(adapter, base_url, [f"record={file}", *(option or [])])
+        built = get_adapter(adapter, url, [f"record={file}", *(option or [])])
         file.unlink(missing_ok=True)
         asyncio.run(_ask(built, tasks))
         return show_recording(file)
@@ -59,25 +77,35 @@ def record(
     return action
 
 
+COMMAND = Command(
+    "record",
+    record,
+    ('worker-adapters record http://localhost:8000 answers.jsonl --prompt "Hello"',),
+)
+
+
 def _check_file(file: Path, *, force: bool) -> None:
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent}")
     if file.exists() and not file.is_file():
-        raise UsageError(f"{file} is no file that could be written anew: choose another")
+        raise UsageError(f"{file} is not a regular file: choose another")
     if file.exists() and not force:
-        raise UsageError(f"{file} is there already: choose another file, or --force")
+        raise UsageError(f"{file} exists already: choose another file, or use --force")
 
 
 def show_recording(file: Path) -> int:
-    """Print what a recording holds. Returns the exit status: FAILED if nothing was recorded, or
-    not to its end."""
+    """Print what a recording holds.
+
+    Returns:
+        The exit status: FAILED if nothing was recorded, or the file could not be completed.
+    """
     *lines, rest = file.read_bytes().split(b"\n") if file.exists() else [b""]
     kinds = Counter(json.loads(line)["type"] for line in lines)
     if not kinds["request"]:
         status.complain("nothing was sent, so there is nothing to record")
         return status.FAILED
     size = file.stat().st_size
-    print(f"{file}: {kinds['request']} exchanges, {kinds['chunk']} chunks, {size} bytes")
+    say(f"{file}: {kinds['request']} exchanges, {kinds['chunk']} chunks, {size} bytes")
     if rest or kinds["end"] < kinds["request"]:
         status.complain(f"{file} could not be written to its end")
         return status.FAILED
@@ -90,7 +118,7 @@ def _tasks(prompt: str, *, chat_only: bool, **fields: Any) -> list[TaskRequest]:
 
 
 async def _ask(adapter: BoundAdapter, tasks: list[TaskRequest]) -> None:
-    """Ask about health and capabilities, and run the tasks; failures are recorded as well."""
+    """Ask for health and capabilities, and run the tasks; failures are recorded as well."""
     async with adapter:
         found = await adapter.health()
         _tell("health", f"{found.state}, {found.message}")
@@ -107,4 +135,4 @@ async def _ask(adapter: BoundAdapter, tasks: list[TaskRequest]) -> None:
 
 
 def _tell(name: str, result: str) -> None:
-    print(f"{name}: {status.harmless(status.one_line(result))}", flush=True)
+    say(f"{name}: {harmless(one_line(result))}")

@@ -1,41 +1,53 @@
-"""A long run: tasks from standard input, frames to standard output."""
+"""`serve`: a long run with tasks from standard input and frames to standard output."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from registry.cli.terminal.options import Action
+from registry.cli.terminal.arguments import State, Workers
+from registry.cli.terminal.command import Action, Command
 
 
 def serve(
-    workers: Annotated[
-        Path | None, typer.Option(help="The file that declares pools and replicas.")
-    ] = None,
+    workers: Workers = None,
     handoff: Annotated[
         Path | None, typer.Option(help="A folder where engines leave handoff files.")
     ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="Where `top` and `explain` look; one folder for each run.")
-    ] = None,
+    state: State = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Jobs that run or wait at once; as many are read ahead.")
+        int,
+        typer.Option(
+            "--jobs", min=1, help="Jobs that run or wait at once; as many are read ahead."
+        ),
     ] = 100,
     drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that jobs get to end after Ctrl-C or SIGTERM.")
+        float, typer.Option(min=0, help="Seconds for jobs to end after Ctrl-C, SIGTERM or SIGHUP.")
     ] = 30.0,
     look: Annotated[
         float, typer.Option(min=0.05, help="Seconds between two looks at the files.")
     ] = 1.0,
 ) -> Action:
-    """Run tasks from standard input, JSON lines in and out; opens no port, follows its files.
+    """Run tasks from standard input on pools; JSON lines in and out, no port opened.
 
-    Without any file there is one replica: what ORCHD_OPENAI_URL and its kind describe.
+    Follows the workers file and the handoff files as they change. Without any file there is one
+    replica: the one that ORCHD_OPENAI_URL and its kind describe. No task is lost to a full queue:
+    it waits. At the end there is a summary, and the status is 1 if a job failed.
     """
 
     def action() -> int:
-        from registry.serving.loop import Settings, run_serve  # with it comes all of the host
+        from registry.cli.terminal.running import Settings, run_serve  # imports all of the host
 
         return run_serve(Settings(workers, handoff, state, jobs, drain, look))
 
     return action
+
+
+COMMAND = Command(
+    "serve",
+    serve,
+    (
+        "worker-adapters serve --workers workers.toml --state run-1 < tasks.jsonl",
+        "worker-adapters serve --handoff /run/engines --jobs 500 < tasks.jsonl > frames.jsonl",
+    ),
+)

@@ -1,86 +1,121 @@
-"""Run one job and show it as it comes."""
+"""`submit`: run one job and show its answer as it comes."""
 
-import asyncio
-import contextlib
-from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import Annotated, Any
 
-from adapter_api import Cancelled, Error, TaskRequest, TokenStream, WorkerError
-from registry import BoundAdapter
-from registry.cli.terminal import status
-from registry.cli.terminal.output import Output
-from registry.cli.terminal.signals import first_signal
+import typer
 
-_NOT_WHOLE = "what was printed is not the whole answer"
-
-
-class _Closable(Protocol):
-    async def aclose(self) -> None: ...
-
-
-Submit = Callable[[TaskRequest], TokenStream]
-
-
-def run_job(adapter: BoundAdapter, task: TaskRequest, *, frames: bool) -> int:
-    """Run `task`, print its answer, and close the adapter.
-
-    SIGINT and SIGTERM cancel the job; this returns when its connection is closed. The second
-    signal acts as if nobody had asked for it.
-
-    Args:
-        adapter: Where to run it.
-        task: The job.
-        frames: Whether to print every event as a JSON frame, instead of the text.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        BrokenPipeError: If the reader of our output went away; the job is cancelled.
-    """
-    return run_job_on(lambda: (adapter, adapter.submit), task, frames=frames)
+from registry.cli.terminal.arguments import (
+    Adapter,
+    BaseUrl,
+    Model,
+    Options,
+    Workers,
+    get_adapter,
+)
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.jobs import run_job
+from registry.cli.terminal.pools import open_pool
+from registry.cli.terminal.prompts import (
+    make_task,
+    messages_of,
+    read_prompt,
+    read_schema,
+    read_tools,
+)
+from registry.cli.terminal.status import UsageError
 
 
-def run_job_on(
-    begin: Callable[[], tuple[_Closable, Submit]], task: TaskRequest, *, frames: bool
-) -> int:
-    """As `run_job`, on what `begin` makes.
+def submit(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="The prompt. Without one, or with -, standard input is the prompt."),
+    ] = None,
+    adapter: Adapter = "openai-http",
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens", "-n", help="The limit of tokens; without it, the engine's own."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", "-t", help="0 or more.")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the answer repeatable.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text to end at; repeatable.")] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option("--deadline", "-d", help="Seconds from submit to the last token."),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", "-c", help="Send the prompt as a user's chat message.")
+    ] = False,
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", help="A system message; implies --chat.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", "-i", help="An image for the model; repeatable; implies --chat."),
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file of tools the model may call; implies --chat."),
+    ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(help="A JSON schema file the answer must match; implies --chat."),
+    ] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames", "-f", help="Print events as JSON frames, one a line.")
+    ] = False,
+    option: Options = None,
+    workers: Workers = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")
+    ] = None,
+) -> Action:
+    """Run one job and stream its answer to standard output."""
+    if workers is None and pool is not None:
+        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
+    if workers is not None and (base_url is not None or option):
+        raise UsageError("with --workers, addresses and options come from that file")
 
-    Args:
-        begin: Called in the event loop; gives what is closed in the end, and what submits.
-        task: The job.
-        frames: As for `run_job`.
-    """
-    return asyncio.run(_run(begin, task, Output(frames=frames)))
+    def action() -> int:
+        text = read_prompt(prompt)
+        fields: dict[str, Any] = {
+            "model": model,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+            "stop": stop,
+            "deadline_s": deadline,
+            "tools": None if tools is None else read_tools(tools),
+            "response_format": None if json_schema is None else read_schema(json_schema),
+        }
+        if chat or tools or json_schema or image or system is not None:
+            fields["messages"] = messages_of(text, system, image or [])
+        else:
+            fields["prompt"] = text
+        task = make_task(fields)
+        if workers is not None:
+            return run_job(lambda: open_pool(workers, pool), task, frames=frames)
+        worker = get_adapter(adapter, base_url, option)
+        return run_job(lambda: (worker, worker.submit), task, frames=frames)
+
+    return action
 
 
-async def _run(
-    begin: Callable[[], tuple[_Closable, Submit]], task: TaskRequest, output: Output
-) -> int:
-    worker, submit = begin()
-    async with contextlib.aclosing(worker):
-        stream = submit(task)
-        failure: WorkerError | None = None
-        cancelling: list[asyncio.Task[bool]] = []
-        with first_signal(
-            lambda: cancelling.append(asyncio.create_task(stream.cancel()))
-        ) as caught:
-            try:
-                async with stream:
-                    async for event in stream:
-                        output.show(event)
-                        if isinstance(event, Error):
-                            failure = event.error
-                            break
-            except WorkerError as error:  # before it has started
-                output.show(Error(error))
-                failure = error
-    return status.OK if failure is None else _report(failure, output, caught)
-
-
-def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:
-    """Say why there is no whole answer; returns the exit status."""
-    cancelled = isinstance(failure, Cancelled) and bool(caught)
-    text = "cancelled" if cancelled else status.one_line(failure)
-    status.complain(f"{text}; {_NOT_WHOLE}" if output.tokens else text)
-    return status.after_signal(caught[0]) if cancelled else status.FAILED
+COMMAND = Command(
+    "submit",
+    submit,
+    (
+        'worker-adapters submit "Hello" --base-url http://localhost:8000 --max-tokens 20',
+        "git diff | worker-adapters submit --chat --system 'Write a commit message.'",
+        "worker-adapters submit 'What is in it?' --image photo.png --json-schema answer.json",
+        'worker-adapters submit "Hello" --workers workers.toml --pool chat --frames',
+    ),
+)

@@ -1,31 +1,28 @@
-"""Pools and replicas, live."""
+"""`top`: pools and replicas, live."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from registry.cli.terminal.options import Action
+from registry.cli.terminal.arguments import Json, State, Workers
+from registry.cli.terminal.command import Action, Command
 
 
 def top(
-    workers: Annotated[
-        Path | None, typer.Option(help="A workers file, whose engines are asked by this command.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="The state folder of a run of `serve`.")
-    ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, one line each second.")
-    ] = False,
+    workers: Workers = None,
+    state: State = None,
+    once: Annotated[bool, typer.Option("--once", "-1", help="Show it once and exit.")] = False,
+    as_json: Json = False,
 ) -> Action:
-    """Watch pools and replicas: state, breaker, in flight, queue, tokens/s, first-token time."""
+    """Watch pools and replicas: state, breaker, in flight, queue, tokens/s, first-token time.
+
+    Shows a run of `serve`, or with --workers asks the engines of that file. `q` quits.
+    """
     if workers is not None and state is not None:
-        raise typer.BadParameter("give either --workers or --state")
+        raise typer.BadParameter("use either --workers or --state")
 
     def action() -> int:
-        from registry.cli.terminal.monitor import (  # with it comes all of the host
+        from registry.cli.terminal.monitor import (  # imports all of the host
             ask_engines,
             watch_run,
         )
@@ -35,3 +32,10 @@ def top(
         return watch_run(state, once=once, as_json=as_json)
 
     return action
+
+
+COMMAND = Command(
+    "top",
+    top,
+    ("worker-adapters top --state run-1", "worker-adapters top --workers workers.toml --once"),
+)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from contextlib import aclosing
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Self
 from rich.live import Live
 
 from registry import AdapterHost
-from registry.cli.commands.pools import open_host
 from registry.cli.terminal import status
 from registry.cli.terminal.overview import Overview, View, rows
+from registry.cli.terminal.pools import open_host
 from registry.cli.terminal.show import console
-from registry.cli.terminal.signals import first_signal
+from registry.cli.terminal.streams import out, say
+from registry.serving.signals import first_signal
 from registry.serving.state import FRESH_S, StateError, default_folder, read_snapshot, to_json
 
 EVERY_S = 1.0
@@ -101,7 +101,7 @@ class _Screen:
     def __init__(self, *, as_json: bool, once: bool) -> None:
         self._as_json = as_json
         self._live: Live | None = None
-        self._table = not as_json and sys.stdout.isatty()
+        self._table = not as_json and out().isatty()
         if self._table and not once:
             self._live = Live(console=console(), auto_refresh=False, screen=False)
 
@@ -122,9 +122,9 @@ class _Screen:
             console().print(Overview(view))
         elif self._as_json:
             data = {**json.loads(to_json(view.host)), "running": view.running}
-            print(json.dumps(data), flush=True)
+            say(json.dumps(data))
         else:
             for row in rows(view.host):
-                print("\t".join(row), flush=True)
+                say("\t".join(row))
             if view.note:
                 status.complain(view.note)

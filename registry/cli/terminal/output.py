@@ -1,4 +1,4 @@
-"""Where the answer of a job is shown."""
+"""Prints the answer of a job as it comes."""
 
 import json
 import sys
@@ -8,30 +8,42 @@ from rich.text import Text
 from adapter_api import End, Error, Token, TokenEvent
 from adapter_api.frames import to_frame
 from registry.cli.terminal.show import console
-from registry.cli.terminal.status import harmless
+from registry.cli.terminal.streams import out
+from registry.cli.terminal.text import harmless
 
 
 class Output:
-    """Prints a job's events as they come: the text, or every event as a frame on a line.
+    """Prints a job's events: the text, or every event as a frame on a line.
 
     Args:
-        frames: Frames instead of text.
+        frames: Print frames instead of text.
 
     Attributes:
-        tokens: How many tokens were printed.
+        tokens: The number of tokens that were printed.
+        end: The job's End, once it came.
     """
 
-    def __init__(self, *, frames: bool) -> None:
+    def __init__(self, *, frames: bool = False) -> None:
         self._frames = frames
-        self._out = sys.stdout
-        self._terminal = sys.stdout.isatty()
+        self._out = out()
+        self._terminal = self._out.isatty()
         self._last = "\n"
+        self._texts: list[str] = []
         self.tokens = 0
+        self.end: End | None = None
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._texts)
 
     def show(self, event: TokenEvent) -> None:
         """Print one event, at once."""
         if isinstance(event, Token):
             self.tokens += 1
+            self._texts.append(event.text)
+        elif isinstance(event, End):
+            self.end = event
         if self._frames:
             self._write(json.dumps(to_frame(event)) + "\n")
         elif isinstance(event, Token):
@@ -46,15 +58,13 @@ class Output:
             self._write("\n")
 
     def _write(self, text: str) -> None:
-        # A server may send half of a surrogate pair, which no file takes.
-        encoding = self._out.encoding or "utf-8"
-        self._out.write(text.encode(encoding, "replace").decode(encoding))
+        self._out.write(text)
         self._out.flush()
         self._last = text or self._last
 
 
 def summary(end: End) -> str:
-    """The numbers of a finished job on one line."""
+    """Return the numbers of a finished job on one line."""
     metrics = end.metrics
     counted = " (counted)" if metrics.usage_source == "counted" else ""
     parts = [f"{metrics.tokens_generated} tokens{counted}"]
@@ -62,5 +72,5 @@ def summary(end: End) -> str:
         parts.append(f"first after {metrics.time_to_first_token_ms:.0f} ms")
     if metrics.decode_time_ms > 0:
         parts.append(f"{metrics.tokens_generated / metrics.decode_time_ms * 1000:.0f} tokens/s")
-    parts.append(f"finish_reason {end.finish_reason or 'not told'}")
+    parts.append(f"finish_reason {end.finish_reason or 'unknown'}")
     return harmless(" · ".join(parts))

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
-from registry.cli.terminal import status
+from registry.cli.terminal.text import harmless
 
 _COLUMNS = (
     "pool", "replica", "engine", "state", "breaker", "in flight", "queue", "tokens/s",
@@ -136,7 +136,7 @@ def _mixes(host: HostSnapshot) -> Iterator[str]:
 
 
 def _clean(text: str) -> str:
-    return " ".join(status.harmless(text).split())
+    return " ".join(harmless(text).split())
 
 
 def _rate(tokens_per_s: float) -> str:

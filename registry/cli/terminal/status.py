@@ -1,62 +1,83 @@
-"""Exit statuses, and every expected error as one clear line."""
+"""Exit statuses, and expected errors as short messages on standard error."""
 
 import contextlib
 import signal
 import sys
+from collections.abc import Iterable
 
 from adapter_api.errors import ConfigError, RegistryError, WorkerError
+from registry.cli.terminal.text import harmless, one_line
 
 OK = 0
 FAILED = 1
 USAGE = 2
 NO_ADAPTER = 3
-CANCELLED = 130  # as shells report an end by SIGINT
-READER_GONE = 141  # by SIGPIPE
-TERMINATED = 143  # by SIGTERM
+INCOMPLETE = 4
+CANCELLED = 130  # what shells report after SIGINT
+READER_GONE = 141  # after SIGPIPE
+TERMINATED = 143  # after SIGTERM
+HUNG_UP = 129  # after SIGHUP
+
+TABLE = {
+    OK: "success: the answer is whole, the engine accepts work, the adapter conforms",
+    FAILED: "a job failed, the engine is not ready, or the adapter does not conform",
+    USAGE: "wrong usage or configuration",
+    NO_ADAPTER: "no such adapter, or a broken one",
+    INCOMPLETE: "conformance: nothing failed, but not everything could be examined",
+    HUNG_UP: "the terminal was closed (SIGHUP) and jobs were cut short",
+    CANCELLED: "cancelled by Ctrl-C; connections were closed first",
+    READER_GONE: "the reader of the output went away; the job was cancelled",
+    TERMINATED: "terminated (SIGTERM); the job was cancelled",
+}
+"""Every exit status and its meaning; docs/reference/cli.md has the same table."""
 
 MEANINGS = (
-    "Exit status: 0 success, 1 the job failed or the engine is not ready, 2 wrong usage or "
-    "configuration, 3 no such adapter or a broken one, 130 cancelled (Ctrl-C), 141 the reader of "
-    "the output went away, 143 terminated."
+    "Exit status: 0 success, 1 a job failed or the engine is not ready, 2 wrong usage or "
+    "configuration, 3 no such adapter or a broken one, 4 not everything could be examined, "
+    "129 hung up, 130 cancelled (Ctrl-C), 141 the reader of the output went away, "
+    "143 terminated."
 )
-
-# Texts from servers and plugins must not steer the terminal they are shown on.
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
-_CONTROLS |= {ord("\n"): "\n", ord("\t"): "\t", ord("\r"): ""}
 
 
 class UsageError(Exception):
-    """What was typed, or given on standard input, cannot be meant."""
+    """Wrong arguments or wrong standard input.
+
+    Args:
+        message: What is wrong, and what to type instead.
+        problems: Further messages, shown on lines of their own.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
-def harmless(text: str) -> str:
-    """The text without control characters, but for line feeds and tabs."""
-    return text.translate(_CONTROLS)
+def complain(message: object, problems: Iterable[object] = ()) -> None:
+    """Print an error on standard error: one line, and one more for each problem."""
+    lines = [f"error: {harmless(one_line(message))}"]
+    lines += [f"  - {harmless(one_line(problem))}" for problem in problems]
+    _print(lines)
 
 
-def one_line(text: object) -> str:
-    """The text on one line; a list below a heading becomes `heading: item; item`."""
-    heading, *items = [line.strip() for line in str(text).splitlines() if line.strip()] or [""]
-    listed = "; ".join(item.removeprefix("- ") for item in items)
-    if not listed:
-        return heading
-    return f"{heading} {listed}" if heading.endswith(":") else f"{heading}; {listed}"
+def note(message: object) -> None:
+    """Print a remark that is not an error on standard error, on one line."""
+    _print([f"note: {harmless(one_line(message))}"])
 
 
-def complain(message: object, *, lines: bool = False) -> None:
-    """Print the message on standard error: as one line, or with the lines it has."""
-    text = str(message) if lines else one_line(message)
-    with contextlib.suppress(OSError):  # nobody is there to be told
-        print(f"error: {harmless(text)}", file=sys.stderr, flush=True)
+def _print(lines: Iterable[str]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # standard error is closed
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
 
 
 def after_signal(number: int) -> int:
-    """The exit status of a command whose work was cut short by this signal."""
-    return TERMINATED if number == signal.SIGTERM else CANCELLED
+    """Return the exit status of a command whose work this signal cut short."""
+    statuses = {signal.SIGTERM: TERMINATED, signal.SIGINT: CANCELLED}
+    return statuses.get(signal.Signals(number), HUNG_UP)
 
 
 def status_of(error: RegistryError | WorkerError | UsageError) -> int:
-    """The exit status for an expected error."""
+    """Return the exit status for an expected error."""
     if isinstance(error, WorkerError):
         return FAILED
     return USAGE if isinstance(error, UsageError | ConfigError) else NO_ADAPTER

@@ -47,7 +47,7 @@ def test_which_pool_is_meant(cli: Cli, workers: Path) -> None:
     """A wrong name gets the near one, none gets the list; the only one need not be named."""
     done = cli("submit", "--pool", "caht", "--workers", str(workers), "hi")
     assert done.code == 2
-    assert "no replica is in a pool 'caht'; did you mean 'chat'?" in done.err
+    assert "there is no pool 'caht'; did you mean 'chat'?" in done.err
     done = cli("submit", "--workers", str(workers), "hi")
     assert done.code == 2
     assert "--pool is needed: the pools are chat, other" in done.err

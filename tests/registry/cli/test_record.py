@@ -113,14 +113,14 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     assert cli("record", "http://127.0.0.1:1", path, "--max-tokens", "0").code == 2
     done = cli("record", "http://127.0.0.1:1", path, "--adapter", "mock")
     assert done.code == 2
-    assert "base_url" in done.err
+    assert "--base-url" in done.err
     done = cli("record", "http://127.0.0.1:1", str(tmp_path / "missing" / "r.jsonl"))
     assert done.code == 2
     assert "there is no folder" in done.err
     for place in (str(tmp_path), "/dev/full"):
         done = cli("record", "http://127.0.0.1:1", place, "--force")
         assert done.code == 2
-        assert f"{place} is no file" in done.err
+        assert f"{place} is not a regular file" in done.err
         assert "--force" not in done.err
     done = cli("submit", "hi", "--adapter", "replay", "--option", f"path={path}")
     assert done.code == 2

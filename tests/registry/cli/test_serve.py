@@ -113,7 +113,8 @@ def test_tasks_become_frames(run: Callable[..., Serving], serve: Serve) -> None:
         serving.say({"pool": "p", "prompt": "x", "max_tokens": 4, "job_id": f"j{number}"})
     status, frames, err = serving.end()
     assert status == 0
-    assert err.endswith("INFO replica r0 of pool p is ready\n")
+    assert "INFO replica r0 of pool p is ready\n" in err
+    assert err.endswith("INFO jobs: 3 answered, 0 failed\n")
     for number in range(3):
         mine = [frame["type"] for frame in frames if frame["job_id"] == f"j{number}"]
         assert mine == ["started", "token", "token", "token", "token", "end"]
@@ -142,7 +143,7 @@ def test_bad_lines_are_error_frames(run: Callable[..., Serving], serve: Serve) -
         5: ({"pool": "p", "prompt": "x", "seed": "1", "job_id": "j"}, "seed must be", "j"),
         6: ({"pool": "p", "prmopt": "x"}, "unknown key 'prmopt'; did you mean 'prompt'?", None),
         7: ({"pool": "p", "prompt": "x", "priority": "urgent"}, "priority must be one of", None),
-        8: ({"cancel": "absent"}, "no job of the id 'absent' runs", None),
+        8: ({"cancel": "absent"}, "no job with the id 'absent' is running", None),
         9: ({"cancel": 7}, 'write {"cancel": job_id} and nothing else', None),
     }
     for line, _, _ in lines.values():
@@ -157,7 +158,9 @@ def test_bad_lines_are_error_frames(run: Callable[..., Serving], serve: Serve) -
     serving.say("")
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "good"})
     assert serving.frames("good")[-1]["type"] == "end"
-    assert serving.end()[0] == 0
+    status, _, log = serving.end()
+    assert status == 1
+    assert log.endswith("INFO jobs: 1 answered, 1 failed (POOL_UNAVAILABLE 1), 9 lines refused\n")
 
 
 def test_a_line_without_end_is_bounded(run: Callable[..., Serving], serve: Serve) -> None:
@@ -179,7 +182,7 @@ def test_a_job_is_cancelled(run: Callable[..., Serving], serve: Serve, until: Un
     serving.say(task)
     while (frame := serving.frame())["job_id"] is not None:
         pass
-    assert "a job of the id j runs already" in frame["message"]
+    assert "a job with the id j is running already" in frame["message"]
     serving.say({"cancel": "j"})
     assert serving.frames("j")[-1]["code"] == "CANCELLED"
     until(lambda: server.running == 0)
@@ -253,7 +256,7 @@ def test_the_second_signal_does_not_wait(
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
     until(lambda: server.running == 1)
     serving.signal(signal.SIGINT)
-    serving.hear("the jobs get 30 s to end; a second signal ends them")
+    serving.hear("the jobs have 30 s to end; a second signal ends them")
     serving.signal(signal.SIGINT)
     assert serving.process.wait(10) == 130
     until(lambda: server.running == 0)
@@ -274,7 +277,7 @@ def test_a_signal_cancels_what_was_only_read_ahead(
     (frame,) = serving.frames("ahead")
     assert frame["code"] == "CANCELLED"
     assert serving.frames("runs")[-1]["type"] == "end"
-    assert serving.end()[0] == 0
+    assert serving.end()[0] == 1  # a line was refused
 
 
 def test_a_reader_that_leaves_ends_it(
@@ -388,14 +391,14 @@ def test_without_files_and_environment(start: Start, tmp_path: Path) -> None:
 
 
 def test_a_wrong_file_at_the_beginning(run: Callable[..., Serving]) -> None:
-    """There is nothing to keep running on: every problem on one line, status 2."""
+    """There is nothing to run on: every problem has a line of its own, status 2."""
     serving = run("x = 1\n[[replicas]]\n")
     status, frames, err = serving.end()
     assert (status, frames) == (2, [])
     assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert "$.x: unknown option" in err
-    assert "$.replicas[0].pool: missing" in err
+    problems = [line for line in err.splitlines() if line.startswith("  - ")]
+    assert any("$.x: unknown option" in line for line in problems)
+    assert any("$.replicas[0].pool: missing" in line for line in problems)
 
 
 def test_two_runs_do_not_share_a_folder(
@@ -407,7 +410,7 @@ def test_two_runs_do_not_share_a_folder(
     until(lambda: first.replicas() == ["r0"])
     status, _, err = run(text).end()
     assert status == 2
-    assert f"is kept by process {first.process.pid}" in err
+    assert f"is in use by process {first.process.pid}" in err
     assert first.end()[0] == 0
 
 

@@ -55,7 +55,7 @@ def test_a_closed_pipe_is_for_the_entry(monkeypatch: pytest.MonkeyPatch) -> None
             End(Metrics(10, 2, 12.4, 200.0, "engine"), "stop", "finish_reason"),
             "10 tokens · first after 12 ms · 50 tokens/s · finish_reason stop",
         ),
-        (End(Metrics(0), None, "done"), "0 tokens (counted) · finish_reason not told"),
+        (End(Metrics(0), None, "done"), "0 tokens (counted) · finish_reason unknown"),
     ],
 )
 def test_the_numbers_of_a_job(end: End, line: str) -> None:

@@ -236,7 +236,7 @@ def test_an_unknown_job(cli: Cli, state: Path) -> None:
     """A job that is not there is status 1 and one line."""
     done = cli("explain", "absent", "--state", str(state))
     assert (done.code, done.out) == (1, "")
-    assert "knows no finished job 'absent'" in done.err
+    assert "no finished job 'absent'" in done.err
     done = cli("explain", "j", "--state", str(state / "jobs.jsonl"))
     assert done.code == 2
     assert "cannot be used" in done.err

@@ -10,7 +10,7 @@ import pytest
 from registry.serving.lines import (
     AHEAD_LINES,
     BEHIND_LINES,
-    MOST_LINE_BYTES,
+    MAX_LINE_BYTES,
     LineReader,
     LineWriter,
 )
@@ -51,13 +51,13 @@ async def test_a_line_that_is_too_long_is_cut(pipe: Pipe) -> None:
     reader = LineReader(source)
 
     def write() -> None:
-        left = memoryview(b"x" * (3 * MOST_LINE_BYTES) + b"\nnext\n")
+        left = memoryview(b"x" * (3 * MAX_LINE_BYTES) + b"\nnext\n")
         while left:
             left = left[os.write(sink, left) :]
         os.close(sink)
 
     _, (long, following) = await asyncio.gather(asyncio.to_thread(write), read_all(reader))
-    assert MOST_LINE_BYTES < len(long) < MOST_LINE_BYTES + (1 << 17)
+    assert MAX_LINE_BYTES < len(long) < MAX_LINE_BYTES + (1 << 17)
     assert following == b"next"
 
 

@@ -59,7 +59,7 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
 
 def test_the_jobs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full file becomes the older one, whose place it takes; both are searched."""
-    monkeypatch.setattr(state, "JOBS_MOST_BYTES", 1000)
+    monkeypatch.setattr(state, "MAX_JOBS_BYTES", 1000)
     writer = StateWriter(tmp_path)
     for number in range(100):
         writer.append(explained(f"job-{number}"))
@@ -100,7 +100,7 @@ def test_a_folder_has_one_run(tmp_path: Path) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), **data, **changes}))
         StateWriter(tmp_path).close()
 
-    with pytest.raises(StateError, match=f"kept by process {os.getppid()}: give each run"):
+    with pytest.raises(StateError, match=f"in use by process {os.getppid()}: give each run"):
         claim()
     claim(running=False)
     claim(at_s=time.time() - 60)

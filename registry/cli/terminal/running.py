@@ -1,4 +1,4 @@
-"""The loop behind `worker-adapters serve`."""
+"""The long run behind `worker-adapters serve`."""
 
 import asyncio
 import contextlib
@@ -12,22 +12,23 @@ import attrs
 
 from registry import AdapterHost
 from registry.cli.terminal import status
-from registry.cli.terminal.changes import Changes, log_to_stderr
-from registry.cli.terminal.signals import first_signal
+from registry.cli.terminal.logs import ChangeLog, log_to_stderr
+from registry.cli.terminal.streams import out
 from registry.serving.lines import LineReader, LineWriter
-from registry.serving.run import Run
+from registry.serving.signals import first_signal
 from registry.serving.state import StateError, StateWriter, default_folder
+from registry.serving.stdin import StdinJobs
 from registry.workers.watch import WorkersWatch
 
-logger = logging.getLogger("worker_adapters.workers")
+logger = logging.getLogger("worker_adapters.serving")
 
 CLOSE_S = 2.0
-"""How long the last frames of jobs that were cut short may take to be read."""
+"""Seconds for the reader to take the last frames of jobs that were cut short."""
 
 
 @attrs.frozen
 class Settings:
-    """What was typed.
+    """The options of `serve`.
 
     Args:
         workers: The workers file; None for none.
@@ -35,7 +36,7 @@ class Settings:
             one replica that the environment describes.
         state: The state folder; None for the usual one.
         max_jobs: How many jobs run or wait at once; as many more are read ahead.
-        drain_s: How long they may take to end once a signal has come.
+        drain_s: Seconds for jobs to end after a signal.
         look_s: Seconds between two looks at the files.
     """
 
@@ -48,11 +49,14 @@ class Settings:
 
 
 def run_serve(settings: Settings) -> int:
-    """Serve until standard input ends or a signal comes; returns the exit status.
+    """Serve until standard input ends or a signal comes.
+
+    Returns:
+        The exit status: FAILED if a job failed or a line was refused.
 
     Raises:
-        ConfigError: If the files, or without any the environment, are wrong from the beginning.
-        UsageError: If the state folder cannot be used.
+        ConfigError: The files, or without any the environment, are wrong.
+        UsageError: The state folder cannot be used.
     """
     log_to_stderr()
     return asyncio.run(_serve(settings))
@@ -66,7 +70,7 @@ async def _serve(settings: Settings) -> int:
     with contextlib.closing(state):
         declared = settings.workers or settings.handoff
         make = AdapterHost if declared else AdapterHost.from_environment
-        async with make(observers=[Changes()]) as host:
+        async with make(observers=[ChangeLog()]) as host:
             return await _run(host, state, settings)
 
 
@@ -77,40 +81,52 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
     )
     with first_signal(stop.set) as caught:
         async with files:
-            out = LineWriter(sys.stdout.fileno(), lambda _: gone.set())
-            run = Run(host, out, state, settings.max_jobs)
-            async with _saving(run):
-                await _first(run.read(LineReader(sys.stdin.fileno())), stop.wait(), gone.wait())
-                await _first(run.finish(), stop.wait(), gone.wait())
+            writer = LineWriter(out().fileno(), lambda _: gone.set())
+            jobs = StdinJobs(host, writer, state, settings.max_jobs)
+            async with _saving(jobs):
+                await _first(jobs.read(LineReader(sys.stdin.fileno())), stop.wait(), gone.wait())
+                await _first(jobs.finish(), stop.wait(), gone.wait())
                 if caught:
                     drain_s = settings.drain_s
-                    logger.info("the jobs get %g s to end; a second signal ends them", drain_s)
-                    await _first(run.end(), gone.wait(), limit_s=drain_s)
-        cut = run.busy
-        await host.aclose()  # which ends the jobs that are left, each with its last frame
-        await _first(run.finish(), gone.wait(), limit_s=CLOSE_S)
-        out.close()
-        await run.finish()
-    if gone.is_set():
+                    logger.info("the jobs have %g s to end; a second signal ends them now", drain_s)
+                    await jobs.cancel_held()
+                    await _first(jobs.finish(), gone.wait(), limit_s=drain_s)
+        cut = jobs.busy
+        await jobs.cancel_held()
+        await host.aclose()  # ends the jobs that are left, each with its last frame
+        await _first(jobs.finish(), gone.wait(), limit_s=CLOSE_S)
+        writer.close()
+        await jobs.finish()
+        jobs.save(running=False)
+    return _summed_up(jobs, caught=caught if cut else [], gone=gone.is_set())
+
+
+def _summed_up(jobs: StdinJobs, *, caught: list[int], gone: bool) -> int:
+    """Log the numbers of the run and return the exit status."""
+    totals = jobs.totals
+    refused = f", {jobs.bad_lines} lines refused" if jobs.bad_lines else ""
+    logger.info("jobs: %s%s", totals, refused)
+    if gone:
         return status.READER_GONE
-    return status.after_signal(caught[0]) if caught and cut else status.OK
+    if caught:
+        return status.after_signal(caught[0])
+    return status.FAILED if totals.failed or jobs.bad_lines else status.OK
 
 
 @contextlib.asynccontextmanager
-async def _saving(run: Run) -> AsyncIterator[None]:
-    """While entered, the state folder follows the run."""
-    saving = asyncio.create_task(run.save_again_and_again())
+async def _saving(jobs: StdinJobs) -> AsyncIterator[None]:
+    """While entered, keep the state folder up to date."""
+    saving = asyncio.create_task(jobs.save_snapshots())
     try:
         yield
     finally:
         saving.cancel()
         await asyncio.wait({saving})
-        run.save()
-        run.save(running=False)
+        jobs.save()
 
 
 async def _first(*waits: Coroutine[Any, Any, object], limit_s: float | None = None) -> None:
-    """Wait until one of them has happened; what they raise is raised. The others are cancelled."""
+    """Wait for the first of several coroutines, cancel the others, and raise what it raised."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

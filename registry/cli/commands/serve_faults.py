@@ -1,4 +1,4 @@
-"""Serve the faults of the conformance kit to any HTTP client."""
+"""`serve-faults`: the faults of the conformance kit, for any HTTP client."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,11 @@ import typer
 
 from adapter_api.faults import SCENARIOS, Connection, FaultServer, Request, Scenario
 from registry.cli.terminal import status
-from registry.cli.terminal.options import Action
+from registry.cli.terminal.arguments import Json
+from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import show_rows
+from registry.cli.terminal.streams import say
+from registry.cli.terminal.text import harmless
 
 EXAMPLE = "fin-after-tokens"
 
@@ -23,7 +26,7 @@ def serve_faults(
         bool, typer.Option("--fault-gets", help="GET requests get the fault too, not a model list.")
     ] = False,
     list_faults: Annotated[bool, typer.Option("--list", help="List the faults instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --list: as JSON.")] = False,
+    as_json: Json = False,
 ) -> Action:
     """Run a server that misbehaves on purpose; the first segment of a path names the fault."""
 
@@ -35,11 +38,18 @@ def serve_faults(
     return action
 
 
+COMMAND = Command(
+    "serve-faults",
+    serve_faults,
+    ("worker-adapters serve-faults --list", "worker-adapters serve-faults --port 9000"),
+)
+
+
 def list_all_faults(*, as_json: bool) -> int:
-    """Print the faults, and what a sound client makes of each. Returns the exit status."""
+    """Print the faults and the outcome of a sound client for each. Return the exit status."""
     faults = SCENARIOS.values()
     if as_json:
-        print(json.dumps([_described(fault) for fault in faults], indent=2, ensure_ascii=False))
+        say(json.dumps([_described(fault) for fault in faults], indent=2, ensure_ascii=False))
     else:
         rows = [(f.name, f.summary, str(f.expect).replace("`", "")) for f in faults]
         show_rows(("fault", "the server", "a sound client's outcome"), rows)
@@ -69,7 +79,7 @@ async def _serve(host: str, port: int, *, fault_gets: bool) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     lab = FaultServer(host=host, port=port, fault_gets=fault_gets, tell=_tell)
-    # A script fails on leaving if it was sent what is not of its protocol: its client's affair.
+    # A script fails on leaving if a client sent something outside of its protocol.
     with contextlib.suppress(ExceptionGroup):
         await _until(stop, lab)
     return status.TERMINATED
@@ -77,14 +87,14 @@ async def _serve(host: str, port: int, *, fault_gets: bool) -> int:
 
 async def _until(stop: asyncio.Event, lab: FaultServer) -> None:
     async with lab as server:
-        print(f"{len(SCENARIOS)} faults at {server.base_url}/<fault>, for any client:", flush=True)
-        print(f"  base URL {server.url(EXAMPLE)} (or .../{EXAMPLE}/v1)", flush=True)
-        print("--list lists them; Ctrl-C ends the server", flush=True)
+        say(f"{len(SCENARIOS)} faults at {server.base_url}/<fault>, for any client:")
+        say(f"  base URL {server.url(EXAMPLE)} (or .../{EXAMPLE}/v1)")
+        say("--list lists them; Ctrl-C ends the server")
         await stop.wait()
 
 
 def _tell(request: Request, connection: Connection) -> None:
-    """Print what became of a request, on one line."""
+    """Print how a request ended, on one line."""
     if connection.closed_by_client_at is not None:
         end = f"the client closed the connection, {connection.refused_bytes} bytes too early"
         end = end if connection.refused_bytes else "the client closed the connection"
@@ -92,5 +102,5 @@ def _tell(request: Request, connection: Connection) -> None:
         end = "the server closed the connection"
     else:
         end = "answered"
-    path = status.harmless(request.path)
-    print(f"{request.method} {path} on connection {connection.number}: {end}", flush=True)
+    path = harmless(request.path)
+    say(f"{request.method} {path} on connection {connection.number}: {end}")

@@ -1,4 +1,4 @@
-"""What a line of standard input asks of a long run."""
+"""The lines of standard input: a task to run or a job to cancel."""
 
 import json
 from typing import Any
@@ -8,18 +8,18 @@ import attrs
 from adapter_api import InvalidRequest, TaskRequest
 from registry.host.admission import PRIORITIES, Priority
 from registry.near import nearest
-from registry.serving.lines import MOST_LINE_BYTES
+from registry.serving.lines import MAX_LINE_BYTES
 
 _TASK_KEYS = tuple(field.name for field in attrs.fields(TaskRequest))
 _KEYS = ("pool", "priority", *_TASK_KEYS)
 
 
 class BadLine(Exception):
-    """The line cannot be meant.
+    """An invalid line.
 
     Args:
         message: What is wrong.
-        job_id: The job it names, if it names one.
+        job_id: The job that the line names, if it names one.
     """
 
     def __init__(self, message: str, job_id: str | None = None) -> None:
@@ -38,23 +38,23 @@ class Submit:
 
 @attrs.frozen
 class Cancel:
-    """Stop this job."""
+    """Cancel this job."""
 
     job_id: str
 
 
 def parse_line(line: bytes) -> Submit | Cancel:
-    """What the line asks for.
+    """Return what a line requests.
 
     Args:
         line: `{"pool": ..., "prompt": ...}` with the fields of TaskRequest and "priority", or
             `{"cancel": job_id}`.
 
     Raises:
-        BadLine: If it is neither.
+        BadLine: It is neither.
     """
-    if len(line) > MOST_LINE_BYTES:
-        raise BadLine(f"the line is longer than {MOST_LINE_BYTES} bytes")
+    if len(line) > MAX_LINE_BYTES:
+        raise BadLine(f"the line is longer than {MAX_LINE_BYTES} bytes")
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,0 +1,181 @@
+"""`chat`: an interactive conversation in the terminal."""
+
+import asyncio
+from typing import Annotated, Any
+
+import attrs
+import typer
+
+from adapter_api import Cancelled
+from adapter_api.task import new_id
+from registry.cli.terminal import status
+from registry.cli.terminal.arguments import (
+    Adapter,
+    BaseUrl,
+    Model,
+    Options,
+    Url,
+    Workers,
+    get_adapter,
+    one_url,
+)
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.jobs import Closable, Submit, show_job
+from registry.cli.terminal.output import Output
+from registry.cli.terminal.pools import open_pool
+from registry.cli.terminal.prompts import make_task
+from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import out, say
+from registry.cli.terminal.text import harmless
+from registry.cli.terminal.typed import Typed
+from registry.cli.terminal.wording import in_our_words
+
+HELP = """\
+/cancel        stop the answer that is being printed; Ctrl-C does the same
+/clear         begin a new conversation
+/history       show the conversation
+/system TEXT   set the system message
+/quit          end the chat; Ctrl-D does the same"""
+
+MAX_MESSAGES = 1000
+"""Messages of a conversation that are kept; no model reads as many."""
+
+
+def chat(
+    url: Url = None,
+    adapter: Adapter = "openai-http",
+    base_url: BaseUrl = None,
+    model: Model = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="A system message.")] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", "-n", help="The limit of tokens of each answer."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", "-t", help="0 or more.")
+    ] = None,
+    option: Options = None,
+    workers: Workers = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")
+    ] = None,
+) -> Action:
+    """Chat with a model; Ctrl-C stops an answer, /help lists the commands of the chat."""
+    given = one_url(url, base_url)
+    if workers is None and pool is not None:
+        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
+    if workers is not None and (given is not None or option):
+        raise UsageError("with --workers, addresses and options come from that file")
+    fields = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
+
+    def begin() -> tuple[Closable, Submit]:
+        if workers is not None:
+            return open_pool(workers, pool)
+        worker = get_adapter(adapter, given, option)
+        return worker, worker.submit
+
+    def action() -> int:
+        make_task({**fields, "messages": [{"role": "user", "content": "x"}]})  # check the options
+        with asyncio.Runner() as runner:
+            worker, submit = runner.run(_begun(begin))
+            try:
+                return _Chat(runner, submit, fields, system).run()
+            finally:
+                runner.run(worker.aclose())
+
+    async def _begun(begin: Any) -> tuple[Closable, Submit]:
+        made: tuple[Closable, Submit] = begin()
+        return made
+
+    return action
+
+
+COMMAND = Command(
+    "chat",
+    chat,
+    (
+        "worker-adapters chat http://localhost:8000",
+        "worker-adapters chat --workers workers.toml --pool chat --system 'Answer briefly.'",
+    ),
+)
+
+
+@attrs.define(eq=False)
+class _Chat:
+    """One conversation.
+
+    Attributes:
+        failed: Whether the last answer failed.
+    """
+
+    _runner: asyncio.Runner
+    _submit: Submit
+    _fields: dict[str, Any]
+    _system: str | None
+    _messages: list[dict[str, Any]] = attrs.field(factory=list, init=False)
+    _session_id: str = attrs.field(factory=new_id, init=False)
+    failed: bool = attrs.field(default=False, init=False)
+
+    def run(self) -> int:
+        """Chat to the end of the input.
+
+        Returns:
+            The exit status: FAILED if the last answer failed.
+        """
+        typed = Typed()
+        prompt = "> " if out().isatty() else ""
+        interrupted = False
+        while True:
+            try:
+                line = typed.next(prompt)
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                status.note("there is no answer to stop; /quit or Ctrl-D ends the chat")
+                continue
+            interrupted = False
+            if line is None or line.strip() == "/quit":
+                return status.FAILED if self.failed else status.OK
+            if line.startswith("/"):
+                self._follow(line)
+            elif line.strip():
+                self._runner.run(self._turn(line, typed))
+
+    def _follow(self, line: str) -> None:
+        command, _, text = line.strip().partition(" ")
+        if command == "/clear":
+            self._messages.clear()
+            self._session_id = new_id()
+        elif command == "/system":
+            self._system = text or None
+        elif command == "/history":
+            for message in self._messages:
+                say(harmless(f"{message['role']}: {message['content']}"))
+        elif command == "/cancel":
+            status.note("there is no answer to stop")
+        elif command == "/help":
+            say(HELP)
+        else:
+            status.complain(f"unknown command {command}; /help lists them")
+
+    async def _turn(self, text: str, typed: Typed) -> None:
+        """Ask, print the answer, and remember both if the answer is whole."""
+        asked = {"role": "user", "content": text}
+        system = [] if self._system is None else [{"role": "system", "content": self._system}]
+        messages = [*system, *self._messages, asked]
+        task = make_task({**self._fields, "messages": messages, "session_id": self._session_id})
+        output = Output()
+        stream = self._submit(task)
+        cancels: list[asyncio.Task[bool]] = []
+        with typed.watched("/cancel", lambda: cancels.append(asyncio.create_task(stream.cancel()))):
+            failure, _ = await show_job(stream, output)
+        await asyncio.gather(*cancels)
+        self.failed = failure is not None and not isinstance(failure, Cancelled)
+        if failure is None:
+            self._messages += [asked, {"role": "assistant", "content": output.text}]
+            del self._messages[:-MAX_MESSAGES]
+        elif self.failed:
+            status.complain(in_our_words(str(failure)))
+        else:
+            status.note("stopped; the question is not part of the conversation")

@@ -1,0 +1,178 @@
+"""Options that several commands share, and how they become an adapter's options."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import registry
+from adapter_api.errors import AdapterLoadError
+from registry import BoundAdapter
+from registry.cli.terminal.status import UsageError
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_LISTS = ("tuple[", "list[", "set[", "frozenset[", "Sequence[")
+
+
+def _complete_names(incomplete: str) -> Iterable[str]:
+    """Complete the names of installed adapters, from metadata alone."""
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="The adapter's name, or distribution:name.", autocompletion=_complete_names
+    ),
+]
+OptionalName = Annotated[
+    str | None,
+    typer.Argument(
+        help="The adapter's name, or distribution:name.", autocompletion=_complete_names
+    ),
+]
+Adapter = Annotated[
+    str,
+    typer.Option(
+        "--adapter",
+        "-a",
+        help="The adapter's name, or distribution:name.",
+        autocompletion=_complete_names,
+    ),
+]
+Url = Annotated[
+    str | None, typer.Argument(metavar="[URL]", help="The server's address, as --base-url.")
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        "-u",
+        metavar="URL",
+        help="The server's address. Options that are not given come from the environment "
+        "(ORCHD_OPENAI_URL, ...); an API key only from there (ORCHD_OPENAI_API_KEY).",
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Any other option of the adapter, as `describe` lists them; repeatable.",
+    ),
+]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="The engine's name of the model.")]
+Workers = Annotated[
+    Path | None,
+    typer.Option(
+        "--workers", "-w", help="A workers file, which declares pools and their replicas."
+    ),
+]
+State = Annotated[
+    Path | None, typer.Option("--state", help="The state folder of a run of `serve`.")
+]
+Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
+
+
+def one_url(url: str | None, base_url: str | None) -> str | None:
+    """Return the address that was given, as an argument or as --base-url.
+
+    Raises:
+        UsageError: Both were given, and they differ.
+    """
+    if url is not None and base_url is not None and url != base_url:
+        raise UsageError("two addresses were given, URL and --base-url: leave one out")
+    return base_url if url is None else url
+
+
+def get_adapter(name: str, base_url: str | None, pairs: list[str] | None) -> BoundAdapter:
+    """Build the requested adapter.
+
+    Options that are not given come from the environment variables of the adapter's options. A
+    secret comes only from there: every user of the machine can see a command line.
+
+    Args:
+        name: The adapter's name.
+        base_url: The value of --base-url.
+        pairs: The values of --option, as KEY=VALUE.
+
+    Raises:
+        RegistryError: As registry.get.
+        UsageError: The options cannot be used.
+    """
+    options = adapter_options(name, base_url, pairs)
+    try:
+        return registry.get(name, **options)
+    except AdapterLoadError as error:
+        # A sound adapter can still refuse its options when it is built.
+        if isinstance(error.__cause__, ValueError) and registry.describe(name).status == "ok":
+            raise UsageError(f"configuration of {name!r}: {error.__cause__}") from error
+        raise
+
+
+def adapter_options(name: str, base_url: str | None, pairs: list[str] | None) -> dict[str, Any]:
+    """Return the options for registry.get; empty if none were given.
+
+    Args and raises as for get_adapter.
+    """
+    typed = _typed(base_url, pairs or [])
+    if not typed:
+        return {}
+    fields = {field.name: field for field in registry.describe(name).config_fields}
+    for key in typed:
+        field = fields.get(key)
+        if field is not None and field.secret and field.env:
+            raise UsageError(
+                f"{key} is a secret, and every user of this machine can see a command line: "
+                f"set {field.env} instead"
+            )
+    texts = {f.name: os.environ[f.env] for f in fields.values() if f.env and os.environ.get(f.env)}
+    texts |= typed
+    return {
+        key: value_of(text, fields[key].type if key in fields else "str")
+        for key, text in texts.items()
+    }
+
+
+def value_of(text: str, kind: str) -> Any:
+    """Return the value that a text means for an option of this type.
+
+    Options that are not strings are read as JSON. Lists may be written with commas, booleans and
+    None as words. Anything else stays text, for the registry to refuse.
+
+    Args:
+        text: The text on the command line or in the environment.
+        kind: The option's type, as `describe` shows it.
+    """
+    kinds = kind.split(" | ")
+    if kinds[0] == "str" or repr(text) in kinds:
+        return text
+    word = text.strip().lower()
+    if "bool" in kinds and word in _BOOLEANS:
+        return _BOOLEANS[word]
+    if "None" in kinds and word == "none":
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    if not isinstance(value, list) and any(k.startswith(_LISTS) for k in kinds):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return value
+
+
+def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, str]:
+    typed = {} if base_url is None else {"base_url": base_url}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            # The text is not repeated: it may be a key that should stay secret.
+            raise UsageError("--option must be KEY=VALUE; one of them has no key or no =")
+        if key in typed:
+            raise UsageError(f"the option {key} is given twice")
+        typed[key] = text
+    return typed

@@ -1,0 +1,95 @@
+"""Run one job, print it as it comes, and stop it when a signal arrives."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
+
+from adapter_api import Cancelled, End, Error, TaskRequest, TokenStream, WorkerError
+from registry.cli.terminal import status
+from registry.cli.terminal.output import Output
+from registry.cli.terminal.wording import in_our_words
+from registry.serving.signals import first_signal
+
+_NOT_WHOLE = "what was printed is not the whole answer"
+
+
+class Closable(Protocol):
+    """Anything with connections to close."""
+
+    async def aclose(self) -> None:
+        """Close them."""
+
+
+Submit = Callable[[TaskRequest], TokenStream]
+
+
+def run_job(
+    begin: Callable[[], tuple[Closable, Submit]], task: TaskRequest, *, frames: bool
+) -> int:
+    """Run `task`, print its answer, and close what ran it.
+
+    SIGINT, SIGTERM and SIGHUP cancel the job; this returns when its connection is closed. The
+    second signal kills the process.
+
+    Args:
+        begin: Called in the event loop; returns the object to close and the function that submits.
+        task: The job.
+        frames: Print every event as a JSON frame instead of the text.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        BrokenPipeError: The reader of our output went away; the job is cancelled.
+    """
+    return asyncio.run(_run(begin, task, Output(frames=frames)))
+
+
+async def _run(
+    begin: Callable[[], tuple[Closable, Submit]], task: TaskRequest, output: Output
+) -> int:
+    worker, submit = begin()
+    async with contextlib.aclosing(worker):
+        failure, caught = await show_job(submit(task), output)
+    if failure is not None:
+        return _report(failure, output, caught)
+    if output.end is not None and output.end.finish_reason == "length":
+        status.note(_cut(task))
+    return status.OK
+
+
+async def show_job(stream: TokenStream, output: Output) -> tuple[WorkerError | None, list[int]]:
+    """Print a job's events; the first signal cancels it.
+
+    Returns:
+        The error that ended it, if one did, and the signals that arrived.
+    """
+    failure: WorkerError | None = None
+    cancelling: list[asyncio.Task[bool]] = []
+    with first_signal(lambda: cancelling.append(asyncio.create_task(stream.cancel()))) as caught:
+        try:
+            async with stream:
+                async for event in stream:
+                    output.show(event)
+                    if isinstance(event, Error):
+                        failure = event.error
+                    if isinstance(event, End | Error):
+                        break
+        except WorkerError as error:  # raised before Started
+            output.show(Error(error))
+            failure = error
+    return failure, caught
+
+
+def _cut(task: TaskRequest) -> str:
+    given = f"--max-tokens {task.max_tokens}" if task.max_tokens else "the engine's default"
+    return f"the answer was cut off by the limit of tokens ({given}); raise it with --max-tokens"
+
+
+def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:
+    """Print why there is no whole answer and return the exit status."""
+    cancelled = isinstance(failure, Cancelled) and bool(caught)
+    text = "cancelled" if cancelled else in_our_words(str(failure))
+    status.complain(f"{text}; {_NOT_WHOLE}" if output.tokens else text)
+    return status.after_signal(caught[0]) if cancelled else status.FAILED

@@ -1,0 +1,49 @@
+"""The log of a long run, on standard error."""
+
+import logging
+
+from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
+from registry.cli.terminal.text import harmless, one_line
+
+logger = logging.getLogger("worker_adapters.serving")
+
+
+class ChangeLog:
+    """Logs the changes of a host's replicas: an observer."""
+
+    @hookimpl
+    def replica_changed(self, change: ReplicaNotice) -> None:
+        """Log a new state, except one that is not known yet."""
+        if change.after != "unknown":
+            why = "" if change.after == "ready" else change.message
+            self._log(change, change.after or "gone", why)
+
+    @hookimpl
+    def breaker_changed(self, change: BreakerNotice) -> None:
+        """Log a breaker that opens or closes."""
+        state = f"behind a breaker that is {change.after.replace('_', ' ')}"
+        self._log(change, state, change.reason)
+
+    def _log(self, change: ReplicaNotice | BreakerNotice, state: str, why: str) -> None:
+        because = f": {why}" if why else ""
+        where = f"replica {change.replica_id} of pool {change.pool_id}"
+        logger.info("%s is %s%s", where, state, because)
+
+
+class OneLineFormatter(logging.Formatter):
+    """Formats records as lines that cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record on one line."""
+        return harmless(one_line(super().format(record)))
+
+
+def log_to_stderr() -> None:
+    """Write warnings, and everything about workers and the run, to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("worker_adapters")
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in ("worker_adapters.serving", "worker_adapters.workers"):
+        logging.getLogger(name).setLevel(logging.INFO)
