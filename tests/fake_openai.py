@@ -79,7 +79,7 @@ def answers(
     """Answers with one body: JSON, or bytes as they are."""
 
     async def handler(request: Request, wire: Wire) -> None:
-        await wire.answer(payload, status, headers)
+        await wire.reply(payload, status, headers)
 
     return handler
 

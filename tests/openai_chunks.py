@@ -52,7 +52,7 @@ def well_behaved(texts: Sequence[str] = ("Hello", " world")) -> Script:
         if request.method == "POST":
             await whole_answer(wire, texts)
         else:
-            await wire.answer({"error": {"message": "no such path"}}, 404)
+            await wire.reply({"error": {"message": "no such path"}}, 404)
 
     return script
 

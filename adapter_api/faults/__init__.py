@@ -1,8 +1,8 @@
-"""A server of faults: one named scenario for everything a completions server can do wrong."""
+"""The repository's one scripted HTTP server, and a named scenario for every known fault."""
 
 from adapter_api.faults.scenario import LIMIT_S, Expect, Scenario
 from adapter_api.faults.scenarios import CHAPTERS, SCENARIOS
-from adapter_api.faults.server import FaultServer
+from adapter_api.faults.server import FaultServer, Script, ScriptServer
 from adapter_api.faults.wire import ClientGone, Connection, Request, Wire
 
 __all__ = [
@@ -15,5 +15,7 @@ __all__ = [
     "FaultServer",
     "Request",
     "Scenario",
+    "Script",
+    "ScriptServer",
     "Wire",
 ]

@@ -1,89 +1,46 @@
-"""What a script holds in its hands: one request, and the connection to answer it on."""
+"""A request, its connection, and the Wire with which a script answers it."""
 
 import asyncio
 import json
 import socket
 import struct
 from collections.abc import Mapping
-from functools import cached_property
-from time import monotonic
 from typing import Any, Literal
 
 import attrs
 
 PIECES = ("Hello", " wörld", " 🙂")
-"""The pieces of the answer that most scenarios give, or begin to give."""
+"""The pieces of the answer that most scenarios give or begin."""
 
 TEXT = "".join(PIECES)
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-"""What the engine counts. Not the number of pieces: events are not tokens."""
+"""The engine's usage. It is not the number of pieces: events are not tokens."""
 
 DONE = b"data: [DONE]\n\n"
 
 Framing = Literal["chunked", "close"] | int
-"""What tells the body's end: a chunk of size 0, the end of the connection, or its length."""
+"""The body ends with a chunk of size 0, with the connection, or after this many bytes."""
 
 
 class ClientGone(ConnectionError):
-    """The client has closed the connection; the script has nobody to talk to."""
-
-
-@attrs.frozen
-class Request:
-    """A request as it arrived.
-
-    Args:
-        scenario: The first segment of its path.
-        number: 1, 2, ... among the requests for this scenario.
-        connection: The number of its connection.
-        method: GET or POST.
-        path: The whole path, with the query.
-        headers: By lower-case name.
-        body: What was read of the body when the answer began.
-        at: When it arrived, in seconds of the monotonic clock.
-    """
-
-    scenario: str
-    number: int
-    connection: int
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    at: float
-
-    @property
-    def chat(self) -> bool:
-        """Whether it asks the chat endpoint."""
-        return self.path.partition("?")[0].endswith("/chat/completions")
-
-    @property
-    def credential(self) -> str:
-        """The key it brought. Scripts repeat it where careless servers do."""
-        bearer = self.headers.get("authorization", "").partition(" ")[2]
-        return bearer or self.headers.get("api-key", "")
-
-    @cached_property
-    def json(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.body or b"{}")
+    """The client has closed the connection."""
 
 
 @attrs.define(eq=False)
 class Connection:
-    """What became of one connection. Times are in seconds of the monotonic clock.
+    """The record of one connection. Times are in seconds of the server's event loop.
 
     Args:
         number: 1, 2, ... in the order of arrival.
         opened_at: When it was accepted.
         closed_by_client_at: When the client was seen to close it, None if it did not.
         closed_by_server_at: When the server closed or reset it, None if it did not.
-        requests: How many requests came on it.
-        statuses: Those that answers on it began with, as far as `Wire.head` sent them.
-        sent_bytes: Bytes the kernel took from the server.
-        refused_bytes: Bytes a script wanted to send after the client had closed it.
-        gone: Set once it is closed, by whichever side.
+        requests: The number of requests on it.
+        statuses: The statuses that `Wire.head` sent on it.
+        sent_bytes: Bytes that the kernel took from the server.
+        refused_bytes: Bytes that a script tried to send after the client had closed it.
+        gone: Set once either side has closed it.
     """
 
     number: int
@@ -98,34 +55,82 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether either side has closed it."""
+        """Return whether either side has closed it."""
         return self.closed_by_client_at is not None or self.closed_by_server_at is not None
 
 
+@attrs.frozen
+class Request:
+    """A request as it arrived.
+
+    Args:
+        number: 1, 2, ... among the requests with the same first path segment.
+        connection: Its connection.
+        method: GET or POST.
+        target: The path with the query.
+        headers: By lower-case name.
+        body: The part of the body that had arrived when the answer began.
+        at: When it arrived, in seconds of the server's event loop.
+    """
+
+    number: int
+    connection: Connection
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+
+    @property
+    def path(self) -> str:
+        """Return the target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def scenario(self) -> str:
+        """Return the first segment of the path, which names a FaultServer's scenario."""
+        return self.path.split("/")[1]
+
+    @property
+    def chat(self) -> bool:
+        """Return whether it asks the chat endpoint."""
+        return self.path.endswith("/chat/completions")
+
+    @property
+    def credential(self) -> str:
+        """Return its API key. Scripts repeat it where careless servers do."""
+        bearer = self.headers.get("authorization", "").partition(" ")[2]
+        return bearer or self.headers.get("api-key", "") or self.headers.get("x-api-key", "")
+
+    def json(self) -> Any:
+        """Return the decoded body."""
+        return json.loads(self.body or b"{}")
+
+
 class Wire:
-    """Answers one request. Every method that sends raises ClientGone if nobody is there.
+    """Answers one request. Methods that send or wait raise ClientGone when the client closes.
 
     Sending waits until the kernel has taken every byte, so a client that does not read stops the
-    script. Waiting ends with ClientGone too, at once, when the client closes.
+    script.
 
     Args:
         request: The request.
-        record: What is noted of its connection.
-        transport: The connection.
+        transport: Its connection's transport.
         writable: Set while the kernel takes bytes.
+        keep_alive: Whether the connection stays open if the script does not say otherwise.
     """
 
     def __init__(
         self,
         request: Request,
-        record: Connection,
         transport: asyncio.Transport,
         writable: asyncio.Event,
+        *,
+        keep_alive: bool = False,
     ) -> None:
         self.request = request
-        self.ended = False
-        """Whether the answer is complete, so that another request may follow."""
-        self._record = record
+        self.connection = request.connection
+        self.keep_alive = keep_alive
         self._transport = transport
         self._writable = writable
         self._chunked = False
@@ -134,14 +139,14 @@ class Wire:
 
     async def raw(self, data: bytes) -> None:
         """Send bytes as they are."""
-        if self._record.closed:
-            self._record.refused_bytes += len(data)
+        if self.connection.closed:
+            self.connection.refused_bytes += len(data)
             raise ClientGone
         self._transport.write(data)
         await asyncio.sleep(0)  # a client in the same loop has its turn, however fast we are
         await self._writable.wait()
-        if not self._record.closed:
-            self._record.sent_bytes += len(data)
+        if not self.connection.closed:
+            self.connection.sent_bytes += len(data)
 
     async def drip(self, data: bytes, pause_s: float = 0.0) -> None:
         """Send bytes one by one."""
@@ -152,26 +157,43 @@ class Wire:
     async def sleep(self, seconds: float) -> None:
         """Wait, sending nothing."""
         try:
-            await asyncio.wait_for(self._record.gone.wait(), seconds)
+            await asyncio.wait_for(self.connection.gone.wait(), seconds)
         except TimeoutError:
             return
         raise ClientGone
 
     async def wait_closed(self) -> None:
         """Send nothing more, and wait for the client to close."""
-        await self._record.gone.wait()
+        self.keep_alive = False
+        await self.connection.gone.wait()
+
+    async def until_closed(self, limit_s: float = 5.0) -> None:
+        """Send nothing more, and wait at most `limit_s` seconds for the client to close.
+
+        Raises:
+            TimeoutError: If it does not.
+        """
+        async with asyncio.timeout(limit_s):
+            await self.wait_closed()
+
+    @property
+    def gone(self) -> bool:
+        """Return whether the connection is closed."""
+        return self.connection.gone.is_set()
 
     async def close(self) -> None:
         """Close the connection (FIN)."""
-        if not self._record.closed:
-            self._record.closed_by_server_at = monotonic()
+        self.keep_alive = False
+        if not self.connection.closed:
+            self.connection.closed_by_server_at = asyncio.get_running_loop().time()
         self._transport.close()
 
     async def reset(self) -> None:
         """Break the connection (RST)."""
+        self.keep_alive = False
         await self.sleep(0.02)  # a reset may overtake what was sent before it
-        if not self._record.closed:
-            self._record.closed_by_server_at = monotonic()
+        if not self.connection.closed:
+            self.connection.closed_by_server_at = asyncio.get_running_loop().time()
         raw_socket = self._transport.get_extra_info("socket")
         raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
@@ -196,7 +218,7 @@ class Wire:
         else:
             lines.append(f"Content-Length: {framing}")
         self._chunked = framing == "chunked"
-        self._record.statuses.append(status)
+        self.connection.statuses.append(status)
         await self.raw("".join(f"{line}\r\n" for line in [*lines, *headers, ""]).encode())
 
     async def chunk(self, data: bytes) -> None:
@@ -204,10 +226,10 @@ class Wire:
         await self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
     async def end(self) -> None:
-        """The answer is complete; the connection may be used again."""
+        """End the answer; the connection may be used again."""
         if self._chunked:
             await self.raw(b"0\r\n\r\n")
-        self.ended = True
+        self.keep_alive = True
 
     async def answer(
         self,
@@ -222,6 +244,31 @@ class Wire:
         await self.chunk(body)
         await self.end()
 
+    async def start(
+        self, status: int = 200, headers: Mapping[str, str] | None = None, *, reason: str = "X"
+    ) -> None:
+        """Send a status line and exactly these headers; `chunk` then sends HTTP chunks."""
+        lines = [f"HTTP/1.1 {status} {reason}", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        self._chunked = True
+        self.connection.statuses.append(status)
+        await self.raw(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+
+    async def stream_head(self, headers: Mapping[str, str] | None = None) -> None:
+        """Begin a chunked event stream."""
+        base = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+        await self.start(200, {**base, **(headers or {})})
+
+    async def reply(
+        self, payload: object, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a whole answer: JSON, or bytes as they are."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        kind = "text/plain" if isinstance(payload, bytes) else "application/json"
+        base = {"Content-Type": kind, "Content-Length": str(len(body))}
+        await self.start(status, {**base, **(headers or {})})
+        await self.raw(body)
+        self.keep_alive = True
+
     async def answer_json(self, status: int, payload: Any, *headers: str) -> None:
         """Send a whole answer of JSON."""
         await self.answer(status, to_json(payload), *headers)
@@ -231,8 +278,10 @@ class Wire:
     def payload(
         self, piece: str | None = None, finish_reason: str | None = None, **more: Any
     ) -> dict[str, Any]:
-        """What an event says: one choice of the endpoint that was asked, with `piece` as its text.
-        `more` adds keys to the event, or replaces them."""
+        """Return an event: one choice of the requested endpoint, with `piece` as its text.
+
+        `more` adds or replaces keys of the event.
+        """
         choice: dict[str, Any]
         if self.request.chat:
             choice = {"index": 0, "delta": {} if piece is None else {"content": piece}}
@@ -248,17 +297,17 @@ class Wire:
         }
 
     def with_choice(self, **keys: Any) -> dict[str, Any]:
-        """What an event says whose only choice has `keys` added, or replaced."""
+        """Return an event whose only choice has `keys` added or replaced."""
         payload = self.payload("x")
         payload["choices"][0] |= keys
         return payload
 
     def complaint(self, message: str = "the engine failed", **more: Any) -> dict[str, Any]:
-        """An error object, from a server that repeats the key it was given."""
+        """Return an error object of a server that repeats the client's key."""
         return {"error": {"message": f"{message} (you are {self.request.credential})", **more}}
 
     def stream(self, *, newline: str = "\n", space: str = " ") -> bytes:
-        """The body of a whole answer: TEXT, finish_reason, USAGE and [DONE]."""
+        """Return the body of a whole answer: TEXT, finish_reason, USAGE and [DONE]."""
         events = [
             *(self.payload(piece) for piece in PIECES),
             self.payload(finish_reason="stop"),
@@ -268,7 +317,7 @@ class Wire:
         return "".join([*lines, f"data:{space}[DONE]{newline * 2}"]).encode()
 
     async def event(self, payload: Any, name: str = "") -> None:
-        """Send one event with `payload` as JSON, in a chunk of its own."""
+        """Send one event in a chunk of its own: bytes and str as they are, all else as JSON."""
         await self.chunk((f"event: {name}\n" if name else "").encode() + to_event(payload))
 
     async def text(self, *pieces: str) -> None:
@@ -297,10 +346,11 @@ class Wire:
 
 
 def to_json(payload: Any) -> bytes:
-    """`payload` as JSON in UTF-8, non-ASCII characters as they are."""
+    """Return `payload` as JSON in UTF-8, without escaping non-ASCII characters."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def to_event(payload: Any) -> bytes:
-    """`payload` as the data of one event."""
-    return b"data: %s\n\n" % to_json(payload)
+    """Return `payload` as the data of one event: bytes and str as they are, all else as JSON."""
+    data = payload.encode() if isinstance(payload, str) else payload
+    return b"data: %s\n\n" % (data if isinstance(data, bytes) else to_json(data))

@@ -5,7 +5,7 @@ import random
 from typing import Literal
 
 from tests.openai_chunks import piece, usage
-from tests.script_server import Request, ScriptServer, Wire, _Protocol
+from tests.script_server import Request, ScriptServer, Wire
 
 Mood = Literal["well", "slow", "hung", "busy", "failing", "cutting"]
 MOODS: tuple[Mood, ...] = ("well", "slow", "hung", "busy", "failing", "cutting")
@@ -24,18 +24,9 @@ class FlakyServer(ScriptServer):
         self.jobs = 0
         self._rng = rng
 
-    async def start(self) -> None:
-        """Listen, on the same port as before."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Protocol(self), "127.0.0.1", self.port, backlog=1024
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
     async def kill(self) -> None:
         """Stop at once; every connection is reset."""
-        await self.__aexit__(None, None, None)
-        self._writers.clear()
+        await self.stop()
         self.requests.clear()
         self.connections.clear()
 
@@ -47,11 +38,11 @@ class FlakyServer(ScriptServer):
         elif request.method != "POST":
             listed = {"object": "list", "data": [{"id": "m", "object": "model"}]}
             known = request.path == "/v1/models"
-            await wire.answer(listed if known else {"error": {}}, 200 if known else 404)
+            await wire.reply(listed if known else {"error": {}}, 200 if known else 404)
         elif self.mood == "busy":
-            await wire.answer({"error": {"message": "busy"}}, 429, {"retry-after-ms": "50"})
+            await wire.reply({"error": {"message": "busy"}}, 429, {"retry-after-ms": "50"})
         elif self.mood == "failing":
-            await wire.answer({"error": {"message": "broken"}}, 500)
+            await wire.reply({"error": {"message": "broken"}}, 500)
         else:
             await self._stream(wire, request.json()["max_tokens"])
 

@@ -124,8 +124,7 @@ def _is_job(request: Request, fault: Scenario) -> bool:
 
 async def _closed(server: FaultServer, seen: Sequence[Request]) -> bool:
     """Whether the client closes the fault's connections, soon."""
-    numbers = {request.connection for request in seen}
-    return await settled(lambda: all(server.connections[n - 1].closed for n in numbers))
+    return await settled(lambda: all(request.connection.closed for request in seen))
 
 
 def _wrong(fault: Scenario, outcome: Outcome) -> str:
@@ -147,7 +146,7 @@ def _repeated(fault: Scenario, server: FaultServer, seen: Sequence[Request]) -> 
 
     Without a field that the server does not know, or with a new key, it is another request.
     """
-    statuses = [n for one in seen for n in server.connections[one.connection - 1].statuses]
+    statuses = [n for one in seen for n in one.connection.statuses]
     for_good = fault.jobs == 1 and bool(fault.expect.codes) and fault.expect.codes <= _FOR_GOOD
     if not for_good or not all(400 <= status < 500 for status in statuses):
         return ""

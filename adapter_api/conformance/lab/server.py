@@ -24,7 +24,7 @@ _FLOOD_EVENTS = 16
 
 @scenario("answers like a sound engine with a small vocabulary", whole(text=None))
 async def engine(wire: Wire) -> None:
-    body = wire.request.json
+    body = wire.request.json()
     asked = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
     most = int(body.get("max_tokens") or 16)
     if body.get("model") == "no-such-model":

@@ -44,7 +44,7 @@ async def _flooded(subject: Subject) -> AsyncIterator[tuple[Adapter, TokenStream
         try:
             await first_token(stream)
             sending = [one for one in server.requests if one.method == "POST"][-1]
-            yield adapter, stream, server.connections[sending.connection - 1]
+            yield adapter, stream, sending.connection
         finally:
             await in_time(stream.aclose(), "closing the stream")
 

@@ -359,7 +359,7 @@ async def chunk_extensions(wire: Wire) -> None:
     await wire.raw(
         b'%x;name=value;other="x"\r\n%s\r\n0;last\r\nX-Trailer: x\r\n\r\n' % (len(body), body)
     )
-    wire.ended = True
+    wire.keep_alive = True
 
 
 @scenario("sends no reason phrase, and header names in odd cases", whole())

@@ -187,7 +187,7 @@ async def refusal_long(wire: Wire) -> None:
 @scenario("answers 204", fails("UPSTREAM_PROTOCOL"))
 async def status_204(wire: Wire) -> None:
     await wire.raw(b"HTTP/1.1 204 No Content\r\n\r\n")
-    wire.ended = True
+    wire.keep_alive = True
 
 
 @scenario("answers 206 with a whole stream", fails("UPSTREAM_PROTOCOL"))

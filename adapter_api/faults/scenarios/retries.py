@@ -123,7 +123,7 @@ async def broken_once(wire: Wire) -> None:
 
 
 async def _refuses_field(status: int, field: str, refusal: dict[str, Any], wire: Wire) -> None:
-    if field in wire.request.json:
+    if field in wire.request.json():
         await wire.answer_json(status, refusal)
     else:
         await _answer(wire)
@@ -174,7 +174,7 @@ def _fields() -> Iterable[Scenario]:
     task={"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9},
 )
 async def field_max_tokens(wire: Wire) -> None:
-    if wire.request.json.get("max_completion_tokens") == 9:
+    if wire.request.json().get("max_completion_tokens") == 9:
         await _answer(wire)
     else:
         said = "Unsupported parameter: 'max_tokens' is not supported with this model."
@@ -188,7 +188,7 @@ async def field_max_tokens(wire: Wire) -> None:
 )
 async def field_after_field(wire: Wire) -> None:
     known = ("model", "prompt", "messages", "stream", "max_tokens", "max_completion_tokens")
-    field = next((name for name in wire.request.json if name not in known), "nothing")
+    field = next((name for name in wire.request.json() if name not in known), "nothing")
     await wire.answer_json(400, wire.complaint(f"Unknown parameter: '{field}'."))
 
 

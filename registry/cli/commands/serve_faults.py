@@ -78,7 +78,7 @@ async def _serve(host: str, port: int, *, fault_gets: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    lab = FaultServer(host=host, port=port, fault_gets=fault_gets, tell=_tell)
+    lab = FaultServer(host=host, port=port, fault_gets=fault_gets, on_end=_tell)
     # A script fails on leaving if a client sent something outside of its protocol.
     with contextlib.suppress(ExceptionGroup):
         await _until(stop, lab)
@@ -102,5 +102,5 @@ def _tell(request: Request, connection: Connection) -> None:
         end = "the server closed the connection"
     else:
         end = "answered"
-    path = harmless(request.path)
+    path = harmless(request.target)
     say(f"{request.method} {path} on connection {connection.number}: {end}")

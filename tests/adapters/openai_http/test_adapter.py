@@ -663,7 +663,7 @@ async def test_a_refusal_that_is_cut_off_says_its_status(serving: Serving, ends:
     """The status is enough; the rest is not waited for beyond the limits."""
 
     async def script(request: Request, wire: Wire) -> None:
-        await wire.head(404, {"Content-Length": "100"})
+        await wire.start(404, {"Content-Length": "100"})
         await wire.raw(b"not")
         await (wire.reset() if ends == "breaks" else wire.until_closed())
 

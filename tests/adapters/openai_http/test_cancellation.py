@@ -46,7 +46,7 @@ async def slow_answer(request: Request, wire: Wire) -> None:
 async def busy_then_whole(request: Request, wire: Wire) -> None:
     """Every second request is refused as busy."""
     if request.connection.requests % 2:
-        await wire.answer({"error": "busy"}, 503)
+        await wire.reply({"error": "busy"}, 503)
     else:
         await slow_answer(request, wire)
 
@@ -183,7 +183,7 @@ class Place:
         """No connection in use, the server saw each of the others closed, no task; and it works."""
         assert self.in_use == 0
         async with asyncio.timeout(2):
-            while asyncio.all_tasks() - self._tasks - self.server._tasks:
+            while asyncio.all_tasks() - self._tasks - self.server.tasks:
                 await asyncio.sleep(0)  # what is left may be the server's accepting
             while sum(not c.gone.is_set() for c in self.server.connections) > (
                 self.transport.idle_connections
@@ -234,6 +234,7 @@ PLACES: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "used"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place_name", PLACES)

@@ -121,7 +121,7 @@ async def test_the_answers_of_real_servers_come_again(
     kept = {k: v for k, v in headers.items() if k not in ("transfer-encoding", "content-length")}
 
     async def script(request: Request, wire: Wire) -> None:
-        await wire.head(status, {**kept, "Transfer-Encoding": "chunked"})
+        await wire.start(status, {**kept, "Transfer-Encoding": "chunked"})
         for event in body.split(b"\n\n"):
             await wire.chunk(event + b"\n\n")
         await wire.end()
@@ -143,7 +143,7 @@ async def test_a_server_that_repeats_the_key_byte_by_byte(
 
     async def script(request: Request, wire: Wire) -> None:
         got = {**request.headers}
-        await wire.head(status, {"Transfer-Encoding": "chunked", "X-Got": got["authorization"]})
+        await wire.start(status, {"Transfer-Encoding": "chunked", "X-Got": got["authorization"]})
         event = f"data: {json.dumps({**piece('hi', 'stop'), 'got': got})}\n\n".encode()
         for n in range(len(event)):
             await wire.chunk(event[n : n + 1])
@@ -184,7 +184,7 @@ async def test_a_key_of_an_earlier_request_is_removed_too(serving: Serving, tmp_
     keys = iter(["the-first-token-of-all", "the-second-token"])
 
     async def script(request: Request, wire: Wire) -> None:
-        await wire.answer({"error": {"message": "not the-first-token-of-all!"}}, 400)
+        await wire.reply({"error": {"message": "not the-first-token-of-all!"}}, 400)
 
     async with serving(script, record=str(path), api_key=lambda: next(keys)) as (_, adapter):
         for _ in range(2):
@@ -200,10 +200,10 @@ async def test_a_key_that_looks_like_one_is_removed_from_refusals(
     path, other = tmp_path / "r.jsonl", tmp_path / "s.jsonl"
 
     async def answering(request: Request, wire: Wire) -> None:
-        await wire.answer(piece("use sk-learn-models", "stop"))
+        await wire.reply(piece("use sk-learn-models", "stop"))
 
     async def refusing(request: Request, wire: Wire) -> None:
-        await wire.answer({"error": {"message": "upstream sk-abcdef123456 failed"}}, 500)
+        await wire.reply({"error": {"message": "upstream sk-abcdef123456 failed"}}, 500)
 
     async with serving(refusing, record=str(path)) as (_, adapter):
         seen = await _frames(adapter, TaskRequest(prompt="hi"))
@@ -333,7 +333,7 @@ async def test_waits_before_the_next_request_are_not_waited(
     path = tmp_path / "r.jsonl"
 
     async def busy(request: Request, wire: Wire) -> None:
-        await wire.answer({"error": {"message": "busy"}}, 429, {"Retry-After": "50"})
+        await wire.reply({"error": {"message": "busy"}}, 429, {"Retry-After": "50"})
 
     task = TaskRequest(prompt="hi")
     options = {"retry": RetryPolicy(attempts=1), "record": str(path)}
@@ -351,7 +351,7 @@ async def test_health_is_played(serving: Serving, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
 
     async def loading(request: Request, wire: Wire) -> None:
-        await wire.answer({"error": {"message": "Loading model"}}, 503)
+        await wire.reply({"error": {"message": "Loading model"}}, 503)
 
     async with serving({"/health": loading}, record=str(path)) as (_, adapter):
         seen, props = await adapter.health(), await adapter.props()

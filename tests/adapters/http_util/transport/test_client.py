@@ -57,7 +57,7 @@ def _server_context(authority: trustme.CA) -> ssl.SSLContext:
 
 async def hello(request: Request, wire: Wire) -> None:
     """Answers with what was asked for."""
-    await wire.answer(f"{request.method} {request.target}".encode())
+    await wire.reply(f"{request.method} {request.target}".encode())
 
 
 async def test_the_client_has_the_house_rules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -365,7 +365,7 @@ async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
     chunk, count = bytes(range(256)) * 256, 600
 
     async def script(request: Request, wire: Wire) -> None:
-        await wire.head(200, {"Transfer-Encoding": "chunked"})
+        await wire.start(200, {"Transfer-Encoding": "chunked"})
         for _ in range(count):
             await wire.chunk(chunk)
         await wire.end()
@@ -399,7 +399,7 @@ async def test_tls_is_verified() -> None:
     blob = bytes(range(256)) * 20_000
 
     async def script(request: Request, wire: Wire) -> None:
-        await wire.answer(blob)
+        await wire.reply(blob)
 
     async with ScriptServer(script, tls=server_context) as server:
         async with client_of() as (client, transport):
