@@ -202,10 +202,12 @@ class BoundAdapter(Generic[_C]):
 
     def _events(self, task: TaskRequest, job: JobReport | None) -> AsyncIterator[TokenEvent]:
         """Call the submit hook. Its failure belongs to the job, so the stream raises it."""
+        outcome: tuple[Any, list[Any]] | None = None
         with Contained() as run:
-            events, received = drive(self._submit, task)
-        if run.error is not None:
+            outcome = drive(self._submit, task)
+        if outcome is None:
             return _failing(self._submit_failure(run.error))
+        events, received = outcome
         if job is not None:
             job.follow(received[0] if received else events)
         below = [stream for stream in received if stream is not events]
@@ -213,7 +215,8 @@ class BoundAdapter(Generic[_C]):
             events = self._iterated(events)
         return Layered(events, below) if below else events
 
-    def _submit_failure(self, error: BaseException) -> Exception:
+    def _submit_failure(self, error: BaseException | None) -> Exception:
+        assert error is not None
         if isinstance(error, WorkerError):
             return error
         if len(self._submit) > 1:

@@ -1,0 +1,371 @@
+"""The blocking front: adapters and hosts for scripts, notebooks and threads.
+
+All blocking fronts of a process share one thread with one event loop. It starts with the first of
+them and ends with the last, so several can be used from several threads, and in a notebook whose
+main thread runs a loop of its own.
+
+    with registry.sync.get("openai-http", base_url="http://localhost:8000") as adapter:
+        for token in adapter.submit(task).tokens():
+            print(token.text, end="")
+"""
+
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from threading import Lock
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
+
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from adapter_api.events import Token, TokenEvent
+from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.stream import TokenStream
+from adapter_api.task import TaskRequest
+from registry.adapter import BoundAdapter
+from registry.host import AdapterHost
+
+__all__ = ["SyncAdapter", "SyncHost", "SyncStream", "get", "host", "wrap"]
+
+_T = TypeVar("_T")
+_A = TypeVar("_A", bound="_Adapter")
+
+
+class _Adapter(Protocol):
+    """What `wrap` takes: a BoundAdapter, or a pool of a host."""
+
+    def submit(self, task: TaskRequest) -> TokenStream: ...
+    async def cancel(self, job_id: str) -> bool: ...
+    async def health(self) -> HealthStatus: ...
+    async def props(self) -> EngineProps: ...
+    async def engine_version(self) -> str: ...
+    async def start(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+def get(name: str, config: object = None, /, **options: Any) -> "SyncAdapter[BoundAdapter[Any]]":
+    """Build an adapter of the default registry for blocking use.
+
+    Takes and raises what `registry.get` does. Use the result with `with`, or close it.
+    """
+    import registry
+
+    return SyncAdapter(registry.get(name, config, **options))
+
+
+def wrap(adapter: _A) -> "SyncAdapter[_A]":
+    """Return a blocking front of an adapter that is not used in another event loop.
+
+    Args:
+        adapter: An adapter, for example from a Registry with observers.
+    """
+    return SyncAdapter(adapter)
+
+
+def host(make: Callable[[], AdapterHost]) -> "SyncHost":
+    """Return a blocking front of a host.
+
+    Args:
+        make: Makes the host; called in the front's event loop, as in
+            `registry.sync.host(lambda: AdapterHost.from_file("workers.toml"))`.
+    """
+    return SyncHost(make)
+
+
+class _Lease:
+    """A use of the shared loop thread, from the first call until it is given back."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = Lock()
+        self._portal: BlockingPortal | None = None
+        self._provider: BlockingPortalProvider | None = None
+        self._pid: int | None = None
+        self._over = False
+
+    def wait(self, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+        """Run `function` in the loop and return its result.
+
+        An exception in this thread meanwhile, such as KeyboardInterrupt, cancels it.
+
+        Raises:
+            RuntimeError: After a fork, after `close`, or in the loop's own thread.
+        """
+        return _wait(self._running(), function, *args)
+
+    def close(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run `function` in the loop if it was ever entered, then stop using the loop. Idempotent.
+
+        Raises:
+            RuntimeError: After a fork.
+        """
+        self._check_fork()
+        with self._lock:
+            portal, self._portal, self._over = self._portal, None, True
+        if portal is not None:
+            try:
+                _wait(portal, function)
+            finally:
+                assert self._provider is not None
+                self._provider.__exit__(None, None, None)
+
+    def _running(self) -> BlockingPortal:
+        self._check_fork()
+        with self._lock:
+            if self._over:
+                raise RuntimeError(f"this {self._what} is closed: make a new one")
+            if self._portal is None:
+                self._pid, self._provider = os.getpid(), _shared.provider
+                self._portal = self._provider.__enter__()
+            return self._portal
+
+    def _check_fork(self) -> None:
+        if self._pid is not None and self._pid != os.getpid():
+            raise RuntimeError(
+                f"this {self._what} was made before a fork, and its event loop's thread is not in "
+                "this process: make a new one here"
+            )
+
+
+def _wait(portal: BlockingPortal, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
+    future = portal.start_task_soon(function, *args)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+class _Shared:
+    """The provider of the loop thread, replaced in the child after a fork."""
+
+    def __init__(self) -> None:
+        self.provider = BlockingPortalProvider()
+
+
+_shared = _Shared()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.__init__)  # type: ignore[misc]
+
+
+class SyncAdapter(Generic[_A]):
+    """An adapter for blocking use from any number of threads.
+
+    Args:
+        adapter: The adapter.
+
+    Attributes:
+        adapter: The same, for its name and config.
+    """
+
+    def __init__(self, adapter: _A, lease: _Lease | None = None) -> None:
+        self.adapter = adapter
+        self._owns = lease is None
+        self._lease = _Lease("adapter") if lease is None else lease
+
+    def __repr__(self) -> str:
+        return f"<SyncAdapter of {self.adapter!r}>"
+
+    def submit(self, task: TaskRequest) -> "SyncStream":
+        """Run `task`. Nothing is sent before the stream is read or entered."""
+        return SyncStream(self._lease.wait(self._submit, task), self._lease)
+
+    async def _submit(self, task: TaskRequest) -> TokenStream:
+        return self.adapter.submit(task)
+
+    def cancel(self, job_id: str) -> bool:
+        """Stop a job; no Token comes after this returns. False for an unknown id."""
+        return self._lease.wait(self.adapter.cancel, job_id)
+
+    def health(self) -> HealthStatus:
+        """Return how the engine is."""
+        return self._lease.wait(self.adapter.health)
+
+    def props(self) -> EngineProps:
+        """Return what the engine can do."""
+        return self._lease.wait(self.adapter.props)
+
+    def engine_version(self) -> str:
+        """Return the engine's version; "unknown" if the adapter does not implement it."""
+        return self._lease.wait(self.adapter.engine_version)
+
+    def start(self) -> None:
+        """Acquire what the adapter needs. It starts by itself before the first job, too."""
+        self._lease.wait(self.adapter.start)
+
+    def close(self) -> None:
+        """Cancel the running jobs and release everything. Idempotent, and final.
+
+        A pool of a SyncHost stays open: the host closes it.
+        """
+        if self._owns:
+            self._lease.close(self.adapter.aclose)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SyncStream(Iterator[TokenEvent]):
+    """The events of one job, for blocking use; see TokenStream for their order and errors.
+
+    One thread reads at a time; any thread may cancel. KeyboardInterrupt while a read waits cancels
+    the job. Use it with `with` to cancel a job that is left before its end.
+    """
+
+    def __init__(self, stream: TokenStream, lease: _Lease) -> None:
+        self.job_id = stream.job_id
+        self._stream = stream
+        self._lease = lease
+        self._ready: deque[TokenEvent] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TokenEvent:
+        """Return the next event.
+
+        Raises:
+            StopIteration: After End.
+            WorkerError: If the job failed before Started, or after the Error event.
+        """
+        if not self._ready:
+            self._ready.extend(self._lease.wait(self._read))
+            if not self._ready:
+                raise StopIteration
+        return self._ready.popleft()
+
+    async def _read(self) -> list[TokenEvent]:
+        """Return the next event with the Tokens that arrived with it: one hop for all."""
+        event = await anext(self._stream, None)
+        return [] if event is None else [event, *self._stream.take_buffered()]
+
+    def tokens(self) -> Iterator[Token]:
+        """Yield the Tokens, and close the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+        """
+        with self:
+            for event in self:
+                if isinstance(event, Token):
+                    yield event
+
+    def text(self) -> str:
+        """Return the whole text of the answer; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+        """
+        return self._lease.wait(self._stream.text)
+
+    def cancel(self) -> bool:
+        """Stop the job. No Token comes after this returns; False if it had ended."""
+        self._ready.clear()
+        return self._lease.wait(self._stream.cancel)
+
+    def close(self) -> None:
+        """Release everything the job holds, cancelling it if it still runs. Idempotent."""
+        self._ready.clear()
+        self._lease.wait(self._stream.aclose)
+
+    def __enter__(self) -> Self:
+        self._lease.wait(self._stream.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SyncHost:
+    """A host for blocking use from any number of threads; use it with `with`, or close it.
+
+    Args:
+        make: Makes the host; called in the front's event loop, once.
+    """
+
+    def __init__(self, make: Callable[[], AdapterHost]) -> None:
+        self._make = make
+        self._lease = _Lease("host")
+        self._made: AdapterHost | None = None
+
+    @property
+    def host(self) -> AdapterHost:
+        """The host itself, for what may be asked from any thread, such as `snapshot`."""
+        if self._made is None:
+            self.call(lambda _: None)
+        assert self._made is not None
+        return self._made
+
+    @overload
+    def call(self, function: Callable[[AdapterHost], Coroutine[Any, Any, _T]]) -> _T: ...
+    @overload
+    def call(self, function: Callable[[AdapterHost], _T]) -> _T: ...
+    def call(self, function: Callable[[AdapterHost], Any]) -> Any:
+        """Call `function(host)` in the host's event loop and return what it returns.
+
+        Args:
+            function: For example a lambda that binds a replica; a coroutine that it returns is
+                awaited.
+        """
+        return self._lease.wait(self._call, function)
+
+    async def _call(self, function: Callable[[AdapterHost], Any]) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        result = function(self._made)
+        return await result if isinstance(result, Awaitable) else result
+
+    def submit(self, pool_id: str, task: TaskRequest, **options: Any) -> SyncStream:
+        """Run `task` on a replica of the pool; takes what `AdapterHost.submit` does."""
+        stream = self._lease.wait(self._submit, pool_id, task, options)
+        return SyncStream(stream, self._lease)
+
+    async def _submit(self, pool_id: str, task: TaskRequest, options: Any) -> TokenStream:
+        made: AdapterHost = await self._call(lambda made: made)
+        return made.submit(pool_id, task, **options)
+
+    def cancel(self, pool_id: str, job_id: str) -> bool:
+        """Stop a job of the pool; no Token comes after this returns. False for an unknown id."""
+        return self.call(lambda made: made.cancel(pool_id, job_id))
+
+    def close(self) -> None:
+        """End every job and close every adapter. Idempotent, and final."""
+        self._lease.close(self._aclose)
+
+    async def _aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()
+
+    def __enter__(self) -> Self:
+        try:
+            self.call(lambda _: None)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
