@@ -76,8 +76,7 @@ if TYPE_CHECKING:
     )
     from adapter_api.stream import StreamTable, TokenStream
     from adapter_api.task import TaskRequest
-
-    __version__: str
+    from adapter_api.version import __version__
 
 __all__ = [
     "API_VERSION",

@@ -296,12 +296,18 @@ class AdapterNotFound(RegistryError, LookupError):
     """No installed distribution offers an adapter of this name, or the name is blocked."""
 
     def __init__(
-        self, name: str, installed: Iterable[str], nearest: str | None, blocked: bool = False
+        self,
+        name: str,
+        installed: Iterable[str],
+        nearest: str | None,
+        blocked: bool = False,
+        cause: str = "",
     ) -> None:
         super().__init__(name)
         self.installed = tuple(installed)
         self.nearest = nearest
         self.blocked = blocked
+        self.cause = cause
 
     def __str__(self) -> str:
         if self.blocked:
@@ -311,10 +317,11 @@ class AdapterNotFound(RegistryError, LookupError):
             )
         hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
         names = ", ".join(self.installed) or "none"
-        return (
+        text = (
             f"no adapter named {self.name!r}: {hint}installed: {names}. Install the "
             "distribution that offers it; in a running process call registry.refresh() after that"
         )
+        return f"{text}. {self.cause}" if self.cause else text
 
 
 class AmbiguousAdapter(RegistryError, LookupError):

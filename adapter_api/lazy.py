@@ -16,28 +16,24 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-DISTRIBUTION = "worker-adapters"
-
 
 def lazy_exports(package: str) -> Callable[[str], object]:
     """Return the `__getattr__` of `package` (PEP 562).
 
-    It imports a name's module on first use and keeps the value in the package. `__version__` is the
-    version of our distribution.
+    It imports a name's module on first use and keeps the value in the package. A submodule may be
+    among the names, imported from the package itself.
     """
     homes: dict[str, str] = {}
 
     def __getattr__(name: str) -> object:
         if not homes:
             homes.update(_imports_of(package))
-        if name == "__version__":
-            from importlib.metadata import version
-
-            value: object = version(DISTRIBUTION)
-        elif name in homes:
-            value = getattr(import_module(homes[name]), name)
-        else:
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:
+            value: object = import_module(f"{package}.{name}")
+        else:
+            value = getattr(import_module(homes[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -1,7 +1,7 @@
-"""Adapters by name: found among what is installed, loaded, configured, dispatched to (ORCH-3054).
+"""Adapters by name: found among installed distributions, loaded, configured, used (ORCH-3054).
 
 `get`, `names`, `describe`, `refresh`, `dispatch` and `aclose` are methods of one default Registry.
-Every name loads on first use.
+`registry.sync` is the blocking front. Every name loads on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
         Problem,
         RegistryError,
     )
+    from adapter_api.version import __version__
+    from registry import sync
     from registry.adapter import BoundAdapter
     from registry.config.fields import ConfigField
     from registry.default import aclose, describe, dispatch, get, names, refresh
     from registry.host import HostSnapshot, PoolPolicy, PoolSnapshot, ReplicaSnapshot
-    from registry.info import AdapterInfo
+    from registry.plugins.loading import AdapterInfo
     from registry.registry import Registry
     from registry.workers import AdapterHost
-
-    __version__: str
 
 __all__ = [
     "AdapterHost",
@@ -52,6 +52,7 @@ __all__ = [
     "get",
     "names",
     "refresh",
+    "sync",
 ]
 
 __getattr__ = lazy_exports(__name__)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from weakref import ref
 
 import pluggy
 
@@ -78,7 +79,7 @@ class BoundAdapter(Generic[_C]):
         self._target = f"{type(adapter).__module__}:{type(adapter).__qualname__}"
         self._streams = StreamTable()
         self._lock = asyncio.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: ref[asyncio.AbstractEventLoop] | None = None
         self._closed = self._close_called = False
         self._hooks: Any = self._register(tuple(middleware)).hook
         self._submit = self._hooks.submit.get_hookimpls()
@@ -363,13 +364,14 @@ class BoundAdapter(Generic[_C]):
     def _lock_here(self) -> asyncio.Lock:
         """Return the lock of the running loop: a lock of a loop that has ended is useless."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None and self._loop.is_running():
+        before = None if self._loop is None else self._loop()
+        if loop is not before:
+            if before is not None and before.is_running():
                 raise RuntimeError(
                     f"adapter {self.name!r} is in use in another running event loop: "
                     "get an adapter for each loop"
                 )
-            self._loop, self._lock = loop, asyncio.Lock()
+            self._loop, self._lock = ref(loop), asyncio.Lock()
         return self._lock
 
     def _note_start(self) -> None:

@@ -88,6 +88,11 @@ def config_from_environment(name: str, cls: type[_C]) -> _C:
     return structure_config(name, cls, texts, env=True)
 
 
+def config_from_options(name: str, cls: type[_C], options: Mapping[str, Any]) -> _C:
+    """TEMPORARY"""
+    return structure_config(name, cls, options) if options else config_from_environment(name, cls)
+
+
 def describe_fields(cls: type) -> tuple[ConfigField, ...]:
     """The options that a config class takes, in its order."""
     return tuple(

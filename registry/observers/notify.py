@@ -20,10 +20,10 @@ from adapter_api.health import HealthState, HealthStatus
 from adapter_api.notices import AdapterNotice, AttemptNotice, HealthNotice, JobNotice
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
+from adapter_api.version import __version__
 from registry.observers.logging import LoggingObserver
 from registry.plugins.extensions import NOTICES, observer_problems, observing_methods
 from registry.plugins.guard import Contained
-from registry.version import __version__
 
 logger = logging.getLogger("worker_adapters.observers")
 

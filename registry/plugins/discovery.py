@@ -15,17 +15,18 @@ GROUP = "worker_adapters"
 
 _TARGET = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[.*\])?")
 _PLAIN_NAME = re.compile(r"[\w.-]+")
+_INFO_FOLDER = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 _UNKNOWN = "unknown"
 
 
 class AdapterRecord(NamedTuple):
-    """One adapter as one distribution offers it. No attrs here: it takes longer to import than
-    everything takes that lists the names.
+    """One adapter as one distribution offers it. A NamedTuple, because attrs takes longer to import
+    than listing the names takes.
 
     Args:
         name: The entry point's name.
-        distribution: The distribution's name, "unknown" if its metadata does not tell.
-        version: The distribution's version, "unknown" if its metadata does not tell.
+        distribution: The distribution's name, or "unknown".
+        version: The distribution's version, or "unknown".
         target: Where the class is, as "module:attribute".
         problem: Why the entry cannot be used; None if it is well formed.
     """
@@ -38,23 +39,29 @@ class AdapterRecord(NamedTuple):
 
 
 class Catalogue:
-    """All adapters that were installed when it was made.
+    """All adapters that were installed when it was made. It does not change.
 
     Args:
-        offers: For each name, who offers it and with which targets.
+        offers: For each name, the distributions that offer it and their targets.
+        shadowed: For each distribution (normalized), the other installed versions that are hidden.
     """
 
-    def __init__(self, offers: Mapping[str, Sequence["_Offer"]]) -> None:
+    def __init__(
+        self,
+        offers: Mapping[str, Sequence["_Offer"]],
+        shadowed: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._offers = offers
+        self._shadowed = shadowed or {}
         self._records: dict[str, tuple[AdapterRecord, ...]] = {}
 
     def names(self) -> list[str]:
-        """Every name that is offered, sorted."""
+        """Return every offered name, sorted."""
         return sorted(self._offers)
 
     def find(self, name: str) -> tuple[AdapterRecord, ...]:
-        """Who offers `name`, which may be "distribution:name"; several, by their distributions'
-        names, if it is ambiguous."""
+        """Return the records of `name`, which may be "distribution:name"; several, sorted by
+        distribution, if it is ambiguous."""
         if name in self._offers:
             return self._of(name)
         distribution, _, plain = name.partition(":")
@@ -65,7 +72,7 @@ class Catalogue:
         )
 
     def has_rivals(self, record: AdapterRecord) -> bool:
-        """Whether another distribution's targets lie in the same top-level package or module."""
+        """Return whether another distribution's targets lie in the same top-level package."""
         package, own = _package(record.target), normalized(record.distribution)
         return any(
             package == _package(target) and normalized(_quick_name(distribution)) != own
@@ -74,13 +81,17 @@ class Catalogue:
             for target in targets
         )
 
+    def notes(self, record: AdapterRecord) -> tuple[str, ...]:
+        """Return what is remarkable about the record's distribution, one sentence each."""
+        return tuple(self._shadowed.get(normalized(record.distribution), ()))
+
     def distributions(self) -> list["_Distribution"]:
-        """Every distribution that offers an adapter."""
+        """Return every distribution that offers an adapter."""
         found = {id(each): each for offers in self._offers.values() for each, _ in offers}
         return list(found.values())
 
     def _of(self, name: str) -> tuple[AdapterRecord, ...]:
-        """The records of a name. Only here is METADATA read."""
+        """Return the records of a name. Only here is METADATA read."""
         if name in self._offers and name not in self._records:
             records = [
                 AdapterRecord(
@@ -96,34 +107,37 @@ class Catalogue:
 def scan() -> Catalogue:
     """Look at every installed distribution.
 
-    Each is read on its own, so that a malformed one harms no other, and only texts that hold
+    Each is read on its own, so that a malformed one affects no other, and only texts that contain
     our group are parsed, which takes half the time of `importlib_metadata.entry_points`.
     """
     offers: dict[str, list[_Offer]] = {}
-    for distribution in _distributions():
+    shadowed: dict[str, list[str]] = {}
+    for distribution in _distributions(shadowed):
         try:
             text = distribution.read_text("entry_points.txt")
         except Exception:
-            _warn_of(distribution)
+            _warn(
+                "skipping the unreadable entry points of %s", _quick_name(distribution), trace=True
+            )
             continue
         if text is None or GROUP not in text:
             continue
         targets: dict[str, list[str]] = {}
-        for name, target in _lines_of_group(text):
+        for name, target in entries(text):
             if target not in targets.setdefault(name, []):
                 targets[name].append(target)
         for name, found in targets.items():
             offers.setdefault(name, []).append((distribution, found))
-    return Catalogue(offers)
+    return Catalogue(offers, shadowed)
 
 
 def normalized(distribution: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return a distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def module_and_attribute(target: str) -> tuple[str, str]:
-    """The two halves of a well-formed target."""
+    """Return module and attribute of a well-formed target."""
     match = _TARGET.fullmatch(target)
     assert match is not None, target
     return match[1], match[2]
@@ -133,19 +147,34 @@ def _package(target: str) -> str:
     return re.split(r"[.:\s]", target, maxsplit=1)[0]
 
 
-def _distributions() -> Iterable["_Distribution"]:
-    """Every distribution once: the one that comes first on sys.path, as import prefers it."""
+def _distributions(shadowed: dict[str, list[str]]) -> Iterable["_Distribution"]:
+    """Return every distribution once: the first on sys.path, as import prefers it.
+
+    Of two in one folder, which `pip install --target --upgrade` leaves, the newer version counts,
+    and `shadowed` gets a sentence.
+    """
     found: dict[str, _Distribution] = {}
     for distribution in importlib_metadata.distributions():
         name = _quick_name(distribution)
-        # A folder without metadata is what a broken uninstallation leaves.
-        if name not in found or not _has_metadata(found[name]):
+        other = found.setdefault(name, distribution)
+        if other is distribution:
+            continue
+        if not _has_metadata(other):  # a folder that a broken uninstallation left
             found[name] = distribution
+        elif _folder(other) == _folder(distribution) is not None:
+            used, hidden = sorted((other, distribution), key=_version_key, reverse=True)
+            found[name] = used
+            note = (
+                f"{name} is installed twice in {_folder(used)}: {identify(used)[1]} is used, and "
+                f"{identify(hidden)[1]} is shadowed; remove its .dist-info folder"
+            )
+            shadowed.setdefault(normalized(name), []).append(note)
+            _warn("%s", note)
     return found.values()
 
 
 def _quick_name(distribution: "_Distribution") -> str:
-    """The normalized name, from the folder's name where it can be: no file is read."""
+    """Return the normalized name, from the folder's name where possible: no file is read."""
     try:
         # Not public, yet what importlib_metadata itself wants of every kind of distribution.
         return str(distribution._normalized_name)  # type: ignore[attr-defined]
@@ -153,37 +182,51 @@ def _quick_name(distribution: "_Distribution") -> str:
         return f"{_UNKNOWN} {id(distribution)}"
 
 
-def _warn_of(distribution: "_Distribution") -> None:
-    import logging  # seldom needed, and dear to import
+def _folder(distribution: "_Distribution") -> str | None:
+    try:
+        return str(distribution.locate_file(""))
+    except Exception:  # not every kind of distribution lies in a folder
+        return None
+
+
+def _version_key(distribution: "_Distribution") -> list[tuple[float, int]]:
+    """Return what orders versions as PEP 440 does, for those that differ in numbers and phase."""
+    words = re.findall(r"[0-9]+|[a-z]+", identify(distribution)[1].lower())
+    ranks = {"post": 0.5, "rev": 0.5, "r": 0.5, "dev": -2.0}
+    key = [(1.0, int(w)) if w.isdigit() else (ranks.get(w, -1.0), ord(w[0])) for w in words]
+    return [*key, (0.0, 0)]
+
+
+def _warn(text: str, argument: str, *, trace: bool = False) -> None:
+    import logging  # seldom needed, and slow to import
 
     logger = logging.getLogger("worker_adapters.registry")
-    logger.warning(
-        "skipping the unreadable entry points of %s",
-        _quick_name(distribution),
-        exc_info=logger.isEnabledFor(logging.DEBUG),
-    )
+    logger.warning(text, argument, exc_info=trace and logger.isEnabledFor(logging.DEBUG))
 
 
 def _has_metadata(distribution: "_Distribution") -> bool:
-    return bool(_metadata(distribution))
+    try:
+        return bool(_metadata(distribution, passing=UnicodeDecodeError))
+    except UnicodeDecodeError:
+        return True
 
 
-def _lines_of_group(text: str) -> Iterator[tuple[str, str]]:
-    """Our group's (name, target) pairs; the target is empty where a line has no `=`."""
+def entries(text: str, group: str = GROUP) -> Iterator[tuple[str, str]]:
+    """Yield a group's (name, target) pairs; the target is empty where a line has no `=`."""
     section = ""
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, text.removeprefix("\ufeff").splitlines()):  # some editors add a BOM
         if not line or line.startswith("#"):
             continue
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1].strip()
-        elif section == GROUP:
+        elif section == group:
             name, target = (part.strip() for part in line.partition("=")[::2])
             if _is_entry(name, target):
                 yield name, target
 
 
 def _is_entry(name: str, target: str) -> bool:
-    """Whether a line is an entry, if only a broken one, and not just a line of a broken file.
+    """Return whether a line is an entry, even a broken one, and not a line of a broken file.
 
     Source: PyPA's specification of entry points: a name does not begin with "[", and should be of
     letters, digits, "_", "." and "-". Where it is not, the rest of the line must be right.
@@ -205,10 +248,11 @@ def _problem(targets: list[str]) -> str | None:
 
 
 def identify(distribution: "_Distribution") -> tuple[str, str]:
-    """A distribution's name and version; "unknown" for what its metadata does not tell.
+    """Return a distribution's name and version, from its metadata, else from its folder's name,
+    else "unknown".
 
-    Two lines of a header of fields, which is a message in form: importing the parser for messages
-    takes longer than all else that a registry does before it imports a plugin.
+    Two header lines are read by hand: importing the email parser takes longer than all else that a
+    registry does before it imports a plugin.
     """
     found: dict[str, str] = {}
     for line in _metadata(distribution).splitlines():
@@ -216,13 +260,29 @@ def identify(distribution: "_Distribution") -> tuple[str, str]:
             break
         field, _, value = line.partition(":")
         found.setdefault(field.lower(), value.strip())
-    return found.get("name") or _UNKNOWN, found.get("version") or _UNKNOWN
+    name, version = found.get("name"), found.get("version")
+    if not (name and version):
+        named, versioned = _from_folder(distribution)
+        name, version = name or named, version or versioned
+    return name, version
 
 
-def _metadata(distribution: "_Distribution") -> str:
+def _from_folder(distribution: "_Distribution") -> tuple[str, str]:
+    """Return name and version as `name-version.dist-info` has them.
+
+    Source: PyPA's specification of recorded projects.
+    """
+    folder = getattr(getattr(distribution, "_path", None), "name", "")
+    match = _INFO_FOLDER.fullmatch(folder)
+    return (match[1], match[2]) if match is not None else (_UNKNOWN, _UNKNOWN)
+
+
+def _metadata(distribution: "_Distribution", passing: type[Exception] | tuple[()] = ()) -> str:
     for name in ("METADATA", "PKG-INFO", ""):  # the last is an .egg-info that is a file itself
         try:
             text = distribution.read_text(name)
+        except passing:
+            raise
         except Exception:  # an unreadable file raises differently in each kind of distribution
             continue
         if text:

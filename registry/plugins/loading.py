@@ -1,10 +1,14 @@
-"""From a record to the adapter's object; whatever goes wrong is an error that names the adapter."""
+"""From a record to the adapter's object; any failure is an error that names the adapter."""
 
 import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from threading import Lock, get_ident
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -13,8 +17,38 @@ from registry.near import nearest
 from registry.plugins.contract import contract_problems, find_config_class
 from registry.plugins.discovery import AdapterRecord, module_and_attribute
 from registry.plugins.guard import attempt, guarded, load_error, said, short
-from registry.plugins.inplace import is_editable
-from registry.plugins.origin import intruder, stranger
+from registry.plugins.origin import intruder, is_editable, stranger
+from registry.plugins.requirements import missing_module, unmet
+
+if TYPE_CHECKING:
+    from registry.config.fields import ConfigField
+
+Status = Literal["ok", "installed", "blocked", "ambiguous", "broken"]
+
+
+@attrs.frozen
+class AdapterInfo:
+    """What `describe` returns of an installed adapter.
+
+    Args:
+        name: The name that was asked for.
+        distribution: The distribution that offers it; several with commas if it is ambiguous.
+        version: The version of each.
+        target: The target of each, as "module:attribute".
+        status: "ok", "blocked", "ambiguous" or "broken"; "installed" if it was not loaded.
+        reason: Why it cannot be used; "" if nothing is known against it.
+        config_fields: Its options; empty unless it is ok.
+        notes: What is remarkable about its installation, such as a shadowed version.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    target: str
+    status: Status
+    reason: str = ""
+    config_fields: "tuple[ConfigField, ...]" = ()
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -37,8 +71,8 @@ def load(record: AdapterRecord, *, rivals: bool = False) -> LoadedAdapter:
 
     Args:
         record: Which one.
-        rivals: Whether another distribution names a module of that name too, so that the one that
-            is imported may not be its own.
+        rivals: Whether another distribution names a module of that name, too, so that the imported
+            one may not be its own.
 
     Raises:
         AdapterLoadError: If it cannot be imported.
@@ -46,8 +80,9 @@ def load(record: AdapterRecord, *, rivals: bool = False) -> LoadedAdapter:
     """
     if record.problem is not None:
         raise load_error(record, record.problem)
-    cls = _imported(record, rivals=rivals)
-    problems, config_class = guarded(record, "checking it", lambda: _checked(cls))
+    with _once(record), _without_stdout():
+        cls = _imported(record, rivals=rivals)
+        problems, config_class = guarded(record, "checking it", lambda: _checked(cls))
     if problems or config_class is None:
         raise ContractError(
             record.name, record.target, problems, record.distribution, record.version
@@ -61,16 +96,17 @@ def build(loaded: LoadedAdapter, config: object) -> Any:
     Raises:
         AdapterLoadError: Whatever the constructor raised; the message holds no secret option.
     """
-    return guarded(
-        loaded.record,
-        "building it",
-        lambda: _built(loaded.cls, config),
-        show=hiding(config),
-    )
+    with _without_stdout():
+        return guarded(
+            loaded.record,
+            "building it",
+            lambda: _built(loaded.cls, config),
+            show=hiding(config),
+        )
 
 
 def hiding(config: object) -> Callable[[str], str]:
-    """What takes the secrets of a config out of a text."""
+    """Return a function that removes the secrets of a config from a text."""
 
     def hidden(text: str) -> str:
         from registry.config.fields import secrets_of  # cattrs, which loading alone does not need
@@ -79,6 +115,57 @@ def hiding(config: object) -> Callable[[str], str]:
         return hide(text, secrets_of(config))
 
     return hidden
+
+
+_loading: ContextVar[tuple[AdapterRecord, ...]] = ContextVar("_loading", default=())
+
+
+@contextmanager
+def _once(record: AdapterRecord) -> Iterator[None]:
+    """Refuse an adapter that loads itself while it is being loaded."""
+    outer = _loading.get()
+    if record in outer:
+        raise load_error(
+            record,
+            f"its module asks the registry for {record.name!r} while it is imported: do that in a "
+            "function that is called later",
+        )
+    token = _loading.set((*outer, record))
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+class _Diverted:
+    """Stands for sys.stdout while plugins are loaded: their threads write to sys.stderr."""
+
+    def __init__(self, stdout: Any) -> None:
+        self.stdout = stdout
+        self.threads: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr if get_ident() in self.threads else self.stdout, name)
+
+
+_diverting = Lock()
+
+
+@contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Send what a plugin prints to stderr: a program's stdout may be read by another program."""
+    with _diverting:
+        now: Any = sys.stdout
+        diverted = now if isinstance(now, _Diverted) else _Diverted(now)
+        sys.stdout = diverted  # type: ignore[assignment]
+        diverted.threads.append(get_ident())
+    try:
+        yield
+    finally:
+        with _diverting:
+            diverted.threads.remove(get_ident())
+            if not diverted.threads and sys.stdout is diverted:
+                sys.stdout = diverted.stdout
 
 
 def _checked(cls: Any) -> tuple[list[str], type | None]:
@@ -117,26 +204,30 @@ def _imported(record: AdapterRecord, *, rivals: bool) -> Any:
 
 
 def _import_reason(record: AdapterRecord, module: str, error: BaseException) -> str:
+    raised = f"importing {module} raised {said(error)}"
     in_the_way = intruder(record, module)
     if in_the_way is not None:
-        return f"{in_the_way} (importing {module} raised {said(error)})"
+        return f"{in_the_way} ({raised})"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing is None:
-        return f"importing {module} raised {said(error)}"
-    if module == missing or module.startswith(f"{missing}."):
-        if is_editable(record.distribution):
-            return (
-                f"there is no module {missing}: {record.distribution} is installed in place (pip "
-                "install -e). If that was done while this process runs, restart it; otherwise "
-                "install it again"
-            )
+    if missing is not None and f"{module}.".startswith(f"{missing}."):
+        return _module_is_missing(record, missing)
+    if missing is not None:
+        return f"{module} needs the module {missing}, {missing_module(record, missing)}"
+    if isinstance(error, ImportError) and "partially initialized" in str(error):
+        return f"{raised}: its modules import each other in a circle, or import the registry"
+    requirements = unmet(record)
+    return f"{raised}; {requirements}" if requirements else raised
+
+
+def _module_is_missing(record: AdapterRecord, missing: str) -> str:
+    if is_editable(record.distribution):
         return (
-            f"there is no module {missing}: the entry point of {record.distribution} is wrong, or "
-            "its installation is incomplete; install it again or tell its maintainers"
+            f"there is no module {missing}: {record.distribution} is an editable install. If it "
+            "was installed while this process runs, restart it; otherwise install it again"
         )
     return (
-        f"{module} needs the module {missing}, which is not installed: "
-        "install the distribution that provides it"
+        f"there is no module {missing}: the entry point of {record.distribution} is wrong, or its "
+        "installation is incomplete; install it again or report it to its maintainers"
     )
 
 

@@ -1,13 +1,17 @@
-"""Whose module it is that a target names: foreign packages under the name of ours, and others in
-the place of a distribution's own.
+"""Where modules come from: foreign packages that hide a distribution's own, and editable installs.
 
 `adapters` is a namespace package that several distributions fill; one regular package of that name,
-anywhere on sys.path, hides it. And of two modules with one name, sys.path picks one for everybody.
+anywhere on sys.path, hides it. Of two modules with one name sys.path picks one for all importers.
+
+The modules of an editable install (`pip install -e`) stay in their project. A `.pth` file in
+site-packages names the folder; Python reads it when it starts, and not for later installations.
 """
 
 import importlib.util
+import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -15,14 +19,13 @@ from typing import TYPE_CHECKING
 import importlib_metadata
 
 from registry.plugins.discovery import AdapterRecord, identify, normalized
-from registry.plugins.inplace import is_editable
 
 if TYPE_CHECKING:
     from importlib_metadata import IDistribution  # not in older versions
 
 
 def intruder(record: AdapterRecord, module: str) -> str | None:
-    """Whose package stands in the way of `module`, and what to do; None if none does."""
+    """Return which package hides `module`, and what to do; None if none does."""
     package, _, rest = module.partition(".")
     if not rest or f"{package}.{rest.partition('.')[0]}" in sys.modules:
         return None
@@ -51,7 +54,7 @@ def intruder(record: AdapterRecord, module: str) -> str | None:
 
 
 def _is_elsewhere(module: str, locations: list[str]) -> bool:
-    """Whether the target's second level lies in a folder that the found package hides."""
+    """Return whether the target's second level lies in a folder that the found package hides."""
     package, second = module.split(".")[:2]
     folders = [os.path.join(entry, package) for entry in sys.path]
     hidden = [folder for folder in folders if folder not in locations]
@@ -59,8 +62,8 @@ def _is_elsewhere(module: str, locations: list[str]) -> bool:
 
 
 def stranger(record: AdapterRecord, module: ModuleType) -> str | None:
-    """Whose module was imported in the place of the distribution's own; None if it is its own, or
-    if that cannot be told, as with a distribution that is zipped or installed in place."""
+    """Return which module was imported instead of the distribution's own; None if it is its own, or
+    if that cannot be determined, as with a zipped distribution or an editable install."""
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin is None or not os.path.exists(origin):
@@ -70,7 +73,7 @@ def stranger(record: AdapterRecord, module: ModuleType) -> str | None:
         own = _own(record, module.__name__)
     except Exception:  # one malformed distribution must not make a problem where none is
         return None
-    if not own or os.path.realpath(origin) in own:
+    if not own or _source(origin) in own:
         return None
     owner = _owner(package, origin)
     whose = f" of {owner[0]} {owner[1]}" if owner else ""
@@ -81,12 +84,12 @@ def stranger(record: AdapterRecord, module: ModuleType) -> str | None:
 
 
 def _owner(package: str, origin: str) -> tuple[str, str] | None:
-    """The name and version of the distribution that installed the file `origin`."""
+    """Return name and version of the distribution that installed the file `origin`."""
     try:
         names = importlib_metadata.packages_distributions().get(package, ())
         for name in dict.fromkeys(names):
             distribution = importlib_metadata.distribution(name)
-            if os.path.realpath(origin) in _files(distribution, package):
+            if _source(origin) in _files(distribution, package):
                 return identify(distribution)
     except Exception:  # one malformed distribution must not replace the error being explained
         return None
@@ -94,22 +97,80 @@ def _owner(package: str, origin: str) -> tuple[str, str] | None:
 
 
 def _own(record: AdapterRecord, module: str) -> set[str]:
-    """The files of which one is the distribution's own module; empty if that cannot be told."""
+    """Return the files of which one is the distribution's own module; empty if unknown."""
     distribution = importlib_metadata.distribution(record.distribution)
     package, _, rest = module.partition(".")
     files = _files(distribution, package)
     if files or rest or is_editable(record.distribution):
         return files
-    # It lists no files. What else lies in its folder under that name is its own.
+    # It lists no files. What lies in its folder under that name is its own.
     spec = PathFinder.find_spec(package, [str(distribution.locate_file(""))])
-    return set() if spec is None or spec.origin is None else {os.path.realpath(spec.origin)}
+    return set() if spec is None or spec.origin is None else {_source(spec.origin)}
 
 
 def _files(distribution: "IDistribution", package: str) -> set[str]:
-    """Where the files of a top-level package are, or the one file of a module, as far as the
-    distribution lists them."""
+    """Return the files of a top-level package or module that the distribution lists."""
     return {
-        os.path.realpath(str(distribution.locate_file(file)))
+        _source(str(distribution.locate_file(file)))
         for file in distribution.files or ()
         if file.parts[0].partition(".")[0] == package
     }
+
+
+def _source(path: str) -> str:
+    """Return the real path of a module without its suffix, the same for source and compiled files.
+
+    Images that keep only compiled files have `x.pyc` where RECORD lists `x.py`.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    if os.path.basename(folder) == "__pycache__":
+        folder = os.path.dirname(folder)
+    return os.path.join(folder, name.partition(".")[0])
+
+
+# Editable installs
+
+
+def follow(distributions: Iterable["IDistribution"]) -> None:
+    """Append the folders that the distributions' `.pth` files name to sys.path.
+
+    Python does the same when it starts. Lines of code in these files are not run: only the owner of
+    a running process may decide that.
+    """
+    known = {_compared(entry) for entry in sys.path}
+    for folder in [folder for each in distributions for folder in _folders(each)]:
+        if _compared(folder) not in known and os.path.isdir(folder):
+            known.add(_compared(folder))
+            sys.path.append(folder)
+
+
+def is_editable(distribution: str) -> bool:
+    """Return whether the distribution is an editable install. Source: PEP 610, direct_url.json."""
+    try:
+        text = importlib_metadata.distribution(distribution).read_text("direct_url.json")
+        return bool(json.loads(text or "{}").get("dir_info", {}).get("editable"))
+    except Exception:  # absent, or not what the standard says
+        return False
+
+
+def _folders(distribution: "IDistribution") -> Iterator[str]:
+    """Yield the folders that the distribution's `.pth` files name."""
+    try:
+        rows = (distribution.read_text("RECORD") or "").splitlines()
+        names = [row.partition(",")[0] for row in rows]
+        for name in names:
+            if name.endswith(".pth") and "/" not in name:
+                yield from _lines(str(distribution.locate_file(name)))
+    except (OSError, UnicodeError):  # half installed, half uninstalled
+        return
+
+
+def _lines(path: str) -> Iterator[str]:
+    with open(path, encoding="utf-8-sig") as file:
+        for line in map(str.strip, file):
+            if line and not line.startswith(("#", "import ", "import\t")):
+                yield os.path.join(os.path.dirname(path), line)
+
+
+def _compared(entry: str) -> str:
+    return os.path.normcase(os.path.abspath(entry))

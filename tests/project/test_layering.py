@@ -22,8 +22,10 @@ ALLOWED = {
     "adapters.openai_http": {
         "adapter_api", "adapters.http_util", "attrs", "httpx", "msgspec",
     },
-    "registry": {"adapter_api", "attrs", "cattrs", "importlib_metadata", "pluggy",
-                 "typing_extensions"},
+    "registry": {
+        "adapter_api", "anyio", "attrs", "cattrs", "importlib_metadata", "packaging", "pluggy",
+        "typing_extensions",
+    },
     "registry.observers.prometheus": {"adapter_api", "prometheus_client"},
     "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click"},
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-import sys
+import importlib
+import threading
 import weakref
 
 import attrs
@@ -23,6 +24,7 @@ from adapter_api import (
 )
 from registry.adapter import BoundAdapter
 from registry.config.fields import ConfigField
+from registry.kept import MAX_IDLE
 from registry.registry import Registry
 
 
@@ -380,13 +382,7 @@ async def test_dispatch_runs_a_task(samples):
         assert await stream.text() == "onetwo"
 
 
-@pytest.fixture
-def counted(site, adapter_source):
-    """An adapter that counts how often it was built and closed; its module."""
-    source = (
-        "built = []\nclosed = []\n"
-        + adapter_source
-        + """
+COUNTING = """
     def __attrs_post_init__(self):
         built.append(self.config)
 
@@ -396,10 +392,24 @@ def counted(site, adapter_source):
         if self.config.size == 13:
             raise OSError("stuck")
 """
-    )
-    site.install("made", "counted = made_counted:Adapter", {"made_counted.py": source})
-    __import__("made_counted")
-    return sys.modules["made_counted"]
+
+
+@pytest.fixture
+def counting(site, adapter_source):
+    """Install an adapter that counts how often it is built and closed; returns its module."""
+
+    def install(name: str, change=lambda source: source):
+        source = f"built = []\nclosed = []\n{change(adapter_source)}{COUNTING}"
+        site.install(f"made-{name}", f"{name} = made_{name}:Adapter", {f"made_{name}.py": source})
+        return importlib.import_module(f"made_{name}")
+
+    return install
+
+
+@pytest.fixture
+def counted(counting):
+    """The module of an adapter that counts, under the name of "counted"."""
+    return counting("counted")
 
 
 async def test_dispatch_builds_once_for_equal_configs(counted):
@@ -418,56 +428,53 @@ async def test_dispatch_builds_once_for_equal_configs(counted):
     assert [config.size for config in counted.closed] == [2, 3, 1]
 
 
-async def test_dispatch_follows_the_environment(counted, site, adapter_source, monkeypatch):
+async def test_dispatch_follows_the_environment(counting, monkeypatch):
     """Without config, the environment at each dispatch decides which adapter is meant."""
-    source = adapter_source.replace(
-        "= 1", "= attrs.field(default=1, metadata={'env': 'MADE_SIZE'})"
-    )
-    site.install("more", "env = made_env:Adapter", {"made_env.py": source})
+    option = "= attrs.field(default=1, metadata={'env': 'MADE_SIZE'})"
+    module = counting("env", lambda source: source.replace("= 1", option))
     async with Registry() as registry:
         first = registry.dispatch("env", task())
         monkeypatch.setenv("MADE_SIZE", "5")
         second = registry.dispatch("env", task())
-        sizes = [adapter.config.size for _, adapter in registry._dispatching[_loop()]]
-        assert sizes == [1, 5]
+        assert [config.size for config in module.built] == [1, 5]
         await first.aclose()
         await second.aclose()
 
 
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.get_running_loop()
-
-
-async def test_configs_that_compare_by_identity(site, adapter_source):
+async def test_configs_that_compare_by_identity(counting):
     """Configs without == are compared field by field; what cannot be compared is not shared."""
-    source = adapter_source.replace("@attrs.frozen", "@attrs.define(eq=False)").replace(
-        "size: int = 1", "size: object = 1"
-    )
+
+    def change(source: str) -> str:
+        source = source.replace("@attrs.frozen", "@attrs.define(eq=False)")
+        return source.replace("size: int = 1", "size: object = 1")
 
     class Prickly:
         def __eq__(self, other):
+            if isinstance(other, int):
+                return False
             raise ValueError("the truth of this is ambiguous")
 
-    site.install("made", "plain = made_plain:Adapter", {"made_plain.py": source})
+    module = counting("plain", change)
     prickly = Prickly()
     async with Registry() as registry:
         for size in (1, 1, 2, prickly, Prickly()):
             await registry.dispatch("plain", task(), size=size).text()
-        assert len(registry._dispatching[_loop()]) == 4
+        assert len(module.built) == 4
 
 
-async def test_a_config_of_another_kind_is_another(site, adapter_source):
+async def test_a_config_of_another_kind_is_another(counting):
     """A subclass's config is not the class's, whatever == says."""
-    source = adapter_source + "\n@attrs.frozen\nclass Special(Config): ...\n"
-    site.install("made", "kinds = made_kinds:Adapter", {"made_kinds.py": source})
+    special = "@attrs.frozen\nclass Special(Config): ...\n\n@attrs.define"
+    module = counting("kinds", lambda source: source.replace("@attrs.define", special))
     async with Registry() as registry:
         await registry.dispatch("kinds", task()).text()
-        await registry.dispatch("kinds", task(), sys.modules["made_kinds"].Special()).text()
-        assert len(registry._dispatching[_loop()]) == 2
+        await registry.dispatch("kinds", task(), module.Special()).text()
+        assert len(module.built) == 2
 
 
-def test_dispatch_keeps_one_adapter_per_loop(counted):
-    """An adapter belongs to one event loop; another loop gets another, and the first is let go."""
+@pytest.mark.parametrize("collected", [False, True])
+def test_the_next_loop_takes_over_the_adapter_of_one_that_ended(counted, collected):
+    """Several asyncio.run calls share an adapter, and the last one can close it."""
     registry = Registry()
 
     async def run() -> None:
@@ -475,11 +482,44 @@ def test_dispatch_keeps_one_adapter_per_loop(counted):
         await registry.dispatch("counted", task()).text()
 
     asyncio.run(run())
-    assert len(counted.built) == 1
+    if collected:
+        gc.collect()
     asyncio.run(run())
-    assert len(counted.built) == 2
-    gc.collect()
-    assert len(registry._dispatching) == 0
+    assert len(counted.built) == 1
+    asyncio.run(registry.aclose())
+    assert len(counted.closed) == 1
+
+
+def test_loops_that_run_together_share_no_adapter(counted):
+    """Two threads with a loop each get an adapter each."""
+    registry = Registry()
+    both = threading.Barrier(2)
+
+    async def run() -> None:
+        await registry.dispatch("counted", task()).text()
+        both.wait(10)
+        await registry.aclose()
+
+    threads = [threading.Thread(target=asyncio.run, args=(run(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(counted.built) == len(counted.closed) == 2
+
+
+async def test_many_configs_keep_few_adapters(counted):
+    """Idle adapters beyond MAX_IDLE are closed, the longest unused first; busy ones stay."""
+    async with Registry() as registry:
+        busy = registry.dispatch("counted", task(), size=1000)
+        await busy
+        for size in range(100, 100 + 2 * MAX_IDLE):
+            await registry.dispatch("counted", task(), size=size).text()
+            await registry.dispatch("counted", task(), size=100).text()
+        await asyncio.sleep(0.01)
+        gone = [config.size for config in counted.closed]
+        assert gone == list(range(101, 101 + MAX_IDLE))
+        assert await busy.text() == ""
 
 
 def test_loop_is_not_kept_alive(counted):
@@ -488,7 +528,7 @@ def test_loop_is_not_kept_alive(counted):
     loops = []
 
     async def run() -> None:
-        loops.append(weakref.ref(_loop()))
+        loops.append(weakref.ref(asyncio.get_running_loop()))
         await registry.dispatch("counted", task()).text()
 
     asyncio.run(run())
@@ -523,7 +563,6 @@ async def test_dispatch_sees_what_refresh_found(samples):
         with pytest.raises(AmbiguousAdapter):
             registry.dispatch("acme-echo", task())
         assert await registry.dispatch("acme-echo:acme-echo", task()).text() == "onetwo"
-        assert len(registry._dispatching[_loop()]) == 1
 
 
 async def test_aclose_ends_streams_and_can_be_repeated(counted):
@@ -605,3 +644,29 @@ def test_a_config_without_its_adapter(samples):
         registry.configure("acme-echo", {"times": "x"})
     with pytest.raises(AdapterNotFound):
         registry.configure("absent", {})
+
+
+def test_a_refresh_is_never_seen_half_done(samples):
+    """Threads that get adapters while others refresh find each name or its whole absence."""
+    samples("acme_echo", "plane")
+    registry = Registry()
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def read() -> None:
+        try:
+            while not over.is_set():
+                assert registry.get("acme-echo", times=1).name == "acme-echo"
+                assert "plane" in registry.names()
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for _ in range(20):
+        registry.refresh()
+    over.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []

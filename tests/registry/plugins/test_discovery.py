@@ -6,6 +6,7 @@ import importlib_metadata
 import pytest
 
 from adapter_api import PROJECT
+from registry import Registry
 from registry.plugins.discovery import GROUP, AdapterRecord, module_and_attribute, scan
 
 
@@ -137,12 +138,52 @@ def test_leftover_without_metadata_shadows_nothing(site, tmp_path, monkeypatch):
     assert [record.version for record in scan().find("a")] == ["1.0"]
 
 
-def test_distribution_without_metadata_is_unknown(site):
-    """An adapter whose distribution tells neither name nor version can still be found."""
-    info = site.install("made", "a = made_a:A")
+def test_a_distribution_without_metadata_has_its_folders_name(site):
+    """Name and version are those of the folder where METADATA is gone."""
+    info = site.install("made-it", "a = made_a:A", version="2.1")
     (info / "METADATA").unlink()
     (record,) = scan().find("a")
-    assert (record.distribution, record.version) == ("unknown", "unknown")
+    assert (record.distribution, record.version) == ("made_it", "2.1")
+
+
+def test_metadata_that_cannot_be_decoded(site):
+    """One Latin-1 byte costs neither the name nor a block for the distribution."""
+    info = site.install("made-it", "a = made_a:A")
+    (info / "METADATA").write_bytes("Name: made-it\nAuthor: Jos\u00e9\n".encode("latin-1"))
+    (record,) = scan().find("made-it:a")
+    assert record.distribution == "made_it"
+    assert "a" not in Registry(blocked=["made-it:a"]).names()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("1.0", "2.0"),
+        ("1.9", "1.10"),
+        ("1.0rc1", "1.0"),
+        ("1.0", "1.0.post1"),
+        ("1.0.dev1", "1.0a1"),
+    ],
+)
+def test_the_newer_of_two_in_one_folder_counts(site, caplog, old, new):
+    """What `pip install --target --upgrade` leaves: the older one is shadowed, and reported."""
+    for version in (new, old):
+        site.install("made-it", f"v{version} = made_a:A", version=version)
+    catalogue = scan()
+    (record,) = catalogue.find(f"v{new}")
+    assert not catalogue.find(f"v{old}")
+    (note,) = catalogue.notes(record)
+    assert f"{new} is used, and {old} is shadowed" in note
+    assert note in caplog.text
+    assert Registry().describe(f"v{new}", load=False).notes == (note,)
+
+
+def test_a_byte_order_mark_hides_nothing(site):
+    """Entry points that an editor saved with a BOM are found."""
+    info = site.install("made-it", "a = made_a:A")
+    text = (info / "entry_points.txt").read_text()
+    (info / "entry_points.txt").write_text("\ufeff" + text, encoding="utf-8")
+    assert scan().find("a")
 
 
 def test_distribution_without_quick_name_is_found(site, monkeypatch):

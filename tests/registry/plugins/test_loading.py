@@ -317,13 +317,18 @@ def test_files_that_are_not_listed(site, another_site, adapter_source):
     assert Registry().get("made-one:same").distribution == "made-one"
 
 
-def test_whose_module_cannot_be_told(site, another_site, adapter_source):
-    """A distribution without a name gets what is imported: no problem is made where none may be."""
+def test_whose_module_cannot_be_told(site, another_site, adapter_source, monkeypatch):
+    """A distribution without files or metadata gets what is imported, without a made-up problem."""
+
+    def fail(name: str) -> None:
+        raise KeyError(name)
+
     modules = {"made_same.py": adapter_source}
     info = site.install("made-one", "one = made_same:Adapter", modules)
     another_site.install("made-two", "two = made_same:Adapter", modules)
     (info / "METADATA").unlink()
-    assert Registry().get("one").distribution == "unknown"
+    monkeypatch.setattr("importlib_metadata.distribution", fail)
+    assert Registry().get("one").distribution == "made_one"
 
 
 def test_one_package_of_two_distributions(site, adapter_source):

@@ -55,7 +55,7 @@ def test_code_of_the_file_is_not_run(in_place: Any, line: str) -> None:
     registry.refresh()
     assert sys.path == before
     assert not hasattr(sys, "made_it_ran")
-    with pytest.raises(AdapterLoadError, match="If that was done while this process runs, restart"):
+    with pytest.raises(AdapterLoadError, match="while this process runs, restart"):
         registry.get("a")
 
 
