@@ -62,6 +62,7 @@ class OpenAIHttpConfig:
         metadata=_option(
             "The key, or a function (sync or async) that gives one",
             env="ORCHD_OPENAI_API_KEY",
+            env_scope="base_url",
             secret=True,
         ),
     )

@@ -1,6 +1,7 @@
 """An adapter's config: from a mapping, from the environment, and described."""
 
 import os
+import re
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -11,7 +12,8 @@ import attrs
 
 from adapter_api.errors import ConfigError, Problem
 from registry.config import structure as strict
-from registry.config.structure import InitField, Problems, init_fields
+from registry.config.declared import InitField, init_fields, option_of, shown, type_text
+from registry.config.structure import Problems
 
 _C = TypeVar("_C")
 
@@ -23,7 +25,7 @@ _BOOLEANS = {
 
 @attrs.frozen
 class ConfigField:
-    """One option of an adapter, for a person to read.
+    """One option of an adapter, as text for display.
 
     Args:
         name: The option's name.
@@ -32,7 +34,7 @@ class ConfigField:
         required: Whether it must be given.
         env: The environment variable it can come from.
         help: One sentence on what it does, "" if the adapter has none.
-        secret: Whether its value is never shown.
+        secret: Whether its value must not be displayed.
     """
 
     name: str
@@ -44,61 +46,78 @@ class ConfigField:
     secret: bool
 
 
-def structure_config(name: str, cls: type[_C], data: Mapping[str, Any], env: bool = False) -> _C:
-    """An adapter's config from a mapping, strictly typed.
+def structure_config(name: str, cls: type[_C], data: Mapping[str, Any]) -> _C:
+    """Return an adapter's config from a mapping, strictly typed. The environment is not read.
 
     Args:
         name: The adapter's name, for the error.
         cls: The attrs class of the config. Nested attrs classes take mappings or instances.
         data: The options by name.
-        env: Whether the values are texts of environment variables, to be read as the field's
-            type; problems then name the variable.
-
-    Returns:
-        The config.
 
     Raises:
         ConfigError: With every problem and its path; it holds no secret.
     """
-    fields = {field.name: field for field in init_fields(cls)}
-    texts: Mapping[str, str] = {}
-    if env:
-        texts, data = data, {key: _from_text(data[key], fields[key].accepts) for key in data}
-    try:
-        return typing.cast(_C, strict.structure(cls, data))
-    except Problems as problems:
-        found = [_problem(problem, fields, texts) for problem in problems.items]
-    # Outside of `except`: what the error came from may hold a secret.
-    raise ConfigError(name, found)
-
-
-def config_from_environment(name: str, cls: type[_C]) -> _C:
-    """An adapter's config from the variables that its fields' metadata name.
-
-    A variable that is empty counts as not set. The only reader of the environment for configs.
-
-    Raises:
-        ConfigError: Naming the variable of each problem.
-    """
-    texts = {
-        field.name: os.environ[field.env]
-        for field in init_fields(cls)
-        if field.env and os.environ.get(field.env)
-    }
-    return structure_config(name, cls, texts, env=True)
+    return _structured(name, cls, data, None)
 
 
 def config_from_options(name: str, cls: type[_C], options: Mapping[str, Any]) -> _C:
-    """TEMPORARY"""
-    return structure_config(name, cls, options) if options else config_from_environment(name, cls)
+    """Return an adapter's config from options, then the environment field by field, then defaults.
+
+    An empty variable counts as not set. A secret whose field has `env_scope` in its metadata is
+    read from the environment only together with the field of that name: a key is not sent to a
+    server other than the one it was set for. This is the only reader of the environment.
+
+    Raises:
+        ConfigError: With every problem, its path and the variable behind it; it holds no secret.
+    """
+    fields = {field.name: field for field in init_fields(cls)}
+    texts = {field.name: text for field in fields.values() if (text := _variable(field))}
+    used = {
+        key: text
+        for key, text in texts.items()
+        if key not in options and _is_in_scope(fields[key], fields, texts, options)
+    }
+    return _structured(name, cls, options, used)
+
+
+def _variable(field: InitField) -> str:
+    return os.environ.get(field.env, "") if field.env else ""
+
+
+def _is_in_scope(
+    field: InitField,
+    fields: Mapping[str, InitField],
+    texts: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> bool:
+    """Return whether a variable may be used beside explicit options."""
+    scope = field.attribute.metadata.get("env_scope")
+    if not field.secret or scope is None or scope not in fields:
+        return True
+    return scope not in options or scope not in texts or options[scope] == texts[scope]
+
+
+def _structured(
+    name: str, cls: type[_C], options: Mapping[str, Any], environment: Mapping[str, str] | None
+) -> _C:
+    """Structure options and texts of environment variables, which are read as the fields' types."""
+    texts = environment or {}
+    fields = {field.name: field for field in init_fields(cls)}
+    values = {key: _from_text(texts[key], fields[key].accepts) for key in texts}
+    try:
+        return typing.cast(_C, strict.structure(cls, {**options, **values}))
+    except Problems as problems:
+        found = [_problem(problem, fields, environment) for problem in problems.items]
+    # Outside of `except`: the original exception may hold a secret.
+    raise ConfigError(name, found)
 
 
 def describe_fields(cls: type) -> tuple[ConfigField, ...]:
-    """The options that a config class takes, in its order."""
+    """Return the options that a config class takes, in its order."""
     return tuple(
         ConfigField(
             name=field.name,
-            type=strict.type_text(Any if field.type is None else field.type),
+            type=type_text(Any if field.type is None else field.type),
             default=_default_text(field),
             required=field.required,
             env=field.env,
@@ -110,7 +129,7 @@ def describe_fields(cls: type) -> tuple[ConfigField, ...]:
 
 
 def secrets_of(config: object) -> list[object]:
-    """The values of a config's secret fields, for hiding them in messages."""
+    """Return the values of a config's secret fields, for hiding them in messages."""
     return [
         getattr(config, field.attribute.name) for field in init_fields(type(config)) if field.secret
     ]
@@ -122,36 +141,48 @@ def _default_text(field: InitField) -> str | None:
         return None
     if field.secret and default is not None:
         return "[hidden]"
+    factory = getattr(default, "factory", None)
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        if default.factory in (dict, list, set, tuple, frozenset):
-            return repr(default.factory())
-        name = getattr(default.factory, "__name__", None)  # a partial has none
-        return "computed" if default.takes_self or name is None else f"{name}()"
+        if factory in (dict, list, set, tuple, frozenset):
+            return repr(factory())
+        name = getattr(factory, "__name__", None)  # a partial has none
+        takes_self = getattr(default, "takes_self", False)
+        return "computed" if takes_self or name is None else f"{name}()"
     return repr(default.value if isinstance(default, Enum) else default)
 
 
 def _problem(
-    problem: strict.Problem, fields: Mapping[str, InitField], texts: Mapping[str, str]
+    problem: strict.Problem,
+    fields: Mapping[str, InitField],
+    environment: Mapping[str, str] | None,
 ) -> Problem:
-    """Return the problem for the user; `texts` holds what came from the environment, by field."""
-    place, text = f"${problem.path}", problem.text
-    name = problem.path.removeprefix(".").partition("[")[0].partition(".")[0]
-    field = fields.get(name)
-    if texts and field is not None and field.env:
-        if problem.path == f".{name}" and text.endswith(", got str") and not field.secret:
-            text = f"{text.removesuffix('str')}{strict.shown(texts[name])}"
-        place = f"{field.env} ({place})"
-    elif not name:  # the options do not go together, or the class itself has checked them
-        variables = sorted(str(fields[option].env) for option in texts)
-        place = f"{', '.join(variables)} ({place})" if variables else place
-    return Problem(place, text, problem.kind)
+    """Return the problem for the user, with the variable that a value came from, or can come from.
+
+    Args:
+        problem: The problem.
+        fields: The fields of the config class.
+        environment: What came from the environment, by field; None if it is not read.
+    """
+    texts = environment or {}
+    text, option = problem.text, option_of(problem.path)
+    field = fields.get(option)
+    if field is None:  # the options do not go together, or the class itself has checked them
+        variables = sorted(str(fields[each].env) for each in texts)
+    else:
+        variables = [str(field.env)] if option in texts else []
+        if variables and problem.path == f".{field.name}" and not field.secret:
+            text = re.sub(", got str$", f", got {shown(texts[field.name])}", text)
+        if problem.kind == "missing" and field.env and environment is not None:
+            text += f", or set {field.env}"
+    source = f" (from {', '.join(variables)})" if variables else ""
+    return Problem(f"${problem.path}", f"{text}{source}", problem.kind)
 
 
 # Texts of environment variables
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    """The value that `text` means for a field of type `kind`; `text` itself if none."""
+    """Return the value that `text` means for a field of type `kind`; `text` itself if none."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, UnionType):
         for member in arguments:

@@ -1,13 +1,12 @@
 """Structuring with cattrs that coerces nothing and gives each problem its path.
 
-cattrs by itself makes 'None' of None, 7 of 7.9 and 1 of True, and splits a string where a list
-of strings is wanted. Here a value either has the declared type or is a problem. The one
-widening is an int where a float is wanted. A type that cattrs has no hook for (a client, a
-callable) takes its instances as they are.
+By default cattrs turns None into 'None', 7.9 into 7 and True into 1, and splits a string where a
+list of strings is expected. Here a value has the declared type or is a problem. The one widening is
+an int where a float is expected. A type that cattrs has no hook for (a client, a callable) accepts
+its instances unchanged.
 """
 
 import collections.abc as abc
-import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -19,6 +18,7 @@ from cattrs import Converter, IterableValidationError, transform_error
 from cattrs.errors import ClassValidationError
 
 from adapter_api.errors import ProblemKind, WorkerError
+from registry.config.declared import InitField, hide, init_fields, shown, type_text
 from registry.near import nearest
 
 _Hook = Callable[[Any, Any], Any]
@@ -39,16 +39,13 @@ BUILDERS: Mapping[Any, Callable[[Iterable[Any]], Any]] = {
 
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
-# A message is one line on a terminal: longer values tell nothing more.
-_MAX_SHOWN_CHARS = 60
-
 
 @attrs.frozen
 class Problem:
-    """What is wrong with one value.
+    """One problem of one value, before secrets are removed.
 
     Args:
-        path: Where it is below the object, as ".retry.attempts" or ".stop[2]".
+        path: Its place below the object, as ".retry.attempts" or ".stop[2]".
         text: What is wrong.
         shows_value: Whether `text` may contain the value, or a part of it.
         kind: As in adapter_api.errors.Problem.
@@ -68,92 +65,13 @@ class Problems(Exception):
         self.items = tuple(items)
 
 
-@attrs.frozen
-class InitField:
-    """A field of an attrs class that its constructor takes.
-
-    Args:
-        name: The constructor's word for it.
-        type: The declared type, resolved where it can be.
-        attribute: attrs' own description.
-    """
-
-    name: str
-    type: Any
-    attribute: "attrs.Attribute[Any]"
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.attribute.default is attrs.NOTHING
-
-    @property
-    def accepts(self) -> Any:
-        """The type of what it takes: its converter's word on that, or else the declared type."""
-        converter = self.attribute.converter
-        function: Any = getattr(converter, "converter", converter)  # out of an attrs.Converter
-        if function is not None and not isinstance(function, type):
-            try:
-                first = next(iter(inspect.signature(function).parameters))
-                return typing.get_type_hints(function)[first]
-            except (TypeError, ValueError, NameError, AttributeError, StopIteration, KeyError):
-                pass  # it does not say
-        return Any if self.type is None or isinstance(self.type, str) else self.type
-
-    @property
-    def env(self) -> str | None:
-        """The environment variable it can come from."""
-        return self.attribute.metadata.get("env")
-
-    @property
-    def secret(self) -> bool:
-        """Whether its value must never be shown."""
-        return bool(self.attribute.metadata.get("secret", False))
-
-
-def init_fields(cls: type) -> tuple[InitField, ...]:
-    """The fields that the constructor of the attrs class `cls` takes, in its order."""
-    try:
-        hints = typing.get_type_hints(cls)
-    except Exception:  # the contract check reports it; here the annotation stays text
-        hints = {}
-    return tuple(
-        InitField(field.alias or field.name, hints.get(field.name, field.type), field)
-        for field in attrs.fields(cls)
-        if field.init
-    )
-
-
 def structure(cls: type, data: Mapping[Any, Any]) -> Any:
-    """The object of the attrs class `cls` that `data` describes.
+    """Return the object of the attrs class `cls` that `data` describes.
 
     Raises:
         Problems: All that were found.
     """
     return _converter.get_structure_hook(cls)(data, cls)
-
-
-def type_text(kind: Any) -> str:
-    """A type as a person writes it, without the modules' names."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is None or kind is NoneType:
-        return "None"
-    if isinstance(kind, str):
-        return kind
-    if origin in (typing.Union, UnionType):
-        return " | ".join(map(type_text, arguments))
-    if origin is typing.Literal:
-        return " | ".join(map(repr, arguments))
-    if origin is typing.Annotated:
-        return type_text(arguments[0])
-    if abc.Callable in (kind, origin) or kind is Callable:
-        return "callable"
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return " | ".join(repr(member.value) for member in kind)
-    if origin is not None:
-        inner = ", ".join("..." if a is Ellipsis else type_text(a) for a in arguments)
-        return f"{type_text(origin)}[{inner}]"
-    return str(getattr(kind, "__name__", kind)).removeprefix("typing.")
 
 
 # Problems
@@ -165,17 +83,11 @@ def _mismatch(kind: Any, value: object) -> Problems:
 
 
 def _not_among(kind: Any, value: object) -> Problems:
-    """For types whose values are listed: the value itself says more than its type."""
+    """Return the problem for a type whose values are listed: it shows the value, not its type."""
     if not isinstance(value, str | int | float):
         return _mismatch(kind, value)
     text = f"expected {type_text(kind)}, got {shown(value)}"
     return Problems([Problem("", text, shows_value=True)])
-
-
-def shown(value: object) -> str:
-    """`repr(value)`, cut to what fits on a line."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
 
 
 def _problems_of(error: Exception) -> tuple[Problem, ...]:
@@ -294,7 +206,7 @@ def _structure_items(items: Iterable[tuple[Any, Any, Any]]) -> list[Any]:
 
 
 def _instance_hook(kind: Any) -> _Hook:
-    """For types of which only instances will do."""
+    """Return the hook of a type that accepts its instances only."""
     checked = typing.get_origin(kind) or kind
 
     def structure_instance(value: Any, _: Any) -> Any:
@@ -365,14 +277,13 @@ def _unknown(key: str, names: list[str]) -> str:
 
 
 def _missing(field: InitField) -> str:
-    where = f", or set {field.env} and give no option at all" if field.env else ""
-    return f"missing; give {field.name}=...{where}"
+    return f"missing; give {field.name}=..."
 
 
 def _field_problems(
     cls: type, fields: tuple[InitField, ...], values: dict[str, Any]
 ) -> list[Problem]:
-    """Ask each field's converter and validator alone, to learn which field is wrong."""
+    """Run each field's converter and validator alone, to find out which field is wrong."""
     problems: list[Problem] = []
     bare = cls.__new__(cls)  # type: ignore[call-overload]  # cls is no metaclass
     given = [field for field in fields if field.name in values]
@@ -390,7 +301,7 @@ def _field_problems(
             attribute.validator(bare, attribute, getattr(bare, attribute.name))
         except (TypeError, ValueError) as error:
             problems += _at(f".{field.name}", error, secret=field.secret)
-        except Exception:  # it may want a field that is not there now; the constructor decides
+        except Exception:  # it may need a field that is missing here; the constructor decides
             continue
     return problems
 
@@ -409,14 +320,6 @@ def _without_secrets(
     secrets = [data[field.name] for field in fields if field.secret and field.name in data]
     for problem in problems:
         yield attrs.evolve(problem, text=hide(problem.text, secrets))
-
-
-def hide(text: str, secrets: Iterable[object]) -> str:
-    """`text` without those of `secrets` that are strings."""
-    for secret in secrets:
-        if isinstance(secret, str) and secret:
-            text = text.replace(secret, "[hidden]")
-    return text
 
 
 # The converter

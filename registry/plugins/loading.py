@@ -109,8 +109,8 @@ def hiding(config: object) -> Callable[[str], str]:
     """Return a function that removes the secrets of a config from a text."""
 
     def hidden(text: str) -> str:
-        from registry.config.fields import secrets_of  # cattrs, which loading alone does not need
-        from registry.config.structure import hide
+        from registry.config.declared import hide
+        from registry.config.fields import secrets_of  # with cattrs, which loading does not need
 
         return hide(text, secrets_of(config))
 
@@ -157,7 +157,7 @@ def _without_stdout() -> Iterator[None]:
     with _diverting:
         now: Any = sys.stdout
         diverted = now if isinstance(now, _Diverted) else _Diverted(now)
-        sys.stdout = diverted  # type: ignore[assignment]
+        sys.stdout = diverted
         diverted.threads.append(get_ident())
     try:
         yield

@@ -9,6 +9,7 @@ import attrs
 from adapter_api.errors import ConfigError, Problem, RegistryError
 from registry.adapter import BoundAdapter
 from registry.config import structure as strict
+from registry.config.declared import hide, option_of
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
 from registry.registry import Registry
@@ -196,14 +197,10 @@ def configured(
     # Whoever takes an option from the environment means it to be secret, whatever its adapter says.
     secrets = [spec.options[name] for name in places if places[name].startswith("secrets.")]
     for problem in found:
-        option = problem.path.removeprefix(".").partition("[")[0].partition(".")[0]
+        option = option_of(problem.path)
         where = places.get(option, f"options{problem.path}")
         if where:
-            # What a file declares never comes from the environment by itself.
-            text = problem.message
-            if problem.kind == "missing":
-                text = text.partition(", or set ")[0]
-            message = strict.hide(text, secrets)
+            message = hide(problem.message, secrets)
             problems.append(Problem(f"{spec.source}.{where}", message, problem.kind))
     return spec
 

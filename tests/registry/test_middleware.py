@@ -131,7 +131,7 @@ async def test_closing_the_outer_closes_all(how: str) -> None:
         elif how == "adapter":
             await adapter.aclose()
         else:
-            await stream.text()
+            assert [event async for event in stream]
         assert (outer.closed, inner.closed) == (1, 1)
         with nullcontext() if how == "end" else pytest.raises(Cancelled):
             assert [event async for event in given[0]] == []

@@ -204,8 +204,8 @@ def test_option_may_be_called_name_or_config(site, adapter_source):
     assert (config.name, config.config) == ("n", "c")
 
 
-def test_environment_is_read_without_config_and_options_only(samples, monkeypatch):
-    """Any option, or an empty mapping, keeps the environment out."""
+def test_options_are_completed_from_the_environment(samples, monkeypatch):
+    """Options go first, then the environment field by field; a mapping is complete as given."""
     samples("acme_echo")
     monkeypatch.setenv("ACME_TIMES", "3")
     monkeypatch.setenv("ACME_KEY", "hunter2")
@@ -213,7 +213,8 @@ def test_environment_is_read_without_config_and_options_only(samples, monkeypatc
     assert registry.get("acme-echo").config.times == 3
     assert registry.get("acme-echo").config.api_key == "hunter2"
     assert registry.get("acme-echo", {}).config.times == 1
-    assert registry.get("acme-echo", separator="-").config.api_key is None
+    assert registry.get("acme-echo", separator="-").config.api_key == "hunter2"
+    assert registry.get("acme-echo", times=2).config.times == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapter_api import ConfigError, ErrorCode, InvalidRequest
 from registry.config.fields import (
     ConfigField,
-    config_from_environment,
+    config_from_options,
     describe_fields,
     secrets_of,
     structure_config,
@@ -108,7 +108,7 @@ def test_all_problems_come_together():
     """Unknown, missing, mistyped and refused options are told at once, each with its path."""
     assert problems_of(base_ur="http://a", timeout_s=-1, strict="yes", retry={"attempts": 0}) == (
         "$.base_ur: unknown option; did you mean base_url?",
-        "$.base_url: missing; give base_url=..., or set MADE_URL and give no option at all",
+        "$.base_url: missing; give base_url=...",
         "$.strict: expected bool, got str",
         "$.retry.attempts: 'attempts' must be >= 1: 0",
         "$.timeout_s: timeout_s must not be below 0, got -1.0",
@@ -221,7 +221,7 @@ def test_environment_gives_the_config(monkeypatch):
     }
     for variable, value in values.items():
         monkeypatch.setenv(variable, value)
-    assert config_from_environment("made", Config) == Config(
+    assert config_from_options("made", Config, {}) == Config(
         "http://a",
         api_key="hunter2",
         timeout_s=2.5,
@@ -236,7 +236,7 @@ def test_environment_gives_the_config(monkeypatch):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("MADE_URL", "http://a")
     monkeypatch.setenv("MADE_STRICT", "0")
-    assert config_from_environment("made", Config) == Config("http://a")
+    assert config_from_options("made", Config, {}) == Config("http://a")
 
 
 def test_environment_problems_name_the_variable(monkeypatch):
@@ -252,17 +252,16 @@ def test_environment_problems_name_the_variable(monkeypatch):
     }.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError) as caught:
-        config_from_environment("made", Config)
+        config_from_options("made", Config, {})
     assert tuple(map(str, caught.value.problems)) == (
-        "MADE_URL ($.base_url): missing; give base_url=..., or set MADE_URL and give no option at "
-        "all",
-        "MADE_TIMEOUT ($.timeout_s): expected float, got 'soon'",
-        "MADE_STRICT ($.strict): expected bool, got 'maybe'",
-        "MADE_SLOTS ($.slots): expected int | None, got '1.5'",
-        "MADE_API ($.api): expected 'auto' | 'chat', got 'completions'",
-        "MADE_MODE ($.mode): expected 'fast' | 'slow', got 'medium'",
-        "MADE_PORTS ($.ports[1]): expected int, got str",
-        "MADE_KEY ($.api_key): it is not valid (the value is secret)",
+        "$.base_url: missing; give base_url=..., or set MADE_URL",
+        "$.timeout_s: expected float, got 'soon' (from MADE_TIMEOUT)",
+        "$.strict: expected bool, got 'maybe' (from MADE_STRICT)",
+        "$.slots: expected int | None, got '1.5' (from MADE_SLOTS)",
+        "$.api: expected 'auto' | 'chat', got 'completions' (from MADE_API)",
+        "$.mode: expected 'fast' | 'slow', got 'medium' (from MADE_MODE)",
+        "$.ports[1]: expected int, got str (from MADE_PORTS)",
+        "$.api_key: it is not valid (the value is secret) (from MADE_KEY)",
     )
 
 
@@ -275,15 +274,17 @@ def test_secret_variable_is_not_shown(monkeypatch):
 
     monkeypatch.setenv("MADE_PIN", "hunter2")
     with pytest.raises(ConfigError) as caught:
-        config_from_environment("made", Pin)
-    assert tuple(map(str, caught.value.problems)) == ("MADE_PIN ($.pin): expected int, got str",)
+        config_from_options("made", Pin, {})
+    assert tuple(map(str, caught.value.problems)) == (
+        "$.pin: expected int, got str (from MADE_PIN)",
+    )
 
 
 def test_missing_variable(monkeypatch):
     """With nothing set at all the missing option still says which variable to set."""
     monkeypatch.delenv("MADE_URL", raising=False)
     with pytest.raises(ConfigError, match=r"missing; give base_url=\.\.\., or set MADE_URL"):
-        config_from_environment("made", Config)
+        config_from_options("made", Config, {})
 
 
 def test_variable_of_an_annotated_field(monkeypatch):
@@ -294,7 +295,7 @@ def test_variable_of_an_annotated_field(monkeypatch):
         size: Annotated[int, "bytes"] = attrs.field(metadata={"env": "MADE_SIZE"})
 
     monkeypatch.setenv("MADE_SIZE", "7")
-    assert config_from_environment("made", Noted) == Noted(7)
+    assert config_from_options("made", Noted, {}) == Noted(7)
 
 
 def test_variable_follows_the_converter(monkeypatch):
@@ -308,9 +309,60 @@ def test_variable_follows_the_converter(monkeypatch):
         limit_s: float = attrs.field(converter=seconds, metadata={"env": "MADE_LIMIT"})
 
     monkeypatch.setenv("MADE_LIMIT", "minute")
-    assert config_from_environment("made", Timed) == Timed(60.0)
+    assert config_from_options("made", Timed, {}) == Timed(60.0)
     monkeypatch.setenv("MADE_LIMIT", "2")
-    assert config_from_environment("made", Timed) == Timed(2.0)
+    assert config_from_options("made", Timed, {}) == Timed(2.0)
+
+
+@attrs.frozen
+class Server:
+    """Options with a secret that belongs to the address."""
+
+    url: str = attrs.field(metadata={"env": "MADE_URL"})
+    key: str | None = attrs.field(
+        default=None, metadata={"env": "MADE_KEY", "env_scope": "url", "secret": True}
+    )
+    timeout_s: float = attrs.field(default=5.0, metadata={"env": "MADE_TIMEOUT"})
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "key"),
+    [
+        ({}, {"MADE_URL": "http://a", "MADE_KEY": "k"}, "k"),
+        ({"url": "http://b"}, {"MADE_URL": "http://a", "MADE_KEY": "k"}, None),
+        ({"url": "http://a"}, {"MADE_URL": "http://a", "MADE_KEY": "k"}, "k"),
+        ({"url": "http://b"}, {"MADE_KEY": "k"}, "k"),
+        ({"url": "http://b"}, {"MADE_URL": "", "MADE_KEY": "k"}, "k"),
+        ({"url": "http://b", "key": "own"}, {"MADE_URL": "http://a", "MADE_KEY": "k"}, "own"),
+        ({"key": None}, {"MADE_URL": "http://a", "MADE_KEY": "k"}, None),
+    ],
+)
+def test_a_secret_is_read_within_its_scope(monkeypatch, options, environment, key):
+    """A key from the environment goes to the server of the environment, or to the only one."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    config = config_from_options("made", Server, options)
+    assert config.key == key
+    assert config.url == options.get("url", environment.get("MADE_URL"))
+
+
+def test_options_go_before_the_environment_field_by_field(monkeypatch):
+    """One option given does not switch the environment off for the others."""
+    monkeypatch.setenv("MADE_URL", "http://a")
+    monkeypatch.setenv("MADE_TIMEOUT", "7")
+    assert config_from_options("made", Server, {"url": "http://b"}) == Server("http://b", None, 7.0)
+    assert config_from_options("made", Server, {"timeout_s": 1.0}) == Server("http://a", None, 1.0)
+    with pytest.raises(ConfigError) as caught:
+        config_from_options("made", Server, {"url": 5})
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.kind) == ("$.url", "type")
+    assert problem.message == "expected str, got int"
+
+
+def test_a_mapping_is_complete_as_given(monkeypatch):
+    """structure_config, which files use, never reads the environment."""
+    monkeypatch.setenv("MADE_TIMEOUT", "7")
+    assert structure_config("made", Server, {"url": "http://b"}).timeout_s == 5.0
 
 
 # Describing

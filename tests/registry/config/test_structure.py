@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NewType, Protocol, TypeVar
 import attrs
 import pytest
 
-from registry.config.structure import Problems, hide, init_fields, shown, structure, type_text
+from registry.config.declared import hide, init_fields, shown, type_text
+from registry.config.structure import Problems, structure
 
 T = TypeVar("T")
 Id = NewType("Id", str)

@@ -333,7 +333,7 @@ async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ORCHD_OPENAI_POOL", "p")
     with pytest.raises(ConfigError) as caught:
         AdapterHost.from_environment()
-    assert "ORCHD_OPENAI_URL ($): base_url must begin with http" in str(caught.value)
+    assert "$: base_url must begin with http" in str(caught.value)
     monkeypatch.delenv("ORCHD_OPENAI_URL", raising=False)
     with pytest.raises(ConfigError, match="ORCHD_OPENAI_URL"):
         AdapterHost.from_environment()
