@@ -1,4 +1,4 @@
-"""What can be set for one OpenAI-compatible endpoint."""
+"""The options of one OpenAI-compatible endpoint."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from adapter_api.validators import (
     text_or_none,
 )
 from adapters.http_util import (
+    MAX_EVENT_BYTES,
+    MAX_LINE_BYTES,
     ClientOptions,
     RetryPolicy,
     make_transport,
@@ -24,10 +26,18 @@ from adapters.http_util import (
 from adapters.http_util.transport.client import POOL_TIMEOUT_S
 from adapters.openai_http import validators as valid
 from adapters.openai_http.dialects import DIALECTS
-from adapters.openai_http.endpoints import Endpoints, resolve
+from adapters.openai_http.endpoints import Endpoints, resolve, show_url
 from adapters.openai_http.validators import KeySource
 
 Api = Literal["auto", "completions", "chat"]
+
+
+MIN_BOUND_BYTES = 1024
+"""The smallest bound on a line or an event that every ordinary chunk fits."""
+
+
+def _show_url(base_url: str) -> str:
+    return repr(show_url(base_url))
 
 
 def _show_headers(headers: Mapping[str, str]) -> str:
@@ -49,9 +59,10 @@ class OpenAIHttpConfig:
     """
 
     base_url: str = attrs.field(
+        repr=_show_url,
         validator=text,
         metadata=_option(
-            "The server's address; a path prefix is kept, /v1 added where missing",
+            "The server's address, with a path prefix if it has one; or an endpoint's whole URL",
             env="ORCHD_OPENAI_URL",
         ),
     )
@@ -60,10 +71,18 @@ class OpenAIHttpConfig:
         repr=False,
         validator=valid.key,
         metadata=_option(
-            "The key, or a function (sync or async) that gives one",
+            "The key, or a function (sync or async) that returns one",
             env="ORCHD_OPENAI_API_KEY",
             env_scope="base_url",
             secret=True,
+        ),
+    )
+    basic_auth: str | None = attrs.field(
+        default=None,
+        repr=False,
+        validator=valid.basic_auth,
+        metadata=_option(
+            '"user:password" for HTTP Basic authentication, also possible in base_url', secret=True
         ),
     )
     model: str | None = attrs.field(
@@ -75,6 +94,11 @@ class OpenAIHttpConfig:
         default="auto",
         validator=one_of("auto", "completions", "chat"),
         metadata=_option("Which endpoint: auto (by the task), completions or chat"),
+    )
+    api_path: str | None = attrs.field(
+        default=None,
+        validator=valid.api_path,
+        metadata=_option("Path of the API below base_url, such as /inference; None: /v1"),
     )
     dialect: str = attrs.field(
         default="auto",
@@ -106,6 +130,21 @@ class OpenAIHttpConfig:
         validator=valid.headers,
         metadata=_option("More headers for every request"),
     )
+    accept: str = attrs.field(
+        default="text/event-stream, application/json",
+        validator=valid.header_value,
+        metadata=_option("The Accept header of jobs"),
+    )
+    max_line_bytes: int = attrs.field(
+        default=MAX_LINE_BYTES,
+        validator=integer(MIN_BOUND_BYTES),
+        metadata=_option("The longest line of a stream; a longer one is an error"),
+    )
+    max_event_bytes: int = attrs.field(
+        default=MAX_EVENT_BYTES,
+        validator=integer(MIN_BOUND_BYTES),
+        metadata=_option("The largest event of a stream; a larger one is an error"),
+    )
     strict: bool = attrs.field(
         default=False,
         validator=boolean,
@@ -125,7 +164,7 @@ class OpenAIHttpConfig:
         default=None,
         repr=False,
         validator=valid.token_provider,
-        metadata=_option("Azure OpenAI: a function that gives an Entra token", secret=True),
+        metadata=_option("Azure OpenAI: a function that returns an Entra token", secret=True),
     )
     http2: bool = attrs.field(
         default=False,
@@ -189,10 +228,18 @@ class OpenAIHttpConfig:
     )
 
     def __attrs_post_init__(self) -> None:
-        self.endpoints()  # a wrong base_url shall be found out here
+        endpoints = self.endpoints()  # fail early on an invalid base_url
+        if self.basic_auth is not None and endpoints.userinfo is not None:
+            raise ValueError("base_url and basic_auth both hold a user: leave one of them out")
+        basic = self.basic_auth is not None or endpoints.userinfo is not None
+        if basic and endpoints.key_header == "Authorization" and self.api_key:
+            raise ValueError(
+                "api_key and HTTP Basic (basic_auth, or a user in base_url) need the same header, "
+                "Authorization: leave one of them out"
+            )
         if self.client is not None and self.record is not None:
             raise ValueError("record cannot be used together with client: give a transport")
-        # Whoever makes the connection has these already; to ignore a ca_file would be worse.
+        # A given client or transport has its own; to ignore a ca_file would be worse.
         given = "client" if self.client is not None else "transport"
         if self.client is not None or self.transport is not None:
             idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
@@ -200,24 +247,25 @@ class OpenAIHttpConfig:
                 raise ValueError(f"{', '.join(idle)} cannot be used together with {given}")
 
     def endpoints(self) -> Endpoints:
-        """Where the server's endpoints are."""
+        """Return the server's URLs."""
         return resolve(
             self.base_url,
             azure=self.dialect == "azure",
             azure_deployment=self.azure_deployment,
             api_version=self.api_version,
+            api_path=self.api_path,
         )
 
     def timeouts(self) -> httpx.Timeout:
-        """The limits of each request, also with a caller's client. How long an answer may take is
-        for the job's clock to say."""
+        """Return the limits of each request, also with a caller's client. The job's clock limits
+        how long an answer may take."""
         return httpx.Timeout(None, connect=self.connect_timeout_s, pool=POOL_TIMEOUT_S)
 
     def used_transport(self) -> httpx.AsyncBaseTransport | None:
-        """The transport that was given, or one that records; None for the usual one.
+        """Return the transport that was given, or one that records; None for the usual one.
 
         Raises:
-            OSError: If the recording cannot be made; FileExistsError if it is there already.
+            OSError: If the recording cannot be created; FileExistsError if it exists already.
         """
         if self.record is None:
             return self.transport
@@ -227,7 +275,7 @@ class OpenAIHttpConfig:
         return RecordingTransport(inner, self.record)
 
     def client_options(self) -> ClientOptions:
-        """The part that says how to connect."""
+        """Return the options that concern the connection."""
         return ClientOptions(
             connect_timeout_s=self.connect_timeout_s,
             max_connections=self.max_connections,

@@ -47,7 +47,7 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
         OSError: A file cannot be read.
         ValueError: The proxy's URL is none.
     """
-    credentials = Credentials(config, endpoints.key_header)
+    credentials = Credentials(config)
     clients = _clients(config)
     server = Server(config, endpoints, clients[-1], credentials)
     own = clients if config.client is None else ()

@@ -1,13 +1,15 @@
-"""Where the key of a request comes from: a string, a function, or an Entra token provider."""
+"""The credentials of requests: a key, a function that returns one, an Entra token provider, or HTTP
+Basic."""
 
 import asyncio
 import inspect
 import os
+from base64 import b64encode
 from collections import deque
 from time import monotonic
 
 from adapter_api import AuthenticationFailed, ErrorCode
-from adapters.http_util import REDACTED, check_credential, redact_headers
+from adapters.http_util import REDACTED, check_credential, redact_headers, with_bearer
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.validators import KeySource
 
@@ -23,6 +25,11 @@ earlier request may still come."""
 KEY_VARIABLE, URL_VARIABLE = "ORCHD_OPENAI_API_KEY", "ORCHD_OPENAI_URL"
 """The variables that the registry takes api_key and base_url from; read here only to explain a
 refusal."""
+
+
+def _encode(user_and_password: str) -> str:
+    """Return the credentials of HTTP Basic. Source: RFC 7617, section 2."""
+    return b64encode(user_and_password.encode()).decode("ascii")
 
 
 async def _ask(source: KeySource, what: str) -> str:
@@ -45,20 +52,27 @@ async def _ask(source: KeySource, what: str) -> str:
 
 
 class Credentials:
-    """The headers that authenticate a request.
+    """The headers that authenticate a request, and what must never be shown.
 
     Args:
-        config: Whose key to use. A token provider goes before api_key.
-        key_header: The header for an api_key.
+        config: The options with the credentials. A token provider goes before api_key.
     """
 
-    def __init__(self, config: OpenAIHttpConfig, key_header: str) -> None:
+    def __init__(self, config: OpenAIHttpConfig) -> None:
+        endpoints = config.endpoints()
         self._key = config.api_key
         self._provider = config.azure_token_provider
-        self._key_header = key_header
+        self._key_header = endpoints.key_header
+        basic = endpoints.userinfo if config.basic_auth is None else config.basic_auth
+        self._basic = None if basic is None else _encode(basic)
         shown = redact_headers(config.headers)
         hidden = [value for name, value in config.headers.items() if shown[name] == REDACTED]
-        self._configured = (*hidden, *([self._key] if isinstance(self._key, str) else []))
+        self._configured = (
+            *hidden,
+            *endpoints.hidden,
+            *([self._key] if isinstance(self._key, str) else []),
+            *(() if basic is None else (basic, basic.partition(":")[2], _encode(basic))),
+        )
         self._given: deque[str] = deque(maxlen=MAX_REMEMBERED)
         self._token: str | None = None
         self._token_until = 0.0
@@ -66,12 +80,14 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials in use, to be kept out of every text."""
+        """The credentials in use; no text may show them."""
         return (*self._given, *self._configured)
 
     @property
     def advice(self) -> str:
         """What to do when the server refuses the credentials."""
+        if self._basic is not None and not self._key:
+            return "Set basic_auth (or the user in base_url) to what this server accepts"
         if self._key is not None or self._provider is not None:
             return f"Set api_key (or {KEY_VARIABLE}) to a key this server accepts"
         if not os.environ.get(KEY_VARIABLE):
@@ -83,10 +99,11 @@ class Credentials:
         return f"No key was sent. {KEY_VARIABLE} was not used: {why}. Set api_key for this server"
 
     def renew(self, refused: str | None) -> bool:
-        """The server refused this Authorization header. True if there may be another token."""
+        """Return whether there may be another token, after the server refused this Authorization
+        header."""
         if self._provider is None:
             return False
-        if refused == f"Bearer {self._token}":  # otherwise somebody has renewed it already
+        if refused == f"Bearer {self._token}":  # otherwise another job has renewed it
             self._token_until = 0.0
         return True
 
@@ -99,13 +116,16 @@ class Credentials:
         """
         if self._provider is not None:
             return {"Authorization": f"Bearer {await self._provided(self._provider)}"}
+        basic = {} if self._basic is None else {"Authorization": f"Basic {self._basic}"}
         if self._key is None or self._key == "":
-            return {}
+            return basic
         if isinstance(self._key, str):
             key = check_credential(self._key, "api_key")
         else:
             key = self._remember(await _ask(self._key, "the api_key function"))
-        return {self._key_header: f"Bearer {key}" if self._key_header == "Authorization" else key}
+        if self._key_header == "Authorization":
+            return with_bearer({}, key)
+        return {**basic, self._key_header: key}
 
     async def _provided(self, provider: KeySource) -> str:
         if self._token is None or monotonic() >= self._token_until:

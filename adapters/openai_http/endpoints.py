@@ -1,11 +1,13 @@
-"""Where to send what: the URLs and the key's header behind a base_url, in any form people paste."""
+"""The URLs and the key's header behind a base_url, in any form that people paste."""
 
 import re
 from typing import Literal
+from urllib.parse import unquote
 
 import attrs
 import httpx
 
+from adapters.http_util import redact
 from adapters.openai_http.dialects import by_host
 
 AZURE_API_VERSION = "2024-10-21"
@@ -18,6 +20,22 @@ _V1_VERSIONS = ("v1", "preview", "latest")
 _ENDPOINT = re.compile(r"/(chat/completions|completions|models|responses|embeddings)$")
 _DEPLOYMENT = re.compile(r"(?P<prefix>.*?)/openai/deployments/(?P<deployment>[^/]+)(/.*)?$")
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*(/|$)")
+_HOST = re.compile(
+    r"(localhost|\[[0-9a-fA-F:.]+\]|\d{1,3}(\.\d{1,3}){3}|([a-z0-9-]{1,63}\.){1,8}[a-z]{2,24})"
+    r"(:\d{1,5})?(/[a-z0-9./_-]{0,40})?"
+)
+
+
+def show_url(base_url: str) -> str:
+    """Return a base_url as it may be shown: without userinfo and query."""
+    text = re.sub(r"(?<=://)[^/?#]*@", "[redacted]@", base_url)
+    start, separator, query = text.partition("?")
+    secret = separator and not re.fullmatch(r"api-version=[\w.-]*", query)
+    return f"{start}?[redacted]" if secret else text
+
+
+def _shown(url: httpx.URL | None) -> str:
+    return repr(None if url is None else show_url(str(url)))
 
 
 @attrs.frozen
@@ -25,21 +43,27 @@ class Endpoints:
     """The URLs of one server.
 
     Args:
-        completions: Where prompts go.
-        chat: Where messages go.
-        models: Where the model list is; None where there is none.
-        root: What health and version paths are relative to.
-        key_header: Which header takes an api_key.
+        completions: The URL for prompts.
+        chat: The URL for messages.
+        models: The URL of the model list; None where there is none.
+        root: The URL that health and version paths are relative to.
+        key_header: The header that takes an api_key.
+        pasted: The endpoint that base_url named as a whole: every job goes there.
+        userinfo: "user:password" from base_url; it is in none of the URLs.
+        hidden: Parts of base_url that no text may show.
     """
 
-    completions: httpx.URL
-    chat: httpx.URL
-    models: httpx.URL | None
-    root: httpx.URL
+    completions: httpx.URL = attrs.field(repr=_shown)
+    chat: httpx.URL = attrs.field(repr=_shown)
+    models: httpx.URL | None = attrs.field(repr=_shown)
+    root: httpx.URL = attrs.field(repr=_shown)
     key_header: Literal["Authorization", "api-key"]
+    pasted: Literal["chat", "completions"] | None = None
+    userinfo: str | None = attrs.field(default=None, repr=False)
+    hidden: tuple[str, ...] = attrs.field(default=(), repr=False)
 
     def at(self, path: str) -> httpx.URL:
-        """The URL of a path below the root."""
+        """Return the URL of a path below the root."""
         return self.root.copy_with(raw_path=(_path(self.root).rstrip("/") + path).encode("ascii"))
 
 
@@ -49,36 +73,87 @@ def resolve(
     azure: bool = False,
     azure_deployment: str | None = None,
     api_version: str | None = None,
+    api_path: str | None = None,
 ) -> Endpoints:
-    """The endpoints of a server.
+    """Return the endpoints of a server.
 
     Args:
-        base_url: Its address.
-        azure: It is Azure OpenAI, whatever its host's name says.
-        azure_deployment: The deployment's name; it makes it Azure OpenAI too.
+        base_url: Its address, or the whole URL of an endpoint, which is used unchanged.
+        azure: It is Azure OpenAI, whatever its host's name is.
+        azure_deployment: The deployment's name; it makes the server Azure OpenAI, too.
         api_version: Azure's api-version.
+        api_path: Where the API is below base_url; None: /v1, unless base_url names a version.
 
     Raises:
-        ValueError: If base_url is not one; the message says what to write.
+        ValueError: If base_url is not valid; the message says what to write.
     """
     url = _parse(base_url)
+    userinfo = unquote(url.userinfo.decode("ascii")) if url.userinfo else None
+    hidden = _hidden(url)
+    url = url.copy_with(userinfo=b"")
+    found = _resolve(url, azure, azure_deployment, api_version, api_path)
+    return attrs.evolve(found, userinfo=userinfo, hidden=hidden)
+
+
+def _resolve(
+    url: httpx.URL,
+    azure: bool,
+    azure_deployment: str | None,
+    api_version: str | None,
+    api_path: str | None,
+) -> Endpoints:
     dialect = by_host(url.host)
-    path = _ENDPOINT.sub("", _path(url).rstrip("/"))
+    full = _path(url).rstrip("/")
+    path = _ENDPOINT.sub("", full)
+    pasted = _pasted(full)
     match = _DEPLOYMENT.fullmatch(path)
     if azure_deployment or match:
-        return _azure_deployment(url, path, match, azure_deployment, api_version)
-    if azure or (dialect is not None and dialect.name == "azure"):
-        return _azure_v1(url, path, api_version)
+        _refuse_api_path(api_path, "a deployment of Azure OpenAI has its own")
+        endpoints = _azure_deployment(url, path, match, azure_deployment, api_version)
+        return attrs.evolve(endpoints, pasted=pasted)
+    if (azure or (dialect is not None and dialect.name == "azure")) and api_path is None:
+        if pasted is None or "/openai" in path or path in ("", "/v1"):
+            return attrs.evolve(_azure_v1(url, path, api_version), pasted=pasted)
+        query = f"?{url.query.decode('ascii')}" if url.query else ""
+        endpoints = _below(url, path, path, "api-key", query, models=False)
+        return attrs.evolve(endpoints, pasted=pasted)
     if api_version:
         raise ValueError(
             "api_version is for Azure OpenAI: set azure_deployment or dialect='azure' too"
         )
+    root = _VERSION_SEGMENT.split(path, maxsplit=1)[0]
+    if pasted is not None or path != full:
+        _refuse_api_path(api_path, "base_url names an endpoint")
+        query = f"?{url.query.decode('ascii')}" if url.query and pasted else ""
+        if url.query and not pasted:
+            _refuse_query()
+        return attrs.evolve(_below(url, path, root, "Authorization", query), pasted=pasted)
     if url.query:
-        raise ValueError(
-            "base_url must not have a query (what follows '?'); put credentials into api_key"
-        )
+        _refuse_query()
+    if api_path is not None:
+        tail = api_path.rstrip("/")
+        prefix = path if tail and path.endswith(tail) else path + tail
+        return _below(url, prefix, prefix.removesuffix(tail), "Authorization")
     prefix = path if _VERSION_SEGMENT.search(path) else path + "/v1"
-    return _below(url, prefix, _VERSION_SEGMENT.split(path, maxsplit=1)[0], "Authorization")
+    return _below(url, prefix, root, "Authorization")
+
+
+def _pasted(path: str) -> Literal["chat", "completions"] | None:
+    if path.endswith("/chat/completions"):
+        return "chat"
+    return "completions" if path.endswith("/completions") else None
+
+
+def _refuse_api_path(api_path: str | None, why: str) -> None:
+    if api_path is not None:
+        raise ValueError(f"api_path cannot be used here: {why}; leave api_path out")
+
+
+def _refuse_query() -> None:
+    raise ValueError(
+        "base_url must not have a query (what follows '?') unless it is the whole URL of an "
+        "endpoint; put credentials into api_key"
+    )
 
 
 def _parse(text: str) -> httpx.URL:
@@ -89,26 +164,35 @@ def _parse(text: str) -> httpx.URL:
         )
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as exc:
-        raise ValueError(f"base_url is not a valid URL: {exc}") from None
+    except httpx.InvalidURL:
+        # Its message may repeat a password as an invalid port.
+        raise ValueError("base_url is not a valid URL; write it like http://HOST:PORT") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("base_url must begin with http:// or https:// and name a host")
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError(f"base_url must have a port from 1 to 65535, not {url.port}")
-    if url.userinfo:
-        raise ValueError("base_url must not hold a user or password; put the key into api_key")
     if url.fragment:
         raise ValueError("base_url must not have a fragment (what follows '#')")
     return url
 
 
 def _path(url: httpx.URL) -> str:
-    """The path as it stands in the URL: decoding it would make another one of %2F and %3F."""
+    """Return the path as it stands in the URL: decoding it would change %2F and %3F."""
     return url.raw_path.partition(b"?")[0].decode("ascii")
 
 
+def _hidden(url: httpx.URL) -> tuple[str, ...]:
+    """Return the parts of a URL that may be secret: its userinfo and the values of its query."""
+    raw = url.userinfo.decode("ascii")
+    secrets = {raw, unquote(raw), *raw.split(":", 1), *map(unquote, raw.split(":", 1))}
+    secrets |= {value for name, value in url.params.multi_items() if name != "api-version"}
+    return tuple(sorted(secret for secret in secrets if secret))
+
+
 def _harmless(text: str) -> str:
-    return text if re.fullmatch(r"[\w.\[\]:-]+(/[\w./-]*)?", text) else "HOST:PORT"
+    """Return `text` if it looks like a host, and not like a key in the wrong place."""
+    host = _HOST.fullmatch(text) or re.fullmatch(r"[a-z][a-z0-9-]{0,30}:\d{2,5}", text)
+    return text if host and redact(text) == text else "HOST:PORT"
 
 
 def _below(
@@ -149,8 +233,11 @@ def _azure_deployment(
     else:
         resource = re.sub(r"/openai(/v1)?$", "", path)
         deployment = azure_deployment or ""
-    if not re.fullmatch(r"[\w.-]+", deployment):
-        raise ValueError("azure_deployment may have letters, digits, '-', '_' and '.' only")
+    if not re.fullmatch(r"[\w.-]+", deployment) or deployment in (".", ".."):
+        raise ValueError(
+            "azure_deployment must be a name of letters, digits, '-', '_' and '.', other than '.' "
+            "and '..'"
+        )
     prefix = f"{resource}/openai/deployments/{deployment}"
     return _below(url, prefix, resource, "api-key", _query(url, api_version), models=False)
 
@@ -172,5 +259,5 @@ def _azure_v1(url: httpx.URL, path: str, api_version: str | None) -> Endpoints:
 def _query(url: httpx.URL, api_version: str | None) -> str:
     version = api_version or url.params.get("api-version") or AZURE_API_VERSION
     if not re.fullmatch(r"[\w.-]+", version):
-        raise ValueError("api_version may have letters, digits, '-', '_' and '.' only")
+        raise ValueError("api_version must consist of letters, digits, '-', '_' and '.'")
     return f"?api-version={version}"

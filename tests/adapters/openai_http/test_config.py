@@ -56,6 +56,20 @@ def test_every_option_has_a_sentence_of_help() -> None:
         ({"headers": {"x": "naïve"}}, "headers: x must be a string of printable ASCII"),
         ({"headers": {"x": 5}}, "headers: x must be a string of printable ASCII"),
         ({"headers": {"a b": "c"}}, "headers: 'a b' is not a valid header name"),
+        ({"api_path": "inference"}, 'api_path must be a path such as "/inference" or "/"'),
+        ({"api_path": "/a/../b"}, "api_path must be a path"),
+        ({"api_path": "/a/%2E%2e/b"}, "api_path must be a path"),
+        ({"api_path": "/a?key=x"}, "api_path must be a path"),
+        ({"api_path": "/a\r\nb"}, "api_path must be a path"),
+        ({"api_path": 5}, "api_path must be a path"),
+        ({"accept": ""}, "accept must be a non-empty string of printable ASCII characters"),
+        ({"accept": "a\r\nX: y"}, "accept must be a non-empty string of printable ASCII"),
+        ({"basic_auth": "no-colon-hidden"}, 'basic_auth must be "user:password"'),
+        ({"basic_auth": "hidden:\n"}, 'basic_auth must be "user:password"'),
+        ({"basic_auth": 5}, 'basic_auth must be "user:password"'),
+        ({"basic_auth": "me:hidden", "api_key": "hidden"}, "api_key and HTTP Basic"),
+        ({"max_line_bytes": 10}, "max_line_bytes must be an integer of at least 1024"),
+        ({"max_event_bytes": 0}, "max_event_bytes must be an integer of at least 1024"),
         ({"headers": {5: "c"}}, "headers: 5 is not a valid header name"),
         ({"headers": {"": "c"}}, "headers: '' is not a valid header name"),
         ({"client": httpx.AsyncClient(), "transport": httpx.AsyncHTTPTransport()},
@@ -69,6 +83,7 @@ def test_wrong_options_are_named(options: dict[str, Any], says: str) -> None:
     """Every message names the option and what is allowed."""
     with pytest.raises(ValueError, match=r"must|header|together") as caught:
         OpenAIHttpConfig(URL, **options)
+    assert "hidden" not in str(caught.value)
     assert says in str(caught.value)
 
 
@@ -190,7 +205,14 @@ def test_no_secret_in_a_repr() -> None:
         headers={"X-Api-Key": "very-secret", "X-Team": "blue", "Cookie": "s=very-secret"},
         azure_token_provider=lambda: "very-secret",
     )
-    text = f"{config!r} {OpenAIHttpAdapter(config)!r}"
+    others = [
+        OpenAIHttpConfig(URL, basic_auth="me:very-secret"),
+        OpenAIHttpConfig("http://me:very-secret@h"),
+        OpenAIHttpConfig("http://very-secret@h/v1"),
+        OpenAIHttpConfig("http://h/x/chat/completions?token=very-secret"),
+    ]
+    text = f"{config!r} {OpenAIHttpAdapter(config)!r} {others!r}"
+    text += "".join(repr(OpenAIHttpAdapter(other)) + repr(other.endpoints()) for other in others)
     assert "secret" not in text
     assert "blue" in text
 
@@ -198,7 +220,8 @@ def test_no_secret_in_a_repr() -> None:
 def test_secrets_are_marked_as_such() -> None:
     """What `describe` and error messages must not show is marked in the metadata."""
     secret = {f.name for f in attrs.fields(OpenAIHttpConfig) if f.metadata.get("secret")}
-    assert secret == {"api_key", "azure_token_provider", "proxy"}
+    assert secret == {"api_key", "azure_token_provider", "basic_auth", "proxy"}
+    assert attrs.fields(OpenAIHttpConfig).api_key.metadata["env_scope"] == "base_url"
 
 
 def test_config_and_options_do_not_mix() -> None:

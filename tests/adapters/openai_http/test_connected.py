@@ -24,7 +24,7 @@ async def test_one_client_that_cannot_be_closed_leaves_no_other_open() -> None:
         make_client(ClientOptions(), transport)
         for transport in (Stuck(httpx.Response), None, Stuck(httpx.Response))
     )
-    credentials = Credentials(config, "Authorization")
+    credentials = Credentials(config)
     server = Server(config, config.endpoints(), clients[0], credentials)
     with pytest.raises(OSError, match="stuck"):
         await Connected(clients[0], credentials, server, clients).aclose()

@@ -85,22 +85,28 @@ def _needs(*good: str) -> Handler:
         ({"api_key": "sk-1"}, {"Authorization": "Bearer sk-1"}),
         ({"api_key": lambda: "sk-2"}, {"Authorization": "Bearer sk-2"}),
         ({"api_key": "sk-1", "azure_token_provider": lambda: "t"}, {"Authorization": "Bearer t"}),
+        ({"basic_auth": "me:p:w"}, {"Authorization": "Basic bWU6cDp3"}),
     ],
 )
 async def test_which_header_a_key_goes_into(
     options: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    """Bearer by default; a token provider goes before a key; no key, no header."""
+    """Bearer by default, Basic for a user; a token provider goes before a key."""
     config = OpenAIHttpConfig("http://h", **options)
-    assert await Credentials(config, "Authorization").headers() == headers
+    assert await Credentials(config).headers() == headers
 
 
 async def test_azure_has_a_header_of_its_own() -> None:
-    """api-key takes the key as it is; a token goes as bearer all the same."""
+    """api-key takes the bare key, so that Basic fits beside it; a token is a bearer token."""
+    both = OpenAIHttpConfig("https://me:pw@r.openai.azure.com", api_key="k-1")
+    assert await Credentials(both).headers() == {
+        "Authorization": "Basic bWU6cHc=",
+        "api-key": "k-1",
+    }
     config = OpenAIHttpConfig("https://r.openai.azure.com", api_key="k-1")
-    assert await Credentials(config, "api-key").headers() == {"api-key": "k-1"}
+    assert await Credentials(config).headers() == {"api-key": "k-1"}
     entra = OpenAIHttpConfig("https://r.openai.azure.com", azure_token_provider=lambda: "t-1")
-    assert await Credentials(entra, "api-key").headers() == {"Authorization": "Bearer t-1"}
+    assert await Credentials(entra).headers() == {"Authorization": "Bearer t-1"}
 
 
 async def test_a_key_function_is_asked_for_each_request(serving: Serving) -> None:
@@ -201,9 +207,7 @@ async def test_many_refusals_of_one_token_renew_it_once() -> None:
 async def test_a_late_refusal_of_an_old_token_does_not_cost_the_new_one() -> None:
     """Somebody has renewed it already."""
     provider = Provider()
-    source = Credentials(
-        OpenAIHttpConfig("http://h", azure_token_provider=provider), "Authorization"
-    )
+    source = Credentials(OpenAIHttpConfig("http://h", azure_token_provider=provider))
     old = (await source.headers())["Authorization"]
     assert source.renew(old)
     new = await source.headers()
@@ -302,12 +306,12 @@ async def test_an_earlier_key_never_shows_either(serving: Serving, keys: Callabl
 
 async def test_only_so_many_keys_are_remembered(keys: Callable[[], str]) -> None:
     """A function that gives ever new keys takes no memory for it; the same key counts once."""
-    source = Credentials(OpenAIHttpConfig("http://h", api_key=keys), "Authorization")
+    source = Credentials(OpenAIHttpConfig("http://h", api_key=keys))
     for _ in range(MAX_REMEMBERED + 1):
         await source.headers()
     assert len(source.secrets) == MAX_REMEMBERED
     assert source.secrets[-1].endswith(str(MAX_REMEMBERED))
-    fixed = Credentials(OpenAIHttpConfig("http://h", api_key=lambda: "same"), "Authorization")
+    fixed = Credentials(OpenAIHttpConfig("http://h", api_key=lambda: "same"))
     for _ in range(3):
         await fixed.headers()
     assert fixed.secrets == ("same",)

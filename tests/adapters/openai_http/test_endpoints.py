@@ -1,8 +1,10 @@
-"""base_url in any form people paste."""
+"""base_url in any form that people paste."""
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from adapters.openai_http.endpoints import Endpoints
@@ -36,7 +38,10 @@ def _resolve(base_url: str, **options: Any) -> Endpoints:
         ("http://h/v1/completions/", "http://h/v1/completions"),
         ("http://h/v1/models", "http://h/v1/completions"),
         ("http://h/v1/responses", "http://h/v1/completions"),
-        ("http://h/chat/completions", "http://h/v1/completions"),
+        ("http://h/chat/completions", "http://h/completions"),
+        ("https://h/inference/chat/completions", "https://h/inference/completions"),
+        ("https://h/inference/completions/", "https://h/inference/completions"),
+        ("https://h/a/b/models", "https://h/a/b/completions"),
         ("http://[::1]:8000", "http://[::1]:8000/v1/completions"),
         ("http://[::1]/v1", "http://[::1]/v1/completions"),
         ("https://api.openai.com", "https://api.openai.com/v1/completions"),
@@ -134,9 +139,20 @@ def test_azure_in_the_forms_its_portals_show(
         ("", {}, "must begin with http://"),
         ("ftp://h", {}, "must begin with http://"),
         ("http://", {}, "name a host"),
-        ("http://user:secret@h", {}, "api_key"),
-        ("http://secret@h", {}, "api_key"),
+        ("http://user:secret", {}, "not a valid URL"),
+        ("http://user:secret@h:secret", {}, "not a valid URL"),
+        ("http://user:secret@h", {"basic_auth": "a:secret"}, "leave one of them out"),
+        ("http://user:secret@h", {"api_key": "secret"}, "leave one of them out"),
+        ("sk-secretsecret", {}, "perhaps http://HOST:PORT"),
+        ("my-own-secret-key", {}, "perhaps http://HOST:PORT"),
+        ("eyJhbGciOi.eyJsecret.abc", {}, "perhaps http://HOST:PORT"),
         ("http://h?key=secret", {}, "query"),
+        ("http://h/v1/models?key=secret", {}, "query"),
+        ("http://h/chat/completions", {"api_path": "/x"}, "leave api_path out"),
+        ("http://h/v1/models", {"api_path": "/x"}, "leave api_path out"),
+        (AZURE, {"azure_deployment": "a", "api_path": "/x"}, "leave api_path out"),
+        (AZURE, {"azure_deployment": "."}, "other than '.' and '..'"),
+        (AZURE, {"azure_deployment": ".."}, "other than '.' and '..'"),
         ("http://h#x", {}, "fragment"),
         ("http://h:port", {}, "not a valid URL"),
         ("http://h:99999999", {}, "a port from 1 to 65535"),
@@ -156,7 +172,81 @@ def test_a_wrong_base_url_says_what_to_write(
     base_url: str, options: dict[str, str], says: str
 ) -> None:
     """The message helps and never repeats a credential."""
-    with pytest.raises(ValueError, match=r"must|perhaps|set|leave|not a valid|letters") as caught:
+    with pytest.raises(
+        ValueError, match=r"must|perhaps|set|leave|not a valid|letters|cannot"
+    ) as caught:
         OpenAIHttpAdapter(base_url, **options)
     assert says in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "chat", "pasted"),
+    [
+        ("https://h/inference/chat/completions", "https://h/inference/chat/completions", "chat"),
+        ("https://h/chat/completions/", "https://h/chat/completions", "chat"),
+        ("https://h/v1/chat/completions", "https://h/v1/chat/completions", "chat"),
+        ("https://h/x/chat/completions?a=b%20c", "https://h/x/chat/completions?a=b%20c", "chat"),
+        ("https://h/x/completions?a=b", "https://h/x/chat/completions?a=b", "completions"),
+        ("https://h/v1", "https://h/v1/chat/completions", None),
+        ("https://h/v1/models", "https://h/v1/chat/completions", None),
+        ("https://res.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
+         "https://res.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
+         "chat"),
+        (f"{AZURE}/openai/v1/chat/completions", f"{AZURE}/openai/v1/chat/completions", "chat"),
+    ],
+)  # fmt: skip
+def test_a_pasted_endpoint_is_used_unchanged(base_url: str, chat: str, pasted: str | None) -> None:
+    """The whole URL as a provider's documentation shows it, with its query."""
+    endpoints = _resolve(base_url)
+    assert str(endpoints.chat) == chat
+    assert endpoints.pasted == pasted
+
+
+@pytest.mark.parametrize(
+    ("base_url", "api_path", "completions", "health"),
+    [
+        ("http://h", "/inference", "http://h/inference/completions", "http://h/health"),
+        ("http://h/", "/inference/", "http://h/inference/completions", "http://h/health"),
+        ("http://h/gw", "/api/openai", "http://h/gw/api/openai/completions", "http://h/gw/health"),
+        ("http://h/inference", "/inference", "http://h/inference/completions", "http://h/health"),
+        ("http://h", "/", "http://h/completions", "http://h/health"),
+        ("http://h", "", "http://h/completions", "http://h/health"),
+        ("http://h/v1", "/v2", "http://h/v1/v2/completions", "http://h/v1/health"),
+    ],
+)
+def test_an_api_without_v1_has_a_path_of_its_own(
+    base_url: str, api_path: str, completions: str, health: str
+) -> None:
+    """api_path takes the place of /v1; health stays below base_url."""
+    endpoints = _resolve(base_url, api_path=api_path)
+    assert str(endpoints.completions) == completions
+    assert str(endpoints.at("/health")) == health
+
+
+@pytest.mark.parametrize(
+    ("base_url", "userinfo"),
+    [
+        ("http://me:pw@h", "me:pw"),
+        ("http://me%40x:p%3Aw@h/v1", "me@x:p:w"),
+        ("http://me@h", "me"),
+        ("http://h", None),
+    ],
+)
+def test_a_user_in_base_url_is_in_no_url(base_url: str, userinfo: str | None) -> None:
+    """It becomes the credentials of HTTP Basic, and no request line or message shows it."""
+    endpoints = _resolve(base_url)
+    assert endpoints.userinfo == userinfo
+    assert str(endpoints.chat) == "http://h/v1/chat/completions"
+    assert str(endpoints.root) in ("http://h", "http://h/")
+    assert "pw" not in repr(endpoints)
+
+
+@given(st.text(max_size=60))
+def test_no_base_url_raises_anything_else(text: str) -> None:
+    """A ValueError that says what to write, whatever is given; and never a long text back."""
+    for base_url in (text, f"http://{text}", f"http://h/{text}", f"http://{text}@h"):
+        try:
+            _resolve(base_url)
+        except ValueError as error:
+            assert len(str(error)) < 250

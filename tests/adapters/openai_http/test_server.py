@@ -50,7 +50,7 @@ async def _probing(
         config = OpenAIHttpConfig(fake.base_url, **options)
         endpoints = config.endpoints()
         async with make_client(config.client_options()) as client:
-            credentials = Credentials(config, endpoints.key_header)
+            credentials = Credentials(config)
             yield (
                 fake,
                 Server(config, endpoints, client, credentials, probe_timeout_s=PROBE_S),
