@@ -30,6 +30,7 @@ from adapter_api.task import new_id
 from adapters.http_util import (
     Posted,
     RetryBudget,
+    SSEDecoder,
     check_egress,
     code_for,
     error_from_exception,
@@ -54,6 +55,9 @@ MAX_ERROR_BYTES = 64 << 10
 
 ERROR_BODY_S = 2.0
 """How long an error body may take to arrive after its status."""
+
+SUCCESSES = frozenset(range(200, 300)) - {204, 205}
+"""Statuses of an answer: some servers send 201. 204 and 205 have no body."""
 
 MAX_REFUSALS = 3
 """How many times one job is sent again because the server refuses a field."""
@@ -168,7 +172,10 @@ class OpenAIHttpAdapter:
         credentials, server = connected.credentials, connected.server
         posted = await self._accepted(job, server)
         answer = Answer(error_text=server.dialect.error_text, secrets=credentials.secrets)
-        body = EventBody(posted, job.clock, credentials.secrets)
+        decoder = SSEDecoder(
+            max_line_bytes=self.config.max_line_bytes, max_event_bytes=self.config.max_event_bytes
+        )
+        body = EventBody(posted, job.clock, credentials.secrets, decoder)
         started = False
         try:
             while not answer.done and (batch := await body.batch()) is not None:
@@ -255,7 +262,7 @@ class OpenAIHttpAdapter:
             job.await_key()
             key_headers = await credentials.headers()
             posted = await self._post(job, url, key_headers, content)
-            if posted.status == 200:
+            if posted.status in SUCCESSES:
                 return posted
             status, headers = posted.status, posted.headers
             secrets = credentials.secrets
@@ -290,7 +297,8 @@ class OpenAIHttpAdapter:
 
     def _uses_chat(self, task: TaskRequest) -> bool:
         if task.messages is None:
-            return self.config.api == "chat"
+            pasted_chat = self._endpoints.pasted == "chat"
+            return self.config.api == "chat" or (self.config.api == "auto" and pasted_chat)
         if self.config.api == "completions":
             raise InvalidRequest(
                 ErrorCode.INVALID_PARAMS,
@@ -306,7 +314,7 @@ class OpenAIHttpAdapter:
         connected = self._connect()
         server = connected.server
         headers = {
-            "Accept": "text/event-stream",
+            "Accept": self.config.accept,
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
             **self.config.headers,

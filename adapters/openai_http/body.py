@@ -42,15 +42,22 @@ class EventBody:
         posted: The answer, status 200, nothing of its body read yet.
         clock: The job's clock.
         secrets: Credentials to keep out of error messages.
+        decoder: With bounds other than the default ones.
     """
 
-    def __init__(self, posted: Posted, clock: StreamClock, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        posted: Posted,
+        clock: StreamClock,
+        secrets: tuple[str, ...] = (),
+        decoder: SSEDecoder | None = None,
+    ) -> None:
         self._headers = posted.headers
         self._clock = clock
         self._secrets = secrets
         self._read = posted.read
         self._at_end = posted.ended
-        self._decoder = SSEDecoder()
+        self._decoder = SSEDecoder() if decoder is None else decoder
         self._blanks = b""
         self._begun = False
         self._linger_until: float | None = None

@@ -88,10 +88,9 @@ class Credentials:
         """What to do when the server refuses the credentials."""
         if self._basic is not None and not self._key:
             return "Set basic_auth (or the user in base_url) to what this server accepts"
-        if self._key is not None or self._provider is not None:
+        given = self._key is not None or self._provider is not None
+        if given or not os.environ.get(KEY_VARIABLE):
             return f"Set api_key (or {KEY_VARIABLE}) to a key this server accepts"
-        if not os.environ.get(KEY_VARIABLE):
-            return f"No key was sent. Set api_key (or {KEY_VARIABLE}) to a key this server accepts"
         if os.environ.get(URL_VARIABLE):
             why = f"it belongs to the server that {URL_VARIABLE} names, and base_url was given"
         else:

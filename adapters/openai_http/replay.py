@@ -22,7 +22,7 @@ from adapters.openai_http.config import Api, OpenAIHttpConfig
 from adapters.openai_http.endpoints import resolve
 
 _NOWHERE = "recording.invalid"
-_ENDPOINTS = ("/completions", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions", "/models")
 
 
 @attrs.frozen
@@ -138,15 +138,19 @@ class ReplayAdapter:
 
 
 def _base_url(exchanges: Sequence[Exchange]) -> str:
-    """The recorded server's address. Nothing is sent there; but a host may tell the dialect, and
-    paths are matched."""
+    """Return the recorded server's address. Nothing is sent there, but its host may identify the
+    dialect, and paths are matched."""
     for exchange in exchanges:
-        host = exchange.headers.get("host", _NOWHERE)
-        if exchange.path.partition("?")[0].endswith(_ENDPOINTS):
-            url = f"http://{host}{exchange.path}"
-            try:
-                resolve(url)
-            except ValueError:  # recorded by another client, or changed by hand
-                continue
-            return url
+        path, separator, query = exchange.path.partition("?")
+        endpoint = next((name for name in _ENDPOINTS if path.endswith(name)), None)
+        if endpoint is None:
+            continue
+        # The URL of the model list: that of the chat endpoint would send prompts there, too.
+        path = path.removesuffix(endpoint) + "/models"
+        url = f"http://{exchange.headers.get('host', _NOWHERE)}{path}{separator}{query}"
+        try:
+            resolve(url)
+        except ValueError:  # recorded by another client, or changed by hand
+            continue
+        return url
     return f"http://{_NOWHERE}"

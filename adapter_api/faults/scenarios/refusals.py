@@ -11,6 +11,7 @@ from adapter_api.faults.scenario import (
     collect,
     fails,
     scenario,
+    whole,
 )
 from adapter_api.faults.wire import Wire, to_json
 
@@ -190,9 +191,14 @@ async def status_204(wire: Wire) -> None:
     wire.keep_alive = True
 
 
-@scenario("answers 206 with a whole stream", fails("UPSTREAM_PROTOCOL"))
-async def status_206(wire: Wire) -> None:
-    await wire.answer(206, wire.stream())
+async def _answers_with(status: int, wire: Wire) -> None:
+    await wire.answer(status, wire.stream())
+
+
+def _successes() -> Iterable[Scenario]:
+    for status in (201, 202, 203, 206, 207, 226):
+        summary = f"answers {status} with a whole stream"
+        yield Scenario(f"status-{status}", summary, partial(_answers_with, status), whole())
 
 
 @scenario("answers 999", fails("POOL_UNAVAILABLE"))
@@ -223,4 +229,11 @@ def _redirections() -> Iterable[Scenario]:
         )
 
 
-SCENARIOS = [*_statuses(), *_shapes(), *_meanings(), *_redirections(), *collect(vars())]
+SCENARIOS = [
+    *_statuses(),
+    *_shapes(),
+    *_meanings(),
+    *_redirections(),
+    *_successes(),
+    *collect(vars()),
+]

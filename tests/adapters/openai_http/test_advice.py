@@ -50,7 +50,7 @@ async def test_keys_are_mentioned_where_the_key_is_the_cause(
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({}, "No key was sent. Set api_key (or ORCHD_OPENAI_API_KEY)"),
+        ({}, "Set api_key (or ORCHD_OPENAI_API_KEY) to a key this server accepts"),
         ({"KEY": "sk-hidden-key"}, "made without the registry reads no environment"),
         ({"KEY": "sk-hidden-key", "URL": "http://other"},
          "was not used: it belongs to the server that ORCHD_OPENAI_URL names"),
