@@ -92,7 +92,7 @@ async def test_one_job_is_one_request_with_everything_in_it(
         "stop": ["x"], "stream": True, "stream_options": {"include_usage": True}, "min_p": 0.1,
     }  # fmt: skip
     for name, value in {
-        "accept": "text/event-stream",
+        "accept": "text/event-stream, application/json",
         "accept-encoding": "identity",
         "authorization": "Bearer sk-test-key",
         "content-type": "application/json",
