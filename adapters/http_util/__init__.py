@@ -23,7 +23,7 @@ from adapters.http_util.retry import (
     may_repeat,
     try_and_retry,
 )
-from adapters.http_util.secrets import REDACTED, redact, redact_headers
+from adapters.http_util.secrets import REDACTED, redact, redact_headers, safe_text
 from adapters.http_util.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 from adapters.http_util.threads import DaemonThreads
 from adapters.http_util.transport.client import (
@@ -85,6 +85,7 @@ __all__ = [
     "redact",
     "redact_headers",
     "retry_after_ms",
+    "safe_text",
     "tls_context",
     "try_and_retry",
     "with_bearer",

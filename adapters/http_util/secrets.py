@@ -131,3 +131,10 @@ def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
         name: REDACTED if is_secret_header(name) else redact(value)
         for name, value in headers.items()
     }
+
+
+def safe_text(text: str, secrets: Iterable[str] = (), max_chars: int = 500) -> str:
+    """Return one printable line of bounded length, without credentials."""
+    text = redact(text[: 64 << 10], secrets)[: 8 * max_chars]
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= max_chars else text[: max_chars - 3] + "..."

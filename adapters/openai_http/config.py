@@ -150,6 +150,14 @@ class OpenAIHttpConfig:
         validator=boolean,
         metadata=_option("Fail when the server refuses a field, instead of asking without it"),
     )
+    reasoning_tags: tuple[str, str] | None = attrs.field(
+        default=None,
+        validator=valid.tags,
+        converter=valid.to_tags,
+        metadata=_option(
+            "Tags, such as <think> and </think>, around reasoning at the beginning of the text"
+        ),
+    )
     azure_deployment: str | None = attrs.field(
         default=None,
         validator=text_or_none,

@@ -1,9 +1,16 @@
-"""How servers differ, as data. A new server is one entry here; nothing else knows their names."""
+"""How servers differ, as data. A new server is one entry; no other module knows a name."""
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import attrs
+
+ReasoningStyle = Literal[
+    "as_it_came", "none", "reasoning", "reasoning_content", "both", "with_calls", "parts"
+]
+"""How reasoning of earlier answers goes back: not at all, under one name or both, under
+`reasoning_content` beside calls only, or as parts of the content."""
 
 
 @attrs.frozen
@@ -11,19 +18,23 @@ class Dialect:
     """What one kind of server does its own way.
 
     Args:
-        name: What `dialect=` calls it.
-        engine: What Started.engine calls it.
-        health_path: Where it tells its health, below the server's root.
-        version_path: Where it tells its version, with the key of the answer that holds it.
-        slots_path: Where it lists its slots.
+        name: Its name in the option `dialect`.
+        engine: Its name in Started.engine.
+        health_path: The path of its health, below the server's root.
+        version_path: The path of its version, with the key of the answer that holds it.
+        slots_path: The path of its slots.
         always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
             proves nothing.
-        error_text: It reports failures as text that begins like this, as if it were the answer.
+        error_text: It reports failures as text that begins with this, in place of the answer.
+        reasoning: How it wants the reasoning of earlier answers.
+        empty_content: The content it wants beside calls that came without text; None for null.
+        short_call_ids: It accepts only ids of nine alphanumerics.
+        message_keys: The only keys of a message that it accepts; None for any.
         hosts: Host names, or endings of them, that are always this server.
-        headers: Response headers, in lower case, that give it away, with a pattern of the value.
+        headers: Response headers, in lower case, that only it sends, with a pattern of the value.
         version_header: The response header that holds its version.
-        fingerprint: A pattern of its `system_fingerprint`; what it matches is the version.
-        owned_by: What its model list says.
+        fingerprint: A pattern of its `system_fingerprint`, which is its version.
+        owned_by: The owner in its model list.
         completion_id: A pattern of the ids of its completions.
         model: A pattern of the model names in its completions, where the id alone is not enough.
     """
@@ -35,6 +46,10 @@ class Dialect:
     slots_path: str | None = None
     always_finishes: bool = False
     error_text: str | None = None
+    reasoning: ReasoningStyle = "as_it_came"
+    empty_content: str | None = None
+    short_call_ids: bool = False
+    message_keys: frozenset[str] | None = None
     hosts: tuple[str, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
     version_header: str | None = None
@@ -45,13 +60,14 @@ class Dialect:
 
 
 UNKNOWN = Dialect(name="unknown", engine="openai-compatible", health_path="/health")
-"""Safe defaults for a server nobody has described yet."""
+"""Safe defaults for a server without a description of its own."""
 
 _ALL = (
     Dialect(
         name="openai",
         engine="openai",
         always_finishes=True,
+        reasoning="none",
         hosts=("api.openai.com",),
         headers={"openai-version": ".", "openai-organization": "."},
         fingerprint=r"fp_\w+",
@@ -60,6 +76,7 @@ _ALL = (
         name="azure",
         engine="azure-openai",
         always_finishes=True,
+        reasoning="none",
         hosts=(
             ".openai.azure.com",
             ".openai.azure.us",
@@ -74,6 +91,7 @@ _ALL = (
         health_path="/health",
         version_path=("/version", "version"),
         always_finishes=True,
+        reasoning="reasoning",
         fingerprint=r"vllm-\S+",
         completion_id=r"(chat)?cmpl-[0-9a-f]{16}",  # the fingerprint comes with the last chunk
         owned_by="vllm",
@@ -85,6 +103,7 @@ _ALL = (
         version_path=("/props", "build_info"),
         slots_path="/slots",
         always_finishes=True,
+        reasoning="reasoning_content",
         headers={"server": r"llama\.cpp"},
         fingerprint=r"b\d+-\w+",
         owned_by="llamacpp",
@@ -102,7 +121,7 @@ _ALL = (
         engine="transformers",
         health_path="/health",
         always_finishes=True,
-        # LocalAI and others have such ids too; a revision behind the model's name has nobody else.
+        # LocalAI and others have such ids too; only this one adds a revision to the model's name.
         completion_id=r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
         model=r".+@.+",
     ),
@@ -111,7 +130,8 @@ _ALL = (
         engine="text-generation-webui",
         health_path="/v1/internal/health",
         always_finishes=True,
-        completion_id=r"(conv|chatcmpl)-\d{19}",
+        reasoning="reasoning_content",
+        completion_id=r"(conv|(chat)?cmpl)-\d{19}",
     ),
     Dialect(
         name="litellm",
@@ -126,6 +146,7 @@ _ALL = (
         health_path="/",
         version_path=("/api/version", "version"),
         always_finishes=True,
+        reasoning="reasoning",
         fingerprint=r"fp_ollama",
         owned_by="library",
     ),
@@ -135,6 +156,55 @@ _ALL = (
         health_path="/readyz",
         version_path=("/version", "version"),
         error_text="Internal error: ",
+        reasoning="both",
+    ),
+    Dialect(
+        name="sglang",
+        engine="sglang",
+        health_path="/health",
+        version_path=("/get_server_info", "version"),
+        always_finishes=True,
+        reasoning="reasoning_content",
+        owned_by="sglang",
+    ),
+    Dialect(
+        name="dynamo",
+        engine="dynamo",
+        health_path="/health",
+        owned_by="nvidia",
+    ),
+    Dialect(
+        name="lm-studio",
+        engine="lm-studio",
+        empty_content="",  # its builds of 2024 refuse null (lmstudio#261)
+        owned_by="organization_owner",
+    ),
+    Dialect(
+        name="deepseek",
+        engine="deepseek",
+        always_finishes=True,
+        reasoning="with_calls",
+        hosts=("api.deepseek.com",),
+    ),
+    Dialect(
+        name="mistral",
+        engine="mistral",
+        always_finishes=True,
+        reasoning="parts",
+        short_call_ids=True,
+        message_keys=frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "prefix"}),
+        hosts=("api.mistral.ai",),
+    ),
+    Dialect(
+        name="openrouter",
+        engine="openrouter",
+        hosts=("openrouter.ai",),
+    ),
+    Dialect(
+        name="groq",
+        engine="groq",
+        always_finishes=True,
+        hosts=("api.groq.com",),
     ),
 )
 
@@ -147,7 +217,7 @@ DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 
 def by_host(host: str) -> Dialect | None:
-    """The dialect a host name gives away."""
+    """Return the dialect of a host name that is always the same server."""
     for dialect in _ALL:
         if any(host == name or (name[0] == "." and host.endswith(name)) for name in dialect.hosts):
             return dialect
@@ -155,7 +225,7 @@ def by_host(host: str) -> Dialect | None:
 
 
 def by_headers(headers: Mapping[str, str]) -> Dialect | None:
-    """The dialect an answer's headers give away."""
+    """Return the dialect that an answer's headers show."""
     for dialect in _PROXIES_FIRST:
         for name, pattern in dialect.headers.items():
             value = headers.get(name)
@@ -167,7 +237,7 @@ def by_headers(headers: Mapping[str, str]) -> Dialect | None:
 def by_chunk(
     fingerprint: str | None, completion_id: str | None, model: str | None
 ) -> Dialect | None:
-    """The dialect the first chunk of an answer gives away."""
+    """Return the dialect that the first chunk of an answer shows."""
     for dialect in reversed(_ALL):  # Ollama's fingerprint looks like OpenAI's, only longer
         if fingerprint and dialect.fingerprint and re.fullmatch(dialect.fingerprint, fingerprint):
             return dialect
@@ -184,7 +254,7 @@ def by_chunk(
 
 
 def by_owner(owned_by: str | None) -> Dialect | None:
-    """The dialect the model list gives away."""
+    """Return the dialect that the model list shows."""
     for dialect in _ALL:
         if owned_by and dialect.owned_by == owned_by:
             return dialect

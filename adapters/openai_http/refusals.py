@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 
 from adapters.http_util import ErrorBody
-from adapters.openai_http.wire import REQUIRED_FIELDS
+from adapters.openai_http.request import DROPPABLE_FIELDS
 
 # Not compiled here: few servers refuse anything, and whoever imports this would wait for it.
 _REFUSED = (
@@ -49,8 +49,7 @@ def refused_fields(
     return frozenset(
         name
         for name in sent
-        if name not in REQUIRED_FIELDS
-        and (chat or name != "max_tokens")
+        if (name in DROPPABLE_FIELDS or (chat and name == "max_tokens"))
         and any(_has_word(name, text) for text in refusals)
     )
 

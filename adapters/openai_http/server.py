@@ -23,6 +23,7 @@ from adapters.http_util import (
     read_bounded,
     redact,
 )
+from adapters.openai_http.answer import MAX_NAME_CHARS, AnswerReader
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.dialects import (
@@ -35,7 +36,6 @@ from adapters.openai_http.dialects import (
     by_owner,
 )
 from adapters.openai_http.endpoints import Endpoints
-from adapters.openai_http.wire import MAX_NAME_CHARS, Answer
 
 PROBE_TIMEOUT_S = 5.0
 """For all requests of one check together: a server that needs longer to say how it is, is not
@@ -121,7 +121,7 @@ class Server:
         if self.dialect.version_header is not None:
             self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
 
-    def note_answer(self, answer: Answer) -> None:
+    def note_answer(self, answer: AnswerReader) -> None:
         """Learn from what a streamed answer said of its server so far."""
         identity = (answer.fingerprint, answer.completion_id, answer.model)
         if identity == self._noted:

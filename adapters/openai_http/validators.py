@@ -54,6 +54,16 @@ token_provider = must_be(
     "a function that returns a token", callable, optional=True, show_value=False
 )
 
+tags = must_be(
+    'a pair of texts, such as ("<think>", "</think>")',
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(tag, str) and tag.strip() == tag != "" for tag in value)
+    ),
+    optional=True,
+)
+
 retry_policy = must_be(
     "a RetryPolicy, such as RetryPolicy(attempts=1), or a mapping",
     lambda value: isinstance(value, RetryPolicy),
@@ -147,6 +157,11 @@ def has_dot_segment(path: str) -> bool:
 
 def to_patterns(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Return a list as a tuple, anything else unchanged."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_tags(value: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Return a list as a tuple, and anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -10,34 +10,38 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["adapters"]):
-    from adapters.http_util import DecodeLimitError, SSEDecoder, read_error_body
+    from adapters.http_util import SSEDecoder, read_error_body
+    from adapters.openai_http.answer import AnswerReader, Phase, Wanted
     from adapters.openai_http.refusals import refused_fields
-    from adapters.openai_http.wire import Answer
 
-from adapter_api import WorkerError
+from adapter_api import Token, WorkerError
 
 _FIRST = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":"a","finish_reason":null}]}\n\n'
 
 
 def _read(pieces: list[bytes]) -> list[str]:
-    decoder, answer = SSEDecoder(max_line_bytes=2000, max_event_bytes=4000), Answer()
-    texts: list[str] = []
+    decoder = SSEDecoder(max_line_bytes=2000, max_event_bytes=4000)
+    reader = AnswerReader(Wanted(reasoning=True, history=True), decoder=decoder)
+    found: list[str] = []
+    tokens = []
     try:
         for piece in pieces:
-            for event in decoder.feed(piece):
-                token = answer.read(event)
-                if token is not None:
-                    assert token.text
-                    assert token.index == len(texts)
-                    token.text.encode()
-                    texts.append(token.text)
-        answer.proof()
+            tokens += reader.feed(piece)
+            if reader.phase is Phase.CLOSED:
+                break
+        tokens += reader.end()
+        verdict = reader.finish()
+        tokens += verdict.tokens
+        for call in verdict.tool_calls:
+            call.json()
     except WorkerError as error:
-        texts.append(f"<{error.code}>")
+        found.append(f"<{error.code}>")
         str(error).encode("utf-8", "surrogatepass")
-    except DecodeLimitError:
-        texts.append("<limit>")
-    return texts
+    assert [token.index for token in tokens] == list(range(len(tokens)))
+    for token in tokens:
+        assert token.text or type(token) is not Token
+        token.text.encode()
+    return [*map(str, tokens), *found]
 
 
 def one_input(data: bytes) -> None:
@@ -46,7 +50,7 @@ def one_input(data: bytes) -> None:
     whole = _read([stream])
     if len(stream) < 300:
         single = _read([stream[i : i + 1] for i in range(len(stream))])
-        if "<limit>" not in (whole[-1:] + single[-1:]):
+        if not any("limit" in text for text in (whole[-1:] + single[-1:])):
             assert whole == single, (whole, single)
     body = read_error_body(data)
     refused_fields(400, body, ["seed", "stop", "stream_options"], chat=True)

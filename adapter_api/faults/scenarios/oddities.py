@@ -1,6 +1,6 @@
 """Answers that are whole, however strangely they are told."""
 
-from adapter_api.faults.scenario import LIMIT_S, collect, scenario, whole
+from adapter_api.faults.scenario import LIMIT_S, collect, fails, scenario, whole
 from adapter_api.faults.wire import DONE, PIECES, TEXT, USAGE, Wire, to_event, to_json
 
 # How servers end
@@ -290,7 +290,10 @@ async def finish_with_each(wire: Wire) -> None:
     await wire.end()
 
 
-@scenario("sends more text after the finish_reason", whole())
+@scenario(
+    "sends more text after the finish_reason, then usage and `[DONE]`",
+    fails("STREAM_TRUNCATED", text=TEXT),
+)
 async def text_after_finish(wire: Wire) -> None:
     await wire.head()
     await wire.text(*PIECES[:2])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from adapter_api import End, Error, ErrorCode, Started, TaskRequest, Token, WorkerError
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
-from adapters.openai_http.body import LINGER_S, MAX_BLANK_BYTES, MAX_PAGE_BYTES
+from adapters.openai_http.body import LINGER_S
+from adapters.openai_http.framing import MAX_BLANK_BYTES, MAX_PAGE_BYTES
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import FakeOpenAI, Handler, answers, completion, sends, sse, streams
 from tests.openai_chunks import RECORDED, STREAMS, delta, piece, recorded, usage
@@ -179,8 +180,8 @@ NO_ANSWERS: list[tuple[bytes, ErrorCode, str]] = [
     (b'{"error":{"message":"boom"}}', ErrorCode.WORKER_RESET, "boom"),
     (b'{"object":"error","message":"boom","code":400}', ErrorCode.INVALID_PARAMS, "boom"),
     (b'{"detail":"boom"}', ErrorCode.WORKER_RESET, "boom"),
-    (b"Internal Server Error", ErrorCode.STREAM_TRUNCATED, "no answer"),
-    (b"data: " + b"x" * (2 << 20), ErrorCode.UPSTREAM_PROTOCOL, "longer than"),
+    (b"Internal Server Error", ErrorCode.WORKER_RESET, "Internal Server Error"),
+    (b"data: " + b"x" * (2 << 20), ErrorCode.UPSTREAM_PROTOCOL, "not a plain chunk"),
     (sse(piece("a")) + b'data: {"error": "boom"}\n\ndata: [DONE]\n\n', ErrorCode.WORKER_RESET,
      "boom"),
     (sse(piece("a")), ErrorCode.STREAM_TRUNCATED, "without a finish_reason"),
@@ -201,7 +202,7 @@ async def test_a_200_that_is_no_answer(
 
 async def test_a_json_answer_has_a_bound(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than any model's longest output is an error, and the connection is closed."""
-    monkeypatch.setattr("adapters.openai_http.body.MAX_JSON_BYTES", 1000)
+    monkeypatch.setattr("adapters.openai_http.framing.MAX_JSON_BYTES", 1000)
 
     async def script(request: Request, wire: Wire) -> None:
         await wire.stream_head()

@@ -256,7 +256,7 @@ async def test_a_provider_that_hangs_is_bounded(serving: Serving) -> None:
         assert server.connections == []
     assert isinstance(error, EngineUnavailable)
     assert error.retriable
-    assert "function that gives the key" in error.message
+    assert "function for the key" in error.message
 
 
 # What must not be seen

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.http_util import SSEDecoder
+from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.dialects import (
     DIALECTS,
     UNKNOWN,
@@ -15,7 +16,6 @@ from adapters.openai_http.dialects import (
     by_host,
     by_owner,
 )
-from adapters.openai_http.wire import Answer
 from tests.openai_chunks import STREAMS, recorded
 
 UUID = "7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"
@@ -29,7 +29,8 @@ def test_the_servers_that_must_work_are_there() -> None:
     """Each by the name that `dialect=` takes; the unknown one is none of them."""
     assert set(DIALECTS) == {
         "openai", "azure", "vllm", "text-generation-webui", "localai", "ollama", "llama-server",
-        "llama-cpp-python", "transformers", "litellm",
+        "llama-cpp-python", "transformers", "litellm", "sglang", "dynamo", "lm-studio", "deepseek",
+        "mistral", "openrouter", "groq",
     }  # fmt: skip
     assert UNKNOWN.name not in DIALECTS
     assert (UNKNOWN.always_finishes, UNKNOWN.error_text) == (False, None)
@@ -127,8 +128,8 @@ def test_recorded_streams_give_their_servers_away(recording: str) -> None:
     """By headers, or with the first chunk already: before Started is told."""
     _, headers, body = recorded(recording)
     first = SSEDecoder().feed(body)[0]
-    answer = Answer()
-    answer.read(first)
+    answer = AnswerReader()
+    answer.read(first, [])
     by_first = by_chunk(answer.fingerprint, answer.completion_id, answer.model)
     found = by_headers(headers) or by_first
     assert _name(found) == recording.split("/")[0].removesuffix("-serve")

@@ -7,9 +7,9 @@ import pytest
 from adapter_api import InvalidRequest, TaskRequest, WorkerError
 from adapters.http_util import read_error_body
 from adapters.openai_http import OpenAIHttpAdapter
-from adapters.openai_http.adapter import MAX_REFUSALS
+from adapters.openai_http.attempt import MAX_REFUSALS
 from adapters.openai_http.refusals import refused_fields
-from adapters.openai_http.wire import REQUIRED_FIELDS
+from adapters.openai_http.request import DROPPABLE_FIELDS, OWNED_FIELDS
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import answers, fails, in_turn, refuses, well
 from tests.openai_chunks import recorded
@@ -47,7 +47,7 @@ REFUSALS = [
     ('{"detail":[{"loc":["body","seed"],"msg":"extra fields not permitted",'
      '"type":"value_error.extra"}]}', {"seed"}),
     ('{"detail":[{"loc":["body","seed"],"msg":"Extra inputs are not permitted"},'
-     '{"loc":["body","stop"],"msg":"Extra inputs are not permitted"}]}', {"seed", "stop"}),
+     '{"loc":["body","stop"],"msg":"Extra inputs are not permitted"}]}', {"seed"}),
     ("[ERR] seed: Extra inputs are not permitted", {"seed"}),
     ('{"error":{"message":"litellm.UnsupportedParamsError: x does not support parameters: '
      "['seed'], for model=y\"}}", {"seed"}),
@@ -99,9 +99,9 @@ def test_other_statuses_refuse_no_field(status: int) -> None:
     assert _found(REFUSALS[0][0], status=status) == set()
 
 
-def test_required_fields_are_never_refused() -> None:
-    """Without them the request would be another one, or without a limit."""
-    for field in sorted(REQUIRED_FIELDS):
+def test_what_the_answer_depends_on_is_never_left_out() -> None:
+    """Messages, tools, constraints, stop and every key of `extra`."""
+    for field in sorted({*OWNED_FIELDS, "grammar", "top_k"} - DROPPABLE_FIELDS - {"max_tokens"}):
         assert _found(f"Unrecognized request argument: {field}", sent=[field]) == set()
 
 
@@ -113,9 +113,10 @@ def test_max_tokens_can_only_go_where_it_has_another_name() -> None:
 
 
 def test_a_recorded_refusal() -> None:
-    """transformers refuses what it does not know, by name."""
+    """transformers refuses what it does not know, by name: a key of `extra` is never left out."""
     status, _, body = recorded("transformers-serve/b_cmpl_unknown_field.txt")
-    assert _found(body, status=status, sent=[*SENT, "x_unknown_field"]) == {"x_unknown_field"}
+    assert _found(body, status=status, sent=[*SENT, "x_unknown_field"]) == set()
+    assert _found(body.replace(b"x_unknown_field", b"seed"), status=status) == {"seed"}
 
 
 # Over sockets
@@ -176,13 +177,13 @@ async def test_max_tokens_has_another_name_for_chats_only(serving: Serving) -> N
         assert server.bodies[1]["max_completion_tokens"] == 9
         assert "max_tokens" not in server.bodies[1]
     async with serving(refuses("max_tokens", words=words)) as (server, adapter):
-        assert (await _failure(adapter, TaskRequest(prompt="x"))).status == 400
+        assert (await _failure(adapter, TaskRequest(prompt="x", max_tokens=9))).status == 400
         assert len(server.posts) == 1
 
 
 async def test_a_chat_is_never_unbounded_either(serving: Serving) -> None:
     """A server that refuses both names of the limit gets an error, not a request without one."""
-    messages = TaskRequest(messages=[{"role": "user", "content": "x"}])
+    messages = TaskRequest(messages=[{"role": "user", "content": "x"}], max_tokens=9)
     handler = refuses("max_tokens", "max_completion_tokens")
     async with serving(handler) as (server, adapter):
         assert isinstance(await _failure(adapter, messages), InvalidRequest)

@@ -1,4 +1,4 @@
-"""The fast lane gives what the slow one gives, or leaves it to it."""
+"""The fast lanes read what the slow one reads, or leave it to it."""
 
 import json
 from typing import Any
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_api import Token
+from adapter_api import Token, ToolCallDelta
 from adapters.http_util import ServerSentEvent, SSEDecoder
-from adapters.openai_http.plain import chat_texts, completion_texts
-from adapters.openai_http.wire import Answer
+from adapters.openai_http.answer import AnswerReader
+from adapters.openai_http.lanes import call_arguments, chat_texts, completion_texts
 from tests.openai_chunks import delta, piece
 from tests.strategies import json_values
 
@@ -19,11 +19,18 @@ def _line(chunk: dict[str, Any]) -> bytes:
     return json.dumps(chunk).encode()
 
 
-def _answer(*, chat: bool) -> Answer:
-    """One whose first chunk was read."""
-    answer = Answer()
-    answer.read(ServerSentEvent(_line(delta({"content": ""}) if chat else piece(""))))
-    return answer
+def _read(line: bytes, reader: AnswerReader) -> list[Token]:
+    """Return the Tokens of one event, read the slow way."""
+    tokens: list[Token] = []
+    reader.read(ServerSentEvent(line), tokens)
+    return tokens
+
+
+def _answer(*, chat: bool) -> AnswerReader:
+    """Return a reader whose first chunk was read."""
+    reader = AnswerReader()
+    _read(_line(delta({"content": ""}) if chat else piece("")), reader)
+    return reader
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.booleans())
@@ -33,7 +40,7 @@ def test_plain_chunks_are_read_at_once(texts: list[str], chat: bool) -> None:
     answer = _answer(chat=chat)
     expected = [Token(text, index) for index, text in enumerate(texts)]
     assert answer.read_plain(lines) == expected
-    assert answer.index == len(texts)
+    assert answer.tokens == len(texts)
 
 
 UNUSUAL = [
@@ -65,12 +72,12 @@ def test_one_unusual_chunk_leaves_all_to_the_slow_lane(unusual: Any) -> None:
     lines = b"\n".join([_line(piece("a")), json.dumps(unusual).encode(), _line(piece("b"))])
     answer = _answer(chat=False)
     assert answer.read_plain(lines) is None
-    assert answer.index == 0
+    assert answer.tokens == 0
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b"{", b"\xff", b'{"choices":[{"text":"\xff"}]}'])
-def test_what_is_no_json_is_left_to_the_slow_lane(data: bytes) -> None:
-    """[DONE] among it."""
+def test_what_is_not_json_is_left_to_the_slow_lane(data: bytes) -> None:
+    """[DONE] is among it."""
     assert completion_texts(data) is None
     assert chat_texts(data) is None
 
@@ -113,27 +120,102 @@ _CHUNKS = st.fixed_dictionaries(
 
 @given(_CHUNKS | json_values)
 def test_any_chunk_gives_the_same_in_both_lanes(chunk: Any) -> None:
-    """Whatever the fast lane takes, the slow one reads as the same text."""
+    """What the fast lane takes, the slow one reads as the same text."""
     data = json.dumps(chunk).encode()
     for texts in (completion_texts, chat_texts):
         found = texts(data)
         if found is not None:
-            slow = Answer(error_text="no text begins like this")  # which closes the fast lane
-            token = slow.read(ServerSentEvent(data))
-            assert token is not None
+            (token,) = _read(data, AnswerReader())
             assert found == [token.text]
 
 
 def test_before_the_first_chunk_there_is_no_fast_lane() -> None:
-    """The first one tells who answers."""
-    assert Answer().read_plain(_line(piece("a"))) is None
+    """The first one shows which server answers."""
+    assert AnswerReader().read_plain(_line(piece("a"))) is None
 
 
-def test_failures_told_as_text_are_looked_for() -> None:
+def test_failures_that_come_as_text_are_looked_for() -> None:
     """A dialect with such failures has no fast lane."""
-    answer = Answer(error_text="Internal error: ")
-    answer.read(ServerSentEvent(_line(piece("a"))))
-    assert answer.read_plain(_line(piece("b"))) is None
+    reader = AnswerReader(error_text="Internal error: ")
+    _read(_line(piece("a")), reader)
+    assert reader.read_plain(_line(piece("b"))) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]},
+        {"reasoning_content": "x"},
+        {"reasoning": "x"},
+        {"thinking": "x"},
+        {"refusal": "x"},
+        {"reasoning_details": [{}]},
+        {"function_call": {"name": "x"}},
+        {"audio": {"data": "x"}},
+        {"extra_content": {"x": 1}},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_text_with_anything_else_that_counts_leaves_the_fast_lane(more: dict[str, Any]) -> None:
+    """Nothing beside the text gets lost; what says nothing stays in the lane."""
+    assert chat_texts(_line(delta({"content": "a", **more}))) is None
+    nothing = {"tool_calls": [], "reasoning_content": None, "reasoning": "", "role": None}
+    assert chat_texts(_line(delta({"content": "a", **nothing}))) == ["a"]
+
+
+# Arguments
+
+
+def _call(arguments: str, index: int = 0, **more: Any) -> dict[str, Any]:
+    call = {"index": index, "function": {"arguments": arguments}, **more}
+    return delta({"tool_calls": [call]})
+
+
+def _calling() -> AnswerReader:
+    """Return a reader in the middle of a call."""
+    start = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    reader = AnswerReader()
+    _read(_line(delta({"tool_calls": [start]})), reader)
+    return reader
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1))
+def test_pieces_of_arguments_are_read_at_once(pieces: list[str]) -> None:
+    """The same Tokens as one by one, with indexes that go on."""
+    lines = [_line(_call(text)) for text in pieces]
+    expected = [ToolCallDelta("", i, call=0, arguments=text) for i, text in enumerate(pieces, 1)]
+    assert _calling().read_plain(b"\n".join(lines)) == expected
+    slow = _calling()
+    assert [token for line in lines for token in _read(line, slow)] == expected
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        _call("x", 1),
+        _call(""),
+        _call("x", id="b"),
+        _call("x", extra_content={"x": 1}),
+        _call("x", function={"arguments": "x", "name": "g"}),
+        delta({"tool_calls": [{"function": {"arguments": "x"}}]}),
+        delta({"content": "x"}),
+        delta({"content": "x", "tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}),
+        delta({}, "tool_calls"),
+    ],
+    ids=json.dumps,
+)
+def test_an_unusual_piece_of_a_call_leaves_all_to_the_slow_lane(unusual: Any) -> None:
+    """Another call, an id, text, or the end."""
+    lines = b"\n".join([_line(_call("a")), _line(unusual), _line(_call("b"))])
+    assert call_arguments(lines) is None
+    reader = _calling()
+    assert reader.read_plain(lines) is None
+    assert reader.tokens == 1
+
+
+def test_a_call_that_is_not_open_has_no_fast_lane() -> None:
+    """Its pieces may open another call."""
+    assert _calling().read_plain(_line(_call("x", 1))) is None
 
 
 def test_plain_reads_are_handed_on_as_lines() -> None:

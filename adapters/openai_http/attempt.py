@@ -1,0 +1,326 @@
+"""The attempts at one job: its clock, its requests, the refusals and the key that is renewed."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+import attrs
+import httpx
+
+from adapter_api import (
+    EngineUnavailable,
+    ErrorCode,
+    InvalidRequest,
+    Metrics,
+    Started,
+    StreamClock,
+    TaskRequest,
+    WorkerError,
+    WorkerTimeout,
+)
+from adapters.http_util import (
+    Posted,
+    Unanswered,
+    check_egress,
+    code_for,
+    error_from_exception,
+    error_from_response,
+    post,
+    read_error_body,
+    read_up_to,
+)
+from adapters.openai_http.advice import advice
+from adapters.openai_http.answer import AnswerReader, Verdict, Wanted
+from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.connected import Connected
+from adapters.openai_http.endpoints import Endpoints
+from adapters.openai_http.refusals import refused_fields
+from adapters.openai_http.request import encode, request_fields
+
+logger = logging.getLogger("worker_adapters.openai_http")
+
+MAX_ERROR_BYTES = 64 << 10
+"""How much of an error body is read: more than any error message, less than a bomb."""
+
+ERROR_BODY_S = 2.0
+"""How long an error body may take to arrive after its status."""
+
+MAX_REFUSALS = 3
+"""How many times one job is sent again because the server refuses a field."""
+
+
+SUCCESSES = frozenset(range(200, 300)) - {204, 205}
+"""Statuses of an answer: some servers send 201. 204 and 205 have no body."""
+
+
+@attrs.define(eq=False)
+class Job:
+    """One job on its way through its attempts.
+
+    Args:
+        task: The job.
+        clock: Its limits.
+        correlation_id: Sent to the server and logged (AH-1003).
+        config: The adapter's options.
+        endpoints: The server's URLs.
+    """
+
+    task: TaskRequest
+    clock: StreamClock
+    correlation_id: str
+    config: OpenAIHttpConfig
+    endpoints: Endpoints
+    attempts: int = attrs.field(default=0, init=False)
+    first_piece_at: float | None = attrs.field(default=None, init=False)
+
+    @property
+    def model(self) -> str | None:
+        """The model's name, of the task or else of the options."""
+        return self.task.model or self.config.model
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the job wants of its answer besides text."""
+        task = self.task
+        return Wanted(
+            reasoning=task.include_reasoning,
+            history=bool(task.tools),
+            logprobs=task.logprobs is not None,
+            max_tokens=task.max_tokens,
+            salt=task.job_id,
+        )
+
+    @property
+    def uses_chat(self) -> bool:
+        """Whether the task goes to the chat endpoint.
+
+        Raises:
+            InvalidRequest: If it has to, and the options forbid it.
+        """
+        task, api = self.task, self.config.api
+        if task.messages is None and not task.tools:
+            return api == "chat" or (api == "auto" and self.endpoints.pasted == "chat")
+        if api == "completions":
+            what = "tools" if task.messages is None else "messages"
+            raise InvalidRequest(
+                ErrorCode.INVALID_PARAMS,
+                f"api='completions' cannot send {what}: set api to 'auto' or 'chat', or give the "
+                "task only a prompt",
+            )
+        return True
+
+    # Its limits
+
+    def await_key(self) -> None:
+        """Start a new wait, for the key and then for the first piece of the answer."""
+        self.clock.allow(self.config.first_token_timeout_s, _keyless)
+
+    def await_answer(self) -> None:
+        """Continue the same wait, with a request on its way."""
+        self.clock.rename(_unanswered)
+
+    def await_piece(self) -> None:
+        """Continue the same wait, with an answer that has begun."""
+        self.clock.rename(_tokenless)
+
+    def note_progress(self) -> None:
+        """Note that the engine generated something, delivered or not; a new wait begins."""
+        if self.first_piece_at is None:
+            self.first_piece_at = _now()
+        self.clock.allow(self.config.stall_timeout_s, _stalled)
+
+    # One attempt
+
+    async def attempt(self, connected: Connected) -> Posted:
+        """Return the accepted answer to one attempt.
+
+        The request is sent again, in the same attempt, only without the fields that the server
+        refuses by name, or with a new token.
+
+        Raises:
+            WorkerError: The refusal.
+        """
+        server, credentials = connected.server, connected.credentials
+        chat = self.uses_chat
+        url = self.endpoints.chat if chat else self.endpoints.completions
+        check_egress(url, self.config.egress_allow)
+        refusals, renewed = 0, False
+        while True:
+            fields = request_fields(
+                self.task,
+                chat=chat,
+                model=self.model,
+                dialect=server.dialect,
+                without=server.refused_fields(self.model),
+            )
+            content = encode(fields)
+            self.await_key()  # getting the key is charged to the wait for the first piece
+            key_headers = await credentials.headers()
+            posted = await self._post(connected, url, key_headers, content)
+            if posted.status in SUCCESSES:
+                return posted
+            status, body = posted.status, await self._read_refusal(posted, credentials.secrets)
+            read = read_error_body(body, credentials.secrets)
+            refused = refused_fields(status, read, set(fields) - set(self.task.extra), chat=chat)
+            if refused and not self.config.strict and refusals < MAX_REFUSALS:
+                refusals += 1
+                server.note_refusal(self.model, refused)
+                self.note(connected, f"the server refuses {', '.join(sorted(refused))}; left out")
+            elif (
+                status == 401
+                and not renewed
+                and credentials.renew(key_headers.get("Authorization"))
+            ):
+                renewed = True
+                self.note(connected, "the token was refused; asked for a new one")
+            else:
+                told = advice(
+                    status,
+                    code_for(status, read),
+                    read,
+                    posted.headers,
+                    key=credentials.advice,
+                    chat=chat,
+                    from_prompt=self.task.messages is None,
+                )
+                raise error_from_response(
+                    status, posted.headers, read, secrets=credentials.secrets, hint=told
+                )
+
+    async def _read_refusal(self, posted: Posted, secrets: tuple[str, ...]) -> bytes:
+        """Return the body of a refusal, as far as it comes in time, and release the connection."""
+        # If the body takes too long, the status is what the job ends with.
+        status, headers = posted.status, posted.headers
+        self.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
+        try:
+            async with asyncio.timeout(ERROR_BODY_S):
+                return await read_up_to(posted.read, MAX_ERROR_BYTES)
+        except (TimeoutError, httpx.HTTPError):
+            return b""  # the status says enough
+        finally:
+            await posted.aclose()
+
+    async def _post(
+        self, connected: Connected, url: httpx.URL, key_headers: dict[str, str], content: bytes
+    ) -> Posted:
+        """Send one request and wait for the head of its answer."""
+        headers = {
+            "Accept": self.config.accept,
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            **self.config.headers,
+            **key_headers,
+        }
+        self.attempts += 1
+        self.await_answer()
+        try:
+            posted = await post(
+                connected.client,
+                url,
+                headers=headers,
+                correlation_id=self.correlation_id,
+                content=content,
+                connect_timeout_s=self.config.connect_timeout_s,
+            )
+        except httpx.HTTPError as exc:
+            raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc
+        if posted.resent:
+            self.attempts += 1
+            self.note(connected, "the server had closed an idle connection; sent again")
+        self.await_piece()
+        connected.server.note_headers(posted.headers)
+        return posted
+
+    # What is reported
+
+    def started(self, connected: Connected, answer: AnswerReader) -> Started:
+        """Return the event that the engine accepted the job."""
+        server = connected.server
+        return Started(
+            job_id=self.task.job_id,
+            engine=server.dialect.engine,
+            engine_version=server.version or "unknown",
+            model=answer.model or self.model,
+            seed=None if "seed" in server.refused_fields(self.model) else self.task.seed,
+            replica_id=self.config.replica_id,
+        )
+
+    def metrics(self, answer: AnswerReader) -> Metrics:
+        """Return the job's counts and times so far."""
+        now, usage, first_at = _now(), answer.usage, self.first_piece_at
+        submitted_at = self.clock.started_at
+        return Metrics(
+            tokens_generated=usage.completion_tokens if usage else answer.tokens,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            time_to_first_token_ms=(
+                None if first_at is None else round((first_at - submitted_at) * 1000, 3)
+            ),
+            decode_time_ms=0.0 if first_at is None else round((now - first_at) * 1000, 3),
+            usage_source="engine" if usage else "counted",
+            attempts=self.attempts,
+            cached_tokens=usage.cached_tokens if usage else None,
+            reasoning_tokens=usage.reasoning_tokens if usage else None,
+        )
+
+    def check(self, connected: Connected, verdict: Verdict) -> None:
+        """Log what is odd about a whole answer, which no error can say."""
+        choice = self.task.tool_choice
+        required = choice == "required" or not isinstance(choice, str | None)
+        if required and not (verdict.tool_calls or verdict.invalid_tool_calls):
+            self.note(connected, "the server did not call a tool although tool_choice demands it")
+        if verdict.said_nothing and not self.task.include_reasoning:
+            self.note(
+                connected,
+                "the answer is reasoning without any text; use answer(), or the server without its "
+                "reasoning parser",
+            )
+
+    def note(self, connected: Connected, human: str, **more: Any) -> None:
+        """Log one line with the fields of ORCH-3027; `human` is the sentence of ORCH-3300."""
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        server = connected.server
+        fields = {
+            "human": human,
+            "job_id": self.task.job_id,
+            "session_id": self.task.session_id,
+            "correlation_id": self.correlation_id,
+            "engine": server.dialect.engine,
+            "engine_version": server.version,
+            "pool_id": self.config.pool_id,
+            "replica_id": self.config.replica_id,
+            "attempts": self.attempts,
+            **more,
+        }
+        logger.warning("%s (job %s)", human, self.task.job_id, extra=fields)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _keyless() -> WorkerError:
+    return EngineUnavailable(
+        ErrorCode.POOL_UNAVAILABLE,
+        "the function for the key did not return within first_token_timeout_s",
+    )
+
+
+def _unanswered() -> WorkerError:
+    return Unanswered(
+        ErrorCode.POOL_UNAVAILABLE,
+        "the server did not begin to answer within first_token_timeout_s",
+    )
+
+
+def _tokenless() -> WorkerError:
+    return WorkerTimeout(
+        ErrorCode.DECODE_TIMEOUT, "the server sent no token within first_token_timeout_s"
+    )
+
+
+def _stalled() -> WorkerError:
+    return WorkerTimeout(
+        ErrorCode.DECODE_TIMEOUT, "the server sent no further token within stall_timeout_s"
+    )

@@ -1,0 +1,213 @@
+"""What a finish_reason means: a whole answer, one cut by its length, a failure, or a filter.
+
+Words that mean success are listed. Words that mean a failure or a filter are recognised by their
+parts, wherever they stand. Everything else is unknown, and an unknown word never proves an answer.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from adapter_api import ContentFiltered, ErrorCode, StreamingError, WorkerReset
+from adapter_api.events import Proof
+from adapters.http_util import safe_text
+
+MAX_REASON_CHARS = 256
+"""A finish_reason is a word or two. What follows this many characters is neither read nor kept."""
+
+
+class Ending(StrEnum):
+    """What a finish_reason says about the answer."""
+
+    NONE = "none"
+    WHOLE = "whole"
+    LENGTH = "length"
+    FAILED = "failed"
+    FILTERED = "filtered"
+    UNKNOWN = "unknown"
+
+
+_NOTHING = frozenset({"", "null", "none", "unspecified"})
+
+_WHOLE = frozenset(
+    {
+        "complete", "completed", "done", "end", "end_of_sequence", "end_of_text", "end_of_turn",
+        "end_turn", "endoftext", "eos", "eos_found", "eos_reached", "eos_token", "finish",
+        "finished", "function_call", "function_calls", "matched_stop", "normal", "ok", "stop",
+        "stop_found", "stop_sequence", "stop_str", "stop_string", "stop_token", "stop_word",
+        "stopped", "success", "tool_call", "tool_calls", "tool_use", "tools",
+    }
+)  # fmt: skip
+
+_LENGTH = frozenset(
+    {
+        "context_length", "context_window_exceeded", "length", "length_limit", "max_length",
+        "max_completion_tokens", "max_new_tokens", "max_output_tokens", "max_token", "max_tokens",
+        "model_context_window_exceeded", "model_length", "output_limit", "token_limit",
+    }
+)  # fmt: skip
+
+_FILTER_PARTS = frozenset(
+    {
+        "blocked", "blocklist", "censored", "filter", "filtered", "flagged", "guardrail",
+        "guardrails", "moderated", "moderation", "policy", "prohibited", "recitation", "refusal",
+        "safety", "sensitive", "spii", "toxic", "violation",
+    }
+)  # fmt: skip
+
+_FAILURE_PARTS = frozenset(
+    {
+        "abandoned", "abort", "aborted", "busy", "cancel", "canceled", "cancellation", "cancelled",
+        "capacity", "closed", "connection", "crash", "crashed", "deadline", "disconnect",
+        "disconnected", "error", "evicted", "exception", "expired", "fail", "failed", "failure",
+        "fault", "incomplete", "insufficient", "internal", "interrupt", "interrupted", "invalid",
+        "killed", "lost", "malformed", "memory", "missing", "network", "oom", "overload",
+        "overloaded", "preempted", "quota", "rate", "reset", "resource", "resources", "shutdown",
+        "terminated", "time", "timed", "timeout", "unavailable", "unexpected",
+    }
+)  # fmt: skip
+
+_PREFIX = re.compile(r"(?:finish|finished|stop|end|done)_?reason_")
+
+
+def classify(reason: str) -> Ending:
+    """Return what `reason` means, whatever its case, its separators, its prefix and its details."""
+    reason = reason[:MAX_REASON_CHARS]
+    word = _plain(reason)
+    parts = set(word.split("_"))
+    if parts & _FILTER_PARTS:
+        return Ending.FILTERED
+    if parts & _FAILURE_PARTS:
+        return Ending.FAILED
+    head = _plain(reason.partition(":")[0])  # "stop: ###" names the sequence that was found
+    for candidate in (word, head):
+        if candidate in _NOTHING:
+            return Ending.NONE
+        if candidate in _WHOLE:
+            return Ending.WHOLE
+        if candidate in _LENGTH:
+            return Ending.LENGTH
+    return Ending.UNKNOWN
+
+
+def _plain(text: str) -> str:
+    """Return `text` in lower case, its words separated by underscores, without a prefix."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
+    return _PREFIX.sub("", re.sub(r"[\W_]+", "_", spaced).strip("_").lower(), count=1)
+
+
+_DETAIL_NAMES = (
+    "native_finish_reason",  # OpenRouter
+    "stop_details",
+    "finish_details",
+    "incomplete_details",  # OpenAI, Responses
+)
+
+
+class Finish:
+    """What an answer said about its own end, and whether that proves it whole.
+
+    Args:
+        secrets: Credentials to keep out of the finish_reason.
+    """
+
+    __slots__ = ("_after_answer", "_at", "_new", "_resumed", "_secrets", "ending", "reason")
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = secrets
+        self._new = False  # the event that is being read has a finish_reason
+        self._at = -1  # how many pieces had come after the event with the last one
+        self._after_answer = False
+        self._resumed = False  # pieces came after a finish_reason
+        self.ending = Ending.NONE
+        self.reason: str | None = None
+        """The engine's word, as it may be shown."""
+
+    def read(self, source: Mapping[str, Any]) -> None:
+        """Read the finish_reason of a choice, and the words beside it.
+
+        Raises:
+            StreamingError: UPSTREAM_PROTOCOL if it is not a string.
+        """
+        reason = source.get("finish_reason")
+        if reason is None and isinstance(source.get("finish_details"), dict):
+            reason = source["finish_details"].get("type")  # OpenAI's vision preview
+        if reason is not None and not isinstance(reason, str):
+            raise StreamingError(
+                ErrorCode.UPSTREAM_PROTOCOL, "not an OpenAI stream: finish_reason is not a string"
+            )
+        if reason and (ending := classify(reason)) is not Ending.NONE:
+            self._note(reason, ending)
+        self.read_details(source)
+
+    def read_details(self, source: Mapping[str, Any]) -> None:
+        """Read the provider's own words, of which only a failure or a filter counts."""
+        for name in _DETAIL_NAMES:
+            detail = source.get(name)
+            for word in detail.values() if isinstance(detail, dict) else (detail,):
+                if not isinstance(word, str):
+                    continue
+                ending = classify(word)
+                if ending in (Ending.FAILED, Ending.FILTERED):
+                    self._note(word, ending)
+                    return
+
+    def _note(self, reason: str, ending: Ending) -> None:
+        self._new = True
+        if self.ending not in (Ending.FAILED, Ending.FILTERED):  # these stay, whatever follows
+            self.ending = ending
+            self.reason = safe_text(reason, self._secrets, MAX_REASON_CHARS)
+
+    def end_event(self, pieces: int, *, answered: bool) -> None:
+        """Note that an event was read.
+
+        Args:
+            pieces: How many pieces of any kind the answer has, including those of the event.
+            answered: Text or a call had come before the event.
+        """
+        if not self._new:
+            return
+        self._new = False
+        self._resumed = self._resumed or -1 < self._at < pieces
+        self._at = pieces
+        # A finish_reason with the first text may come with every text: then this is not the end.
+        self._after_answer = answered and not self._resumed
+
+    def may_be_last(self, pieces: int) -> bool:
+        """Return whether the answer is whole as it stands, and only usage is worth waiting for."""
+        return self._after_answer and self._at == pieces
+
+    def proof(self, pieces: int, *, done: bool) -> Proof | None:
+        """Return the proof that a finish_reason gives; None if none came.
+
+        Args:
+            pieces: As for `end_event`.
+            done: `[DONE]` came.
+
+        Raises:
+            WorkerError: The failure that the finish_reason means; STREAM_TRUNCATED if it is unknown
+                or more of the answer followed it.
+        """
+        if self.ending is Ending.NONE:
+            return None
+        if self.ending is Ending.FAILED:
+            raise WorkerReset(
+                ErrorCode.WORKER_RESET, f"the engine ended the answer with {self.reason!r}"
+            )
+        if self.ending is Ending.FILTERED:
+            raise ContentFiltered(
+                ErrorCode.CONTENT_FILTER,
+                f"a content filter withheld the rest of the answer (finish_reason {self.reason!r})",
+            )
+        if self.ending is Ending.UNKNOWN:
+            raise _truncated(f"the finish_reason {self.reason!r} is unknown, so it proves nothing")
+        if pieces > self._at:
+            raise _truncated("more of the answer followed its finish_reason, and then it ended")
+        if self._resumed and not done:
+            raise _truncated("a finish_reason came before the end, so the last one proves nothing")
+        return "finish_reason"
+
+
+def _truncated(what: str) -> StreamingError:
+    return StreamingError(ErrorCode.STREAM_TRUNCATED, what)

@@ -1,0 +1,168 @@
+"""The body of an answer as events, whatever kind of body it is. No I/O.
+
+A body is a stream of server-sent events, one JSON document (some servers answer a streaming request
+with it), or a page of HTML that a proxy put in its place.
+"""
+
+import re
+from collections.abc import Iterable
+
+from adapter_api import ErrorCode, StreamingError, WorkerError
+from adapters.http_util import (
+    DecodeLimitError,
+    ServerSentEvent,
+    SSEDecoder,
+    error_from_payload,
+    error_from_response,
+)
+from adapters.openai_http.payload import NOT_JSON, decode, is_error
+
+MAX_JSON_BYTES = 16 << 20
+"""A JSON answer to a streaming request, whole: far above any model's longest output."""
+
+MAX_PAGE_BYTES = 64 << 10
+"""A page of HTML: enough to say what it is."""
+
+MAX_BLANK_BYTES = 4 << 10
+"""Blanks before the answer, with which some servers keep the connection alive until it begins."""
+
+_FIELD = re.compile(rb"[A-Za-z][\w-]*:")
+_ERROR_NAME = re.compile(
+    rb"[\w-]*(?:err|exception|fatal|panic|fail|detail|traceback)", re.IGNORECASE
+)
+
+
+class Framing:
+    """Turns the bytes of one body into events.
+
+    Args:
+        decoder: Decodes the body if it is a stream of events.
+        secrets: Credentials to keep out of error messages.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_checked",
+        "_decoder",
+        "_document",
+        "_secrets",
+        "_size",
+        "_start",
+        "events_of",
+    )
+
+    def __init__(self, decoder: SSEDecoder | None = None, secrets: Iterable[str] = ()) -> None:
+        self._decoder = decoder or SSEDecoder()
+        self._secrets = secrets
+        self._start = b""
+        self._begun = False
+        self._document: list[bytes] | None = None
+        self._size = 0
+        self._checked = 0  # unknown lines that were looked at
+        self.events_of = self._decoder.events_of
+        """Returns the events behind lines that `feed` gave."""
+
+    def feed(self, piece: bytes) -> bytes | list[ServerSentEvent]:
+        """Return the events that `piece` completes; bytes where every event is one line of data.
+
+        Raises:
+            StreamingError: UPSTREAM_PROTOCOL if the body is too long, or a page of HTML.
+        """
+        if not self._begun:
+            self._start += piece
+            if self._start.isspace() and len(self._start) <= MAX_BLANK_BYTES:
+                return []
+            piece, self._start, self._begun = self._start, b"", True
+            if piece.lstrip()[:1] in (b"{", b"[", b"<"):
+                self._document = []
+        if self._document is not None:
+            self._collect(self._document, piece)
+            return []
+        try:
+            return self._decoder.feed_plain(piece)
+        except DecodeLimitError as exc:
+            raise _protocol_error(f"the stream passes a limit: {exc}") from exc
+
+    def finish(self) -> list[ServerSentEvent]:
+        """Return the events that the end of the body completes.
+
+        An event that no blank line ends may be cut, so it proves nothing: only an error in it, or
+        `[DONE]`, counts.
+
+        Raises:
+            StreamingError: STREAM_TRUNCATED if a JSON document is cut off; UPSTREAM_PROTOCOL if
+                the body is a page of HTML.
+        """
+        if self._document is not None:
+            return [ServerSentEvent(self._whole(self._document))] if self._document else []
+        try:
+            self._decoder.finish()
+            return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
+        except DecodeLimitError as exc:
+            raise _protocol_error(f"the stream passes a limit: {exc}") from exc
+
+    def unknown(self) -> WorkerError | None:
+        """Return the error that a line amounts to which is neither SSE nor a comment.
+
+        A field of another name is SSE, too, and means nothing, unless its name or its value says
+        that it is an error.
+        """
+        while self._checked < len(self._decoder.unknown):
+            line = self._decoder.unknown[self._checked].strip()
+            self._checked += 1
+            said = _words(line)
+            if line and (not _FIELD.match(line) or _is_said(line, said)):
+                return error_from_payload(said, secrets=self._secrets)
+        return None
+
+    def _collect(self, document: list[bytes], piece: bytes) -> None:
+        document.append(piece)
+        self._size += len(piece)
+        is_page = document[0].lstrip()[:1] == b"<"
+        if is_page and self._size > MAX_PAGE_BYTES:
+            raise self._page_error(document)
+        if self._size > MAX_JSON_BYTES:
+            raise _protocol_error(f"a JSON answer longer than {MAX_JSON_BYTES} bytes")
+
+    def _whole(self, document: list[bytes]) -> bytes:
+        if document[0].lstrip()[:1] == b"<":
+            raise self._page_error(document)
+        body = b"".join(document).strip()
+        if not body.endswith((b"}", b"]")):
+            raise StreamingError(ErrorCode.STREAM_TRUNCATED, "a JSON answer is cut off")
+        return body
+
+    def _page_error(self, document: list[bytes]) -> StreamingError:
+        page = b"".join(document)[:MAX_PAGE_BYTES]
+        said = error_from_response(200, {}, page, secrets=self._secrets).message
+        return StreamingError(
+            ErrorCode.UPSTREAM_PROTOCOL,
+            f"a page of HTML came instead of an answer ({said}). Does base_url name the API?",
+        )
+
+
+def _counts(event: ServerSentEvent) -> bool:
+    try:
+        payload = decode(event.data)
+    except NOT_JSON:
+        return event.data.strip() == b"[DONE]"
+    return event.event == "error" or (isinstance(payload, dict) and is_error(payload))
+
+
+def _is_said(line: bytes, said: object) -> bool:
+    """Return whether the field on `line`, whose value is `said`, reports an error."""
+    return bool(_ERROR_NAME.match(line)) or isinstance(said, dict | list)
+
+
+def _words(line: bytes) -> object:
+    """Return what an unknown line says: its JSON, also behind a name such as `error:`, or text."""
+    for text in (line, line.partition(b":")[2].strip()):
+        try:
+            return decode(text)
+        except NOT_JSON:
+            continue
+    return line.decode("utf-8", "replace")
+
+
+def _protocol_error(what: str) -> StreamingError:
+    return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, what)

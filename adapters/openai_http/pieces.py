@@ -1,0 +1,224 @@
+"""The pieces of one answer: what deltas and messages bring becomes Tokens. No I/O."""
+
+import io
+from typing import Any
+
+from adapter_api import (
+    ErrorCode,
+    Reasoning,
+    ScoredToken,
+    StreamingError,
+    Token,
+    TokenLogprob,
+    ToolCallDelta,
+)
+from adapter_api.events import tokens_of
+from adapters.openai_http.calls import CallPiece, Calls
+from adapters.openai_http.lanes import call_arguments
+from adapters.openai_http.tags import TagSplitter
+from adapters.openai_http.thinking import Thinking, content_parts
+from adapters.openai_http.unicode import Halves
+
+MAX_REFUSAL_CHARS = 1 << 20
+"""A refusal is kept for the next turn; it is a few sentences."""
+
+
+class Pieces:
+    """Makes Tokens of what an answer brings, and counts them.
+
+    Args:
+        deliver_reasoning: Make events of reasoning, instead of only keeping it.
+        salt: Makes replaced call ids unique among answers, and repeatable.
+        tags: Tags around reasoning at the beginning of the text; None to leave them.
+    """
+
+    def __init__(
+        self,
+        *,
+        deliver_reasoning: bool = False,
+        salt: str = "",
+        tags: tuple[str, str] | None = None,
+    ) -> None:
+        self._deliver_reasoning = deliver_reasoning
+        self._tags = TagSplitter(tags) if tags else None
+        self._halves = Halves()
+        self._refusal = io.StringIO()
+        self.calls = Calls(salt)
+        self.thinking = Thinking()
+        self.scores: list[TokenLogprob] = []
+        """Log-probabilities that wait for their text."""
+        self.index = 0
+        """How many Tokens were made."""
+        self.count = 0
+        """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
+        self.answered = 0
+        """How many of them were text or calls."""
+        self.spoken = 0
+        """How many of them were text."""
+        self.refused = False
+        self.in_call = False
+        """Whether the last delta went on with a call."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether text is held back, so that the next piece needs a closer look."""
+        return self._tags is not None or bool(self._halves)
+
+    @property
+    def refusal(self) -> str:
+        """The words of a refusal."""
+        return self._refusal.getvalue()
+
+    # Fast lanes
+
+    def add_texts(self, texts: list[str]) -> list[Token]:
+        """Return the Tokens of texts that hold nothing unusual."""
+        index, count = self.index, len(texts)
+        self.index = index + count
+        self.count += count
+        self.answered += count
+        self.spoken += count
+        return tokens_of(texts, index)
+
+    def add_arguments(self, lines: bytes) -> list[Token] | None:
+        """Return the Tokens of chunks that go on with one call; None if any of them does not."""
+        found = call_arguments(lines)
+        number = None if found is None else self.calls.append(*found)
+        if found is None or number is None:
+            return None
+        index, pieces = self.index, found[1]
+        self.index = index + len(pieces)
+        self.count += len(pieces)
+        self.answered += len(pieces)
+        return [
+            ToolCallDelta("", at, call=number, arguments=piece)
+            for at, piece in enumerate(pieces, index)
+        ]
+
+    # One by one
+
+    def read(
+        self,
+        part: dict[str, Any],
+        tokens: list[Token],
+        logprob: float | None,
+        *,
+        skip_text: bool = False,
+    ) -> None:
+        """Add the Tokens of a delta or a message: reasoning, text and calls, in this order.
+
+        Raises:
+            StreamingError: UPSTREAM_PROTOCOL for a wrong type, a passed bound, or audio.
+        """
+        if not part:
+            return
+        reasoning, works = self.thinking.read(part)
+        content = part.get("content")
+        if isinstance(content, list):
+            thought, content = content_parts(content)
+            reasoning = reasoning or thought
+        if reasoning:
+            self.add_reasoning(reasoning, tokens)
+        elif works:
+            self.count += 1
+        refusal = part.get("refusal")
+        if not skip_text and (content or refusal):
+            if content:
+                self.add_text(content, tokens, logprob)
+            else:
+                self._refuse(refusal, tokens)
+        if part.get("audio"):
+            raise _protocol_error("the answer is audio, which no event of this contract holds")
+        self._read_calls(part, tokens)
+
+    def add_text(
+        self, text: Any, tokens: list[Token], logprob: float | None = None, channel: str = "content"
+    ) -> None:
+        """Add the Token of a piece of text."""
+        if not isinstance(text, str):
+            raise _protocol_error("the text of a choice is not a string")
+        text = self._halves.join(channel, text)
+        if self._tags is not None:
+            reasoning, text = self._tags.split(text)
+            if self._tags.done:
+                self._tags = None
+            if reasoning:
+                self.add_reasoning(reasoning, tokens)
+        self.count += 1
+        if text:
+            self.answered += 1
+            self.spoken += 1
+            tokens.append(self._token(text, logprob))
+
+    def add_reasoning(self, reasoning: str, tokens: list[Token]) -> None:
+        """Keep a piece of reasoning, and add its Token if it is delivered."""
+        self.count += 1
+        self.scores.clear()  # they are of the reasoning
+        reasoning = self._halves.join("reasoning", reasoning)
+        if not reasoning:
+            return
+        self.thinking.keep(reasoning)
+        if self._deliver_reasoning:
+            tokens.append(Reasoning("", self.index, reasoning=reasoning))
+            self.index += 1
+
+    def _token(self, text: str, logprob: float | None) -> Token:
+        index = self.index
+        self.index = index + 1
+        if not self.scores:
+            return Token(text, index, logprob)
+        scores, self.scores = tuple(self.scores), []
+        return ScoredToken(text, index, logprob, logprobs=scores)
+
+    def _refuse(self, refusal: Any, tokens: list[Token]) -> None:
+        self.refused = True
+        self.add_text(refusal, tokens, channel="refusal")
+        if self._refusal.tell() + len(refusal) > MAX_REFUSAL_CHARS:
+            raise _protocol_error(f"a refusal of more than {MAX_REFUSAL_CHARS} characters")
+        self._refusal.write(refusal.encode("utf-8", "replace").decode())
+
+    def _read_calls(self, part: dict[str, Any], tokens: list[Token]) -> None:
+        self.in_call = False
+        for piece in self.calls.read(part.get("tool_calls")):
+            self._add_call(piece, tokens)
+            self.in_call = True
+        if part.get("function_call"):
+            for piece in self.calls.read_function_call(part["function_call"]):
+                self._add_call(piece, tokens)
+        if part.get("extra_content"):
+            self.thinking.read_extra(part["extra_content"])
+
+    def _add_call(self, piece: CallPiece, tokens: list[Token]) -> None:
+        self.count += 1
+        self.answered += 1
+        self.scores.clear()
+        call, call_id, name, arguments = piece
+        tokens.append(
+            ToolCallDelta("", self.index, call=call, id=call_id, name=name, arguments=arguments)
+        )
+        self.index += 1
+
+    # The end
+
+    def close(self, tokens: list[Token]) -> None:
+        """Add the Tokens of what was held back.
+
+        Raises:
+            StreamingError: UPSTREAM_PROTOCOL if a call never got a name.
+        """
+        if self._tags is not None:
+            reasoning, text = self._tags.rest()
+            self._tags = None
+            if reasoning:
+                self.add_reasoning(reasoning, tokens)
+            if text:
+                self.add_text(text, tokens)
+        for channel in ("content", "refusal"):
+            if rest := self._halves.rest(channel):
+                self.add_text(rest, tokens)
+        for piece in self.calls.close():
+            self._add_call(piece, tokens)
+
+
+def _protocol_error(what: str) -> StreamingError:
+    return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not an OpenAI stream: {what}")

@@ -1,0 +1,153 @@
+"""Reasoning, which servers send under many names, and the opaque parts that must go back to them.
+
+Source: vLLM and Ollama send `reasoning`; DeepSeek, SGLang and llama.cpp `reasoning_content`;
+OpenRouter `reasoning_details`; LiteLLM `thinking_blocks`; Mistral parts of `content`.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from adapter_api import ErrorCode, StreamingError
+from adapters.openai_http.calls import opaque_bytes
+
+MAX_REASONING_CHARS = 8 << 20
+"""Reasoning that is kept for the next turn: about two million tokens."""
+
+MAX_DETAIL_BYTES = 4 << 20
+"""Opaque details of one answer; signatures have some kilobytes each."""
+
+MAX_DETAILS = 4096
+"""Opaque details of one answer, each of which is looked up by its type and index."""
+
+_NAMES = ("reasoning_content", "reasoning", "thinking")
+_DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
+_APPENDED = ("text", "summary", "thinking")
+
+
+class Thinking:
+    """Collects the reasoning of one answer."""
+
+    __slots__ = ("_bytes", "_details", "_extra", "_kept", "name")
+
+    def __init__(self) -> None:
+        self.name = "reasoning_content"
+        """The server's name for reasoning."""
+        self._kept = io.StringIO()
+        self._details: dict[str, dict[tuple[Any, Any], dict[str, Any]]] = {}
+        self._extra: dict[str, Any] = {}
+        self._bytes = 0
+
+    def read(self, part: Mapping[str, Any]) -> tuple[str, bool]:
+        """Return the reasoning in a delta or message, and whether it shows that the engine works.
+
+        Raises:
+            StreamingError: UPSTREAM_PROTOCOL if a bound is passed.
+        """
+        said, works = "", False
+        for name in _NAMES:
+            value = part.get(name)
+            if not value:
+                continue
+            works = True
+            if isinstance(value, str) and not said:
+                said, self.name = value, name
+        for name in _DETAIL_NAMES:
+            details = part.get(name)
+            if details and isinstance(details, list):
+                works = True
+                text = "".join(self._read_details(name, details))
+                said = said or text
+        return said, works
+
+    def keep(self, reasoning: str) -> None:
+        """Keep a piece of reasoning for the next turn."""
+        if self._kept.tell() + len(reasoning) > MAX_REASONING_CHARS:
+            raise _too_much(f"more than {MAX_REASONING_CHARS} characters of reasoning")
+        self._kept.write(reasoning)
+
+    def read_extra(self, extra: Any) -> None:
+        """Keep an `extra_content` that stands beside the content."""
+        if isinstance(extra, dict) and extra:
+            self._count(extra)
+            self._extra.update(extra)
+
+    def _read_details(self, name: str, details: list[Any]) -> Iterator[str]:
+        known = self._details.setdefault(name, {})
+        for detail in details:
+            if not isinstance(detail, dict):
+                continue
+            self._count(detail)
+            key = _key(detail)
+            kept = known.setdefault(key, {})
+            if len(known) > MAX_DETAILS:
+                raise _too_much(f"more than {MAX_DETAILS} parts of reasoning")
+            for field, value in detail.items():
+                if field in _APPENDED and isinstance(value, str):
+                    yield value
+                    kept[field] = kept.get(field, "") + value
+                elif value is not None or field not in kept:
+                    kept[field] = value
+
+    def _count(self, value: object) -> None:
+        self._bytes += opaque_bytes(value)
+        if self._bytes > MAX_DETAIL_BYTES:
+            raise _too_much(f"more than {MAX_DETAIL_BYTES} bytes of opaque reasoning")
+
+    @property
+    def text(self) -> str:
+        """All reasoning that was kept."""
+        return self._kept.getvalue()
+
+    def details(self) -> dict[str, Any]:
+        """Return the opaque parts as they go back to the server, by their name on the wire."""
+        found: dict[str, Any] = {name: list(kept.values()) for name, kept in self._details.items()}
+        if self._extra:
+            found["extra_content"] = self._extra
+        return found
+
+
+def content_parts(parts: list[Any]) -> tuple[str, str]:
+    """Return the reasoning and the text of a content that is a list of parts.
+
+    Raises:
+        StreamingError: UPSTREAM_PROTOCOL for a part of another type, which would get lost.
+    """
+    reasoning, text = [], []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("text", "output_text") and isinstance(part.get("text"), str):
+            text.append(part["text"])
+        elif kind in ("thinking", "reasoning"):
+            reasoning.append(_thought(part.get(kind, part.get("text"))))
+        else:
+            shown = kind if isinstance(kind, str) else type(part).__name__
+            raise StreamingError(
+                ErrorCode.UPSTREAM_PROTOCOL,
+                f"not an OpenAI stream: a part of the content is a {shown[:40]!r}",
+            )
+    return "".join(reasoning), "".join(text)
+
+
+def _thought(value: Any) -> str:
+    """Return the text of a thinking part: a string, or a list of text parts."""
+    if isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _key(detail: dict[str, Any]) -> tuple[Any, Any]:
+    place = detail.get("index")
+    if type(place) is not int:
+        place = detail.get("id")
+    kind = detail.get("type")
+    return (
+        kind if isinstance(kind, str) else None,
+        place if isinstance(place, str | int) else None,
+    )
+
+
+def _too_much(what: str) -> StreamingError:
+    return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not an OpenAI stream: {what}")

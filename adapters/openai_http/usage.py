@@ -1,0 +1,120 @@
+"""Token counts and log-probabilities, under all the names that servers have for them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from adapter_api import TokenLogprob
+
+MAX_LOGPROB = 1e300
+"""JSON has integers that no float holds."""
+
+MAX_ALTERNATIVES = 128
+"""Alternatives of one token that are kept: OpenAI allows 20, llama.cpp as many as are asked for."""
+
+
+@attrs.frozen
+class Usage:
+    """The engine's own counts; None where it does not give one."""
+
+    prompt_tokens: int | None
+    completion_tokens: int
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """Return the counts of a `usage` object; None if it says nothing (all zero, null, absent).
+
+    Source: OpenAI's `prompt_tokens_details`, SGLang's `reasoning_tokens`, DeepSeek's
+    `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`.
+    """
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if completion is None or not (completion or prompt):
+        return None
+    return Usage(
+        prompt,
+        completion,
+        _first(
+            _detail(usage, "prompt_tokens_details", "cached_tokens"),
+            usage.get("cached_tokens"),
+            usage.get("prompt_cache_hit_tokens"),
+        ),
+        _first(
+            _detail(usage, "completion_tokens_details", "reasoning_tokens"),
+            usage.get("reasoning_tokens"),
+        ),
+    )
+
+
+def _first(*values: Any) -> int | None:
+    counts = [count for count in map(_count, values) if count is not None]
+    return counts[0] if counts else None
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, Mapping) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+# Log-probabilities
+
+
+def single_logprob(logprobs: Any) -> float | None:
+    """Return the log-probability of a piece that is one token; None for several, or nonsense."""
+    if not isinstance(logprobs, dict):
+        return None
+    values = logprobs.get("token_logprobs")
+    if values is None and isinstance(logprobs.get("content"), list):
+        values = [item.get("logprob") for item in logprobs["content"] if isinstance(item, dict)]
+    return _number(values[0]) if isinstance(values, list) and len(values) == 1 else None
+
+
+def token_logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
+    """Yield the log-probabilities of a choice, in the form of either endpoint. Nonsense is skipped.
+
+    Source: OpenAI API reference; llama.cpp sends the chat form from both endpoints.
+    """
+    if not isinstance(logprobs, dict):
+        return
+    if isinstance(logprobs.get("content"), list):
+        for item in logprobs["content"]:
+            scored = _scored(item)
+            if scored is not None:
+                yield TokenLogprob(*scored, _alternatives(item.get("top_logprobs")))
+        return
+    columns = [logprobs.get(name) for name in ("tokens", "token_logprobs")]
+    tokens, values = (column if isinstance(column, list) else [] for column in columns)
+    tops = logprobs.get("top_logprobs")
+    for at, (token, value) in enumerate(zip(tokens, values, strict=False)):
+        scored = _scored({"token": token, "logprob": value})
+        if scored is not None:
+            top = tops[at] if isinstance(tops, list) and at < len(tops) else None
+            yield TokenLogprob(*scored, _alternatives(top))
+
+
+def _alternatives(top: Any) -> dict[str, float]:
+    if isinstance(top, dict):
+        top = [{"token": token, "logprob": value} for token, value in top.items()]
+    items = top[:MAX_ALTERNATIVES] if isinstance(top, list) else []
+    return dict(scored for scored in map(_scored, items) if scored is not None)
+
+
+def _scored(item: Any) -> tuple[str, float] | None:
+    if not isinstance(item, dict) or not isinstance(item.get("token"), str):
+        return None
+    value = _number(item.get("logprob"))
+    return None if value is None else (item["token"].encode("utf-8", "replace").decode(), value)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -MAX_LOGPROB <= value <= 0 else None

@@ -1,0 +1,54 @@
+"""What finish_reasons mean: success is listed, failures are recognised, the rest proves nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.openai_http.endings import MAX_REASON_CHARS, Ending, classify
+
+WHOLE = ["stop", "STOP", "eos", "eos_token", "end_turn", "endTurn", "tool_calls", "tool-calls",
+         "function_call", "COMPLETE", "stop_sequence", "FINISH_REASON_STOP", "FinishReason.STOP",
+         "stop: ###", "stopReason.end_turn"]  # fmt: skip
+LENGTH = ["length", "max_tokens", "MAX_TOKENS", "maxTokens", "max tokens", "model_length",
+          "FINISH_REASON_MAX_TOKENS", "length: 256"]  # fmt: skip
+FAILED = ["abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_system_resource",
+          "network_error", "timeout", "time_limit", "timed out", "engine_crashed", "overloaded",
+          "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "stop: connection lost",
+          "preempted", "rate_limit", "error: stop", "incomplete"]  # fmt: skip
+FILTERED = ["content_filter", "contentFiltered", "content-filter", "SAFETY", "IMAGE_SAFETY",
+            "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "content_filter: hate",
+            "ERROR_TOXIC", "sensitive", "guardrail_intervened", "refusal",
+            "policy_violation"]  # fmt: skip
+UNKNOWN = ["other", "LANGUAGE", "unknown", "x", "stopx", "limit", "pause_turn", "s t o p",
+           "nonstop"]  # fmt: skip
+NOTHING = ["", "null", "None", "FINISH_REASON_UNSPECIFIED", "  "]
+
+
+@pytest.mark.parametrize(
+    ("reason", "ending"),
+    [
+        *((reason, Ending.WHOLE) for reason in WHOLE),
+        *((reason, Ending.LENGTH) for reason in LENGTH),
+        *((reason, Ending.FAILED) for reason in FAILED),
+        *((reason, Ending.FILTERED) for reason in FILTERED),
+        *((reason, Ending.UNKNOWN) for reason in UNKNOWN),
+        *((reason, Ending.NONE) for reason in NOTHING),
+    ],
+)
+def test_each_word_has_one_meaning(reason: str, ending: Ending) -> None:
+    """Case, separators, prefixes and details make no difference."""
+    assert classify(reason) is ending
+
+
+@given(st.text(max_size=30))
+def test_an_unknown_word_never_means_success(reason: str) -> None:
+    """Only a listed word does, alone or before a colon."""
+    if classify(reason) in (Ending.WHOLE, Ending.LENGTH):
+        known = {word.lower() for word in (*WHOLE, *LENGTH)}
+        words = reason.partition(":")[0].strip(" ._-\n\t\r\x0b\x0c").lower()
+        assert words in known or classify(words) in (Ending.WHOLE, Ending.LENGTH)
+
+
+def test_an_endless_reason_is_read_to_a_bound() -> None:
+    """What follows the bound says nothing."""
+    assert classify("stop:" + " " * MAX_REASON_CHARS + "error") is Ending.WHOLE
