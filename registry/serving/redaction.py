@@ -1,5 +1,6 @@
 """Keeps what users ask out of the state folder."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -78,5 +79,9 @@ def _windows(bare: str) -> Iterator[str]:
         yield bare[start : start + WINDOW_CHARS]
 
 
+# The escapes of URLs, of JSON and Python, and of HTML: servers quote in all of them.
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt])|&#?\w{1,8};")
+
+
 def _bare(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).lower()
+    return "".join(filter(str.isalnum, _ESCAPE.sub("", text))).lower()

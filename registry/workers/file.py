@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, SessionAffinity
 from registry.near import nearest
 from registry.registry import Registry
+from registry.workers.reading import Unreadable, is_too_deep, read_text
 from registry.workers.spec import (
     PoolSpec,
     ReplicaSpec,
@@ -51,8 +53,8 @@ class WorkersTable:
 
     Args:
         defaults: Policy settings for every pool.
-        pools: Policy settings by pool; they go before the defaults.
-        replicas: The replicas, each as ReplicaTable.
+        pools: Policy settings by pool; they override the defaults.
+        replicas: The replicas, each a ReplicaTable.
     """
 
     defaults: dict[str, Any] = attrs.field(factory=dict)
@@ -68,9 +70,9 @@ class ReplicaTable:
         pool: Its pool.
         replica: Its name in the pool.
         adapter: The adapter's name, or "distribution:name".
-        limit: The most streams at once.
+        limit: The maximum number of streams at once.
         options: The adapter's options.
-        secrets: For each option that is a secret the environment variable that holds it.
+        secrets: For each secret option, the environment variable that holds it.
     """
 
     pool: str = attrs.field(validator=is_name)
@@ -81,28 +83,22 @@ class ReplicaTable:
     secrets: dict[str, str] = attrs.field(factory=dict)
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file that declares workers.
+def read_workers(path: Path, registry: Registry) -> Workers:
+    """Return what a workers file declares.
 
     Raises:
-        WorkersError: If it cannot be read, or is no text.
+        WorkersError: With every problem of the file. It holds no secret.
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) <= MAX_FILE_BYTES:
-            return data.decode()
-        problem = f"it is longer than {MAX_FILE_BYTES} bytes"
-    except OSError as error:
-        problem = f"it cannot be read: {error.strerror or error}"
-    except UnicodeDecodeError:
-        problem = "it is not UTF-8"
-    raise WorkersError(name, [Problem(name, problem)])
+        text = read_text(path, MAX_FILE_BYTES)
+    except Unreadable as error:
+        raise WorkersError(name, [Problem(name, str(error))]) from None
+    return parse_workers(text, name, registry)
 
 
 def parse_workers(text: str, name: str, registry: Registry) -> Workers:
-    """What the text of a workers file declares.
+    """Return what the text of a workers file declares.
 
     Args:
         text: The file's text.
@@ -112,14 +108,10 @@ def parse_workers(text: str, name: str, registry: Registry) -> Workers:
     Raises:
         WorkersError: With every problem of the file. It holds no secret.
     """
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        problem = f"it is not TOML: {str(error) or 'it is nested too deeply'}"
-        raise WorkersError(name, [Problem(name, problem)]) from None
+    data = _toml(text, name)
     problems: list[Problem] = []
     structured(WorkersTable, data, f"{name}: $", problems)
-    # Each part by itself, also where another is wrong: who corrects the file wants to know all.
+    # Each part is read even if another is wrong, so that one error has every problem.
     others = _pool(_table(data, "defaults"), f"{name}: $.defaults", problems)
     pools = {
         pool_id: _pool({**others.settings, **settings}, f"{name}: $.pools.{pool_id}", problems)
@@ -135,11 +127,25 @@ def parse_workers(text: str, name: str, registry: Registry) -> Workers:
     replicas = by_key([spec for spec in specs if spec is not None], problems)
     if problems:
         raise WorkersError(name, problems)
-    return Workers(replicas, pools, others)
+    return Workers(replicas, pools, others, lists_replicas="replicas" in data)
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problem = f"it is not TOML: {error}"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    else:
+        if not is_too_deep(data):
+            return data
+        problem = "it is nested too deeply"
+    raise WorkersError(name, [Problem(name, problem)])
 
 
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The table of that name; empty where there is something else, which is told already."""
+    """Return the table of this name; empty if something else, already a problem, is there."""
     table = data.get(key)
     return table if isinstance(table, dict) else {}
 
@@ -148,9 +154,9 @@ def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _pool(settings: Mapping[str, Any], place: str, problems: list[Problem]) -> PoolSpec:
-    """The policy of these settings; if they have problems, one without settings."""
+    """Return the policy of these settings; one without settings if they have problems."""
     values = dict(settings)
-    # Its type is a protocol, of which a file can only give a name.
+    # Its type is a protocol; a file can only name one of our policies.
     named = values.pop("routing", None)
     routing = None if named is None else _routing(named, f"{place}.routing", problems)
     policy = structured(PoolPolicy, values, place, problems)
@@ -160,7 +166,7 @@ def _pool(settings: Mapping[str, Any], place: str, problems: list[Problem]) -> P
 
 
 def _routing(value: object, place: str, problems: list[Problem]) -> Any:
-    """The routing policy of that name, or of a table with its name and settings."""
+    """Return the routing policy of a name, or of a table with name and settings."""
     settings = dict(value) if isinstance(value, dict) else {"name": value}
     name = settings.pop("name", None)
     cls = ROUTINGS.get(name) if isinstance(name, str) else None
@@ -178,7 +184,7 @@ def _routing(value: object, place: str, problems: list[Problem]) -> Any:
 def _replica(
     data: Mapping[str, Any], place: str, registry: Registry, problems: list[Problem]
 ) -> ReplicaSpec | None:
-    """The replica that the table declares; None, or one without config, if it has problems."""
+    """Return the declared replica; None, or one without config, if it has problems."""
     table = structured(ReplicaTable, data, place, problems)
     adapter = data.get("adapter")
     fields = None
@@ -206,7 +212,7 @@ def _options(
     place: str,
     problems: list[Problem],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The adapter's options with their secrets, and the places of the latter."""
+    """Return the adapter's options with their secrets, and where the secrets stand."""
     options = dict(_table(data, "options"))
     places = {}
     for name in list(options):
@@ -214,14 +220,14 @@ def _options(
             del options[name]
             places[name] = ""
             message = (
-                "it is a secret, which does not belong into a file: "
-                f'write secrets = {{ {name} = "VARIABLE" }} with the name of the environment '
-                "variable that holds it"
+                "a secret does not belong in a file: write "
+                f'secrets = {{ {name} = "VARIABLE" }} with the name of the environment variable '
+                "that holds it"
             )
             problems.append(Problem(f"{place}.options.{name}", message))
     for name, variable in _table(data, "secrets").items():
         if not isinstance(variable, str):
-            continue  # told already
+            continue  # already a problem
         where = f"secrets.{name}"
         try:
             options[name] = _from_environment(name, variable, options)
@@ -233,17 +239,17 @@ def _options(
 
 
 def _from_environment(name: str, variable: str, options: Mapping[str, Any]) -> str:
-    """The value of the variable that holds the option `name`.
+    """Return the value of the variable that holds the option `name`.
 
     Raises:
-        ValueError: Saying why there is none.
+        ValueError: There is none; the message says why.
     """
     if name in options:
-        raise ValueError("it is among the options, too")
+        raise ValueError("it is also among the options: remove one of them")
     value = os.environ.get(variable)
     if value:
         return value
     if _VARIABLE.fullmatch(variable):
         raise ValueError(f"the environment variable {variable} is not set")
-    # Not repeated: it may be the secret itself.
+    # The text is not repeated: it may be the secret itself.
     raise ValueError("expected the name of an environment variable that is set")

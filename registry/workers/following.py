@@ -2,43 +2,52 @@
 
 import os
 from pathlib import Path
-from typing import TypeAlias
 
 import attrs
 
+from adapter_api.errors import Problem
 from registry.registry import Registry
-from registry.workers.file import parse_workers, read_text
+from registry.workers.file import read_workers
 from registry.workers.handoff import Unfinished, handoff_files, read_handoff
+from registry.workers.reading import Mark, Unreadable, mark_of
 from registry.workers.spec import ReplicaSpec, Workers, WorkersError, by_key
 
-_Mark: TypeAlias = tuple[int, int, int] | None
+MAX_READS = 100
+"""Handoff files that one look reads. The others are read by the next looks, so that a folder in
+which everything changes all the time costs a bounded amount of work."""
 
-
-def _mark(path: Path) -> _Mark:
-    """What changes with the file: time, size, and the inode if it is replaced. None if gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+_Said = ReplicaSpec | WorkersError
 
 
 @attrs.define
 class _Handoff:
-    """What one handoff file said when it was last whole."""
+    """A handoff file.
 
-    mark: _Mark
-    said: ReplicaSpec | WorkersError
+    Attributes:
+        mark: The version that was read last.
+        said: The content of the last whole version; None before there was one.
+        unfinished: Why the version that was read last is not whole; "" if it is.
+        missed: The last look did not find the file.
+    """
+
+    mark: Mark = None
+    said: _Said | None = None
+    unfinished: str = ""
     missed: bool = False
 
 
 class Declared:
-    """A workers file and a folder of handoff files: what they declare, all in all.
+    """A workers file and a folder of handoff files, and what they declare together.
+
+    `read` and `look` block: they open and parse files. A long run calls `look` in a thread.
 
     Args:
         file: The workers file; None for none.
-        handoff: The folder of handoff files; None for none. It may come later.
+        handoff: The folder of handoff files; None for none. It may be created later.
         registry: Knows the adapters.
+
+    Attributes:
+        unfinished: Handoff files that are not whole, each with the reason.
     """
 
     def __init__(
@@ -50,89 +59,101 @@ class Declared:
         self._file = None if file is None else Path(file)
         self._folder = None if handoff is None else Path(handoff)
         self._registry = registry
-        self._mark: _Mark = None  # of the version of the file that was read
-        self._seen: _Mark = None  # of the version that was there when it was last looked at
+        self._mark: Mark = None  # of the version of the file that was read
+        self._seen: Mark = None  # of the version that the last look found
         self._said: Workers | WorkersError = Workers()
+        self._had_replicas = False
         self._handoffs: dict[Path, _Handoff] = {}
         self.unfinished: dict[Path, str] = {}
-        """Handoff files that are there and not whole, with what is the matter."""
 
     def read(self) -> Workers:
-        """What the files declare now, without waiting for any to settle.
+        """Return what the files declare now, without waiting for any to settle.
 
         Raises:
             WorkersError: With all problems of all files.
         """
         if self._file is not None:
-            self._seen = self._mark = _mark(self._file)
+            self._seen = self._mark = mark_of(self._file)
             self._said = self._parsed(self._file)
-        self._look_at_handoffs()
+        self._look_at_handoffs(max_reads=None)
         return self._together()
 
     def look(self) -> Workers:
-        """What the files declare, where those that have changed have settled.
+        """Return what the files declare, as far as those that changed have settled.
 
-        A workers file has settled when two looks find it the same: the beginning of a file that
-        is being written can be a whole one with fewer replicas. A handoff file is whole if it
-        is whole JSON; until then, and until two looks have found it gone, its former content
-        stands.
+        A workers file has settled when two looks find the same version: the beginning of a file
+        that is being written can be a valid file with fewer replicas. A handoff file counts once it
+        is whole JSON; until then, and until two looks have missed it, its former content stands.
 
         Raises:
             WorkersError: With all problems of all files.
         """
         if self._file is not None:
-            before, self._seen = self._seen, _mark(self._file)
+            before, self._seen = self._seen, mark_of(self._file)
             if self._seen == before and self._seen != self._mark:
                 self._mark = self._seen
                 self._said = self._parsed(self._file)
-        self._look_at_handoffs()
+        self._look_at_handoffs(max_reads=MAX_READS)
         return self._together()
 
     def _parsed(self, file: Path) -> Workers | WorkersError:
         try:
-            return parse_workers(read_text(file), os.fspath(file), self._registry)
+            said = read_workers(file, self._registry)
         except WorkersError as error:
             return error
+        if self._had_replicas and not said.replicas and not said.lists_replicas:
+            name = os.fspath(file)
+            message = "it has no replicas any more; write replicas = [] if that is intended"
+            return WorkersError(name, [Problem(name, message)])
+        self._had_replicas = bool(said.replicas)
+        return said
 
-    def _look_at_handoffs(self) -> None:
+    def _look_at_handoffs(self, max_reads: int | None) -> None:
         if self._folder is None:
             return
-        self.unfinished = {}
         try:
             paths = handoff_files(self._folder)
-        except OSError as error:
+        except (OSError, Unreadable) as error:
             # Not as if it were empty: a folder that cannot be read says nothing of its engines.
-            text = f"{self._folder}: it cannot be read: {error.strerror or error}"
-            self.unfinished = {self._folder: text}
+            why = str(error)
+            if isinstance(error, OSError):
+                why = f"it cannot be read: {error.strerror or error}"
+            self.unfinished = {self._folder: f"{self._folder}: {why}"}
             return
+        reads = 0
         for path in paths:
-            try:
-                self._look_at_handoff(path)
-            except Unfinished as error:
-                self.unfinished[path] = str(error)
+            known = self._handoffs.setdefault(path, _Handoff())
+            known.missed = False
+            mark = mark_of(path)
+            if mark != known.mark and (max_reads is None or reads < max_reads):
+                reads += 1
+                self._read_handoff(path, mark, known)
         for path in self._handoffs.keys() - set(paths):
             if self._handoffs[path].missed:
                 del self._handoffs[path]
-            else:  # whoever replaces a file by removing it first is given time until the next look
+            else:  # it may be replaced by removing it first: give it until the next look
                 self._handoffs[path].missed = True
+        self.unfinished = {
+            path: known.unfinished for path, known in self._handoffs.items() if known.unfinished
+        }
 
-    def _look_at_handoff(self, path: Path) -> None:
-        mark, known = _mark(path), self._handoffs.get(path)
-        if known is not None:
-            known.missed = False
-            if known.mark == mark:
-                return
-        said: ReplicaSpec | WorkersError
+    def _read_handoff(self, path: Path, mark: Mark, known: _Handoff) -> None:
+        said: _Said
         try:
             said = read_handoff(path, self._registry)
         except WorkersError as error:
             said = error
-        if _mark(path) != mark:
-            raise Unfinished(f"{path}: it changes while it is read")
-        self._handoffs[path] = _Handoff(mark, said)
+        except Unfinished as error:
+            known.mark, known.unfinished = mark, str(error)
+            return
+        if mark_of(path) != mark:
+            known.mark, known.unfinished = None, f"{path}: it changes while it is read"
+            return
+        known.mark, known.said, known.unfinished = mark, said, ""
 
     def _together(self) -> Workers:
-        said = [self._said, *(self._handoffs[path].said for path in sorted(self._handoffs))]
+        handoffs = [self._handoffs[path].said for path in sorted(self._handoffs)]
+        said = [self._said, *(part for part in handoffs if part is not None)]
         errors = [part for part in said if isinstance(part, WorkersError)]
         problems = [problem for error in errors for problem in error.problems]
         file = self._said if isinstance(self._said, Workers) else Workers()

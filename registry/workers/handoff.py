@@ -1,4 +1,4 @@
-"""Handoff files: an engine that has started says in a small JSON file where it serves.
+"""Handoff files: small JSON files in which engines declare where they serve.
 
 docs/reference/workers-file.md describes the format.
 """
@@ -13,7 +13,8 @@ import attrs
 
 from adapter_api.errors import Problem
 from registry.registry import Registry
-from registry.workers.file import is_name, read_text
+from registry.workers.file import is_name
+from registry.workers.reading import Unreadable, is_too_deep, read_text
 from registry.workers.spec import (
     ReplicaSpec,
     WorkersError,
@@ -23,29 +24,35 @@ from registry.workers.spec import (
 )
 
 ADAPTER = "openai-http"
-"""What engines that write handoff files speak."""
+"""The adapter of engines that write handoff files."""
 
-PATTERN = "*.json"
-"""The files of the folder that count; an engine may write another name first and rename it."""
+SUFFIX = ".json"
+"""Files with other names are ignored: an engine may write one and rename it."""
 
 MAX_FILES = 10_000
-"""More files than a folder of engines can have: it is a wrong path."""
+"""More handoff files than one host has replicas: the folder is the wrong one."""
 
-_PLACES = {"": "url", "base_url": "url", "model": "model"}  # "": what concerns several options
+MAX_ENTRIES = 100_000
+"""Entries of a folder that are looked through for handoff files."""
+
+MAX_FILE_BYTES = 64 << 10
+"""A hundred times what a handoff file needs."""
+
+_PLACES = {"": "url", "base_url": "url", "model": "model"}  # "": the options as a whole
 
 
 class Unfinished(Exception):
-    """The file is not (or no longer) whole: perhaps it is being written."""
+    """The file is not, or no longer, whole JSON: it may be being written."""
 
 
 @attrs.frozen
 class Handoff:
-    """What an engine tells of itself.
+    """The content of a handoff file.
 
     Args:
-        engine: Its kind, as "vllm".
+        engine: The engine's kind, such as "vllm".
         engine_version: Its version.
-        url: Where it serves.
+        url: Its address.
         pool_id: The pool it belongs to.
         replica_id: Its name in the pool.
         model: Its name of the model; null if tasks name it.
@@ -59,31 +66,41 @@ class Handoff:
     model: str | None = None
 
 
-def handoff_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The handoff files of a folder, by name. Hidden files are not among them.
+def handoff_files(folder: Path) -> list[Path]:
+    """Return the handoff files of a folder, by name. Hidden files are ignored.
 
     Raises:
-        OSError: If the folder cannot be read.
+        OSError: The folder cannot be read.
+        Unreadable: It has too many entries to be a folder of handoff files.
     """
-    names = sorted(os.listdir(folder))[:MAX_FILES]
-    paths = [Path(folder, name) for name in names if not name.startswith(".")]
-    return [path for path in paths if path.match(PATTERN)]
+    names = []
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries, 1):
+            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                names.append(entry.name)
+            if count > MAX_ENTRIES or len(names) > MAX_FILES:
+                raise Unreadable("it has too many files to be a folder of handoff files")
+    return [folder / name for name in sorted(names)]
 
 
 def read_handoff(path: Path, registry: Registry) -> ReplicaSpec:
-    """The replica that a handoff file declares.
+    """Return the replica that a handoff file declares.
 
-    It gets no API key: whoever can write into the folder would receive it.
+    It gets no API key, because anyone who can write into the folder would receive it.
 
     Raises:
-        Unfinished: If the file is gone, or not whole.
-        WorkersError: If it is whole and wrong, with every problem and the file's name.
+        Unfinished: The file is gone, cannot be read, or is not whole JSON.
+        WorkersError: It is whole and wrong; with every problem and the file's name.
     """
     name = os.fspath(path)
     try:
-        data = json.loads(read_text(path))
-    except (WorkersError, ValueError, RecursionError) as error:
-        raise Unfinished(_why(name, error)) from None
+        data = json.loads(read_text(path, MAX_FILE_BYTES))
+    except Unreadable as error:
+        raise Unfinished(f"{name}: {error}") from None
+    except ValueError as error:
+        raise Unfinished(f"{name}: it is not whole JSON ({error})") from None
+    except RecursionError:
+        raise WorkersError(name, [Problem(name, "it is nested too deeply")]) from None
     problems: list[Problem] = []
     spec = _spec(data, f"{name}: $", registry, problems)
     if problems or spec is None:
@@ -91,15 +108,12 @@ def read_handoff(path: Path, registry: Registry) -> ReplicaSpec:
     return spec
 
 
-def _why(name: str, error: Exception) -> str:
-    if isinstance(error, WorkersError):
-        return str(error)
-    return f"{name}: it is not whole JSON ({error})"
-
-
 def _spec(data: Any, place: str, registry: Registry, problems: list[Problem]) -> ReplicaSpec | None:
     if not isinstance(data, Mapping):
         problems.append(Problem(place, f"expected an object, got {type(data).__name__}", "type"))
+        return None
+    if is_too_deep(data):
+        problems.append(Problem(place, "it is nested too deeply"))
         return None
     handoff = structured(Handoff, data, place, problems)
     fields = options_of(ADAPTER, registry, place, problems)

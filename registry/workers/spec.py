@@ -1,4 +1,4 @@
-"""What shall be bound, as files declare it, and the adapters that are built from it."""
+"""Declared workers: specs of replicas and pools, and the problems of a declaration."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -17,15 +17,18 @@ from registry.registry import Registry
 _T = TypeVar("_T")
 
 _WHERE_BOUND = ("pool_id", "replica_id")
-"""The options by which an adapter knows, for its log, where it is bound."""
+"""The options that tell an adapter, for its log, where it is bound."""
 
 
 class WorkersError(ConfigError):
-    """What is declared cannot be bound; `problems` gives file, path and text of each problem.
+    """A declaration cannot be bound.
+
+    The path of each problem begins with the file, as in
+    `workers.toml: $.replicas[2].options.stall_timeout_s`.
 
     Args:
-        name: What was read.
-        problems: As "workers.toml: $.replicas[2].options.stall_timeout_s: expected float, got str".
+        name: The file, or a phrase for several.
+        problems: Every problem.
     """
 
     def __str__(self) -> str:
@@ -36,23 +39,23 @@ class WorkersError(ConfigError):
 
 
 def _exactly(value: object) -> str:
-    """For comparing: 1, 1.0 and true are equal in Python, and different in a file."""
+    """Return a key for comparing: 1, 1.0 and true are equal in Python, but not in a file."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
 @attrs.frozen
 class ReplicaSpec:
-    """One replica as it is declared. Two that are equal are the same replica.
+    """A declared replica. Two equal ones are the same replica.
 
     Args:
         pool_id: Its pool.
         replica_id: Its name in the pool.
         adapter: The registry's name of its adapter.
-        options: The adapter's options as declared, secrets among them.
-        config: The adapter's config, made of them.
-        limit: The most streams at once; None: what the engine says, or the policy.
-        engine: What the source tells of the engine; another engine is another replica.
-        source: The file and the path in it.
+        options: The adapter's options as declared, secrets included.
+        config: The adapter's config, made of the options.
+        limit: The maximum number of streams at once; None for the engine's own or the policy's.
+        engine: The engine's kind and version as declared; another engine is another replica.
+        source: The file, and the path in it.
     """
 
     pool_id: str
@@ -66,14 +69,14 @@ class ReplicaSpec:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies it: pool and replica."""
+        """Pool and replica, which identify it."""
         return self.pool_id, self.replica_id
 
     def build(self, registry: Registry) -> BoundAdapter:
-        """Its adapter, not started.
+        """Return its adapter, not started.
 
         Raises:
-            WorkersError: If it cannot be built.
+            WorkersError: It cannot be built.
         """
         try:
             return registry.get(self.adapter, self.config)
@@ -83,10 +86,10 @@ class ReplicaSpec:
 
 @attrs.frozen
 class PoolSpec:
-    """The policy of one pool as it is declared.
+    """A pool's declared policy.
 
     Args:
-        settings: The settings as they stand in the file, by which two are compared.
+        settings: The settings as the file has them, by which two specs are compared.
         policy: The policy they make.
     """
 
@@ -102,11 +105,13 @@ class Workers:
         replicas: By pool and replica.
         pools: The policies, by pool.
         others: The policy of pools that have none of their own.
+        lists_replicas: Whether the file has the key `replicas`, even with an empty list.
     """
 
     replicas: Mapping[tuple[str, str], ReplicaSpec] = attrs.field(factory=dict)
     pools: Mapping[str, PoolSpec] = attrs.field(factory=dict)
     others: PoolSpec = attrs.field(factory=PoolSpec)
+    lists_replicas: bool = attrs.field(default=False, eq=False)
 
     @property
     def policies(self) -> dict[str, PoolSpec]:
@@ -118,7 +123,12 @@ class Workers:
 def by_key(
     specs: Iterable[ReplicaSpec], problems: list[Problem]
 ) -> dict[tuple[str, str], ReplicaSpec]:
-    """The replicas by pool and replica; of two with one name the first, and a problem."""
+    """Return the replicas by pool and replica; a duplicate is a problem, and the first one stays.
+
+    Args:
+        specs: The replicas.
+        problems: Receives the problems.
+    """
     found: dict[tuple[str, str], ReplicaSpec] = {}
     for spec in specs:
         other = found.setdefault(spec.key, spec)
@@ -131,19 +141,19 @@ def by_key(
     return found
 
 
-# From data to objects; every problem becomes a line with its place.
+# From data to objects; every problem is collected with its place.
 
 
 def structured(
     cls: type[_T], data: Mapping[str, Any], place: str, problems: list[Problem]
 ) -> _T | None:
-    """The object of the attrs class `cls` that `data` describes; None if it has problems.
+    """Return the object that `data` describes; None if it has problems.
 
     Args:
         cls: An attrs class.
         data: From a file.
-        place: The file and the path of `data` in it.
-        problems: Gets a line for each problem.
+        place: The file, and the path of `data` in it.
+        problems: Receives the problems.
     """
     try:
         made: _T = strict.structure(cls, data)
@@ -156,11 +166,11 @@ def structured(
 def options_of(
     adapter: str, registry: Registry, place: str, problems: list[Problem]
 ) -> dict[str, ConfigField] | None:
-    """The options that an adapter takes, by name; None, and a problem, if it cannot be used."""
+    """Return an adapter's options by name; None, and a problem, if it cannot be used."""
     try:
         info = registry.describe(adapter)
         reason = info.reason
-    except RegistryError as error:  # none of that name; it says the nearest
+    except RegistryError as error:  # none of this name; the error names the nearest
         reason = str(error)
     else:
         if info.status == "ok":
@@ -176,29 +186,29 @@ def configured(
     problems: list[Problem],
     places: Mapping[str, str],
 ) -> ReplicaSpec:
-    """`spec` with the config that its options make; its problems are added to `problems`.
+    """Return `spec` with the config that its options make.
 
     Args:
-        spec: With the options; its config is of no interest.
+        spec: Has the options; its config is ignored.
         fields: The names of the adapter's options.
         registry: Knows the adapter.
-        problems: Gets a line for each problem.
-        places: Where options come from that are not below `options` of the source; one that
-            comes from nowhere ("") has had its problem told.
+        problems: Receives the problems.
+        places: Where an option stands if not below `options` of the source; "" for one whose
+            problem is known already.
     """
     own = dict(zip(_WHERE_BOUND, spec.key, strict=True))
     options = {**{name: own[name] for name in own if name in fields}, **spec.options}
     try:
         return attrs.evolve(spec, config=registry.configure(spec.adapter, options))
     except ConfigError as error:
-        found = [attrs.evolve(p, path=p.path.removeprefix("$")) for p in error.problems]
+        found: Iterable[Problem] = error.problems
     except RegistryError as error:
-        found = [Problem("", one_line(error))]
-    # Whoever takes an option from the environment means it to be secret, whatever its adapter says.
+        found = (Problem("", one_line(error)),)
+    # An option that a file takes from the environment is secret, whatever its adapter declares.
     secrets = [spec.options[name] for name in places if places[name].startswith("secrets.")]
     for problem in found:
         option = option_of(problem.path)
-        where = places.get(option, f"options{problem.path}")
+        where = places.get(option, f"options{problem.path.removeprefix('$')}")
         if where:
             message = hide(problem.message, secrets)
             problems.append(Problem(f"{spec.source}.{where}", message, problem.kind))
@@ -206,7 +216,7 @@ def configured(
 
 
 def one_line(text: object) -> str:
-    """A text of several lines as one; a list below a heading becomes `heading: item; item`."""
+    """Return a text on one line; a list below a heading becomes `heading: item; item`."""
     heading, *items = [line.strip().removeprefix("- ") for line in str(text).splitlines()]
     listed = "; ".join(item for item in items if item)
     return f"{heading} {listed}" if heading.endswith(":") else "; ".join([heading, *items])

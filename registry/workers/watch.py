@@ -1,4 +1,4 @@
-"""Workers that are declared in files, bound to a host, and kept as the files say."""
+"""Workers declared in files, bound to a host, and rebound as the files change."""
 
 import asyncio
 import logging
@@ -29,10 +29,10 @@ from registry.workers.spec import PoolSpec, ReplicaSpec, Workers, WorkersError
 logger = logging.getLogger("worker_adapters.workers")
 
 INTERVAL_S = 1.0
-"""How often the files are looked at: a look costs one `stat` for each of them."""
+"""Seconds between two looks at the files; a look costs one `stat` for each of them."""
 
 AGAIN_S = 10.0
-"""How long until a version is tried again whose adapters did not start: that may pass."""
+"""Seconds until a version whose adapters did not start is tried again."""
 
 FROM_ENVIRONMENT = "openai-http"
 """The adapter that ORCHD_OPENAI_* configure."""
@@ -86,15 +86,15 @@ class AdapterHost(Host):
 class WorkersWatch:
     """Binds to a host what files declare, and follows their changes.
 
-    Each new version is taken as a whole, in one moment, or not at all: one with a problem is
-    refused with one warning in the log, and what is bound stays. Of a version that is taken, what
-    has not changed is not touched. One whose adapters do not start is tried again now and then.
+    A new version is applied atomically or not at all. One with a problem is refused with one
+    warning in the log, and the old version stays bound. What a new version does not change is not
+    touched. A version whose adapters do not start is tried again every ten seconds.
 
-    Use it with `async with`, which loads the files and watches them until it is left; or call
-    `load`, and then `look` whenever it shall look.
+    Use it with `async with`, which loads the files and follows them until it is left; or call
+    `load` once, and then `look` to look for changes.
 
     Args:
-        host: Gets the replicas. Those bound by others stay as they are.
+        host: Receives the replicas. Replicas bound by others are left alone.
         file: The workers file; None for none.
         handoff: The folder of handoff files; None for none.
         interval_s: Seconds between two looks.
@@ -121,14 +121,14 @@ class WorkersWatch:
 
     @property
     def workers(self) -> Workers:
-        """What is bound now, as it was declared."""
+        """The declaration that is bound now."""
         return self._bound
 
     def load(self) -> None:
-        """Read the files and bind what they declare. To be called once, before `look`.
+        """Read the files and bind what they declare. Call it once, before `look`.
 
         Raises:
-            WorkersError: With every problem. Then nothing is bound.
+            WorkersError: With every problem. Nothing is bound then.
         """
         workers = self._declared.read()
         adapters: dict[Key, BoundAdapter] = {}
@@ -141,13 +141,14 @@ class WorkersWatch:
         self._unfinished = dict.fromkeys(self._declared.unfinished, False)
 
     async def look(self) -> bool:
-        """Look at the files, and follow what has changed.
+        """Look at the files, in a thread, and bind what has changed.
 
         Returns:
             Whether a new version is bound.
         """
         try:
-            workers = self._declared.look()
+            # In a thread: a slow disk must not stop the jobs.
+            workers = await asyncio.to_thread(self._declared.look)
             if workers == self._bound:
                 self._refused, self._warned = None, ""
                 return False
@@ -158,16 +159,16 @@ class WorkersWatch:
             self._warn(f"the new version of the workers is refused, the old one stays: {error}")
             return False
         finally:
-            self._tell_unfinished()
+            self._log_unfinished()
         return True
 
     async def run(self) -> None:
-        """Look again and again, until this is cancelled."""
+        """Look at the files at each interval, until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.look()
-            except Exception as error:  # a defect in one version must not end a long run
+            except Exception as error:  # a defect must not end a long run
                 self._warn(f"the workers cannot be followed: {type(error).__name__}", error)
 
     async def __aenter__(self) -> Self:
@@ -188,15 +189,15 @@ class WorkersWatch:
     # One version after another
 
     async def _swap(self, workers: Workers) -> None:
-        """Bind what is new, rebind what has changed, unbind what is gone, all in one moment.
+        """Bind what is new, rebind what has changed and unbind what is gone, atomically.
 
         Raises:
-            WorkersError: If an adapter cannot be built or started. Then nothing has changed.
+            WorkersError: An adapter cannot be built or started. Nothing has changed then.
         """
         old = self._bound.replicas
         changed = [spec for key, spec in workers.replicas.items() if old.get(key) != spec]
         gone = old.keys() - workers.replicas.keys()
-        adapters: dict[Key, BoundAdapter] = {}  # that are not yet the host's
+        adapters: dict[Key, BoundAdapter] = {}  # those that the host does not have yet
         try:
             self._build(changed, adapters)
             bindings = {spec.key: Binding(adapters[spec.key], spec.limit) for spec in changed}
@@ -227,13 +228,13 @@ class WorkersWatch:
         """Build the adapters into `built`.
 
         Raises:
-            WorkersError: If one cannot be built, or its place is taken; others are built.
+            WorkersError: One cannot be built, or its place is taken; the others are built.
         """
         problems: list[Problem] = []
         taken = self._present() - self._bound.replicas.keys()
         for spec in specs:
             if spec.key in taken:
-                text = f"replica {spec.replica_id!r} is bound already, and not by a file"
+                text = f"replica {spec.replica_id!r} is bound already, but not by a file"
                 problems.append(Problem(spec.source, text))
                 continue
             try:
@@ -244,7 +245,7 @@ class WorkersWatch:
             raise WorkersError("what the files declare", problems)
 
     def _policies(self, workers: Workers) -> dict[str, PoolPolicy]:
-        """The policies that are not as they were."""
+        """Return the policies that have changed."""
         before, now, none = self._bound.policies, workers.policies, PoolSpec()
         return {
             pool_id: spec.policy if spec.settings else self._host.defaults
@@ -256,19 +257,19 @@ class WorkersWatch:
         pools = self._host.snapshot().pools
         return {(pool.pool_id, r.replica_id) for pool in pools for r in pool.replicas}
 
-    # Telling
+    # Logging
 
-    def _tell_unfinished(self) -> None:
-        """Those that two looks found unfinished: at the first they may just be written."""
+    def _log_unfinished(self) -> None:
+        """Log the files that two looks found unfinished; at the first, one may be being written."""
         before, now = self._unfinished, self._declared.unfinished
         for path in now.keys() & before.keys():
             if not before[path]:
                 before[path] = True
-                logger.warning("%s; what it said before stays", now[path])
+                logger.warning("%s; its former content stays in use", now[path])
         self._unfinished = {path: before.get(path, False) for path in now}
 
     def _warn(self, text: str, error: Exception | None = None) -> None:
-        """Say it in the log, unless it is what was said last."""
+        """Log a warning, unless it is the same as the last one."""
         if text != self._warned:
             self._warned = text
             logger.warning("%s", text, exc_info=error)
@@ -282,7 +283,7 @@ async def _close(adapter: BoundAdapter) -> None:
 
 
 def _why(failure: Exception) -> str:
-    """Foreign texts may hold a key: only our own errors are quoted."""
+    """Return why an adapter does not start; only our own errors, as others may hold a key."""
     if isinstance(failure, ReplacedMeanwhile):
         return str(failure)
     if isinstance(failure, TooSlow | WorkerError | RegistryError | ConfigError):

@@ -151,7 +151,7 @@ class _Chat:
             self._system = text or None
         elif command == "/history":
             for message in self._messages:
-                say(harmless(f"{message['role']}: {message['content']}"))
+                say(harmless(f"{message['role']}: {message.get('content') or ''}"))
         elif command == "/cancel":
             status.note("there is no answer to stop")
         elif command == "/help":
@@ -164,7 +164,8 @@ class _Chat:
         asked = {"role": "user", "content": text}
         system = [] if self._system is None else [{"role": "system", "content": self._system}]
         messages = [*system, *self._messages, asked]
-        task = make_task({**self._fields, "messages": messages, "session_id": self._session_id})
+        ours = {"session_id": self._session_id, "include_reasoning": out().isatty()}
+        task = make_task({**self._fields, **ours, "messages": messages})
         output = Output()
         stream = self._submit(task)
         cancels: list[asyncio.Task[bool]] = []
@@ -173,7 +174,8 @@ class _Chat:
         await asyncio.gather(*cancels)
         self.failed = failure is not None and not isinstance(failure, Cancelled)
         if failure is None:
-            self._messages += [asked, {"role": "assistant", "content": output.text}]
+            assert output.answer is not None  # a job without failure has an End
+            self._messages += [asked, output.answer.message().to_wire()]
             del self._messages[:-MAX_MESSAGES]
         elif self.failed:
             status.complain(in_our_words(str(failure)))

@@ -67,7 +67,7 @@ def record(
                 for task in _tasks(text, chat_only=chat, **fields)
             ]
         except InvalidRequest as error:
-            raise UsageError(task_problem(error.message)) from None
+            raise UsageError(task_problem(error)) from None
         _check_file(file, force=force)
         built = get_adapter(adapter, url, [f"record={file}", *(option or [])])
         file.unlink(missing_ok=True)

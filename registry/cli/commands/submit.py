@@ -24,6 +24,7 @@ from registry.cli.terminal.prompts import (
     read_tools,
 )
 from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import out
 
 
 def submit(
@@ -68,6 +69,13 @@ def submit(
         Path | None,
         typer.Option(help="A JSON schema file the answer must match; implies --chat."),
     ] = None,
+    reasoning: Annotated[
+        bool | None,
+        typer.Option(
+            "--reasoning/--no-reasoning",
+            help="Show the model's reasoning; by default on a terminal only.",
+        ),
+    ] = None,
     frames: Annotated[
         bool, typer.Option("--frames", "-f", help="Print events as JSON frames, one a line.")
     ] = False,
@@ -94,6 +102,7 @@ def submit(
             "stop": stop,
             "deadline_s": deadline,
             "tools": None if tools is None else read_tools(tools),
+            "include_reasoning": out().isatty() and not frames if reasoning is None else reasoning,
             "response_format": None if json_schema is None else read_schema(json_schema),
         }
         if chat or tools or json_schema or image or system is not None:

@@ -1,7 +1,6 @@
 """Options that several commands share, and how they become an adapter's options."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,7 +114,7 @@ def get_adapter(name: str, base_url: str | None, pairs: list[str] | None) -> Bou
 
 
 def adapter_options(name: str, base_url: str | None, pairs: list[str] | None) -> dict[str, Any]:
-    """Return the options for registry.get; empty if none were given.
+    """Return the given options for registry.get, which completes them from the environment.
 
     Args and raises as for get_adapter.
     """
@@ -130,11 +129,9 @@ def adapter_options(name: str, base_url: str | None, pairs: list[str] | None) ->
                 f"{key} is a secret, and every user of this machine can see a command line: "
                 f"set {field.env} instead"
             )
-    texts = {f.name: os.environ[f.env] for f in fields.values() if f.env and os.environ.get(f.env)}
-    texts |= typed
     return {
         key: value_of(text, fields[key].type if key in fields else "str")
-        for key, text in texts.items()
+        for key, text in typed.items()
     }
 
 

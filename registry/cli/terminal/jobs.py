@@ -54,7 +54,7 @@ async def _run(
         failure, caught = await show_job(submit(task), output)
     if failure is not None:
         return _report(failure, output, caught)
-    if output.end is not None and output.end.finish_reason == "length":
+    if output.answer is not None and output.answer.cut:
         status.note(_cut(task))
     return status.OK
 

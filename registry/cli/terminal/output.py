@@ -5,53 +5,90 @@ import sys
 
 from rich.text import Text
 
-from adapter_api import End, Error, Token, TokenEvent
+from adapter_api import Answer, End, Error, Reasoning, Token, TokenEvent
 from adapter_api.frames import to_frame
 from registry.cli.terminal.show import console
+from registry.cli.terminal.status import note
 from registry.cli.terminal.streams import out
-from registry.cli.terminal.text import harmless
+from registry.cli.terminal.text import harmless, one_line
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 class Output:
     """Prints a job's events: the text, or every event as a frame on a line.
 
+    On a terminal, reasoning is dimmed. Tool calls follow the text, one a line.
+
     Args:
         frames: Print frames instead of text.
 
     Attributes:
-        tokens: The number of tokens that were printed.
-        end: The job's End, once it came.
+        tokens: The number of tokens that came.
+        answer: The whole answer, once it came.
     """
 
     def __init__(self, *, frames: bool = False) -> None:
         self._frames = frames
         self._out = out()
         self._terminal = self._out.isatty()
+        self._dims = self._terminal and console().color_system is not None
         self._last = "\n"
-        self._texts: list[str] = []
-        self.tokens = 0
-        self.end: End | None = None
+        self._thinking = False
+        self._tokens: list[Token] = []
+        self.answer: Answer | None = None
 
     @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
+    def tokens(self) -> int:
+        """The number of tokens that came."""
+        return len(self._tokens)
 
     def show(self, event: TokenEvent) -> None:
         """Print one event, at once."""
         if isinstance(event, Token):
-            self.tokens += 1
-            self._texts.append(event.text)
+            self._tokens.append(event)
         elif isinstance(event, End):
-            self.end = event
+            self.answer = Answer.of([*self._tokens, event])
         if self._frames:
             self._write(json.dumps(to_frame(event)) + "\n")
+        elif isinstance(event, Reasoning):
+            self._think(event.reasoning)
         elif isinstance(event, Token):
-            self._write(harmless(event.text) if self._terminal else event.text)
+            self._speak(event.text)
         elif isinstance(event, End | Error):
+            self._stop_thinking()
             self._end_line()
-            if isinstance(event, End) and self._terminal and sys.stderr.isatty():
-                console(stderr=True).print(Text(summary(event), "dim"), soft_wrap=True)
+            if isinstance(event, End):
+                self._show_calls(event)
+                self._sum_up(event)
+
+    def _think(self, text: str) -> None:
+        opening = "" if self._thinking or not self._dims else _DIM
+        self._thinking = True
+        self._write(opening + (harmless(text) if self._terminal else text))
+
+    def _speak(self, text: str) -> None:
+        if text:
+            self._stop_thinking()
+            self._write(harmless(text) if self._terminal else text)
+
+    def _stop_thinking(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            if self._dims:
+                self._write(_PLAIN)
+            self._end_line()
+
+    def _show_calls(self, end: End) -> None:
+        for call in end.tool_calls:
+            self._write(f"{harmless(call.name)}({harmless(one_line(call.arguments))})\n")
+        for broken in end.invalid_tool_calls:
+            reason = "was cut off" if broken.reason == "cut" else "is not JSON"
+            note(f"a call of {broken.name} {reason} and must not be run: {broken.arguments}")
+
+    def _sum_up(self, end: End) -> None:
+        if self._terminal and sys.stderr.isatty():
+            console(stderr=True).print(Text(summary(end), "dim"), soft_wrap=True)
 
     def _end_line(self) -> None:
         if not self._last.endswith("\n"):
@@ -60,7 +97,7 @@ class Output:
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
-        self._last = text or self._last
+        self._last = text.removesuffix(_PLAIN) or self._last
 
 
 def summary(end: End) -> str:

@@ -28,7 +28,7 @@ def make_task(fields: Mapping[str, Any]) -> TaskRequest:
     try:
         return TaskRequest(**{name: value for name, value in fields.items() if value is not None})
     except InvalidRequest as error:
-        raise UsageError(task_problem(error.message)) from None
+        raise UsageError(task_problem(error)) from None
 
 
 def read_prompt(prompt: str | None) -> str:

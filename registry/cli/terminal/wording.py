@@ -2,13 +2,16 @@
 
 import re
 
-from adapter_api.errors import ConfigError, RegistryError, WorkerError
+from adapter_api.errors import ConfigError, InvalidRequest, Problem, RegistryError, WorkerError
 from registry.cli.terminal.status import complain
-from registry.workers.spec import WorkersError
 
 _OPTIONS = {
     "api_key": "the API key",
     "base_url": "--base-url",
+    "messages": "the messages",
+    "prompt": "the prompt",
+    "response_format": "--json-schema",
+    "tools": "--tools",
     "deadline_s": "--deadline",
     "max_tokens": "--max-tokens",
     "model": "--model",
@@ -26,7 +29,7 @@ _SET = re.compile(r"\bset (\w+)(?:=| to )'(\w+)'")
 def complain_about(error: RegistryError | WorkerError) -> None:
     """Print an expected error on standard error, one problem a line."""
     if isinstance(error, ConfigError):
-        problems = [_problem(error, text) for text in map(str, error.problems)]
+        problems = [config_problem(problem) for problem in error.problems]
         if len(problems) == 1:
             complain(problems[0])
         else:
@@ -45,16 +48,22 @@ def option_name(field: str) -> str:
     return _OPTIONS.get(field, f"--option {field}")
 
 
-def task_problem(text: str) -> str:
+def task_problem(error: InvalidRequest) -> str:
     """Return an error about a field of a task, with the name of the option that sets it."""
-    field, separator, rest = text.partition(" ")
-    return f"{_OPTIONS[field]}{separator}{rest}" if field in _OPTIONS else text
+    field = (error.field or "").partition("[")[0].partition(".")[0]
+    message = error.message.replace(" (or None)", "")
+    if field in _OPTIONS and message.startswith(field):
+        return _OPTIONS[field] + message.removeprefix(field)
+    return message
 
 
-def _problem(error: ConfigError, text: str) -> str:
-    if isinstance(error, WorkersError):  # its paths are those of a file
-        return text
-    path, separator, rest = text.partition(": ")
-    if not separator or not path.startswith("$."):
-        return text
-    return f"{option_name(path.removeprefix('$.'))}: {rest}"
+def config_problem(problem: Problem) -> str:
+    """Return a problem with an adapter's option, with the name of the option that sets it."""
+    option = problem.path.removeprefix("$.")
+    if option == problem.path:  # the options as a whole, or a place in a file
+        return in_our_words(str(problem))
+    name = option_name(option)
+    if problem.kind == "missing":
+        advice = problem.message.removeprefix("missing; ")
+        return f"{name} is needed: {advice.replace(f'give {option}=...', 'give it here')}"
+    return f"{name}: {in_our_words(problem.message)}"

@@ -112,6 +112,6 @@ def test_without_an_address_the_error_says_where_to_give_it(cli: Callable[..., A
     """Neither --base-url nor environment: one line that names both."""
     done = cli("submit", "hi")
     assert done.code == 2
-    assert done.err.startswith("error: --base-url: missing")
+    assert done.err.startswith("error: --base-url is needed: give it here, or set ORCHD")
     assert "ORCHD_OPENAI_URL" in done.err
     assert done.err.count("\n") == 1

@@ -368,7 +368,7 @@ async def test_replicas_of_others_are_left_alone(
     watch.host.bind("p", "mine", Registry().get("mock", {}))
     files.declare(replica("r0"), replica("mine"))
     assert not await watch.settle()
-    assert "replica 'mine' is bound already, and not by a file" in caplog.text
+    assert "replica 'mine' is bound already, but not by a file" in caplog.text
     files.declare(replica("r0"))
     assert await watch.settle()
     assert watch.replicas == ["p/mine", "p/r0"]

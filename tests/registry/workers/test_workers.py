@@ -128,7 +128,9 @@ def test_a_literal_secret_is_refused_and_not_repeated() -> None:
     (problem,) = problems_of(
         replica(adapter='"openai-http"', options='{ base_url = "http://h", api_key = "sk-12345" }')
     )
-    assert problem.startswith("workers.toml: $.replicas[0].options.api_key: it is a secret")
+    assert problem.startswith(
+        "workers.toml: $.replicas[0].options.api_key: a secret does not belong"
+    )
     assert 'secrets = { api_key = "VARIABLE" }' in problem
     assert "sk-12345" not in problem
 
@@ -174,7 +176,7 @@ def test_an_option_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MODEL", "m")
     text = replica(options='{ model = "x" }', secrets='{ model = "MODEL" }')
     path = "workers.toml: $.replicas[0].secrets.model"
-    assert problems_of(text) == (f"{path}: it is among the options, too",)
+    assert problems_of(text) == (f"{path}: it is also among the options: remove one of them",)
 
 
 def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +226,8 @@ def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.Monke
         (replica(secrets="{ model = 1 }"), "$.replicas[0].secrets['model']: expected str"),
         (replica() + replica(), "$.replicas[1]: pool 'p' has a replica 'r' already, from"),
         ("[", "it is not TOML: "),
-        ("x = " + "[" * 5000, "it is not TOML: "),
+        ("x = " + "[" * 5000, "it is nested too deeply"),
+        (".".join("a" * 100) + " = 1", "it is nested too deeply"),
     ],
 )
 def test_each_problem_has_its_path(text: str, problem: str) -> None:
