@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from threading import Lock
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from adapter_api.adapter import Adapter
+from adapter_api.answer import Answer
 from adapter_api.events import Token, TokenEvent
 from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.stream import TokenStream
@@ -28,19 +30,7 @@ from registry.host import AdapterHost
 __all__ = ["SyncAdapter", "SyncHost", "SyncStream", "get", "host", "wrap"]
 
 _T = TypeVar("_T")
-_A = TypeVar("_A", bound="_Adapter")
-
-
-class _Adapter(Protocol):
-    """What `wrap` takes: a BoundAdapter, or a pool of a host."""
-
-    def submit(self, task: TaskRequest) -> TokenStream: ...
-    async def cancel(self, job_id: str) -> bool: ...
-    async def health(self) -> HealthStatus: ...
-    async def props(self) -> EngineProps: ...
-    async def engine_version(self) -> str: ...
-    async def start(self) -> None: ...
-    async def aclose(self) -> None: ...
+_A = TypeVar("_A", bound=Adapter)
 
 
 def get(name: str, config: object = None, /, **options: Any) -> "SyncAdapter[BoundAdapter[Any]]":
@@ -270,6 +260,14 @@ class SyncStream(Iterator[TokenEvent]):
             WorkerError: If the answer is not whole.
         """
         return self._lease.wait(self._stream.text)
+
+    def answer(self) -> Answer:
+        """Return the whole answer: text, reasoning and tool calls; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+        """
+        return self._lease.wait(self._stream.answer)
 
     def cancel(self) -> bool:
         """Stop the job. No Token comes after this returns; False if it had ended."""

@@ -310,8 +310,9 @@ def _converted(bare: object, field: InitField, value: Any) -> Any:
     converter: Any = field.attribute.converter
     if converter is None:
         return value
-    takes_all = isinstance(converter, attrs.Converter)
-    return converter(value, bare, field.attribute) if takes_all else converter(value)
+    with_self = (bare, field.attribute) if isinstance(converter, attrs.Converter) else ()
+    call: Callable[..., Any] = converter
+    return call(value, *with_self)
 
 
 def _without_secrets(
