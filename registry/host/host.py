@@ -341,6 +341,21 @@ class AdapterHost:
                 replica.note_props(props)
         return {r.replica_id: r.props or EngineProps() for r in replicas}
 
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that each pool is known to serve, by pool_id; never waits."""
+        return {
+            pool_id: tuple(
+                name
+                for replica in line.pool.replicas.values()
+                for name in (replica.props.models if replica.props else ())
+            )
+            for pool_id, line in self._places.lines.items()
+        }
+
+    async def check(self, pool_id: str) -> PoolHealth:
+        """Check every replica of the pool now."""
+        return await self.health(pool_id)
+
     def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
         """The adapter that is bound there now.
 

@@ -1,0 +1,114 @@
+"""From the journal of a run to the files that people use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from registry.batch.errors import BatchError
+from registry.batch.journal import Journal
+
+_PARQUET_ROWS = 4096
+_PARQUET_COLUMNS = {
+    "custom_id": "string",
+    "ok": "bool_",
+    "text": "string",
+    "finish_reason": "string",
+    "tool_calls": "string",
+    "reasoning": "string",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
+    "error_code": "string",
+    "error_message": "string",
+    "body": "string",
+}
+
+
+def write_results(journal: Journal, output: Path) -> tuple[Path, ...]:
+    """Write what is finished, in the input's order; a file appears whole or not at all.
+
+    Args:
+        journal: The run's results.
+        output: The file. With the suffix `.parquet` it has a line for each row. Otherwise it has
+            OpenAI's batch format, and rows that failed go to a second file, `NAME.errors.jsonl`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    if output.suffix.lower() in (".parquet", ".pq"):
+        _write_parquet(journal, output)
+        return (output,)
+    errors = errors_path(output)
+    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (output, errors)}
+    try:
+        with drafts[output].open("wb") as good, drafts[errors].open("wb") as bad:
+            for _, outcome, result in journal.results():
+                (good if outcome == "ok" else bad).write(result + b"\n")
+        for path, draft in drafts.items():
+            draft.replace(path)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    return (output, errors)
+
+
+def errors_path(output: Path) -> Path:
+    """Return the file of the rows that failed."""
+    return output.with_name(f"{output.stem}.errors.jsonl")
+
+
+def _write_parquet(journal: Journal, output: Path) -> None:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as exc:
+        raise BatchError(
+            "Parquet files need pyarrow: pip install 'worker-adapters[batch]'"
+        ) from exc
+    schema = pyarrow.schema(
+        [(name, getattr(pyarrow, kind)()) for name, kind in _PARQUET_COLUMNS.items()]
+    )
+    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        with ParquetWriter(draft, schema) as writer:
+            for rows in _groups(journal):
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _groups(journal: Journal) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    for _, outcome, result in journal.results():
+        rows.append(_flat(msgspec.json.decode(result), ok=outcome == "ok"))
+        if len(rows) == _PARQUET_ROWS:
+            yield rows
+            rows = []
+    yield rows
+
+
+def _flat(result: dict[str, Any], *, ok: bool) -> dict[str, Any]:
+    """Return a result as one flat row."""
+    body = result["response"]["body"]
+    row: dict[str, Any] = {"custom_id": result["custom_id"], "ok": ok}
+    row["body"] = msgspec.json.encode(body).decode()
+    if not ok:
+        error = result["error"]
+        return row | {"error_code": error["code"], "error_message": error["message"]}
+    (choice,) = body["choices"]
+    message = choice.get("message", {})
+    calls = message.get("tool_calls")
+    return row | {
+        "text": choice["text"] if "text" in choice else message.get("content"),
+        "finish_reason": choice["finish_reason"],
+        "tool_calls": None if calls is None else msgspec.json.encode(calls).decode(),
+        "reasoning": message.get("reasoning_content"),
+        "prompt_tokens": body["usage"]["prompt_tokens"],
+        "completion_tokens": body["usage"]["completion_tokens"],
+    }

@@ -1,0 +1,365 @@
+"""The rows of a bulk run, read one by one: OpenAI batch files, JSON lines, CSV and Parquet."""
+
+import csv
+import hashlib
+import json
+import re
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from adapter_api import TaskRequest
+from adapter_api.task import new_id
+from registry.batch.errors import BatchError
+from registry.serving.openai_api import requests
+from registry.serving.openai_api.errors import ApiError
+
+Format = Literal["openai", "jsonl", "csv", "parquet"]
+Skip = Callable[[int], bool] | None
+
+URLS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
+"""The endpoints of OpenAI's batch format that a row may name."""
+
+MAX_LINE_BYTES = 64 << 20
+"""The longest line: as long as the body of a request may be."""
+
+_PARQUET_ROWS = 1024
+_SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+
+
+@attrs.frozen
+class Row:
+    """One row of the input.
+
+    Args:
+        number: Its place in the input, from 0.
+        custom_id: Its name in the results.
+        kind: "chat" or "completion".
+        body: The request's fields, as OpenAI's API has them.
+        problem: Why it cannot be asked; empty if it can.
+    """
+
+    number: int
+    custom_id: str
+    kind: Literal["chat", "completion"]
+    body: Mapping[str, Any]
+    problem: str = ""
+
+    def request(self, fields: Mapping[str, Any]) -> requests.ApiRequest:
+        """Return the request.
+
+        Args:
+            fields: Fields that it gets unless the row has them itself.
+
+        Raises:
+            ApiError: If the row cannot be asked.
+        """
+        if self.problem:
+            raise ApiError(400, self.problem, code="invalid_row")
+        body = {"model": "", **fields, **self.body, "stream": False}
+        model = body["model"] or None
+        if model is None:
+            body["model"] = "default"
+        return requests.read(self.kind, body, {}, model=model, job_id=new_id())
+
+
+@attrs.frozen
+class TaskRow:
+    """A task of a program as a row.
+
+    Args:
+        number: Its place, from 0.
+        task: The task.
+    """
+
+    number: int
+    task: TaskRequest
+
+    @property
+    def custom_id(self) -> str:
+        """Its name in the results."""
+        return self.task.job_id
+
+    def request(self, _: Mapping[str, Any]) -> requests.ApiRequest:
+        """Return the request."""
+        kind: requests.Kind = "completion" if self.task.messages is None else "chat"
+        model = self.task.model or "default"
+        return requests.ApiRequest(kind, model, self.task, False, False, "batch")
+
+
+@attrs.frozen(kw_only=True)
+class Mapped:
+    """How the columns of a row become a request, for inputs that are not in OpenAI's format.
+
+    Args:
+        prompt_column: The column that holds the prompt.
+        template: A text with `{column}` in it, instead of prompt_column; `{{` is a brace.
+        id_column: The column that names the row; None: its number.
+        system: A system message before each prompt.
+        chat: Whether the prompt becomes a chat message; False: it goes to the engine as it is.
+    """
+
+    prompt_column: str = "prompt"
+    template: str | None = None
+    id_column: str | None = None
+    system: str | None = None
+    chat: bool = True
+
+
+@attrs.frozen
+class Source:
+    """An input, read once to know it.
+
+    Args:
+        path: The file.
+        format: Its format.
+        mapped: How columns become requests.
+        sha256: The hash of its content.
+        rows: How many rows it has.
+    """
+
+    path: Path
+    format: Format
+    mapped: Mapped
+    sha256: str
+    rows: int
+
+    def read(self, skip: Skip = None) -> Iterator[Row]:
+        """Yield the rows one by one.
+
+        Args:
+            skip: Returns whether a row is to be passed over, by its number; None for none.
+        """
+        return _READERS[self.format](self.path, self.mapped, skip)
+
+
+def examine(
+    path: Path,
+    mapped: Mapped,
+    format: Format | None = None,
+    known: tuple[str, int] | None = None,
+) -> Source:
+    """Read an input through: its format, its hash, its number of rows.
+
+    Args:
+        path: The file.
+        mapped: How columns become requests.
+        format: Its format; None: judged by its name and its first line.
+        known: Hash and number of rows of an input that was examined before: one of that hash is
+            not read again.
+
+    Raises:
+        BatchError: If it cannot be read, is empty, or two rows have one custom_id.
+    """
+    try:
+        found = format or _format_of(path)
+        digest = _sha256(path)
+        if known is not None and known[0] == digest:
+            return Source(path, found, mapped, digest, known[1])
+        rows = _check_ids(_READERS[found](path, mapped, None))
+    except OSError as exc:
+        raise BatchError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    if not rows:
+        raise BatchError(f"{path} has no rows")
+    return Source(path, found, mapped, digest, rows)
+
+
+def _format_of(path: Path) -> Format:
+    if path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[path.suffix.lower()]
+    with path.open("rb") as file:
+        line = file.readline(MAX_LINE_BYTES)
+    try:
+        fields = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "jsonl"
+    batch = isinstance(fields, dict) and "custom_id" in fields and "body" in fields
+    return "openai" if batch else "jsonl"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Duplicates
+
+
+def _check_ids(rows: Iterator[Row]) -> int:
+    """Count the rows.
+
+    Ids are compared by 64 bits of a hash, in 256 parts, so that a million rows take 8 MB.
+
+    Raises:
+        BatchError: If two rows have one custom_id.
+    """
+    parts = [array("Q") for _ in range(256)]
+    lines = [array("Q") for _ in range(256)]
+    total = 0
+    for row in rows:
+        total += 1
+        digest = hashlib.blake2b(row.custom_id.encode("utf-8", "surrogatepass"), digest_size=9)
+        part, key = digest.digest()[0], int.from_bytes(digest.digest()[1:], "big")
+        parts[part].append(key)
+        lines[part].append(row.number)
+    for keys, numbers in zip(parts, lines, strict=True):
+        if len(set(keys)) < len(keys):
+            raise BatchError(_duplicates(keys, numbers))
+    return total
+
+
+def _duplicates(keys: "array[int]", numbers: "array[int]") -> str:
+    first: dict[int, int] = {}
+    pairs = []
+    for key, number in zip(keys, numbers, strict=True):
+        if key in first:
+            pairs.append(f"rows {first[key] + 1} and {number + 1}")
+        first.setdefault(key, number)
+    shown = ", ".join(pairs[:5])
+    more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
+    return f"each row needs a custom_id of its own: {shown}{more} have the same one"
+
+
+# Formats
+
+
+def _openai(path: Path, _: Mapped, skip: Skip) -> Iterator[Row]:
+    for number, fields, problem in _objects(path, skip):
+        if problem:
+            yield Row(number, _number_id(number), "chat", {}, problem)
+            continue
+        custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
+        if not isinstance(custom_id, str) or not custom_id:
+            problem = "custom_id must be a text"
+        elif fields.get("method", "POST") != "POST":
+            problem = "method must be POST"
+        elif url not in URLS:
+            problem = f"url must be one of {', '.join(URLS)}"
+        elif not isinstance(body, dict):
+            problem = "body must be an object"
+        kind = URLS.get(url, "chat") if isinstance(url, str) else "chat"
+        name = custom_id if isinstance(custom_id, str) and custom_id else _number_id(number)
+        yield Row(
+            number,
+            name,
+            "completion" if kind == "completion" else "chat",
+            body if isinstance(body, dict) else {},
+            problem,
+        )
+
+
+def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
+    for number, fields, problem in _objects(path, skip):
+        if problem:
+            yield Row(number, _number_id(number), "chat", {}, problem)
+        elif mapped.template is None and "messages" in fields:
+            yield Row(number, _id(mapped, fields, number), "chat", fields)
+        else:
+            yield _row(mapped, number, fields)
+
+
+def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
+    csv.field_size_limit(MAX_LINE_BYTES)
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        for number, fields in enumerate(csv.DictReader(file)):
+            if skip is None or not skip(number):
+                yield _row(mapped, number, fields)
+
+
+def _parquet(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError as exc:
+        raise BatchError(
+            "Parquet files need the extra: pip install 'worker-adapters[batch]'"
+        ) from exc
+    number = 0
+    with ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+            for fields in batch.to_pylist():
+                if skip is None or not skip(number):
+                    yield _row(mapped, number, fields)
+                number += 1
+
+
+_READERS: Mapping[Format, Callable[[Path, Mapped, Skip], Iterator[Row]]] = {
+    "openai": _openai,
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "parquet": _parquet,
+}
+
+
+def _objects(path: Path, skip: Skip) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Yield the number, the object and the problem of each line that is not blank."""
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            if not line.strip():
+                continue
+            rest = line
+            while len(line) > MAX_LINE_BYTES and rest and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE_BYTES)  # the rest of a line that is too long
+            if skip is None or not skip(number):
+                yield number, *_object(line)
+            number += 1
+
+
+def _object(line: bytes) -> tuple[dict[str, Any], str]:
+    if len(line) > MAX_LINE_BYTES:
+        return {}, f"the line is longer than {MAX_LINE_BYTES} bytes"
+    try:
+        fields = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        return {}, f"the line is not JSON: {exc}"
+    return (fields, "") if isinstance(fields, dict) else ({}, "the line must be a JSON object")
+
+
+def _row(mapped: Mapped, number: int, fields: Mapping[str, Any]) -> Row:
+    custom_id = _id(mapped, fields, number)
+    try:
+        prompt = _prompt(mapped, fields)
+    except KeyError as missing:
+        columns = ", ".join(map(str, fields)) or "none"
+        problem = f"there is no column {missing.args[0]!r}; the row has {columns}"
+        return Row(number, custom_id, "chat", {}, problem)
+    if not mapped.chat:
+        return Row(number, custom_id, "completion", {"prompt": prompt})
+    messages = [{"role": "user", "content": prompt}]
+    if mapped.system is not None:
+        messages.insert(0, {"role": "system", "content": mapped.system})
+    return Row(number, custom_id, "chat", {"messages": messages})
+
+
+def _prompt(mapped: Mapped, fields: Mapping[str, Any]) -> str:
+    if mapped.template is None:
+        return _text(_value(fields, mapped.prompt_column))
+
+    def filled(match: "re.Match[str]") -> str:
+        return _text(_value(fields, match[1])) if match[1] else match[0][0]
+
+    return _PLACEHOLDER.sub(filled, mapped.template)
+
+
+def _value(fields: Mapping[str, Any], column: str) -> Any:
+    if (value := fields.get(column)) is None:  # a short line of a CSV file has None for the rest
+        raise KeyError(column)
+    return value
+
+
+def _id(mapped: Mapped, fields: Mapping[str, Any], number: int) -> str:
+    value = fields.get(mapped.id_column) if mapped.id_column else fields.get("custom_id")
+    return _number_id(number) if value is None else str(value)
+
+
+def _number_id(number: int) -> str:
+    return f"row-{number + 1}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,130 @@
+"""What the dashboard shows, as one JSON object a second."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+import attrs
+import msgspec
+
+from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
+from registry.gateway.jobs import JobTable
+from registry.host import AdapterHost
+
+REFRESH_S = 1.0
+"""How often a page gets new facts."""
+
+MAX_RUNNING_SHOWN = 200
+"""How many jobs in flight a page gets, the oldest first: more than anyone reads."""
+
+MAX_EVENTS = 100
+
+
+@attrs.frozen
+class Event:
+    """A change of a replica or a breaker.
+
+    Args:
+        at_s: When, in seconds since the epoch.
+        text: One sentence.
+        level: "info" or "bad".
+    """
+
+    at_s: float
+    text: str
+    level: str
+
+
+class EventLog:
+    """An observer that keeps the latest changes of replicas and breakers."""
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+
+    @hookimpl
+    def replica_changed(self, change: ReplicaNotice) -> None:
+        """Keep a replica's change of state."""
+        what = f"is {change.after}" if change.after else "was removed"
+        text = f"Replica {change.replica_id} of {change.pool_id} {what}"
+        self._add(f"{text}: {change.message}" if change.message else text, change.after == "down")
+
+    @hookimpl
+    def breaker_changed(self, change: BreakerNotice) -> None:
+        """Keep a breaker's change."""
+        state = change.after.replace("_", " ")
+        text = f"The breaker of {change.replica_id} of {change.pool_id} is {state}"
+        self._add(f"{text}: {change.reason}" if change.reason else text, change.after == "open")
+
+    def _add(self, text: str, bad: bool) -> None:
+        self.events.append(Event(round(time(), 3), text, "bad" if bad else "info"))
+
+
+class Facts:
+    """The facts of one gateway, encoded once a second however many pages are open.
+
+    Args:
+        host: The host.
+        jobs: The gateway's jobs.
+        events: The changes of replicas and breakers; None if no observer keeps them.
+        draining: Returns whether the gateway is shutting down.
+    """
+
+    def __init__(
+        self,
+        host: AdapterHost,
+        jobs: JobTable,
+        events: EventLog | None,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._host = host
+        self._jobs = jobs
+        self._events = events
+        self._draining = draining
+        self._encoded = b""
+        self._encoded_at = float("-inf")
+
+    def encoded(self) -> bytes:
+        """Return the facts as JSON."""
+        now = asyncio.get_running_loop().time()
+        if now - self._encoded_at >= REFRESH_S / 2:
+            self._encoded = msgspec.json.encode(self._collected(now))
+            self._encoded_at = now
+        return self._encoded
+
+    def config(self, pool_id: str, replica_id: str) -> str:
+        """Return a replica's options, without secrets.
+
+        Raises:
+            LookupError: If there is no such replica.
+        """
+        adapter = self._host.adapter(pool_id, replica_id)
+        return f"{adapter.name}\n{adapter.config!r}"
+
+    def _collected(self, now: float) -> dict[str, Any]:
+        pools = [attrs.asdict(pool) for pool in self._host.snapshot().pools]
+        states = [replica["state"] for pool in pools for replica in pool["replicas"]]
+        jobs, events = self._jobs, self._events
+        running = [
+            {**_fields(job), "age_ms": round(1000 * (now - job.began_at))}
+            for job in list(jobs.running.values())[:MAX_RUNNING_SHOWN]
+        ]
+        return {
+            "at_s": round(time(), 3),
+            "draining": self._draining(),
+            "pools": pools,
+            "replicas_total": len(states),
+            "replicas_ready": sum(state in ("ready", "busy") for state in states),
+            "running": running,
+            "running_total": len(jobs.running),
+            "recent": [attrs.asdict(job) for job in reversed(jobs.recent)],
+            "ended": jobs.ended,
+            "failed": jobs.failed,
+            "events": [attrs.asdict(event) for event in reversed(events.events)] if events else [],
+        }
+
+
+def _fields(job: Any) -> dict[str, Any]:
+    shown = ("job_id", "pool_id", "model", "key", "priority", "phase", "tokens", "replica_id")
+    return {name: getattr(job, name) for name in shown}

@@ -1,0 +1,202 @@
+"""API keys of the gateway: a TOML file with hashes, names, pools and limits.
+
+A key is 32 random bytes, so one round of SHA-256 is enough: there is no dictionary to try.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import tomllib
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from adapter_api.errors import ConfigError
+from adapter_api.validators import integer, must_be
+from registry.config.fields import structure_config
+from registry.serving.openai_api.errors import ApiError
+
+PREFIX = "wa-"
+"""What a key of ours begins with, so that scanners for leaked keys can find it."""
+
+MAX_FILE_BYTES = 1 << 20
+"""Some thousand keys."""
+
+_WINDOW_S = 60.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@attrs.frozen
+class KeyLimits:
+    """One key in the file.
+
+    Args:
+        sha256: The hash of the key, in hexadecimal digits.
+        pools: The pools it may use; None for all.
+        requests_per_minute: How many requests it may begin in a minute; None for no limit.
+        max_in_flight: How many of its jobs may run or wait at once; None for no limit.
+        metrics: Whether it opens /metrics, the dashboard and /v1/jobs from other machines.
+    """
+
+    sha256: str = attrs.field(
+        validator=must_be(
+            "64 hexadecimal digits, as `gateway key NAME` prints them",
+            lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
+        )
+    )
+    pools: frozenset[str] | None = None
+    requests_per_minute: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    max_in_flight: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    metrics: bool = False
+
+
+@attrs.frozen
+class KeyFile:
+    """The key file.
+
+    Args:
+        keys: The keys by name.
+    """
+
+    keys: Mapping[str, KeyLimits] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Key:
+    """One key, and what is in flight with it.
+
+    Args:
+        name: Its name in the file, the logs and the dashboard.
+        limits: What the file says of it.
+    """
+
+    name: str
+    limits: KeyLimits
+    in_flight: int = attrs.field(default=0, init=False)
+    _begun: deque[float] = attrs.field(factory=deque, init=False)
+
+    @property
+    def pools(self) -> frozenset[str] | None:
+        """The pools it may use; None for all."""
+        return self.limits.pools
+
+    def admit(self, now: float) -> None:
+        """Count a request that begins.
+
+        Args:
+            now: Seconds of a monotonic clock.
+
+        Raises:
+            ApiError: 429 with the time to wait, if a limit is reached.
+        """
+        limits = self.limits
+        if limits.max_in_flight is not None and self.in_flight >= limits.max_in_flight:
+            raise _limited(f"has {limits.max_in_flight} jobs in flight, its maximum", 1000)
+        if limits.requests_per_minute is not None:
+            begun = self._begun
+            while begun and begun[0] <= now - _WINDOW_S:
+                begun.popleft()
+            if len(begun) >= limits.requests_per_minute:
+                wait_ms = max(1, round(1000 * (begun[0] + _WINDOW_S - now)))
+                raise _limited(
+                    f"may begin {limits.requests_per_minute} requests a minute", wait_ms
+                )
+            begun.append(now)
+        self.in_flight += 1
+
+    def release(self) -> None:
+        """Count a request that has ended."""
+        self.in_flight -= 1
+
+
+def _limited(why: str, wait_ms: int) -> ApiError:
+    return ApiError(429, f"This key {why}.", code="rate_limit_exceeded", retry_after_ms=wait_ms)
+
+
+class Keyring:
+    """The keys of a gateway.
+
+    Args:
+        keys: The keys.
+    """
+
+    def __init__(self, keys: tuple[Key, ...]) -> None:
+        self._keys = keys
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Keyring":
+        """Read a key file.
+
+        Raises:
+            ConfigError: With every problem of the file.
+        """
+        file = structure_config(str(path), KeyFile, _read(path))
+        if not file.keys:
+            raise ConfigError.single(
+                str(path), "it has no key: `worker-adapters gateway key NAME` makes one"
+            )
+        return cls(tuple(Key(name, limits) for name, limits in file.keys.items()))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def find(self, authorization: str | None) -> Key:
+        """Return the key of a request.
+
+        Args:
+            authorization: The request's Authorization header.
+
+        Raises:
+            ApiError: 401 if there is none, or an unknown one.
+        """
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not given.strip():
+            raise _unauthorized("This gateway needs a key: send `Authorization: Bearer KEY`.")
+        digest = hash_of(given.strip())
+        found = None
+        for key in self._keys:  # all of them: the time says nothing about which one fits
+            if hmac.compare_digest(key.limits.sha256, digest):
+                found = key
+        if found is None:
+            raise _unauthorized("This key is unknown.")
+        return found
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def hash_of(key: str) -> str:
+    """Return what the file holds of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """Return a new key, and the lines that add it to a key file.
+
+    Raises:
+        ValueError: If the name has other characters than letters, digits, `-` and `_`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise ValueError(
+            f"{name!r} is not a key name: use 1 to 64 letters, digits, hyphens and underscores"
+        )
+    key = PREFIX + secrets.token_urlsafe(32)
+    return key, f'[keys.{name}]\nsha256 = "{hash_of(key)}"\n'
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if not path.is_file():
+            raise ConfigError.single(str(path), "there is no such file")
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise ConfigError.single(str(path), f"the file has more than {MAX_FILE_BYTES} bytes")
+        return tomllib.loads(text.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError.single(str(path), str(exc)) from exc

@@ -1,0 +1,261 @@
+"""One job's way from the host's stream to the client's connection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from adapter_api import (
+    Answer,
+    End,
+    Error,
+    ErrorCode,
+    Started,
+    Token,
+    TokenEvent,
+    TokenStream,
+    WorkerError,
+)
+from registry.gateway.jobs import Job
+from registry.serving.openai_api.answers import KEEP_ALIVE, Chunks, whole
+from registry.serving.openai_api.errors import ApiError, Headers, from_worker_error
+from registry.serving.openai_api.requests import ApiRequest
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+
+_STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
+
+
+class ConnectionBroken(Exception):
+    """The answer cannot go on, and its connection is to break instead of ending in order."""
+
+
+class Reply:
+    """The answer to one request: its head is held back until there is something to send.
+
+    Args:
+        send: ASGI's `send`.
+        headers: The headers that every answer to this request has.
+    """
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send = send
+        self.headers = headers
+        self.status = 0
+        self.ended = False
+        self.sending_since: float | None = None
+        self.idle_since = asyncio.get_running_loop().time()
+        self._beat: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the head was sent, and with it the status."""
+        return self.status != 0
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head."""
+        self.status = status
+        head = {"type": "http.response.start", "status": status}
+        await self._sent({**head, "headers": [*headers, *self.headers]})
+
+    async def write(self, body: bytes) -> None:
+        """Send a piece of the body; waits while the client does not read."""
+        if self._beat is not None:
+            await self._beat
+        await self._sent({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, body: bytes = b"") -> None:
+        """Send the last piece of the body."""
+        if self._beat is not None:
+            await self._beat
+        self.ended = True
+        await self._sent({"type": "http.response.body", "body": body})
+
+    async def fail(self, error: ApiError, *, break_off: bool = False) -> None:
+        """End the answer with an error: with its status if that is possible, else as an event.
+
+        Raises:
+            ConnectionBroken: If the head was sent and `break_off` is true.
+        """
+        if self._beat is not None:
+            await self._beat
+        if not self.started:
+            body = error.body()
+            length = (b"content-length", str(len(body)).encode())
+            await self.start(error.status, [*_JSON_HEADERS, length, *error.wire_headers()])
+            await self.end(body)
+        elif break_off:
+            raise ConnectionBroken(error.message)
+        else:
+            await self.end(error.event())
+
+    def beat(self) -> None:
+        """Send a comment, so that no proxy takes a long wait for a dead connection."""
+        if self._beat is None or self._beat.done():
+            self._beat = asyncio.create_task(self._keep_alive())
+
+    async def aclose(self) -> None:
+        """End the keep-alive that is being sent, if there is one."""
+        if self._beat is not None and not self._beat.done():
+            self._beat.cancel()
+            await asyncio.wait({self._beat})
+
+    async def _keep_alive(self) -> None:
+        if not self.started:
+            await self.start(200, _STREAM_HEADERS)
+        await self._sent({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    async def _sent(self, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        self.sending_since = loop.time()
+        try:
+            await self._send(message)
+        finally:
+            self.sending_since = None
+            self.idle_since = loop.time()
+
+
+class Pulse:
+    """One timer for a stream: keep-alive comments, and the end of a client that does not read.
+
+    Args:
+        reply: The answer.
+        keep_alive_s: Seconds without a byte after which a comment is sent; 0 for none.
+        stall_s: Seconds for which a client may leave what it was sent unread; 0 for no limit.
+        stalled: Called once when the client has taken longer.
+    """
+
+    def __init__(
+        self, reply: Reply, keep_alive_s: float, stall_s: float, stalled: Callable[[], None]
+    ) -> None:
+        self._reply = reply
+        self._keep_alive_s = keep_alive_s
+        self._stall_s = stall_s
+        self._stalled = stalled
+        self._loop = asyncio.get_running_loop()
+        limits = [limit for limit in (keep_alive_s, stall_s) if limit]
+        self._timer = self._loop.call_later(min(limits), self._look) if limits else None
+
+    def stop(self) -> None:
+        """Do nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        now, reply = self._loop.time(), self._reply
+        waits: list[float] = []
+        if reply.sending_since is not None:
+            if self._stall_s:
+                left_s = reply.sending_since + self._stall_s - now
+                if left_s <= 0:
+                    self._stalled()
+                    return
+                waits.append(left_s)
+        elif self._keep_alive_s and not reply.ended:
+            left_s = reply.idle_since + self._keep_alive_s - now
+            if left_s <= 0:
+                reply.beat()
+                left_s = self._keep_alive_s
+            waits.append(left_s)
+        again_s = min(waits, default=self._stall_s or self._keep_alive_s)
+        self._timer = self._loop.call_later(max(0.001, again_s), self._look)
+
+
+async def stream_answer(
+    request: ApiRequest, stream: TokenStream, reply: Reply, job: Job, *, break_off: bool
+) -> str:
+    """Relay a job's events as server-sent events.
+
+    What came in one read leaves in one write.
+
+    Args:
+        request: What the client wants.
+        stream: The job's events.
+        reply: The answer.
+        job: Gets the counts.
+        break_off: Whether a failure in mid-stream breaks the connection instead of ending it.
+
+    Returns:
+        The code of the error it ended with; empty if the answer is whole.
+
+    Raises:
+        ConnectionBroken: If it failed in mid-stream and `break_off` is true.
+    """
+    chunks = Chunks(request)
+    try:
+        async for event in stream:
+            if isinstance(event, Token):
+                body = chunks.token(event)
+                job.tokens += 1
+                if buffered := stream.take_buffered():
+                    body += chunks.tokens(buffered)
+                    job.tokens += len(buffered)
+                if job.phase != "generating":
+                    _note_first_token(job)
+                    body = chunks.first() + body
+                    if not reply.started:
+                        await reply.start(200, _STREAM_HEADERS)
+                await reply.write(body)
+            elif isinstance(event, Started):
+                _note_started(job, reply, event)
+            elif isinstance(event, End):
+                body = chunks.end(event)
+                if job.phase != "generating":
+                    body = chunks.first() + body
+                if not reply.started:
+                    await reply.start(200, _STREAM_HEADERS)
+                await reply.end(body)
+                return ""
+            elif isinstance(event, Error):
+                raise event.error
+    except WorkerError as error:
+        await reply.fail(from_worker_error(error), break_off=break_off)
+        return error.code
+    return ErrorCode.CANCELLED
+
+
+async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> str:
+    """Answer with one JSON object.
+
+    Returns:
+        The code of the error it ended with; empty if the answer is whole.
+    """
+    events: list[TokenEvent] = []
+    try:
+        async for event in stream:
+            if isinstance(event, Error):
+                raise event.error
+            if isinstance(event, Started):
+                _note_started(job, reply, event)
+            elif isinstance(event, Token):
+                job.tokens += 1
+                if job.phase != "generating":
+                    _note_first_token(job)
+            events.append(event)
+        answer = Answer.of(events)
+    except WorkerError as error:
+        await reply.fail(from_worker_error(error))
+        return error.code
+    body = whole(request, answer)
+    length = (b"content-length", str(len(body)).encode())
+    await reply.start(200, [*_JSON_HEADERS, length])
+    await reply.end(body)
+    return ""
+
+
+def _note_started(job: Job, reply: Reply, started: Started) -> None:
+    job.phase = "waiting"
+    job.replica_id = started.replica_id
+    if started.replica_id is not None and not reply.started:
+        reply.headers.append((b"x-worker-replica", started.replica_id.encode("ascii", "replace")))
+
+
+def _note_first_token(job: Job) -> None:
+    job.phase = "generating"
+    job.first_token_at = asyncio.get_running_loop().time()

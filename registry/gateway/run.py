@@ -1,0 +1,102 @@
+"""A gateway from files: its host, its workers, its keys and its metrics."""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from adapter_api.errors import ConfigError
+from registry.gateway.app import Gateway
+from registry.gateway.dashboard import EventLog
+from registry.gateway.keys import Keyring
+from registry.gateway.server import ServerSettings, serve, stop_on_signals
+from registry.gateway.settings import Settings
+from registry.observers.prometheus import PrometheusObserver
+from registry.workers import AdapterHost, WorkersWatch
+
+
+@attrs.frozen(kw_only=True)
+class GatewayPlan:
+    """What a gateway is made from.
+
+    Args:
+        workers: The file that declares pools and replicas; None for none.
+        handoff: The folder of handoff files; None for none. Without file and folder there is the
+            one replica that the environment describes.
+        keys: The key file; None lets every client in.
+        no_auth: Whether the gateway may listen off loopback without keys.
+        settings: What can be set for its answers.
+        server: How it listens and stops.
+        observers: Further observers of its host.
+    """
+
+    workers: Path | None = None
+    handoff: Path | None = None
+    keys: Path | None = None
+    no_auth: bool = False
+    settings: Settings = attrs.field(factory=Settings)
+    server: ServerSettings = attrs.field(factory=ServerSettings)
+    observers: tuple[object, ...] = ()
+
+    def check(self) -> Keyring | None:
+        """Read the keys.
+
+        Raises:
+            ConfigError: If the key file is wrong, or the gateway would be open to the network.
+        """
+        if self.keys is not None:
+            return Keyring.from_file(self.keys)
+        if not self.no_auth and not is_loopback(self.server.host):
+            raise ConfigError.single(
+                "gateway",
+                f"listening on {self.server.host} without keys would let the whole network in: "
+                "give --keys FILE (`worker-adapters gateway key NAME` makes a key), or --no-auth "
+                "if something else keeps clients out",
+            )
+        return None
+
+
+async def run(plan: GatewayPlan, listening: Callable[[str], None]) -> int | None:
+    """Serve until a signal comes.
+
+    Args:
+        plan: What to serve.
+        listening: Called with the base URL once requests are accepted.
+
+    Returns:
+        None if every job ended in time; the number of the signal if some were cut off.
+
+    Raises:
+        ConfigError: If a file, or without any the environment, is wrong.
+        OSError: If the address cannot be used.
+    """
+    keys = plan.check()
+    figures, events = CollectorRegistry(), EventLog()
+    observers = (PrometheusObserver(figures), events, *plan.observers)
+    declared = plan.workers or plan.handoff
+    make = AdapterHost if declared else AdapterHost.from_environment
+    async with make(observers=observers) as host:
+        gateway = Gateway(
+            host,
+            keys,
+            plan.settings,
+            lambda: (generate_latest(figures), CONTENT_TYPE_LATEST),
+            events,
+        )
+        async with WorkersWatch(host, plan.workers, handoff=plan.handoff):
+            with stop_on_signals() as stop:
+                whole = await serve(
+                    gateway, gateway.application(), plan.server, stop, listening=listening
+                )
+            return None if whole else stop.signal
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or os.fspath(host).startswith("/")

@@ -1,0 +1,235 @@
+"""The gateway's server: uvicorn, with time limits on clients and a shutdown in order."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import attrs
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from registry.gateway.app import ABORT, Gateway
+
+BACKLOG = 2048
+"""Connections that the kernel holds while the event loop is busy."""
+
+KEEP_ALIVE_S = 75.0
+"""How long an idle connection of a client stays open: longer than the 60 s of common balancers,
+which would otherwise send requests on connections that are just being closed."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """How the gateway listens and stops.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 for a free one.
+        header_s: Seconds within which the head of a request must have come.
+        max_connections: The most connections at once; further ones get a 503.
+        notice_s: Seconds from the signal until new requests are refused. Meanwhile readiness is
+            503, so that balancers take the gateway out.
+        grace_s: Seconds that jobs get to end after that.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    header_s: float = 10.0
+    max_connections: int = 10_000
+    notice_s: float = 0.0
+    grace_s: float = 30.0
+
+
+class Stop:
+    """The wish to stop: the first call lets jobs end, the second one cuts them off."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self.signal: int | None = None
+
+    def __call__(self, number: int | None = None) -> None:
+        """Stop.
+
+        Args:
+            number: The signal that is the reason, if one is.
+        """
+        if self.asked.is_set():
+            self.at_once.set()
+        self.signal = self.signal or number
+        self.asked.set()
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Stop on SIGINT, SIGTERM or SIGHUP; a second signal cuts jobs off."""
+    stop, loop = Stop(), asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def serve(
+    gateway: Gateway,
+    application: Starlette,
+    settings: ServerSettings,
+    stop: Stop,
+    *,
+    listening: Callable[[str], None],
+) -> bool:
+    """Serve until `stop` is called.
+
+    Args:
+        gateway: The gateway.
+        application: Its ASGI application.
+        settings: How to listen and stop.
+        stop: Ends it.
+        listening: Called with the base URL once requests are accepted.
+
+    Returns:
+        Whether every job came to its own end.
+
+    Raises:
+        OSError: If the address cannot be used.
+    """
+    listener = _listen(settings)
+    server = _Server(_config(application, settings))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.up.wait()
+        listening(_url(listener))
+        await stop.asked.wait()
+        whole = await _drain(gateway, settings, stop)
+        server.should_exit = True
+        await serving
+        return whole
+    finally:
+        if not serving.done():
+            serving.cancel()
+            await asyncio.wait({serving})
+        listener.close()
+
+
+def _url(listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+
+
+async def _drain(gateway: Gateway, settings: ServerSettings, stop: Stop) -> bool:
+    """Let the jobs end; return whether all did in time."""
+    at_once = asyncio.create_task(stop.at_once.wait())
+    drained = None
+    try:
+        gateway.leaving = True
+        await asyncio.wait({at_once}, timeout=settings.notice_s)
+        gateway.draining = True
+        drained = asyncio.create_task(gateway.jobs.drained())
+        await asyncio.wait(
+            {drained, at_once}, timeout=settings.grace_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        whole = drained.done()
+        gateway.jobs.cancel_all()
+        await drained
+        return whole
+    finally:
+        for task in (at_once, drained):
+            if task is not None:
+                task.cancel()
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _config(application: Starlette, settings: ServerSettings) -> uvicorn.Config:
+    class Protocol(_Protocol):
+        header_s = settings.header_s
+
+    return uvicorn.Config(
+        application,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=int(KEEP_ALIVE_S),
+        timeout_graceful_shutdown=5,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, whose signals are ours."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        raise AssertionError("signals are handled by serve()")
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a limit on the time that a request's head may take."""
+
+    header_s: float
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.header_s, self._head_is_late)
+
+    def _have_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self.transport.abort()

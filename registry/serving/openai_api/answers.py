@@ -1,0 +1,208 @@
+"""Answers in the shape of OpenAI's API: chunks of a stream, and whole objects."""
+
+from collections.abc import Iterable
+from time import time
+from typing import Any
+
+import msgspec
+
+from adapter_api import (
+    Answer,
+    End,
+    Metrics,
+    Reasoning,
+    ScoredToken,
+    Token,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+)
+from registry.serving.openai_api.requests import ApiRequest
+
+_encode = msgspec.json.encode
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+"""The words that clients of OpenAI's API know."""
+
+
+class Chunks:
+    """Turns the events of one job into the server-sent events of its stream.
+
+    Everything that stays the same in a stream is encoded once.
+
+    Args:
+        request: What was asked for.
+    """
+
+    def __init__(self, request: ApiRequest) -> None:
+        self._chat = request.kind == "chat"
+        self._include_usage = request.include_usage
+        head = _head(request, chunk=True)
+        self._open = b"data: " + _encode(head)[:-1] + b',"choices":'
+        lead = b'[{"index":0,"delta":{"content":' if self._chat else b'[{"index":0,"text":'
+        self._text_open = self._open + lead
+        self._text_close = (
+            b'},"finish_reason":null}]}\n\n' if self._chat else b',"finish_reason":null}]}\n\n'
+        )
+        self._arguments_open = self._open + b'[{"index":0,"delta":{"tool_calls":[{"index":'
+
+    def first(self) -> bytes:
+        """Return what a stream begins with."""
+        if not self._chat:
+            return b""
+        return self._choice({"role": "assistant", "content": ""})
+
+    def token(self, token: Token) -> bytes:
+        """Return the event of one piece of the answer."""
+        if type(token) is Token:
+            return self._text_open + _encode(token.text) + self._text_close
+        if isinstance(token, ToolCallDelta):
+            return self._call(token)
+        if isinstance(token, Reasoning):
+            return self._choice({"reasoning_content": token.reasoning})
+        logprobs = None
+        if isinstance(token, ScoredToken):
+            logprobs = (_chat_logprobs if self._chat else _completion_logprobs)(token.logprobs)
+        if self._chat:
+            return self._choice({"content": token.text}, logprobs=logprobs)
+        return self._choice(token.text, logprobs=logprobs)
+
+    def tokens(self, tokens: Iterable[Token]) -> bytes:
+        """Return the events of several pieces."""
+        return b"".join(map(self.token, tokens))
+
+    def end(self, end: End) -> bytes:
+        """Return what a whole answer ends with."""
+        chunks = [self._choice({} if self._chat else "", finish_reason=_finish(end))]
+        if self._include_usage:
+            chunks.append(self._open + b'[],"usage":' + _encode(usage(end.metrics)) + b"}\n\n")
+        chunks.append(DONE)
+        return b"".join(chunks)
+
+    def _call(self, delta: ToolCallDelta) -> bytes:
+        if delta.name is None:
+            arguments = _encode(delta.arguments)
+            number = str(delta.call).encode()
+            function = b',"function":{"arguments":' + arguments + b"}}]}"
+            return self._arguments_open + number + function + b',"finish_reason":null}]}\n\n'
+        call = {
+            "index": delta.call,
+            "id": delta.id,
+            "type": "function",
+            "function": {"name": delta.name, "arguments": delta.arguments},
+        }
+        return self._choice({"tool_calls": [call]})
+
+    def _choice(
+        self, content: Any, *, finish_reason: str | None = None, logprobs: Any = None
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "delta" if self._chat else "text": content}
+        if logprobs is not None:
+            choice["logprobs"] = logprobs
+        choice["finish_reason"] = finish_reason
+        return self._open + _encode([choice]) + b"}\n\n"
+
+
+def whole(request: ApiRequest, answer: Answer) -> bytes:
+    """Return a whole answer as one JSON object."""
+    choice: dict[str, Any] = {"index": 0}
+    scored = answer.logprobs
+    if request.kind == "chat":
+        choice["message"] = _message(answer)
+        if scored:
+            choice["logprobs"] = _chat_logprobs(scored)
+    else:
+        choice["text"] = answer.text
+        if scored:
+            choice["logprobs"] = _completion_logprobs(scored)
+    choice["finish_reason"] = _finish(answer)
+    fields = _head(request, chunk=False)
+    fields |= {"choices": [choice], "usage": usage(answer.metrics)}
+    return _encode(fields)
+
+
+def usage(metrics: Metrics) -> dict[str, Any]:
+    """Return the token counts of an answer; `counted` marks those that no engine gave."""
+    prompt, completion = metrics.prompt_tokens or 0, metrics.tokens_generated
+    found: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    if metrics.cached_tokens is not None:
+        found["prompt_tokens_details"] = {"cached_tokens": metrics.cached_tokens}
+    if metrics.reasoning_tokens is not None:
+        found["completion_tokens_details"] = {"reasoning_tokens": metrics.reasoning_tokens}
+    if metrics.usage_source == "counted":
+        found["counted"] = True
+    return found
+
+
+def _head(request: ApiRequest, *, chunk: bool) -> dict[str, Any]:
+    chat = request.kind == "chat"
+    prefix = "chatcmpl-" if chat else "cmpl-"
+    kind = ("chat.completion" + ".chunk" * chunk) if chat else "text_completion"
+    return {
+        "id": prefix + request.task.job_id,
+        "object": kind,
+        "created": int(time()),
+        "model": request.model,
+    }
+
+
+def _finish(ended: End | Answer) -> str:
+    """Return the finish_reason in a word that clients know: whole calls decide."""
+    reason = (ended.finish_reason or "stop").lower()
+    if ended.tool_calls and reason != "length":
+        return "tool_calls"
+    if any(call.reason == "cut" for call in ended.invalid_tool_calls):
+        return "length"
+    return reason if reason in _FINISH_REASONS else "stop"
+
+
+def _message(answer: Answer) -> dict[str, Any]:
+    text = answer.text or (None if answer.tool_calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if answer.refused:
+        message |= {"content": None, "refusal": answer.text}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    calls = [*answer.tool_calls, *answer.invalid_tool_calls]
+    if calls:
+        message["tool_calls"] = [_wire_call(call) for call in calls]
+    return message
+
+
+def _wire_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {**call.extra, "id": call.id, "type": "function", "function": function}
+
+
+def _chat_logprobs(scored: Iterable[TokenLogprob]) -> dict[str, Any]:
+    return {
+        "content": [
+            {
+                "token": one.token,
+                "logprob": one.logprob,
+                "bytes": list(one.token.encode()),
+                "top_logprobs": [
+                    {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+                    for token, logprob in one.top.items()
+                ],
+            }
+            for one in scored
+        ]
+    }
+
+
+def _completion_logprobs(scored: Iterable[TokenLogprob]) -> dict[str, Any]:
+    ones = tuple(scored)
+    return {
+        "tokens": [one.token for one in ones],
+        "token_logprobs": [one.logprob for one in ones],
+        "top_logprobs": [dict(one.top) for one in ones],
+        "text_offset": [],
+    }

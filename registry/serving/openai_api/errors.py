@@ -1,0 +1,131 @@
+"""Failures in the shape that OpenAI's clients read."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from adapter_api import ErrorCode, WorkerError
+from adapter_api.errors import CODES
+
+Headers = list[tuple[bytes, bytes]]
+
+_TYPE_OF_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+"""OpenAI's `type` by status; every other failure is a `server_error`."""
+
+_OPENAI_CODE = {
+    ErrorCode.INVALID_PARAMS: "invalid_value",
+    ErrorCode.CONTEXT_OVERFLOW: "context_length_exceeded",
+    ErrorCode.QUOTA_EXHAUSTED: "insufficient_quota",
+    ErrorCode.UPSTREAM_NOT_FOUND: "model_not_found",
+    ErrorCode.CONTENT_FILTER: "content_filter",
+}
+"""Codes for which clients of OpenAI's API have a word; the others are ours in lower case."""
+
+_OWN_CODES = frozenset(
+    {
+        ErrorCode.ADMISSION_REJECT,
+        ErrorCode.LOCAL_SATURATED,
+        ErrorCode.CIRCUIT_OPEN,
+        ErrorCode.DEADLINE_UNMET,
+        ErrorCode.CANCELLED,
+        ErrorCode.EGRESS_DENIED,
+        ErrorCode.INTERNAL,
+    }
+)
+"""Codes that the gateway and its host give themselves, unless an HTTP status came with them."""
+
+
+@attrs.frozen
+class ApiError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: The HTTP status.
+        message: What is wrong and what to do, for a person.
+        code: A word for programs.
+        param: The request's field that is wrong, where one is.
+        source: "gateway" if the request was refused here, "engine" if an engine refused it.
+        retry_after_ms: How long to wait before the next try, in milliseconds.
+        headers: Further headers of the answer.
+    """
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+    source: str = "gateway"
+    retry_after_ms: int | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def body(self) -> bytes:
+        """Return the error as a JSON object."""
+        return msgspec.json.encode({"error": self._fields()})
+
+    def event(self) -> bytes:
+        """Return the error as a server-sent event; the last one of its stream."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def wire_headers(self) -> Headers:
+        """Return the headers that belong to this error."""
+        found = dict(self.headers)
+        if self.retry_after_ms is not None:
+            found["retry-after"] = str(math.ceil(self.retry_after_ms / 1000))
+            found["retry-after-ms"] = str(self.retry_after_ms)
+        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in found.items()]
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "message": self.message,
+            "type": _TYPE_OF_STATUS.get(self.status, "server_error"),
+            "param": self.param,
+            "code": self.code,
+            "source": self.source,
+        }
+
+
+def from_worker_error(error: WorkerError) -> ApiError:
+    """Return the answer to a job that failed."""
+    code = error.code
+    own = code in _OWN_CODES and error.status is None
+    return ApiError(
+        CODES[code].http_status,
+        error.message,
+        code=_OPENAI_CODE.get(code, code.lower()),
+        source="gateway" if own else "engine",
+        retry_after_ms=error.retry_after_ms,
+    )
+
+
+def not_found(path: str, served: list[str]) -> ApiError:
+    """Return the answer to a path that is not served."""
+    return ApiError(
+        404,
+        f"{path} is not served here. This gateway serves {', '.join(served)}.",
+        code="unknown_url",
+    )
+
+
+def model_not_found(model: str, known: list[str]) -> ApiError:
+    """Return the answer to a request for a model that no pool serves."""
+    names = ", ".join(known[:20]) or "none"
+    return ApiError(
+        404,
+        f"The model {model[:200]!r} does not exist here. Models: {names}.",
+        code="model_not_found",
+        param="model",
+    )

@@ -1,0 +1,216 @@
+"""Requests of OpenAI's API as jobs: the task, and how the answer is wanted."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from adapter_api import InvalidRequest, TaskRequest
+from registry.serving.openai_api.errors import ApiError
+
+Kind = Literal["chat", "completion"]
+Priority = Literal["interactive", "batch"]
+
+_BOTH = ("temperature", "top_p", "seed", "stop")
+_TASK_FIELDS: dict[Kind, tuple[str, ...]] = {
+    "chat": (
+        *_BOTH,
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "reasoning_effort",
+    ),
+    "completion": (*_BOTH, "prompt"),
+}
+"""Fields of a request that a TaskRequest has under the same name."""
+
+_CONSUMED: dict[Kind, frozenset[str]] = {
+    "chat": frozenset(
+        {
+            *_TASK_FIELDS["chat"],
+            "model",
+            "stream",
+            "stream_options",
+            "n",
+            "max_tokens",
+            "max_completion_tokens",
+            "logprobs",
+            "top_logprobs",
+            "include_reasoning",
+        }
+    ),
+    "completion": frozenset(
+        {
+            *_TASK_FIELDS["completion"],
+            "model",
+            "stream",
+            "stream_options",
+            "n",
+            "max_tokens",
+            "logprobs",
+        }
+    ),
+}
+"""Fields that are read here. Every other one goes to the engine as it is."""
+
+MAX_DEADLINE_S = 24 * 3600.0
+"""The longest deadline a client may ask for: a typing error of a unit is found."""
+
+
+@attrs.frozen
+class ApiRequest:
+    """A job, and how its answer is wanted.
+
+    Args:
+        kind: Which of the two endpoints was called.
+        model: The model's name as the client wrote it.
+        task: The job.
+        stream: Whether the answer is wanted as server-sent events.
+        include_usage: Whether a stream is to end with the token counts.
+        priority: "interactive" or "batch".
+    """
+
+    kind: Kind
+    model: str
+    task: TaskRequest
+    stream: bool
+    include_usage: bool
+    priority: Priority
+
+
+def decode(body: bytes | bytearray) -> dict[str, Any]:
+    """Return the JSON object of a request's body.
+
+    Raises:
+        ApiError: 400 if it is something else.
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ApiError(400, f"The body is not JSON: {exc}.", code="invalid_json") from exc
+    if not isinstance(fields, dict):
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    return fields
+
+
+def requested_model(fields: Mapping[str, Any]) -> str:
+    """Return the name of the model.
+
+    Raises:
+        ApiError: 400 if there is none.
+    """
+    model = fields.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise _invalid("model", "must be the name of a model: GET /v1/models lists them")
+    return model
+
+
+def read(
+    kind: Kind, fields: Mapping[str, Any], headers: Mapping[str, str], **task: Any
+) -> ApiRequest:
+    """Read a request.
+
+    Args:
+        kind: Which endpoint was called.
+        fields: The JSON object of its body.
+        headers: The request's headers, with names in lower case.
+        **task: Fields of the TaskRequest that the caller has decided: model, job_id, ...
+
+    Raises:
+        ApiError: 400 that names the field that is wrong.
+    """
+    stream = _flag(fields, "stream") or False
+    options = fields.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise _invalid("stream_options", "must be an object")
+    if (n := fields.get("n")) not in (None, 1):
+        raise _invalid(
+            "n", f"must be 1, got {n!r}: send {n!r} requests, with the seeds seed, seed+1, ..."
+        )
+    given = {name: fields[name] for name in _TASK_FIELDS[kind] if fields.get(name) is not None}
+    if kind == "completion":
+        given["prompt"] = _prompt(fields.get("prompt"))
+    else:
+        given.setdefault("messages", ())
+        given["include_reasoning"] = _flag(fields, "include_reasoning") is not False
+    given |= {
+        "max_tokens": _max_tokens(kind, fields),
+        "logprobs": _logprobs(kind, fields),
+        "session_id": headers.get("x-session-id") or _text(fields.get("user")),
+        "deadline_s": _deadline_s(headers.get("x-request-timeout")),
+        "extra": {name: fields[name] for name in fields.keys() - _CONSUMED[kind]},
+    }
+    try:
+        job = TaskRequest(**given, **task)
+    except InvalidRequest as error:
+        raise ApiError(
+            400, error.message, code="invalid_value", param=getattr(error, "field", None)
+        ) from error
+    return ApiRequest(
+        kind,
+        requested_model(fields),
+        job,
+        stream,
+        include_usage=bool((options or {}).get("include_usage")),
+        priority="batch" if headers.get("x-priority") == "batch" else "interactive",
+    )
+
+
+def _prompt(value: object) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        raise _invalid("prompt", "must be one text: send a request for each prompt")
+    return value
+
+
+def _max_tokens(kind: Kind, fields: Mapping[str, Any]) -> Any:
+    newer = fields.get("max_completion_tokens") if kind == "chat" else None
+    return fields.get("max_tokens") if newer is None else newer
+
+
+def _logprobs(kind: Kind, fields: Mapping[str, Any]) -> Any:
+    """Return the number of alternatives that are wanted, which the endpoints write differently."""
+    if kind == "completion":
+        return fields.get("logprobs")
+    wanted = _flag(fields, "logprobs")
+    if not wanted:
+        if fields.get("top_logprobs"):
+            raise _invalid("top_logprobs", "needs logprobs: true")
+        return None
+    return fields.get("top_logprobs") or 0
+
+
+def _deadline_s(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        deadline_s = float(value)
+    except ValueError:
+        deadline_s = -1.0
+    if not 0 < deadline_s <= MAX_DEADLINE_S:
+        raise ApiError(
+            400,
+            f"X-Request-Timeout must be a number of seconds from 0 to {MAX_DEADLINE_S:g}, "
+            f"got {value[:60]!r}.",
+            code="invalid_value",
+        )
+    return deadline_s
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _invalid(name, f"must be true or false, got {value!r}")
+    return value
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _invalid(param: str, problem: str) -> ApiError:
+    return ApiError(400, f"{param} {problem}.", code="invalid_value", param=param)

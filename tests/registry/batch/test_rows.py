@@ -1,0 +1,132 @@
+"""Rows of every format, and what cannot be one."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow.parquet import write_table
+
+from registry.batch import BatchError, Mapped
+from registry.batch import rows as rows_module
+from registry.batch.rows import examine
+from registry.serving.openai_api.errors import ApiError
+
+
+def request(custom_id: str, **more: Any) -> dict[str, Any]:
+    """Return a row of OpenAI's batch format."""
+    body = {"model": "m", "messages": [{"role": "user", "content": custom_id}]}
+    return {
+        "custom_id": custom_id,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": body,
+        **more,
+    }
+
+
+def write(path: Path, *lines: Any) -> Path:
+    """Write lines of JSON; texts as they are."""
+    path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
+    return path
+
+
+def test_the_batch_format_is_recognized(tmp_path: Path) -> None:
+    """OpenAI's format is found by its first line, and its bodies are the requests."""
+    source = examine(write(tmp_path / "in.jsonl", request("a"), "", request("b")), Mapped())
+    assert (source.format, source.rows) == ("openai", 2)
+    rows = list(source.read())
+    assert [row.custom_id for row in rows] == ["a", "b"]
+    assert rows[1].request({}).task.messages[0].content == "b"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_columns_become_prompts(tmp_path: Path, suffix: str) -> None:
+    """JSON lines, CSV and Parquet give the same requests for the same columns."""
+    table = [{"id": "x", "text": "good"}, {"id": "y", "text": 'so "so", really'}]
+    path = tmp_path / f"in.{suffix}"
+    if suffix == "jsonl":
+        write(path, *table)
+    elif suffix == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text"])
+            writer.writeheader()
+            writer.writerows(table)
+    else:
+        write_table(pyarrow.Table.from_pylist(table), path)
+    mapped = Mapped(template="Label {{this}}: {text}", id_column="id", system="Be brief.")
+    source = examine(path, mapped)
+    rows = list(source.read())
+    assert [row.custom_id for row in rows] == ["x", "y"]
+    messages = rows[1].request({"max_tokens": 3}).task.messages
+    assert messages is not None
+    assert [m.content for m in messages] == ["Be brief.", 'Label {this}: so "so", really']
+
+
+def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
+    """Two rows of one custom_id are an error that names the rows."""
+    path = write(tmp_path / "in.jsonl", request("a"), request("b"), request("a"))
+    with pytest.raises(BatchError, match="rows 1 and 3"):
+        examine(path, Mapped())
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object"),
+        (request("b", url="/v1/embeddings"), "url must be one of"),
+        (request("b", method="GET"), "method must be POST"),
+        (request("b", body=3), "body must be an object"),
+        ({**request("b"), "custom_id": 7}, "custom_id must be a text"),
+    ],
+)
+def test_a_bad_row_is_one_bad_row(tmp_path: Path, line: Any, problem: str) -> None:
+    """A row that cannot be read is a row with a problem; the others are not touched."""
+    source = examine(write(tmp_path / "in.jsonl", request("a"), line, request("c")), Mapped())
+    rows = list(source.read())
+    assert [bool(row.problem) for row in rows] == [False, True, False]
+    with pytest.raises(ApiError, match=problem):
+        rows[1].request({})
+
+
+def test_a_line_that_is_too_long_is_one_bad_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line beyond the bound is passed over as a whole, and what follows is read."""
+    monkeypatch.setattr(rows_module, "MAX_LINE_BYTES", 300)
+    source = examine(write(tmp_path / "in.jsonl", request("a"), "x" * 1000, request("c")), Mapped())
+    rows = list(source.read())
+    assert [row.custom_id for row in rows] == ["a", "row-2", "c"]
+    assert "longer than 300 bytes" in rows[1].problem
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    """A row without the prompt's column says which columns it has."""
+    source = examine(write(tmp_path / "in.jsonl", {"text": "x"}), Mapped())
+    (row,) = source.read()
+    assert "no column 'prompt'; the row has text" in row.problem
+
+
+@given(skipped=st.sets(st.integers(0, 9)))
+def test_finished_rows_are_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, skipped: set[int]
+) -> None:
+    """Rows that are skipped keep their numbers."""
+    path = tmp_path_factory.mktemp("rows") / "in.jsonl"
+    source = examine(write(path, *(request(str(n)) for n in range(10))), Mapped())
+    rows = list(source.read(skipped.__contains__))
+    assert [row.number for row in rows] == [n for n in range(10) if n not in skipped]
+    assert all(row.custom_id == str(row.number) for row in rows)
+
+
+def test_an_empty_input_is_refused(tmp_path: Path) -> None:
+    """A file without rows, and one that is not there, are errors."""
+    with pytest.raises(BatchError, match="has no rows"):
+        examine(write(tmp_path / "in.jsonl", ""), Mapped())
+    with pytest.raises(BatchError, match="cannot be read"):
+        examine(tmp_path / "none.jsonl", Mapped())

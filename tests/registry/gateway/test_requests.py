@@ -1,0 +1,216 @@
+"""Requests to the gateway: what is refused, and how."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+import registry
+from registry.gateway import Keyring
+from registry.gateway.keys import hash_of, new_key
+from tests.registry.gateway.conftest import CHAT, Start
+from tests.registry.gateway.raw import RawClient
+
+PATH = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": CHAT["messages"]}, "model"),
+        ({**CHAT, "n": 2}, "n"),
+        ({**CHAT, "temperature": "hot"}, "temperature"),
+        ({**CHAT, "stream": "yes"}, "stream"),
+        ({**CHAT, "stream_options": 1}, "stream_options"),
+        ({**CHAT, "top_logprobs": 2}, "top_logprobs"),
+        ({**CHAT, "max_tokens": 0}, "max_tokens"),
+        ({"model": "mock"}, "messages"),
+        ({"model": "mock", "messages": [{"role": "user"}]}, "messages[0].content"),
+    ],
+)
+async def test_a_wrong_field_is_named(
+    start: Start, http: httpx.AsyncClient, fields: dict[str, Any], param: str
+) -> None:
+    """A field that is wrong gets a 400 in OpenAI's shape that names it."""
+    served = await start()
+    answer = await http.post(served.url + PATH, json=fields)
+    error = answer.json()["error"]
+    assert answer.status_code == 400, error
+    assert error["type"] == "invalid_request_error"
+    assert str(error["param"]).startswith(param.partition("[")[0])
+    assert error["source"] == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", PATH, b"{", 400),
+        ("POST", PATH, b"[]", 400),
+        ("POST", PATH, b"\xff\xfe", 400),
+        ("GET", PATH, b"", 405),
+        ("POST", "/v1/embeddings", b"{}", 404),
+        ("GET", "/nothing", b"", 404),
+    ],
+)
+async def test_every_refusal_has_one_shape(
+    start: Start, http: httpx.AsyncClient, method: str, path: str, body: bytes, status: int
+) -> None:
+    """Unknown paths, wrong methods and broken JSON get an error object as well."""
+    served = await start()
+    answer = await http.request(method, served.url + path, content=body)
+    assert answer.status_code == status
+    assert answer.json()["error"].keys() >= {"message", "type", "param", "code"}
+    if status == 404:
+        assert PATH in answer.json()["error"]["message"]
+
+
+async def test_an_unknown_model_is_not_found(start: Start, http: httpx.AsyncClient) -> None:
+    """A model that no pool serves is a 404 model_not_found that names those that are."""
+    served = await start()
+    answer = await http.post(served.url + PATH, json={**CHAT, "model": "gpt-17"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "model_not_found")
+    assert "mock" in error["message"] or "default" in error["message"]
+
+
+async def test_models_are_listed_once(start: Start, http: httpx.AsyncClient) -> None:
+    """The list merges pools and aliases without duplicates; one model can be fetched."""
+    served = await start(
+        registry.get("mock", {}), registry.get("mock", {}), aliases={"gpt-4o": "default"}
+    )
+    listed = (await http.get(f"{served.url}/v1/models")).json()
+    names = [model["id"] for model in listed["data"]]
+    assert names == sorted(set(names))
+    assert "gpt-4o" in names
+    assert (await http.get(f"{served.url}/v1/models/gpt-4o")).json()["id"] == "gpt-4o"
+    assert (await http.get(f"{served.url}/v1/models/none")).status_code == 404
+
+
+async def test_an_alias_answers_under_its_own_name(start: Start, http: httpx.AsyncClient) -> None:
+    """The answer says the model that was asked for."""
+    served = await start(aliases={"gpt-4o": "default"})
+    answer = await http.post(served.url + PATH, json={**CHAT, "model": "gpt-4o"})
+    assert answer.json()["model"] == "gpt-4o"
+
+
+async def test_a_large_body_is_refused(start: Start, http: httpx.AsyncClient) -> None:
+    """A body beyond the maximum is a 413, be its length announced or not."""
+    served = await start(max_body_bytes=1000)
+    large = json.dumps({**CHAT, "user": "x" * 2000}).encode()
+    answer = await http.post(served.url + PATH, content=large)
+    assert answer.status_code == 413
+
+    async def pieces() -> Any:
+        yield large
+
+    answer = await http.post(served.url + PATH, content=pieces())
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "request_too_large"
+
+
+async def test_the_request_id_is_the_clients(start: Start, http: httpx.AsyncClient) -> None:
+    """A valid X-Request-Id becomes the job's id; an invalid one is replaced."""
+    served = await start()
+    answer = await http.post(served.url + PATH, json=CHAT, headers={"X-Request-Id": "req-1"})
+    assert answer.headers["x-request-id"] == "req-1"
+    assert int(answer.headers["openai-processing-ms"]) >= 0
+    explained = await http.get(f"{served.url}/v1/jobs/req-1")
+    assert explained.json()["outcome"] == "ok"
+    answer = await http.post(served.url + PATH, json=CHAT, headers={"X-Request-Id": "x" * 300})
+    assert len(answer.headers["x-request-id"]) == 36
+
+
+async def test_a_deadline_ends_a_job(start: Start, http: httpx.AsyncClient) -> None:
+    """X-Request-Timeout is the job's deadline; a wrong one is refused."""
+    served = await start(registry.get("mock", {"delay_s": 30}))
+    answer = await http.post(served.url + PATH, json=CHAT, headers={"X-Request-Timeout": "0.2"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_unmet")
+    answer = await http.post(served.url + PATH, json=CHAT, headers={"X-Request-Timeout": "soon"})
+    assert answer.status_code == 400
+
+
+# Keys
+
+
+async def test_keys_let_their_clients_in(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """With keys, a request needs one; health stays open; the model list needs one, too."""
+    key, lines = new_key("laptop")
+    served = await start(keys=keyring(lines))
+    bearer = {"Authorization": f"Bearer {key}"}
+    assert (await http.post(served.url + PATH, json=CHAT)).status_code == 401
+    wrong = await http.post(served.url + PATH, json=CHAT, headers={"Authorization": "Bearer wa-no"})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert "wa-no" not in wrong.text
+    assert (await http.post(served.url + PATH, json=CHAT, headers=bearer)).status_code == 200
+    assert (await http.get(f"{served.url}/v1/models")).status_code == 401
+    assert (await http.get(f"{served.url}/health/live")).status_code == 200
+    assert served.gateway.jobs.recent[-1].key == "laptop"
+
+
+async def test_a_key_is_limited(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """A key has its pools, its requests a minute and its jobs in flight."""
+    served = await start(
+        keys=keyring(
+            f'[keys.a]\nsha256 = "{hash_of("a")}"\nrequests_per_minute = 1\n'
+            f'[keys.b]\nsha256 = "{hash_of("b")}"\npools = ["other"]\n'
+        )
+    )
+    first = await http.post(served.url + PATH, json=CHAT, headers={"Authorization": "Bearer a"})
+    second = await http.post(served.url + PATH, json=CHAT, headers={"Authorization": "Bearer a"})
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert 0 < int(second.headers["retry-after-ms"]) <= 60_000
+    other = await http.post(served.url + PATH, json=CHAT, headers={"Authorization": "Bearer b"})
+    assert (other.status_code, other.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_other_machines_need_a_key_for_the_figures(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """Behind a proxy the dashboard and the jobs need a key with `metrics = true`."""
+    served = await start(
+        keys=keyring(
+            f'[keys.a]\nsha256 = "{hash_of("a")}"\nmetrics = true\n'
+            f'[keys.b]\nsha256 = "{hash_of("b")}"\n'
+        )
+    )
+    away = {"X-Forwarded-For": "203.0.113.9"}
+    assert (await http.get(served.url)).status_code == 200
+    assert (await http.get(served.url, headers=away)).status_code == 401
+    for key, status in (("a", 200), ("b", 403)):
+        headers = {**away, "Authorization": f"Bearer {key}"}
+        assert (await http.get(served.url, headers=headers)).status_code == status
+
+
+async def test_cors_is_off_unless_an_origin_is_named(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """OPTIONS is answered before keys are asked for, and errors have the headers, too."""
+    origin = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    closed = await start()
+    answer = await http.options(closed.url + PATH, headers=origin)
+    assert "access-control-allow-origin" not in answer.headers
+    served = await start(keys=keyring(new_key("a")[1]), cors_origins=("https://app.example",))
+    answer = await http.options(served.url + PATH, headers=origin)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    refused = await http.post(served.url + PATH, json=CHAT, headers=origin)
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_a_slow_head_is_cut_off(start: Start) -> None:
+    """A connection whose request head does not come is closed."""
+    served = await start(server={"header_s": 0.2})
+    async with RawClient(served.port) as client:
+        client.writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: ga")
+        try:
+            rest = await client.reader.read()
+        except ConnectionError:
+            rest = b""
+    assert rest == b""

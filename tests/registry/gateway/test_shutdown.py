@@ -1,0 +1,68 @@
+"""The end of a gateway: readiness first, then jobs, then the rest."""
+
+import asyncio
+
+import httpx
+import pytest
+
+import registry
+from adapter_api import ErrorCode
+from tests.registry.gateway.conftest import CHAT, Start
+from tests.registry.gateway.raw import RawClient, events, text_of
+
+STREAM = {**CHAT, "stream": True}
+
+
+async def test_readiness_goes_first(start: Start, http: httpx.AsyncClient) -> None:
+    """On a signal readiness is 503 while requests are still answered; liveness stays."""
+    served = await start(server={"notice_s": 5.0})
+    assert (await http.get(f"{served.url}/health/ready")).status_code == 200
+    served.stop()
+    await asyncio.sleep(0)
+    while not served.gateway.leaving:
+        await asyncio.sleep(0)
+    assert (await http.get(f"{served.url}/health/ready")).status_code == 503
+    assert (await http.get(f"{served.url}/health/live")).status_code == 200
+    answer = await http.post(f"{served.url}/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 200
+
+
+async def test_streams_come_to_their_end(start: Start) -> None:
+    """A stream in flight ends whole; new requests are refused; the gateway says all was well."""
+    served = await start(registry.get("mock", {"delay_s": 0.05}))
+    async with RawClient(served.port) as client, RawClient(served.port) as late:
+        client.post("/v1/chat/completions", STREAM)
+        await client.head()
+        served.stop()
+        while not served.gateway.draining:
+            await asyncio.sleep(0)
+        late.post("/v1/chat/completions", STREAM)
+        status, _ = await late.head()
+        found = events(await client.body())
+    assert status == 503
+    assert found[-1] == "[DONE]"
+    assert await served.task is True
+
+
+async def test_what_takes_too_long_gets_an_error(start: Start) -> None:
+    """After the grace the streams that are left end with an error event, never as whole."""
+    served = await start(
+        registry.get("mock", {"stall_after": 2, "stall_timeout_s": None}),
+        server={"grace_s": 0.1},
+    )
+    async with RawClient(served.port) as client:
+        client.post("/v1/chat/completions", STREAM)
+        await client.head()
+        served.stop()
+        found = events(await client.body())
+    assert text_of(found[:-1]) == "Once upon"
+    assert found[-1]["error"]["code"] == "cancelled"
+    assert await served.task is False
+    assert served.gateway.jobs.recent[-1].code == ErrorCode.CANCELLED
+
+
+async def test_a_port_in_use_is_an_error(start: Start) -> None:
+    """A port that is taken raises the system's error."""
+    served = await start()
+    with pytest.raises(OSError, match="in use"):
+        await start(server={"port": served.port})
