@@ -14,18 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from adapter_api.errors import ErrorCode
+from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.task import MAX_ID_CHARS, new_id
 from registry.gateway import relay
 from registry.gateway.access import AccessLog, is_local
 from registry.gateway.dashboard import EventLog, Facts, dashboard_routes
-from registry.gateway.jobs import Job, JobTable
+from registry.gateway.jobs import Board, Job
 from registry.gateway.keys import Key, Keyring
 from registry.gateway.models import ModelDirectory
 from registry.gateway.settings import Settings
 from registry.host import AdapterHost
+from registry.serving.jobs import JobTable
 from registry.serving.openai_api import requests
-from registry.serving.openai_api.errors import ApiError, not_found
+from registry.serving.openai_api.errors import ApiError, from_worker_error, not_found
 
 ABORT = "worker_adapters.abort"
 """The key of a scope's extension that breaks the connection at once; our server has it."""
@@ -69,12 +70,13 @@ class Gateway:
         self.keys = keys
         self.settings = settings
         self.models = ModelDirectory(host, settings.aliases)
-        self.jobs = JobTable()
+        self.table = JobTable(host)
+        self.board = Board()
         self.leaving = False
         self.draining = False
-        self.cancelling: set[asyncio.Task[bool]] = set()
+        self._cancelling: set[asyncio.Task[bool]] = set()
         self._metrics = metrics
-        self._facts = Facts(host, self.jobs, events, lambda: self.leaving or self.draining)
+        self._facts = Facts(host, self.board, events, lambda: self.leaving or self.draining)
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -154,10 +156,16 @@ class Gateway:
             and len(wanted) <= MAX_ID_CHARS
             and wanted.isascii()
             and wanted.isprintable()
-            and wanted not in self.jobs.running
+            and wanted not in self.table
         ):
             return wanted
         return new_id()
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job; its answer ends with an error."""
+        task = asyncio.create_task(self.table.cancel(job_id))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
 
     # Facts
 
@@ -256,41 +264,42 @@ class _Completion:
         receive: relay.Receive,
         send: relay.Send,
     ) -> None:
-        gateway = self._gateway
-        host, settings = gateway.host, gateway.settings
-        stream = host.submit(job.pool_id, request.task, priority=request.priority)
-        reply = relay.Reply(send, [(b"x-request-id", job.job_id.encode("ascii"))])
-
-        def cancel(_: object = None) -> None:
-            task = asyncio.create_task(host.cancel(job.pool_id, job.job_id))
-            gateway.cancelling.add(task)
-            task.add_done_callback(gateway.cancelling.discard)
+        gateway, job_id = self._gateway, job.job_id
+        settings = gateway.settings
+        reply = relay.Reply(send, [(b"x-request-id", job_id.encode("ascii"))])
 
         def stalled() -> None:
-            cancel()
+            gateway.cancel(job_id)
             if (server := scope.get("extensions", {}).get(ABORT)) is not None:
                 server["abort"]()
 
-        gateway.jobs.begin(job, cancel)
+        def left(_: object) -> None:
+            gateway.cancel(job_id)
+
         gone = asyncio.create_task(_until_gone(receive))
-        gone.add_done_callback(cancel)
+        gone.add_done_callback(left)
         keep_alive_s = settings.keep_alive_s if request.stream else 0.0
         pulse = relay.Pulse(reply, keep_alive_s, settings.stall_s, stalled)
+        gateway.board.begin(job)
         code: str = ErrorCode.CANCELLED
         try:
-            if request.stream:
-                code = await relay.stream_answer(
-                    request, stream, reply, job, break_off=settings.break_off
-                )
-            else:
-                code = await relay.whole_answer(request, stream, reply, job)
+            async with gateway.table.run(
+                job.pool_id, request.task, priority=request.priority
+            ) as stream:
+                if request.stream:
+                    await relay.stream_answer(request, stream, reply, job)
+                else:
+                    await relay.whole_answer(request, stream, reply, job)
+            code = ""
+        except WorkerError as error:
+            code = error.code
+            await reply.fail(from_worker_error(error), break_off=settings.break_off)
         finally:
             pulse.stop()
-            gone.remove_done_callback(cancel)
+            gone.remove_done_callback(left)
             gone.cancel()
-            gateway.jobs.end(job, reply.status, code)
+            gateway.board.end(job, reply.status, code)
             await reply.aclose()
-            await stream.aclose()
 
 
 async def _body(receive: relay.Receive, length: str | None, max_bytes: int) -> bytes | bytearray:

@@ -1,8 +1,7 @@
-"""The gateway's jobs: those in flight, and the latest that have ended."""
+"""What is shown of the gateway's jobs: those in flight, and the latest that have ended."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from time import time
 from typing import Literal
 
@@ -53,7 +52,7 @@ class EndedJob:
         model: The model's name as the client wrote it.
         key: The name of the client's key; empty without keys.
         replica_id: The replica that answered, if one did.
-        status: The HTTP status of the answer.
+        status: The HTTP status of the answer; 0 if the client left before it.
         code: The error it failed with; empty if the answer is whole.
         tokens: How many pieces were delivered.
         took_ms: From the request to the end.
@@ -74,8 +73,8 @@ class EndedJob:
     ended_at_s: float
 
 
-class JobTable:
-    """The jobs of one gateway."""
+class Board:
+    """The jobs that the dashboard shows."""
 
     def __init__(self) -> None:
         self.running: dict[str, Job] = {}
@@ -83,32 +82,12 @@ class JobTable:
         self.ended = 0
         self.failed = 0
 
-        self._cancels: dict[str, Callable[[], None]] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def begin(self, job: Job, cancel: Callable[[], None]) -> None:
-        """Add a job.
-
-        Args:
-            job: The job.
-            cancel: Cancels it.
-        """
+    def begin(self, job: Job) -> None:
+        """Show a job."""
         self.running[job.job_id] = job
-        self._cancels[job.job_id] = cancel
-        self._idle.clear()
-
-    def cancel_all(self) -> None:
-        """Cancel every job in flight; each answer ends with an error."""
-        for cancel in list(self._cancels.values()):
-            cancel()
-
-    async def drained(self) -> None:
-        """Wait until no job is in flight."""
-        await self._idle.wait()
 
     def end(self, job: Job, status: int, code: str) -> None:
-        """Move a job to those that have ended.
+        """Show a job among those that have ended.
 
         Args:
             job: The job.
@@ -116,9 +95,7 @@ class JobTable:
             code: The error's code; empty if the answer is whole.
         """
         now = asyncio.get_running_loop().time()
-        del self.running[job.job_id], self._cancels[job.job_id]
-        if not self.running:
-            self._idle.set()
+        del self.running[job.job_id]
         self.ended += 1
         self.failed += bool(code)
         first = job.first_token_at

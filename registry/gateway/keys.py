@@ -102,9 +102,7 @@ class Key:
                 begun.popleft()
             if len(begun) >= limits.requests_per_minute:
                 wait_ms = max(1, round(1000 * (begun[0] + _WINDOW_S - now)))
-                raise _limited(
-                    f"may begin {limits.requests_per_minute} requests a minute", wait_ms
-                )
+                raise _limited(f"may begin {limits.requests_per_minute} requests a minute", wait_ms)
             begun.append(now)
         self.in_flight += 1
 

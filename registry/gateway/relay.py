@@ -8,16 +8,14 @@ from adapter_api import (
     Answer,
     End,
     Error,
-    ErrorCode,
     Started,
     Token,
     TokenEvent,
     TokenStream,
-    WorkerError,
 )
 from registry.gateway.jobs import Job
 from registry.serving.openai_api.answers import KEEP_ALIVE, Chunks, whole
-from registry.serving.openai_api.errors import ApiError, Headers, from_worker_error
+from registry.serving.openai_api.errors import ApiError, Headers
 from registry.serving.openai_api.requests import ApiRequest
 
 Message = MutableMapping[str, Any]
@@ -167,9 +165,7 @@ class Pulse:
         self._timer = self._loop.call_later(max(0.001, again_s), self._look)
 
 
-async def stream_answer(
-    request: ApiRequest, stream: TokenStream, reply: Reply, job: Job, *, break_off: bool
-) -> str:
+async def stream_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> None:
     """Relay a job's events as server-sent events.
 
     What came in one read leaves in one write.
@@ -179,74 +175,59 @@ async def stream_answer(
         stream: The job's events.
         reply: The answer.
         job: Gets the counts.
-        break_off: Whether a failure in mid-stream breaks the connection instead of ending it.
-
-    Returns:
-        The code of the error it ended with; empty if the answer is whole.
 
     Raises:
-        ConnectionBroken: If it failed in mid-stream and `break_off` is true.
+        WorkerError: If the job failed.
     """
     chunks = Chunks(request)
-    try:
-        async for event in stream:
-            if isinstance(event, Token):
-                body = chunks.token(event)
-                job.tokens += 1
-                if buffered := stream.take_buffered():
-                    body += chunks.tokens(buffered)
-                    job.tokens += len(buffered)
-                if job.phase != "generating":
-                    _note_first_token(job)
-                    body = chunks.first() + body
-                    if not reply.started:
-                        await reply.start(200, _STREAM_HEADERS)
-                await reply.write(body)
-            elif isinstance(event, Started):
-                _note_started(job, reply, event)
-            elif isinstance(event, End):
-                body = chunks.end(event)
-                if job.phase != "generating":
-                    body = chunks.first() + body
+    async for event in stream:
+        if isinstance(event, Token):
+            body = chunks.token(event)
+            job.tokens += 1
+            if buffered := stream.take_buffered():
+                body += chunks.tokens(buffered)
+                job.tokens += len(buffered)
+            if job.phase != "generating":
+                _note_first_token(job)
+                body = chunks.first() + body
                 if not reply.started:
                     await reply.start(200, _STREAM_HEADERS)
-                await reply.end(body)
-                return ""
-            elif isinstance(event, Error):
-                raise event.error
-    except WorkerError as error:
-        await reply.fail(from_worker_error(error), break_off=break_off)
-        return error.code
-    return ErrorCode.CANCELLED
+            await reply.write(body)
+        elif isinstance(event, Started):
+            _note_started(job, reply, event)
+        elif isinstance(event, End):
+            body = chunks.end(event)
+            if job.phase != "generating":
+                body = chunks.first() + body
+            if not reply.started:
+                await reply.start(200, _STREAM_HEADERS)
+            await reply.end(body)
+        elif isinstance(event, Error):
+            raise event.error
 
 
-async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> str:
+async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> None:
     """Answer with one JSON object.
 
-    Returns:
-        The code of the error it ended with; empty if the answer is whole.
+    Raises:
+        WorkerError: If the job failed.
     """
     events: list[TokenEvent] = []
-    try:
-        async for event in stream:
-            if isinstance(event, Error):
-                raise event.error
-            if isinstance(event, Started):
-                _note_started(job, reply, event)
-            elif isinstance(event, Token):
-                job.tokens += 1
-                if job.phase != "generating":
-                    _note_first_token(job)
-            events.append(event)
-        answer = Answer.of(events)
-    except WorkerError as error:
-        await reply.fail(from_worker_error(error))
-        return error.code
+    async for event in stream:
+        if isinstance(event, Error):
+            raise event.error
+        if isinstance(event, Started):
+            _note_started(job, reply, event)
+        elif isinstance(event, Token):
+            job.tokens += 1
+            if job.phase != "generating":
+                _note_first_token(job)
+        events.append(event)
+    answer = Answer.of(events)
     body = whole(request, answer)
     length = (b"content-length", str(len(body)).encode())
     await reply.start(200, [*_JSON_HEADERS, length])
     await reply.end(body)
-    return ""
 
 
 def _note_started(job: Job, reply: Reply, started: Started) -> None:

@@ -132,12 +132,13 @@ async def _drain(gateway: Gateway, settings: ServerSettings, stop: Stop) -> bool
         gateway.leaving = True
         await asyncio.wait({at_once}, timeout=settings.notice_s)
         gateway.draining = True
-        drained = asyncio.create_task(gateway.jobs.drained())
+        drained = asyncio.create_task(gateway.table.finish())
         await asyncio.wait(
             {drained, at_once}, timeout=settings.grace_s, return_when=asyncio.FIRST_COMPLETED
         )
         whole = drained.done()
-        gateway.jobs.cancel_all()
+        for job in gateway.table.jobs:
+            gateway.cancel(job.job_id)
         await drained
         return whole
     finally:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from adapter_api import CapacityExceeded, ErrorCode, TaskRequest, TokenStream, WorkerError
-from registry import AdapterHost
+from registry.host import AdapterHost
 from registry.host.admission import Priority
 from registry.host.attempts import Explanation
 

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
-from registry.gateway.jobs import JobTable
+from registry.gateway.jobs import Board
 from registry.host import AdapterHost
 
 REFRESH_S = 1.0
@@ -74,7 +74,7 @@ class Facts:
     def __init__(
         self,
         host: AdapterHost,
-        jobs: JobTable,
+        jobs: Board,
         events: EventLog | None,
         draining: Callable[[], bool],
     ) -> None:

@@ -75,6 +75,8 @@ async def start() -> AsyncIterator[Start]:
             )
             task = asyncio.create_task(serving)
             await asyncio.wait({task, url}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
             stack.push_async_callback(_end, stop, task)
             return Served(url.result(), gateway, host, stop, task)
 

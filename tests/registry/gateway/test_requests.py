@@ -148,7 +148,7 @@ async def test_keys_let_their_clients_in(
     assert (await http.post(served.url + PATH, json=CHAT, headers=bearer)).status_code == 200
     assert (await http.get(f"{served.url}/v1/models")).status_code == 401
     assert (await http.get(f"{served.url}/health/live")).status_code == 200
-    assert served.gateway.jobs.recent[-1].key == "laptop"
+    assert served.gateway.board.recent[-1].key == "laptop"
 
 
 async def test_a_key_is_limited(

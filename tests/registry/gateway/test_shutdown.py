@@ -58,7 +58,7 @@ async def test_what_takes_too_long_gets_an_error(start: Start) -> None:
     assert text_of(found[:-1]) == "Once upon"
     assert found[-1]["error"]["code"] == "cancelled"
     assert await served.task is False
-    assert served.gateway.jobs.recent[-1].code == ErrorCode.CANCELLED
+    assert served.gateway.board.recent[-1].code == ErrorCode.CANCELLED
 
 
 async def test_a_port_in_use_is_an_error(start: Start) -> None:
