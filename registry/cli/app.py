@@ -6,13 +6,14 @@ which would otherwise catch interruptions and closed pipes first and exit in its
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
 from registry.cli.commands import (
+    batch,
     chat,
     check,
     conformance,
@@ -20,6 +21,7 @@ from registry.cli.commands import (
     describe,
     doctor,
     explain,
+    gateway,
     health,
     list_adapters,
     new_adapter,
@@ -48,6 +50,8 @@ COMMANDS: tuple[Command, ...] = (
     health.COMMAND,
     probe.COMMAND,
     serve.COMMAND,
+    gateway.COMMAND,
+    batch.COMMAND,
     top.COMMAND,
     explain.COMMAND,
     new_adapter.COMMAND,
@@ -93,12 +97,27 @@ def _app() -> typer.Typer:
         rich_markup_mode="rich" if rich else None,  # boxes are for terminals
     )
     app.callback()(_common)
-    for command in COMMANDS:
+    _register(app, COMMANDS, rich=rich)
+    return app
+
+
+def _register(app: typer.Typer, commands: Iterable[Command], *, rich: bool) -> None:
+    for command in commands:
         # Without a short_help, click cuts descriptions off in the list of commands.
         summary = (inspect.getdoc(command.function) or "").partition("\n")[0]
         epilog = _epilog(command, rich=rich)
-        app.command(command.name, short_help=summary, epilog=epilog)(command.function)
-    return app
+        if not command.subcommands:
+            app.command(command.name, short_help=summary, epilog=epilog)(command.function)
+            continue
+        group = typer.Typer(
+            epilog=epilog,
+            short_help=summary,
+            invoke_without_command=True,
+            rich_markup_mode="rich" if rich else None,
+        )
+        group.callback()(command.function)
+        _register(group, command.subcommands, rich=rich)
+        app.add_typer(group, name=command.name)
 
 
 def _epilog(command: Command, *, rich: bool) -> str:

@@ -5,6 +5,7 @@ A key is 32 random bytes, so one round of SHA-256 is enough: there is no diction
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import tomllib
@@ -28,6 +29,7 @@ MAX_FILE_BYTES = 1 << 20
 
 _WINDOW_S = 60.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @attrs.frozen
@@ -179,12 +181,33 @@ def new_key(name: str) -> tuple[str, str]:
     Raises:
         ValueError: If the name has other characters than letters, digits, `-` and `_`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+    if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is not a key name: use 1 to 64 letters, digits, hyphens and underscores"
         )
     key = PREFIX + secrets.token_urlsafe(32)
     return key, f'[keys.{name}]\nsha256 = "{hash_of(key)}"\n'
+
+
+def add_key(name: str, path: Path | None) -> tuple[str, str]:
+    """Make a key, and add it to a key file if one is given.
+
+    Returns:
+        The key, and the lines for the file.
+
+    Raises:
+        ValueError: If the name is not valid, or the file has it already.
+        OSError: If the file cannot be written.
+    """
+    key, lines = new_key(name)
+    if path is not None:
+        if path.exists() and name in structure_config(str(path), KeyFile, _read(path)).keys:
+            raise ValueError(f"{path} has a key {name!r} already: take another name")
+        before = "\n" if path.exists() and path.stat().st_size else ""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(fd, "a") as file:
+            file.write(before + lines)
+    return key, lines
 
 
 def _read(path: Path) -> Mapping[str, Any]:

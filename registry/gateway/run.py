@@ -41,6 +41,10 @@ class GatewayPlan:
     server: ServerSettings = attrs.field(factory=ServerSettings)
     observers: tuple[object, ...] = ()
 
+    def with_observer(self, observer: object) -> "GatewayPlan":
+        """Return the plan with one more observer."""
+        return attrs.evolve(self, observers=(*self.observers, observer))
+
     def check(self) -> Keyring | None:
         """Read the keys.
 

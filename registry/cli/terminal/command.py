@@ -17,8 +17,11 @@ class Command:
         function: Takes the command's options, as typer declares them, and returns an Action.
             The first line of its docstring is the command's description.
         examples: Commands that the help shows.
+        subcommands: Commands that are typed behind this one's name. Without one of them the
+            function runs.
     """
 
     name: str
     function: Callable[..., Action]
     examples: tuple[str, ...] = ()
+    subcommands: "tuple[Command, ...]" = ()

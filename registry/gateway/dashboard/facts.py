@@ -85,6 +85,11 @@ class Facts:
         self._encoded = b""
         self._encoded_at = float("-inf")
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the gateway is shutting down."""
+        return self._draining()
+
     def encoded(self) -> bytes:
         """Return the facts as JSON."""
         now = asyncio.get_running_loop().time()

@@ -69,6 +69,8 @@ def dashboard_routes(facts: Facts, admit: Callable[[Request], None]) -> list[Rou
 async def _events(facts: Facts) -> AsyncIterator[bytes]:
     while True:
         yield b"data: " + facts.encoded() + b"\n\n"
+        if facts.leaving:  # else the page would hold up the end of the server
+            return
         await asyncio.sleep(REFRESH_S)
 
 

@@ -1,0 +1,231 @@
+"""`batch`: a file of prompts, each exactly once in the results."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.terminal import status
+from registry.cli.terminal.arguments import Json, Model, Workers, value_of
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.status import UsageError
+
+Input = Annotated[
+    Path,
+    typer.Argument(help="OpenAI batch JSONL, JSON lines, CSV or Parquet; - is standard input."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The results: .parquet, or else OpenAI's batch format."),
+]
+
+
+def batch(context: typer.Context) -> Action:
+    """Answer a file of prompts; an interrupted run goes on where it stopped."""
+
+    def action() -> int:
+        if context.invoked_subcommand is None:
+            raise UsageError("say what to do: batch run INPUT, batch status INPUT, ...")
+        return status.OK
+
+    return action
+
+
+def run(
+    input: Input,
+    output: Output = None,
+    workers: Workers = None,
+    pool: Annotated[str | None, typer.Option(help="The pool of the workers file.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="openai, jsonl, csv or parquet; else judged by the file.")
+    ] = None,
+    prompt_column: Annotated[
+        str, typer.Option(help="The column that holds the prompt.")
+    ] = "prompt",
+    template: Annotated[
+        str | None, typer.Option(help="A prompt with {column} in it, or @FILE with one.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="The column that names each row in the results.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message for each row.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Send prompts as they are, not as chat messages.")
+    ] = False,
+    model: Model = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer, in tokens.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(min=0)] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="A file with the JSON schema that each answer must have.")
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Any other field of each request; repeatable."),
+    ] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(min=1, help="Rows at once; else what the pool can take.")
+    ] = None,
+    rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
+    tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    max_cost: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Stop after this many tokens.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
+    ] = None,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="How often a row is asked where the engine fails.")
+    ] = 4,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although the request has changed.")
+    ] = False,
+) -> Action:
+    """Answer every row of a file; the same command again goes on where it stopped.
+
+    Each row is exactly once in the results, whatever interrupts the run: the journal beside the
+    output knows what is finished. Rows that fail go to NAME.errors.jsonl. Without --workers there
+    is one replica: the one that ORCHD_OPENAI_URL and its kind describe.
+    """
+
+    def action() -> int:
+        from registry.batch import Limits, Mapped, Plan
+        from registry.cli.terminal.bulk import run_batch
+
+        mapped = Mapped(
+            prompt_column=prompt_column,
+            template=_template(template),
+            id_column=id_column,
+            system=system,
+            chat=not raw,
+        )
+        limits = Limits(
+            max_in_flight=max_in_flight,
+            requests_per_minute=rpm,
+            tokens_per_minute=tpm,
+            max_tokens=max_cost,
+            max_failures=max_failures,
+            max_attempts=attempts,
+        )
+        plan = Plan(
+            input=input,
+            output=_output(input, output),
+            format=_format(format),
+            mapped=mapped,
+            pool_id=pool or "",
+            fields=_fields(model, max_tokens, temperature, json_schema, field or []),
+            limits=limits,
+            accept_changes=accept_changes,
+        )
+        return run_batch(plan, workers)
+
+    return action
+
+
+def retry_failed(
+    input: Input,
+    output: Output = None,
+    workers: Workers = None,
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
+    ] = None,
+) -> Action:
+    """Ask again the rows that failed, with the options of the run."""
+
+    def action() -> int:
+        from registry.cli.terminal.bulk import retry_batch
+
+        return retry_batch(input, _output(input, output), workers, max_failures)
+
+    return action
+
+
+def show_status(input: Input, output: Output = None, as_json: Json = False) -> Action:
+    """Show how far a run is, be it running or not."""
+
+    def action() -> int:
+        from registry.cli.terminal.bulk import show_batch
+
+        return show_batch(_output(input, output), as_json=as_json)
+
+    return action
+
+
+def _output(input: Path, output: Path | None) -> Path:
+    if output is not None:
+        return output
+    if str(input) == "-":
+        raise UsageError("--output is needed for rows from standard input")
+    return input.with_name(f"{input.stem}.output.jsonl")
+
+
+def _template(text: str | None) -> str | None:
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text()
+    except OSError as error:
+        raise UsageError(f"--template: {text[1:]}: {error.strerror or error}") from error
+
+
+def _format(name: str | None) -> Any:
+    if name not in (None, "openai", "jsonl", "csv", "parquet"):
+        raise UsageError(f"--format must be openai, jsonl, csv or parquet, got {name!r}")
+    return name
+
+
+def _fields(
+    model: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    json_schema: Path | None,
+    pairs: list[str],
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "response_format": None if json_schema is None else _schema(json_schema),
+    }
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not (name and separator):
+            raise UsageError(f"--field must be KEY=VALUE, got {pair!r}")
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = value_of(text, "str")
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--json-schema: {path}: {error}") from error
+    return {"type": "json_schema", "json_schema": {"name": path.stem, "schema": schema}}
+
+
+COMMAND = Command(
+    "batch",
+    batch,
+    (
+        "worker-adapters batch run requests.jsonl -o answers.jsonl",
+        "worker-adapters batch run reviews.csv --template 'Good or bad? {text}' -m llama-3",
+        "worker-adapters batch status requests.jsonl",
+    ),
+    (
+        Command(
+            "run",
+            run,
+            (
+                "worker-adapters batch run requests.jsonl",
+                "worker-adapters batch run reviews.csv --prompt-column text -o out.parquet",
+            ),
+        ),
+        Command("status", show_status, ("worker-adapters batch status requests.jsonl",)),
+        Command("retry-failed", retry_failed, ("worker-adapters batch retry-failed in.jsonl",)),
+    ),
+)

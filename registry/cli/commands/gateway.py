@@ -1,0 +1,160 @@
+"""`gateway`: OpenAI's API over pools of engines, with a dashboard."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from registry.cli.terminal import status
+from registry.cli.terminal.arguments import Workers
+from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import say
+
+
+def gateway(
+    context: typer.Context,
+    workers: Workers = None,
+    handoff: Annotated[
+        Path | None, typer.Option(help="A folder where engines leave handoff files.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0 for a free one.")
+    ] = 8080,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", "-k", help="The key file; `gateway key` makes keys.")
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Listen beyond this machine without keys.")
+    ] = False,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=POOL", help="One more model name for a pool; repeatable."),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Let web pages of this origin in; repeatable."),
+    ] = None,
+    keep_alive: Annotated[
+        float, typer.Option(min=0, help="Seconds of silence before a comment is sent; 0: never.")
+    ] = 15.0,
+    stall: Annotated[
+        float, typer.Option(min=0, help="Seconds for a client to read what it was sent; 0: any.")
+    ] = 60.0,
+    break_off: Annotated[
+        bool, typer.Option("--break-off", help="Break the connection where a stream fails.")
+    ] = False,
+    max_body: Annotated[
+        int, typer.Option(min=1, metavar="BYTES", help="The largest body of a request.")
+    ] = 64 << 20,
+    notice: Annotated[
+        float, typer.Option(min=0, help="Seconds of not-ready before new requests are refused.")
+    ] = 0.0,
+    drain: Annotated[
+        float, typer.Option(min=0, help="Seconds for jobs to end after a signal.")
+    ] = 30.0,
+    access_log: Annotated[
+        bool, typer.Option(help="Log each request on standard error, as JSON.")
+    ] = True,
+) -> Action:
+    """Serve OpenAI's API over pools of engines, with failover, keys and a dashboard.
+
+    Any client of OpenAI's API works: set its base URL to http://127.0.0.1:8080/v1. Without files
+    there is one replica: the one that ORCHD_OPENAI_URL and its kind describe. The dashboard is at
+    http://127.0.0.1:8080/.
+    """
+    if context.invoked_subcommand is not None:
+        return _nothing
+
+    def action() -> int:
+        _need_extra()
+        from registry.cli.terminal.serving import run_gateway
+        from registry.gateway.run import GatewayPlan
+        from registry.gateway.server import ServerSettings
+        from registry.gateway.settings import Settings
+
+        settings = Settings(
+            aliases=_aliases(alias or []),
+            max_body_bytes=max_body,
+            keep_alive_s=keep_alive,
+            stall_s=stall,
+            break_off=break_off,
+            cors_origins=tuple(cors or ()),
+            access_log=access_log,
+        )
+        server = ServerSettings(host=host, port=port, notice_s=notice, grace_s=drain)
+        return run_gateway(
+            GatewayPlan(
+                workers=workers,
+                handoff=handoff,
+                keys=keys,
+                no_auth=no_auth,
+                settings=settings,
+                server=server,
+            )
+        )
+
+    return action
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="The name of the key in the file and the logs.")],
+    keys: Annotated[
+        Path | None, typer.Option("--keys", "-k", help="The key file to add it to.")
+    ] = None,
+) -> Action:
+    """Make a key for a client. The key is shown once; the file gets only its hash."""
+
+    def action() -> int:
+        _need_extra()
+        from registry.gateway.keys import add_key
+
+        try:
+            made, lines = add_key(name, keys)
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from error
+        say(made)
+        if keys is None:
+            status.note(f"add this to the key file:\n{lines}")
+        return status.OK
+
+    return action
+
+
+def _nothing() -> int:
+    return status.OK
+
+
+def _need_extra() -> None:
+    try:
+        import starlette
+        import uvicorn
+
+        del starlette, uvicorn
+    except ImportError as error:
+        raise UsageError(
+            f"the gateway needs {error.name}: pip install 'worker-adapters[gateway]'"
+        ) from error
+
+
+def _aliases(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, separator, pool = pair.partition("=")
+        if not (name and separator and pool):
+            raise UsageError(f"--alias must be MODEL=POOL, got {pair!r}")
+        found[name] = pool
+    return found
+
+
+COMMAND = Command(
+    "gateway",
+    gateway,
+    (
+        "worker-adapters gateway --workers workers.toml",
+        "worker-adapters gateway key laptop --keys keys.toml",
+        "worker-adapters gateway -w workers.toml --host 0.0.0.0 --keys keys.toml",
+    ),
+    (Command("key", key, ("worker-adapters gateway key laptop --keys keys.toml",)),),
+)

@@ -1,0 +1,281 @@
+"""Bulk runs on a terminal: progress, interruption, and what to do next."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from registry.batch import BatchError, Limits, Mapped, Plan, Summary, run_plan
+from registry.batch.journal import count, read_header
+from registry.batch.local import LocalRun
+from registry.batch.runs import journal_path
+from registry.cli.terminal import status
+from registry.cli.terminal.logs import ChangeLog, log_to_stderr
+from registry.cli.terminal.pools import choose_pool
+from registry.cli.terminal.show import console
+from registry.cli.terminal.status import UsageError
+from registry.cli.terminal.streams import say
+from registry.serving.signals import first_signal
+from registry.workers import AdapterHost
+
+LINE_S = 5.0
+"""How often a line of progress is printed where there is no terminal."""
+
+LOOK_S = 0.25
+
+
+@attrs.frozen
+class Rates:
+    """How fast a run is now.
+
+    Args:
+        rows_per_s: Rows that end in a second.
+        tokens_per_s: Tokens of prompts and answers in a second.
+    """
+
+    rows_per_s: float
+    tokens_per_s: float
+
+
+def run_batch(plan: Plan, workers: Path | None) -> int:
+    """Run a plan in the foreground.
+
+    Returns:
+        The exit status: OK if every row is answered, FAILED if some failed or are left, and the
+        signal's if one ended the run.
+
+    Raises:
+        UsageError: The input or the journal is not right.
+    """
+    log_to_stderr()
+    try:
+        with _spooled(plan) as ready:
+            summary, caught = asyncio.run(_run(ready, workers))
+    except BatchError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or plan.output}: {error.strerror or error}") from error
+    return _conclude(summary, plan, caught)
+
+
+def retry_batch(input: Path, output: Path, workers: Path | None, max_failures: int | None) -> int:
+    """Ask again the rows of an earlier run that failed.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    try:
+        header = read_header(journal_path(output))
+    except (OSError, BatchError) as error:
+        raise UsageError(f"there is no run to continue: {error}") from error
+    options = {name: json.loads(text) for name, text in header.plan.items()}
+    pool_id = options.pop("pool")
+    mapped = Mapped(**{field.name: options.pop(field.name) for field in attrs.fields(Mapped)})
+    plan = Plan(
+        input=input,
+        output=output,
+        mapped=mapped,
+        pool_id=pool_id,
+        fields=options,
+        limits=Limits(max_failures=max_failures),
+        retry_failed=True,
+    )
+    return run_batch(plan, workers)
+
+
+def show_batch(output: Path, *, as_json: bool) -> int:
+    """Show how far a run is.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    try:
+        header, answered, failed = count(journal_path(output))
+    except (OSError, BatchError) as error:
+        raise UsageError(f"there is no such run: {error}") from error
+    live = _live(output)
+    left = header.rows - answered - failed
+    if as_json:
+        facts = {"rows": header.rows, "answered": answered, "failed": failed, "left": left}
+        say(json.dumps({**facts, "running": live is not None, **(live or {})}))
+        return status.OK
+    say(f"{answered + failed} of {header.rows} rows have ended, {failed} of them failed")
+    if live is not None:
+        say(f"running: {live['rows_per_s']} rows/s, {live['tokens_per_s']} tokens/s")
+    elif left:
+        say(f"not running; the same `batch run` again does the {left} rows that are left")
+    return status.OK
+
+
+@contextlib.contextmanager
+def _spooled(plan: Plan) -> Iterator[Plan]:
+    """Write standard input to a file beside the output, if that is the input."""
+    if str(plan.input) != "-":
+        yield plan
+        return
+    spool = plan.output.with_name(f"{plan.output.name}.input")
+    with spool.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    try:
+        yield attrs.evolve(plan, input=spool)
+    finally:
+        spool.unlink(missing_ok=True)
+
+
+async def _run(plan: Plan, workers: Path | None) -> tuple[Summary, list[int]]:
+    observers = [ChangeLog()]
+    if workers is None:
+        host = AdapterHost.from_environment(observers=observers)
+    else:
+        host = AdapterHost.from_file(workers, observers=observers)
+    begun: asyncio.Future[LocalRun] = asyncio.get_running_loop().create_future()
+
+    def stop() -> None:
+        if begun.done():
+            begun.result().stop("interrupted")
+        else:
+            begun.add_done_callback(lambda run: run.result().stop("interrupted"))
+
+    with first_signal(stop) as caught:
+        async with host:
+            pool_id = choose_pool(host, plan.pool_id or None)
+            plan = attrs.evolve(plan, pool_id=pool_id)
+            async with _watched(plan.output, begun):
+                return await run_plan(plan, host, begun.set_result), caught
+
+
+# Progress
+
+
+@contextlib.asynccontextmanager
+async def _watched(output: Path, begun: "asyncio.Future[LocalRun]") -> AsyncIterator[None]:
+    """Show the progress of the run while it lasts."""
+    out = console(stderr=True)
+    show = _bar if out.is_terminal else _lines
+    task = asyncio.create_task(_follow(output, begun, show(out)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        _live_path(output).unlink(missing_ok=True)
+
+
+async def _follow(output: Path, begun: "asyncio.Future[LocalRun]", show: Any) -> None:
+    with show as draw:
+        progress = (await asyncio.shield(begun)).progress
+        window = [(time.monotonic(), progress.done, 0)]
+        while True:
+            now = time.monotonic()
+            tokens = progress.tokens_in + progress.tokens_out
+            window.append((now, progress.done, tokens))
+            while len(window) > 2 and window[0][0] < now - 10:
+                del window[0]
+            since = max(now - window[0][0], LOOK_S)
+            rates = Rates(
+                round((progress.done - window[0][1]) / since, 1),
+                round((tokens - window[0][2]) / since, 1),
+            )
+            draw(progress, rates)
+            _write_live(output, rates)
+            await asyncio.sleep(LOOK_S)
+
+
+@contextlib.contextmanager
+def _bar(out: Console) -> Iterator[Any]:
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rates]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[failures]}", style="red"),
+    )
+    with Progress(*columns, console=out) as bar:
+        task = bar.add_task("", total=None, rates="", failures="")
+
+        def draw(progress: Any, rates: Rates) -> None:
+            bar.update(
+                task,
+                total=progress.rows,
+                completed=progress.answered + progress.failed,
+                rates=f"{rates.rows_per_s:g} rows/s {rates.tokens_per_s:g} tokens/s",
+                failures=_failures(progress.failures),
+            )
+
+        yield draw
+
+
+@contextlib.contextmanager
+def _lines(_: Console) -> Iterator[Any]:
+    last = 0.0
+
+    def draw(progress: Any, rates: Rates) -> None:
+        nonlocal last
+        if time.monotonic() - last < LINE_S:
+            return
+        last = time.monotonic()
+        ended = progress.answered + progress.failed
+        failures = _failures(progress.failures)
+        status.note(
+            f"{ended} of {progress.rows} rows, {rates.rows_per_s:g} rows/s, "
+            f"{rates.tokens_per_s:g} tokens/s" + (f", {failures}" if failures else "")
+        )
+
+    yield draw
+
+
+def _failures(codes: Any) -> str:
+    return ", ".join(f"{code} {number}" for code, number in codes.most_common(3))
+
+
+def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
+    tokens = summary.tokens_in + summary.tokens_out
+    status.note(
+        f"{summary.answered} of {summary.rows} rows are answered, {summary.failed} failed, "
+        f"{summary.left} are left; {tokens} tokens in this run"
+    )
+    if summary.failures:
+        codes = sorted(summary.failures.items(), key=lambda item: -item[1])
+        status.note("failures: " + ", ".join(f"{code} {number}" for code, number in codes))
+    for path in summary.files:
+        status.note(f"results: {path}")
+    if summary.left:
+        why = f" ({summary.stopped})" if summary.stopped else ""
+        status.note(f"the run stopped{why}: the same command again does the rest")
+    elif summary.failed:
+        status.note(f"worker-adapters batch retry-failed {plan.input} asks again what failed")
+    if caught and summary.left:
+        return status.after_signal(caught[0])
+    return status.FAILED if summary.left or summary.failed else status.OK
+
+
+# What `batch status` shows of a run that is going on
+
+
+def _live_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.running")
+
+
+def _write_live(output: Path, rates: Rates) -> None:
+    facts = {"pid": os.getpid(), "at_s": round(time.time(), 1), **attrs.asdict(rates)}
+    with contextlib.suppress(OSError):
+        _live_path(output).write_text(json.dumps(facts))
+
+
+def _live(output: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(_live_path(output).read_text())
+        os.kill(facts["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(facts) if time.time() - facts["at_s"] < 60 else None

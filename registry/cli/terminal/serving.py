@@ -1,0 +1,43 @@
+"""A gateway in the foreground: its log on standard error, its exit status."""
+
+import asyncio
+import logging
+
+from registry.cli.terminal import status
+from registry.cli.terminal.logs import ChangeLog, log_to_stderr
+from registry.cli.terminal.status import UsageError
+from registry.gateway.run import GatewayPlan, run
+
+
+def run_gateway(plan: GatewayPlan) -> int:
+    """Serve until a signal comes.
+
+    Returns:
+        The exit status: OK if every job came to its own end, else that of the signal.
+
+    Raises:
+        ConfigError: A file, or without any the environment, is wrong.
+        UsageError: The address cannot be used.
+    """
+    log_to_stderr()
+    _log_access()
+    plan = plan.with_observer(ChangeLog())
+    try:
+        cut_by = asyncio.run(run(plan, _say_where))
+    except OSError as error:
+        where = f"{plan.server.host}:{plan.server.port}"
+        raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
+    return status.OK if cut_by is None else status.after_signal(cut_by)
+
+
+def _say_where(url: str) -> None:
+    status.note(f"listening on {url}; OpenAI clients use {url}/v1; dashboard {url}/")
+
+
+def _log_access() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("worker_adapters.access")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
