@@ -27,6 +27,11 @@ ALLOWED = {
         "typing_extensions",
     },
     "registry.observers.prometheus": {"adapter_api", "prometheus_client"},
+    "registry.serving": {"adapter_api", "attrs", "cattrs", "msgspec", "registry"},
+    "registry.gateway": {
+        "adapter_api", "attrs", "msgspec", "prometheus_client", "registry", "starlette", "uvicorn",
+    },
+    "registry.batch": {"adapter_api", "attrs", "msgspec", "pyarrow", "ray", "registry"},
     "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click"},
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """`gateway`: OpenAI's API over pools of engines, with a dashboard."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -127,15 +128,9 @@ def _nothing() -> int:
 
 
 def _need_extra() -> None:
-    try:
-        import starlette
-        import uvicorn
-
-        del starlette, uvicorn
-    except ImportError as error:
-        raise UsageError(
-            f"the gateway needs {error.name}: pip install 'worker-adapters[gateway]'"
-        ) from error
+    for package in ("starlette", "uvicorn", "prometheus_client"):
+        if find_spec(package) is None:
+            raise UsageError(f"the gateway needs {package}: pip install 'worker-adapters[gateway]'")
 
 
 def _aliases(pairs: list[str]) -> dict[str, str]:
