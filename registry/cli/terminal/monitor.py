@@ -1,13 +1,15 @@
-"""What `worker-adapters top` shows: a run's state folder, or engines that it asks by itself."""
+"""What `worker-adapters top` shows: a run's state folder, or engines that it asks itself."""
 
 import asyncio
 import contextlib
 import json
-import time
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Self
 
+import attrs
 from rich.live import Live
 
 from registry import AdapterHost
@@ -19,23 +21,26 @@ from registry.cli.terminal.streams import out, say
 from registry.serving.signals import first_signal
 from registry.serving.state import FRESH_S, StateError, default_folder, read_snapshot, to_json
 
-EVERY_S = 1.0
+INTERVAL_S = 1.0
+"""Seconds between two views: a run writes its state every second."""
 
 
 def watch_run(state: Path | None, *, once: bool, as_json: bool) -> int:
-    """Show what the run of that state folder writes, again and again; returns the exit status.
+    """Show the state folder of a run, until a signal or `q`.
+
+    Returns:
+        The exit status.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: There is no state in the folder.
     """
     folder = state or default_folder()
-    with _Screen(as_json=as_json, once=once) as screen:
-        while True:
-            view = _saved(folder)
+    if once:
+        view = _saved(folder)
+        with _Screen(as_json=as_json, live=False) as screen:
             screen.show(view)
-            if once:
-                return status.OK if view.running else status.FAILED
-            time.sleep(EVERY_S)
+        return status.OK if view.running else status.FAILED
+    return asyncio.run(_watch(lambda: _saved(folder), as_json=as_json))
 
 
 def _saved(folder: Path) -> View:
@@ -48,18 +53,22 @@ def _saved(folder: Path) -> View:
             f"no run has left its state in {folder}: start one with `worker-adapters serve`, name "
             "its folder with --state, or ask the engines with --workers FILE"
         )
+    note = ""
     if not saved.running:
-        return View(saved.host, f"the run has ended, {_ago(saved.age_s)}", running=False)
-    if saved.age_s > FRESH_S:
-        return View(saved.host, f"the run last wrote {_ago(saved.age_s)}", running=False)
-    return View(saved.host)
+        note = f"the run has ended, {_ago(saved.age_s)}"
+    elif saved.age_s > FRESH_S:
+        note = f"the run last wrote {_ago(saved.age_s)}"
+    return View(saved.host, note, not note, saved.totals, saved.failures)
 
 
 def ask_engines(workers: Path, *, once: bool, as_json: bool) -> int:
-    """Show how the engines of a workers file are; returns the exit status.
+    """Show the engines of a workers file, until a signal or `q`.
+
+    Returns:
+        The exit status.
 
     Raises:
-        WorkersError: If the file is wrong.
+        WorkersError: The file is wrong.
     """
     return asyncio.run(_ask(workers, once=once, as_json=as_json))
 
@@ -67,21 +76,61 @@ def ask_engines(workers: Path, *, once: bool, as_json: bool) -> int:
 async def _ask(workers: Path, *, once: bool, as_json: bool) -> int:
     async with aclosing(open_host(workers)) as host:
         await _check_all(host)
-        if once:
-            with _Screen(as_json=as_json, once=True) as screen:
-                screen.show(View(host.snapshot()))
-            return status.OK
-        stop = asyncio.Event()
-        with first_signal(stop.set) as caught, _Screen(as_json=as_json, once=False) as screen:
-            while not stop.is_set():
-                screen.show(View(host.snapshot()))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), EVERY_S)
-        return status.after_signal(caught[0])
+        if not once:
+            return await _watch(lambda: View(host.snapshot()), as_json=as_json)
+        with _Screen(as_json=as_json, live=False) as screen:
+            screen.show(View(host.snapshot()))
+        return status.OK
 
 
 async def _check_all(host: AdapterHost) -> None:
     await asyncio.gather(*(host.health(pool.pool_id) for pool in host.snapshot().pools))
+
+
+async def _watch(look: Callable[[], View], *, as_json: bool) -> int:
+    """Show a new view each second; return OK after `q`, else the status of the signal."""
+    stop = asyncio.Event()
+    view = look()
+    with (
+        first_signal(stop.set) as caught,
+        _quit_key(stop.set),
+        _Screen(as_json=as_json, live=True) as screen,
+    ):
+        while True:
+            screen.show(view)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), INTERVAL_S)
+            if stop.is_set():
+                return status.after_signal(caught[0]) if caught else status.OK
+            view = look()
+
+
+@contextlib.contextmanager
+def _quit_key(then: Callable[[], None]) -> Iterator[None]:
+    """While entered, call `then` when `q` is pressed on a terminal."""
+    try:
+        import termios
+        import tty
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    if not (sys.stdin.isatty() and out().isatty()):
+        yield
+        return
+    keys = sys.stdin.fileno()
+    loop, before = asyncio.get_running_loop(), termios.tcgetattr(keys)
+
+    def look() -> None:
+        if "q" in sys.stdin.read(1).lower():
+            then()
+
+    tty.setcbreak(keys)
+    loop.add_reader(keys, look)
+    try:
+        yield
+    finally:
+        loop.remove_reader(keys)
+        termios.tcsetattr(keys, termios.TCSADRAIN, before)
 
 
 def _ago(age_s: float) -> str:
@@ -91,19 +140,19 @@ def _ago(age_s: float) -> str:
 
 
 class _Screen:
-    """Where views are shown: a live table, or lines.
+    """Shows views: as a table on a terminal, else as lines.
 
     Args:
         as_json: JSON lines instead of a table.
-        once: Whether there is only one view.
+        live: Replace each view by the next, on the terminal's alternate screen.
     """
 
-    def __init__(self, *, as_json: bool, once: bool) -> None:
+    def __init__(self, *, as_json: bool, live: bool) -> None:
         self._as_json = as_json
         self._live: Live | None = None
         self._table = not as_json and out().isatty()
-        if self._table and not once:
-            self._live = Live(console=console(), auto_refresh=False, screen=False)
+        if self._table and live:
+            self._live = Live(console=console(), auto_refresh=False, screen=True)
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -115,16 +164,24 @@ class _Screen:
             self._live.stop()
 
     def show(self, view: View) -> None:
-        """Show it, in the place of the one before."""
+        """Show a view."""
         if self._live is not None:
-            self._live.update(Overview(view), refresh=True)
+            note = " · ".join(filter(None, (view.note, "q quits")))
+            self._live.update(Overview(attrs.evolve(view, note=note)), refresh=True)
         elif self._table:
             console().print(Overview(view))
         elif self._as_json:
-            data = {**json.loads(to_json(view.host)), "running": view.running}
-            say(json.dumps(data))
+            say(json.dumps(_data(view)))
         else:
             for row in rows(view.host):
                 say("\t".join(row))
             if view.note:
                 status.complain(view.note)
+
+
+def _data(view: View) -> dict[str, object]:
+    data = {**json.loads(to_json(view.host)), "running": view.running}
+    if view.totals is not None:
+        failures = [json.loads(to_json(failure)) for failure in view.failures]
+        data |= {"totals": json.loads(to_json(view.totals)), "failures": failures}
+    return data

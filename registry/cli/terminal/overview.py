@@ -1,5 +1,6 @@
-"""What there is to see of a host, as rows and as a table."""
+"""A host's snapshot, as rows for a pipe and as a table for a terminal."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -9,70 +10,112 @@ from rich.text import Text
 
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
 from registry.cli.terminal.text import harmless
+from registry.serving.jobs import Failure, Totals
+
+SHOWN_FAILURES = 3
+"""Failures above the table: more would push it off a small screen."""
 
 _COLUMNS = (
-    "pool", "replica", "engine", "state", "breaker", "in flight", "queue", "tokens/s",
-    "first token", "jobs", "failures", "message",
+    "pool", "state", "in flight", "queue", "tokens/s", "first token", "jobs", "failed", "engine",
 )  # fmt: skip
-_EXPENDABLE = ("failures", "jobs", "first token", "tokens/s", "engine", "message", "queue")
-_LEAST_MESSAGE = 12
+_EXPENDABLE = ("engine", "jobs", "first token", "tokens/s")
+"""The columns that a narrow terminal loses, in this order."""
+
 _GAP = 2
-_STYLES = {
-    "ready": "green",
-    "busy": "yellow",
-    "loading": "yellow",
-    "draining": "yellow",
-    "half_open": "yellow",
-    "down": "red",
-    "open": "red",
-}
+_STYLES = {"ready": "green", "busy": "yellow", "loading": "yellow", "draining": "yellow"}
 
 
 @attrs.frozen
 class View:
-    """What there is to see now.
+    """What `top` shows.
 
     Args:
         host: The snapshot.
-        note: What to know of it; "" if it is as it should be.
-        running: Whether its host runs.
+        note: A remark, such as that the run has ended; "" for none.
+        running: Whether the host is running.
+        totals: Numbers of the jobs that have ended; None if they are unknown.
+        failures: The last jobs that failed, the oldest first.
     """
 
     host: HostSnapshot
     note: str = ""
     running: bool = True
+    totals: Totals | None = None
+    failures: Sequence[Failure] = ()
 
 
 @attrs.frozen
 class Overview:
-    """The view for a terminal, whose width decides on the columns.
+    """A view as rich shows it. The terminal's width decides on the columns.
 
     Args:
-        view: What to show.
+        view: The view.
     """
 
     view: View
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        # What matters most stands first: a small terminal cuts off the end.
+        # A small terminal cuts off the end, so the most important lines come first.
         for note in (self.view.note, *_mixes(self.view.host)):
             if note:
                 yield Text(note, "yellow")
-        found = list(rows(self.view.host))
-        shown = _shown(found, options.max_width)
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for place in shown:
-            column = _COLUMNS[place]
-            table.add_column(column, overflow="fold" if column == "message" else "ellipsis")
-        for row in found:
-            table.add_row(*(Text(row[place], _STYLES.get(row[place], "")) for place in shown))
-        yield table
+        if self.view.totals is not None:
+            yield Text(f"jobs: {self.view.totals}", "bold")
+        for failure in list(self.view.failures)[-SHOWN_FAILURES:]:
+            at = time.strftime("%H:%M:%S", time.localtime(failure.at_s))
+            where = f"{_clean(failure.job_id)} in pool {_clean(failure.pool_id)}"
+            yield Text(f"{at} {failure.code}: job {where}", "red", overflow="ellipsis")
+        yield _table(self.view.host, options.max_width)
+        for remark in _remarks(self.view.host):
+            yield Text(remark, "dim")
+
+
+def _table(host: HostSnapshot, width: int) -> Table:
+    lines = list(_lines(host))
+    shown = _shown(lines, width)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place in shown:
+        table.add_column(_COLUMNS[place], overflow="ellipsis", no_wrap=True)
+    for cells in lines:
+        table.add_row(*(Text(cells[place], _style(cells[place])) for place in shown))
+    return table
+
+
+def _remarks(host: HostSnapshot) -> Iterator[str]:
+    """Yield why replicas get no work, whole: a column would cut it off."""
+    for pool in host.pools:
+        if pool.retries:
+            yield f"pool {_clean(pool.pool_id)}: {pool.retries} retries"
+        for replica in pool.replicas:
+            sound = replica.state in ("ready", "busy") and replica.breaker == "closed"
+            if replica.message and not sound:
+                yield _clean(f"{pool.pool_id}/{replica.replica_id}: {replica.message}")
+
+
+def _style(cell: str) -> str:
+    word = cell.partition(",")[0]
+    if "breaker open" in cell or word == "down":
+        return "red"
+    return "yellow" if "breaker" in cell else _STYLES.get(word, "")
+
+
+def _lines(host: HostSnapshot) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the table: a pool's, then those of its replicas."""
+    for pool in host.pools:
+        name, ready, _, state, _, flying, queue, rate, _, jobs, _, _ = _pool_row(pool)
+        state = f"{ready} ready" + (f", {state}" if state else "")
+        yield name, state, flying, queue, rate, "", jobs, "", ""
+        for replica in pool.replicas:
+            row = [_clean(cell) for cell in _replica_row(replica)]
+            _, name, engine, state, breaker, flying, _, rate, first, jobs, failed, _ = row
+            if breaker != "closed":
+                state += f", breaker {breaker.replace('_', ' ')}"
+            yield f"  {name}", state, flying, "", rate, first, jobs, failed, engine
 
 
 def _shown(found: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The places of the columns for which there is room; those that matter least go first."""
+    """Return the places of the columns for which there is room."""
     widths = [max(map(len, cells)) for cells in zip(_COLUMNS, *found, strict=True)]
-    widths[_COLUMNS.index("message")] = _LEAST_MESSAGE
     shown = list(range(len(_COLUMNS)))
     for column in _EXPENDABLE:
         if sum(widths[place] + _GAP for place in shown) - _GAP <= width:
@@ -82,7 +125,7 @@ def _shown(found: Sequence[Sequence[str]], width: int) -> list[int]:
 
 
 def rows(host: HostSnapshot) -> Iterator[tuple[str, ...]]:
-    """The cells: a row for each pool, and below it one for each of its replicas."""
+    """Yield the cells of a row for each pool, and below it one for each of its replicas."""
     for pool in host.pools:
         yield _pool_row(pool)
         for replica in pool.replicas:

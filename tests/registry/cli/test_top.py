@@ -20,6 +20,7 @@ from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
 from registry.cli.terminal.overview import Overview, View
 from registry.cli.toy.server import ToyServer
 from registry.host.attempts import Explanation, Step
+from registry.serving.jobs import Failure, Totals
 from registry.serving.state import StateWriter
 
 Cli = Callable[..., Any]
@@ -105,20 +106,30 @@ def test_the_state_of_a_run(cli: Cli, state: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "headers"),
     [
-        (120, "engine state breaker in flight queue tokens/s first token jobs failures message"),
-        (80, "engine state breaker in flight queue message"),
-        (60, "state breaker in flight queue"),
+        (120, "state in flight queue tokens/s first token jobs failed engine"),
+        (80, "state in flight queue tokens/s first token failed"),
+        (60, "state in flight queue failed"),
     ],
 )
 def test_a_small_terminal_shows_what_matters_most(width: int, headers: str) -> None:
-    """Columns that matter less give way, none is cut short; what to know comes first."""
+    """Columns that matter less give way, none is cut short; states, totals, failures and the whole
+    message of a replica that gets no work stay."""
     screen = Console(width=width, file=io.StringIO(), force_terminal=False)
-    screen.print(Overview(View(HOST, "the run has ended")))
-    note, mixed, header, *lines = screen.file.getvalue().splitlines()
+    failures = [Failure(0.0, f"job-{number}", "p", "WORKER_RESET") for number in range(9)]
+    totals = Totals(12, 1, 9, {"WORKER_RESET": 9})
+    screen.print(Overview(View(HOST, "the run has ended", totals=totals, failures=failures)))
+    note, mixed, jobs, *failed, header, pool, good, bad, retries, why = (
+        screen.file.getvalue().splitlines()
+    )
     assert (note, mixed[:6]) == ("the run has ended", "pool p")
-    assert " ".join(header.split()) == f"pool replica {headers}"
-    assert "\u2026" not in "".join(lines)
-    assert any("down" in line and "open" in line for line in lines)
+    assert jobs == "jobs: 12 answered, 1 cancelled, 9 failed (WORKER_RESET 9)"
+    assert [line.split()[-4] for line in failed] == ["job-6", "job-7", "job-8"]
+    assert " ".join(header.split()) == f"pool {headers}"
+    assert "\u2026" not in screen.file.getvalue()
+    assert "1 of 2 ready" in pool
+    assert "3 / 8" in good
+    assert "down, breaker open" in bad
+    assert (retries, why) == ("pool p: 4 retries", "p/r1: no\ufffd[31m answer")
 
 
 def test_the_state_as_json(cli: Cli, state: Path) -> None:
@@ -176,8 +187,11 @@ def test_the_engines_of_a_file(cli: Cli, workers: Path) -> None:
     assert [replica["state"] for replica in pool["replicas"]] == ["ready", "down"]
 
 
-def test_top_on_a_terminal(start: Start, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A live table in colours, which Ctrl-C ends."""
+@pytest.mark.parametrize("end", ["q", "signal"])
+def test_top_on_a_terminal(
+    start: Start, state: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A live table in colours on the alternate screen, which `q` or Ctrl-C ends."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "160")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -186,15 +200,22 @@ def test_top_on_a_terminal(start: Start, state: Path, monkeypatch: pytest.Monkey
     process = start("top", "--state", str(state), stdin=theirs, stdout=theirs)
     os.close(theirs)
     shown = b""
-    while b"several engine versions" not in shown:
+    while b"no\xef\xbf\xbd[31m answer" not in shown:
         shown += os.read(ours, 4096)
     text = shown.decode()
+    assert text.startswith("\x1b[?1049h")
     assert "first token" in text
     assert "\x1b[32mready" in text
     assert "\x1b[31mdown" in text
     assert "pool p runs several engine versions: 0.10, 0.11" in text
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert "q quits" in text
+    if end == "q":
+        os.write(ours, b"q")
+    else:
+        process.send_signal(signal.SIGINT)
+    while b"\x1b[?1049l" not in shown:
+        shown += os.read(ours, 4096)
+    assert process.wait(10) == (0 if end == "q" else 130)
     os.close(ours)
 
 
