@@ -4,10 +4,9 @@ they are used."""
 from typing import TYPE_CHECKING
 
 from adapter_api.lazy import lazy_exports
-from adapters.http_util.auth import check_credential, with_bearer
 from adapters.http_util.delays import retry_after_ms
 from adapters.http_util.egress import check_egress
-from adapters.http_util.error_body import MAX_SEARCHED_CHARS, ErrorBody, read_error_body
+from adapters.http_util.error_body import ErrorBody, read_error_body
 from adapters.http_util.errors import (
     error_from_exception,
     error_from_payload,
@@ -23,7 +22,15 @@ from adapters.http_util.retry import (
     may_repeat,
     try_and_retry,
 )
-from adapters.http_util.secrets import REDACTED, redact, redact_headers, safe_text
+from adapters.http_util.secrets import (
+    MAX_SEARCHED_CHARS,
+    REDACTED,
+    check_credential,
+    redact,
+    redact_headers,
+    safe_text,
+    with_bearer,
+)
 from adapters.http_util.sse import MAX_EVENT_BYTES, ServerSentEvent, SSEDecoder
 from adapters.http_util.threads import DaemonThreads
 from adapters.http_util.transport.client import (

@@ -14,13 +14,7 @@ import attrs
 import msgspec
 
 from adapters.http_util.delays import delay_in_words_ms, field_ms
-from adapters.http_util.secrets import redact
-
-MAX_MESSAGE_CHARS = 500
-"""Enough of an error's text to act on; servers repeat whole prompts and pages there."""
-
-MAX_SEARCHED_CHARS = 16 << 10
-"""How much of an error's text is searched for credentials, and so the most that is shown."""
+from adapters.http_util.secrets import MAX_SEARCHED_CHARS, MAX_SHOWN_CHARS, redact, safe_text
 
 MAX_DEPTH = 12
 """Levels of nesting that are read. Gateways add one each; nobody adds a dozen."""
@@ -132,12 +126,10 @@ def _as_json(payload: Any) -> str:
 def tidy(text: str, secrets: Iterable[str]) -> str:
     """Return `text` as one printable line of bounded length, without credentials (not even one cut
     in half) and markup."""
-    text = redact(text[:MAX_SEARCHED_CHARS], secrets)[: 8 * MAX_MESSAGE_CHARS]
+    text = redact(text[:MAX_SEARCHED_CHARS], secrets)[: 8 * MAX_SHOWN_CHARS]
     if text.lstrip().startswith("<"):
         text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
-    text = "".join(char if char.isprintable() else " " for char in text)  # no terminal commands
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 3] + "..."
+    return safe_text(text)
 
 
 def snake(code: str) -> str:
@@ -280,7 +272,7 @@ class _Found:
         return f"{part[:start]}{inner}{part[end:]}".strip() if inner else text
 
     def _scan(self, text: str) -> None:
-        head = text[: 8 * MAX_MESSAGE_CHARS]
+        head = text[: 8 * MAX_SHOWN_CHARS]
         for code in (*_FIELD.findall(head), *_EXCEPTION.findall(head)):
             self._note_code(code)
         leading = _LEADING_STATUS.match(head)

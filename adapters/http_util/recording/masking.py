@@ -2,43 +2,40 @@
 
 import base64
 import binascii
-import json
 from collections import deque
 from collections.abc import Iterable
-from urllib.parse import quote
 
 import httpx
 
 from adapters.http_util.recording.exchange import Chunk
-from adapters.http_util.secrets import REDACTED, credential_spans, redact_headers
-
-MIN_SECRET_BYTES = 4
-"""Shorter credentials would tear ordinary words apart."""
-
-MIN_BEGUN_BYTES = 8
-"""How much of a credential must stand at the end of a body, which broke off in the middle of it, to
-be overwritten. Less is no secret: many keys begin like this one."""
+from adapters.http_util.secrets import credential_spans, is_secret_header, redact
+from adapters.http_util.spellings import MIN_SECRET_CHARS, begun_at, known_spans
 
 MAX_HELD_BYTES = 64 << 10
-"""Of a body that is searched for what looks like a credential: longer than any error message."""
+"""Bound of a body that is searched for what looks like a credential: longer than any error."""
+
+MAX_WAITING_BYTES = 8 << 10
+"""Bound of the bytes that wait because they may begin a credential: more than any escaped key."""
 
 _SCHEMES = ("bearer", "basic", "token")
 _JSON_WORDS = ("null", "true", "false")
+_COVER = ord("x")
+_LINE_ENDS = b"\r\n"  # they separate events
 
 
 def credentials_of(headers: httpx.Headers) -> list[str]:
-    """The credentials in the headers of a request, in each form that a server may repeat."""
+    """Return the credentials in the headers of a request, in each form a server may repeat."""
     found = []
     for name, value in headers.multi_items():
-        if redact_headers({name: value})[name] == REDACTED:
+        if is_secret_header(name) or redact(value) != value:
             scheme, _, token = value.partition(" ")
             if not (token and (name.endswith("authorization") or scheme.lower() in _SCHEMES)):
                 found.append(value)
                 continue
-            found.append(token.strip())  # the scheme is no secret
+            found.append(token.strip())  # the scheme is not secret
             if scheme.lower() == "basic":
                 found.append(_password(token))
-    return [secret for secret in found if len(secret) >= MIN_SECRET_BYTES]
+    return [secret for secret in found if len(secret) >= MIN_SECRET_CHARS]
 
 
 def _password(token: str) -> str:
@@ -48,76 +45,66 @@ def _password(token: str) -> str:
         return ""
 
 
-def spellings(secrets: Iterable[str]) -> frozenset[bytes]:
-    """The bytes that credentials may be in a body: as they are, in a URL, and in JSON as the
-    encoders of several languages escape them."""
-    found = set()
-    for secret in secrets:
-        if len(secret) >= MIN_SECRET_BYTES:
-            escaped = json.dumps(secret)[1:-1]
-            slashes = escaped.replace("/", "\\/")
-            plus = [escaped.replace("+", "\\u002b"), escaped.replace("+", "\\u002B")]
-            found |= {secret, escaped, slashes, *plus, quote(secret, safe="")}
-    return frozenset(text.encode("utf-8") for text in found)
-
-
 class Mask:
-    """Overwrites credentials in a body with x, also where one is split over chunks.
+    """Overwrites credentials in a body with x, also where one is spelled otherwise or is split
+    over chunks.
 
     A chunk is held back only while its end may be the beginning of a credential.
 
     Args:
         secrets: What to overwrite.
-        guess: Overwrite what looks like a credential too. All of the body is held back then, up to
+        guess: Overwrite what looks like a credential too. The whole body is then held back, up to
             MAX_HELD_BYTES.
     """
 
-    def __init__(self, secrets: Iterable[bytes], *, guess: bool = False) -> None:
-        self._secrets = tuple(secrets)
+    def __init__(self, secrets: Iterable[str], *, guess: bool = False) -> None:
+        # Bodies are searched as Latin-1, in which each byte is a character.
+        self._secrets = tuple(secret.encode("utf-8").decode("latin-1") for secret in secrets)
         self._guess = guess
+        self._max_held_bytes = MAX_HELD_BYTES if guess else MAX_WAITING_BYTES
         self._held: deque[Chunk] = deque()
-        # The bytes of the chunks that are held, and what will be written for them. Searched is what
-        # was sent: in what is written, a short credential would hide a longer one around it.
+        # The bytes of the chunks that are held, and what will be written for them. What was sent
+        # is searched: in what is written, a short credential would hide a longer one around it.
         self._sent = bytearray()
         self._written = bytearray()
 
     def feed(self, chunk: Chunk) -> list[Chunk]:
-        """Take a chunk; returns those that no later one can change any more."""
-        searched = len(self._sent)
+        """Take a chunk and return those that no later one can change."""
         self._held.append(chunk)
         self._sent += chunk.data
         self._written += chunk.data
-        for secret in self._secrets:
-            at = self._sent.find(secret, max(0, searched - len(secret) + 1))
-            while at >= 0:
-                self._overwrite(at, at + len(secret))
-                at = self._sent.find(secret, at + 1)
         if self._guess:
-            return self.finish() if len(self._sent) >= MAX_HELD_BYTES else []
-        return self._release(len(self._sent) - self._begun())
+            return self.finish() if len(self._sent) >= self._max_held_bytes else []
+        text = self._sent.decode("latin-1")
+        self._overwrite_known(text)
+        safe_bytes = begun_at(text, self._secrets)
+        if len(text) - safe_bytes > self._max_held_bytes:
+            safe_bytes = len(text)
+        return self._release(safe_bytes)
 
     def finish(self) -> list[Chunk]:
-        """The chunks that are still held."""
-        if self._guess:
-            self._overwrite_guesses()
-        begun = self._begun()
-        if begun >= MIN_BEGUN_BYTES:
-            self._overwrite(len(self._sent) - begun, len(self._sent))
-        return self._release(len(self._sent))
-
-    def _begun(self) -> int:
-        return max((_begun(self._sent, secret) for secret in self._secrets), default=0)
-
-    def _overwrite_guesses(self) -> None:
+        """Return the chunks that are still held."""
         text = self._sent.decode("latin-1")
+        self._overwrite_known(text)
+        if self._guess:
+            self._overwrite_guesses(text)
+        return self._release(len(text))
+
+    def _overwrite_known(self, text: str) -> None:
+        for start, end in known_spans(text, self._secrets):
+            self._overwrite(start, end)
+
+    def _overwrite_guesses(self, text: str) -> None:
         for start, end in credential_spans(text):
-            # A backslash may belong to the quotation mark behind it, and JSON shall stay JSON.
+            # A backslash may belong to the quotation mark behind it, and JSON must stay JSON.
             found = text[start:end].rstrip("\\")
             if found not in _JSON_WORDS:
                 self._overwrite(start, start + len(found))
 
     def _overwrite(self, start: int, end: int) -> None:
-        self._written[start:end] = b"x" * (end - start)
+        self._written[start:end] = bytes(
+            byte if byte in _LINE_ENDS else _COVER for byte in self._written[start:end]
+        )
 
     def _release(self, safe_bytes: int) -> list[Chunk]:
         released = []
@@ -130,19 +117,7 @@ class Mask:
         return released
 
 
-def masked(data: bytes, secrets: Iterable[bytes], *, guess: bool = False) -> bytes:
-    """The bytes with every credential overwritten, as a Mask with the same arguments does."""
+def masked(data: bytes, secrets: Iterable[str], *, guess: bool = False) -> bytes:
+    """Return the bytes with every credential overwritten, as by a Mask."""
     mask = Mask(secrets, guess=guess)
     return b"".join(chunk.data for chunk in [*mask.feed(Chunk(0, data)), *mask.finish()])
-
-
-def _begun(data: bytearray, secret: bytes) -> int:
-    """How many bytes at the end of the data are the beginning of the secret, but not all of it."""
-    if not data:
-        return 0
-    last, end = data[-1:], min(len(secret) - 1, len(data))
-    while (at := secret.rfind(last, 0, end)) >= 0:
-        if data.endswith(secret[: at + 1]):
-            return at + 1
-        end = at
-    return 0

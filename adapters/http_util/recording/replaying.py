@@ -8,7 +8,7 @@ from time import monotonic
 import httpx
 
 from adapters.http_util.recording.exchange import Chunk, Exchange, Writer
-from adapters.http_util.recording.masking import Mask, credentials_of, masked, spellings
+from adapters.http_util.recording.masking import Mask, credentials_of, masked
 from adapters.http_util.recording.reading import read_recording
 from adapters.http_util.secrets import REDACTED, is_secret_header, redact, redact_headers
 
@@ -86,22 +86,21 @@ class _Tape:
         self._writer = writer
         self._exchange = 0
         self._secrets = secrets
-        self._spellings = spellings(secrets)
-        self._mask = Mask(self._spellings)
+        self._mask = Mask(secrets)
         self._began = monotonic()
         self._ended = False
 
     def request(self, request: httpx.Request, body: bytes) -> None:
         sent = {name: self._hidden(value) for name, value in request.headers.items()}
         path = self._hidden(request.url.raw_path.decode("ascii"))
-        body = masked(body, self._spellings)
+        body = masked(body, self._secrets)
         self._exchange = self._writer.request(request.method, path, redact_headers(sent), body)
 
     def head(self, response: httpx.Response) -> None:
         headers = [(n.decode("latin-1"), self._header(n, v)) for n, v in response.headers.raw]
         self._writer.response(self._exchange, self._ms(), response.status_code, headers)
         if response.status_code >= 400:  # gateways repeat what they sent, with keys of their own
-            self._mask = Mask(self._spellings, guess=True)
+            self._mask = Mask(self._secrets, guess=True)
 
     def chunk(self, data: bytes) -> None:
         self._writer.chunks(self._exchange, self._mask.feed(Chunk(self._ms(), data)))
@@ -124,7 +123,7 @@ class _Tape:
         """The value of an answer's header, which may be a URL and shall stay one."""
         if is_secret_header(name.decode("latin-1")):
             return REDACTED
-        return masked(value, self._spellings, guess=True).decode("latin-1")
+        return masked(value, self._secrets, guess=True).decode("latin-1")
 
     def _hidden(self, text: str) -> str:
         return redact(text, self._secrets)
@@ -188,7 +187,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: As it was recorded.
         """
         secrets = credentials_of(request.headers)
-        body = masked(await request.aread(), spellings(secrets))
+        body = masked(await request.aread(), secrets)
         path = redact(request.url.raw_path.decode("ascii"), secrets)
         exchange = self._next(request.method, path, body)
         if exchange is None:

@@ -18,8 +18,8 @@ from adapters.http_util import (
     may_repeat,
     read_error_body,
 )
-from adapters.http_util.error_body import MAX_MESSAGE_CHARS
 from adapters.http_util.meaning import code_for
+from adapters.http_util.secrets import MAX_SHOWN_CHARS
 from tests.openai_chunks import recorded
 from tests.strategies import json_values
 
@@ -125,9 +125,9 @@ def test_every_shape_of_an_error_body_is_read(payload: Any, expected: ErrorBody)
         (b'error: {"message": "no"}', "error: no"),
         (b'{"error": NaN}', '{"error": NaN}'),
         (b'"\\ud800"', '"\\ud800"'),
-        (b"9" * 5000, "9" * (MAX_MESSAGE_CHARS - 3) + "..."),
-        (b"x" * 501, "x" * (MAX_MESSAGE_CHARS - 3) + "..."),
-        (b"x" * 500, "x" * MAX_MESSAGE_CHARS),
+        (b"9" * 5000, "9" * (MAX_SHOWN_CHARS - 3) + "..."),
+        (b"x" * 501, "x" * (MAX_SHOWN_CHARS - 3) + "..."),
+        (b"x" * 500, "x" * MAX_SHOWN_CHARS),
     ],
     ids=lambda v: str(v)[:40],
 )  # fmt: skip
@@ -149,7 +149,7 @@ def test_deep_nesting_does_no_harm(depth: int, pair: tuple[str, str]) -> None:
 def test_whatever_comes_is_a_bounded_message(body: bytes) -> None:
     """read_error_body never raises, and what it gives can be shown on one line."""
     read = read_error_body(body)
-    assert len(read.message) <= MAX_MESSAGE_CHARS
+    assert len(read.message) <= MAX_SHOWN_CHARS
     assert not read.message or read.message.isprintable()
 
 
@@ -361,7 +361,7 @@ def test_no_error_shows_a_key(secret: str, before: str, after: str, data: st.Dat
 
 def test_a_key_at_the_place_of_the_cut_is_not_cut_but_hidden() -> None:
     """HTU-1004: half a key would not be recognized any more."""
-    for size in range(MAX_MESSAGE_CHARS - 40, MAX_MESSAGE_CHARS + 5):
+    for size in range(MAX_SHOWN_CHARS - 40, MAX_SHOWN_CHARS + 5):
         body = b"x" * size + b" hunter2-is-my-key yes"
         assert "hunter" not in error_from_response(400, {}, body, secrets=SECRETS).message
 

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 from adapters.http_util.recording.exchange import Chunk
 from adapters.http_util.recording.masking import (
     MAX_HELD_BYTES,
-    MIN_BEGUN_BYTES,
     Mask,
     credentials_of,
     masked,
-    spellings,
 )
 
-KEY = b"correct-horse-battery-staple"
-PARTS = [KEY, KEY[:9], KEY[-9:], KEY[:1], b"x", b" and ", b"\n"]
+KEY = "correct-horse-battery-staple"
+PARTS = [KEY, KEY[:5], KEY[-5:], KEY[:1], "x", " and ", "\n"]
 
 
 def fed(mask: Mask, pieces: list[bytes]) -> list[Chunk]:
@@ -31,18 +29,14 @@ def fed(mask: Mask, pieces: list[bytes]) -> list[Chunk]:
 @given(st.data())
 def test_a_key_is_masked_however_it_is_split(data: st.DataObject) -> None:
     """A careless server repeats the key in pieces; chunks, lengths and times stay."""
-    whole = b"".join(data.draw(st.lists(st.sampled_from(PARTS), max_size=6)))
+    whole = "".join(data.draw(st.lists(st.sampled_from(PARTS), max_size=6))).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     pieces = [whole[i:j] for i, j in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     out = fed(Mask([KEY]), pieces)
     assert [len(chunk.data) for chunk in out] == [len(piece) for piece in pieces]
     assert [chunk.at_ms for chunk in out] == list(range(len(pieces)))
     written = b"".join(chunk.data for chunk in out)
-    expected = whole.replace(KEY, b"x" * len(KEY))
-    begun = max(n for n in range(len(KEY)) if n == 0 or expected.endswith(KEY[:n]))
-    if begun >= MIN_BEGUN_BYTES:
-        expected = expected[:-begun] + b"x" * begun
-    assert written == expected
+    assert written == whole.replace(KEY.encode(), b"x" * len(KEY))
 
 
 @given(st.lists(st.text("ab", min_size=4, max_size=7), min_size=1, max_size=3), st.text("ab"))
@@ -56,7 +50,7 @@ def test_keys_that_overlap_are_masked_to_their_last_byte(keys: list[str], text: 
         if data.startswith(secret, start)
         for place in range(start, start + len(secret))
     }
-    out = fed(Mask(secrets), [data[n : n + 1] for n in range(len(data))])
+    out = fed(Mask(keys), [data[n : n + 1] for n in range(len(data))])
     written = b"".join(chunk.data for chunk in out)
     assert written == bytes(120 if n in covered else byte for n, byte in enumerate(data))
 
@@ -66,9 +60,9 @@ def test_chunks_are_not_held_back_without_a_reason() -> None:
     beginning of a key waits for more."""
     mask = Mask([KEY])
     assert mask.feed(Chunk(1.0, b"data: hello\n\n")) == [Chunk(1.0, b"data: hello\n\n")]
-    assert mask.feed(Chunk(2.0, b"data: correct-h")) == []
+    assert mask.feed(Chunk(2.0, b"data: corr")) == []
     assert mask.feed(Chunk(3.0, b"at\n\n")) == [
-        Chunk(2.0, b"data: correct-h"),
+        Chunk(2.0, b"data: corr"),
         Chunk(3.0, b"at\n\n"),
     ]
     assert mask.finish() == []
@@ -76,8 +70,7 @@ def test_chunks_are_not_held_back_without_a_reason() -> None:
 
 def test_what_is_no_secret_stays() -> None:
     """Without credentials nothing is changed; a very short one would tear words apart."""
-    assert spellings(["abc"]) == frozenset()
-    assert masked(b"abcabc", []) == b"abcabc"
+    assert masked(b"abcabc", []) == masked(b"abcabc", ["abc"]) == b"abcabc"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +86,8 @@ def test_what_is_no_secret_stays() -> None:
 )
 def test_every_usual_spelling_is_known(shown: str) -> None:
     """JSON encoders escape slashes and plus signs, URLs nearly everything."""
-    written = masked(shown.encode(), spellings(['a+b/c"d']))
-    assert b"a" not in written
+    written = masked(shown.encode(), ['a+b/c"d'])
+    assert b"d" not in written
     assert len(written) == len(shown)
 
 
@@ -147,7 +140,7 @@ def test_guessing_holds_no_more_than_its_bound() -> None:
     """A refusal without end does not fill the memory (HTU-1003)."""
     mask = Mask([KEY], guess=True)
     tracemalloc.start()
-    for n in range(200):
+    for n in range(40):
         mask.feed(Chunk(n, b"y" * 4096))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

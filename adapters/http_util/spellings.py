@@ -1,0 +1,235 @@
+"""Finds known credentials in a text, however they are spelled there.
+
+A server may repeat a key URL-encoded, HTML- or JSON-escaped, in base64 or hex, in another case,
+wrapped, or cut. The text is decoded with a map back to the original, and searched for pieces.
+"""
+
+import base64
+import html
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import attrs
+
+MIN_SECRET_CHARS = 4
+"""Shorter credentials are not looked for: they would tear ordinary words apart."""
+
+MIN_PIECE_CHARS = 8
+"""This much of a credential gives it away. Shorter ones are looked for as they are only."""
+
+MAX_LAYERS = 3
+"""How often an escape may be escaped again."""
+
+MAX_ENCODED_CHARS = 512
+"""Longer credentials, which are signed tokens, are not looked for in base64 and hex."""
+
+MAX_PIECED_CHARS = 4096
+"""So much of a very long credential is looked for in pieces."""
+
+_GRAM_CHARS = 6
+_STRIDE = MIN_PIECE_CHARS - _GRAM_CHARS + 1  # each piece of 8 has an aligned gram of 6
+_MAX_PLACES = 4  # of one gram in a credential, so that a repetitive one stays cheap
+
+_ESCAPE = re.compile(
+    r"""%[0-9A-Fa-f]{2}
+      | \\++ (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [nrtbf](?![A-Za-z]) )?
+      | & (?: \#[0-9]{1,7} | \#[xX][0-9A-Fa-f]{1,6} | amp | lt | gt | quot | apos | plus | equals
+            | sol | lowbar | hyphen | dash | num | commat | excl | dollar | percnt | ast | colon
+            | period | comma | semi | quest ) ;?
+      | [\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2060\ufeff]++ (?:data:\s*+)?
+    """,
+    re.VERBOSE,
+)
+_CUT_ESCAPE = re.compile(
+    r"(?:%(?:25)*+[0-9A-Fa-f]?|\\++(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?"
+    r"|&(?:amp;)*+[#0-9A-Za-z]{0,8})\Z"
+)
+_FOLD = str.maketrans(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/"
+)  # both alphabets of base64
+
+
+@attrs.frozen
+class _Decoded:
+    """A text without escapes and white space; `starts` and `ends` map it to the original."""
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+
+
+@attrs.frozen
+class _Needle:
+    """One spelling of a credential, with the least piece of it that counts."""
+
+    text: str
+    min_chars: int
+
+
+@attrs.frozen
+class _Known:
+    """What one credential is recognized by."""
+
+    exact: str
+    needles: tuple[_Needle, ...]
+    grams: dict[str, list[tuple[int, int]]]  # to needle and place in it
+
+
+def known_spans(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
+    """Return where credentials, or pieces of them, stand in `text`.
+
+    Args:
+        text: What to search; the time grows linearly with it.
+        secrets: The credentials.
+
+    Returns:
+        Pairs of start and end, sorted; they may overlap.
+    """
+    wanted = [secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
+    if not wanted:
+        return []
+    spans = {span for secret in wanted for span in _places(secret, text)}
+    decoded = _decode(text)
+    folded = decoded.text.translate(_FOLD)
+    grams = [
+        (at, folded[at : at + _GRAM_CHARS])
+        for at in range(0, max(0, len(folded) - _GRAM_CHARS + 1), _STRIDE)
+    ]
+    for secret in wanted:
+        known = _known(secret)
+        found = list(_places(known.exact, decoded.text)) if known.exact else []
+        found += _pieces(known, folded, grams)
+        spans.update((decoded.starts[start], decoded.ends[end - 1]) for start, end in found)
+    return sorted(spans)
+
+
+def begun_at(text: str, secrets: Iterable[str]) -> int:
+    """Return where at the end of `text` a credential, or an escape, may have begun.
+
+    Returns:
+        The place, or the length of `text`.
+    """
+    cut = _CUT_ESCAPE.search(text, max(0, len(text) - 64))
+    end = len(text) if cut is None else cut.start()
+    wanted = [secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
+    longest = max(map(len, wanted), default=0)
+    first = max(0, end - 12 * longest)
+    decoded = _decode(text[first:end])
+    folded = decoded.text.translate(_FOLD)
+    begun = max(
+        (_begun(folded, needle.text) for s in wanted for needle in _known(s).needles), default=0
+    )
+    return first + decoded.starts[len(folded) - begun] if begun else end
+
+
+def _places(secret: str, text: str) -> Iterator[tuple[int, int]]:
+    start = text.find(secret)
+    while start >= 0:
+        yield start, start + len(secret)
+        start = text.find(secret, start + 1)
+
+
+def _pieces(
+    known: _Known, folded: str, grams: Iterable[tuple[int, str]]
+) -> Iterator[tuple[int, int]]:
+    done = 0  # what stands before this was found already
+    for at, gram in grams:
+        if at < done or gram not in known.grams:
+            continue
+        for number, place in known.grams[gram]:
+            needle = known.needles[number]
+            start, end = _extend(folded, at, needle.text, place)
+            if end - start >= needle.min_chars:
+                done = max(done, end - _GRAM_CHARS)
+                yield start, end
+
+
+def _extend(text: str, at: int, needle: str, place: int) -> tuple[int, int]:
+    """Return the longest piece of `needle` around a gram that both have at these places."""
+    start, end = at, at + _GRAM_CHARS
+    before, behind = place, place + _GRAM_CHARS
+    while start and before and text[start - 1] == needle[before - 1]:
+        start -= 1
+        before -= 1
+    while end < len(text) and behind < len(needle) and text[end] == needle[behind]:
+        end += 1
+        behind += 1
+    return start, end
+
+
+def _begun(text: str, needle: str) -> int:
+    """Return how many characters at the end of `text` begin `needle`, without being all of it."""
+    if not text:
+        return 0
+    last, end = text[-1], min(len(needle) - 1, len(text))
+    while (at := needle.rfind(last, 0, end)) >= 0:
+        if text.endswith(needle[: at + 1]):
+            return at + 1
+        end = at
+    return 0
+
+
+@lru_cache(maxsize=128)
+def _known(secret: str) -> _Known:
+    text = _decode(secret).text or secret
+    folded = text.translate(_FOLD)
+    if len(folded) < MIN_PIECE_CHARS:
+        return _Known(text, (_Needle(folded, len(folded)),), {})
+    needles = [_Needle(folded[:MAX_PIECED_CHARS], MIN_PIECE_CHARS)]
+    if len(secret) <= MAX_ENCODED_CHARS:
+        data = secret.encode("utf-8", "replace")
+        needles.append(_Needle(data.hex(), 2 * MIN_PIECE_CHARS))
+        needles += [_Needle(text, 11) for text in _in_base64(data)]  # of 8 bytes
+    grams: dict[str, list[tuple[int, int]]] = {}
+    for number, needle in enumerate(needles):
+        for place in range(len(needle.text) - _GRAM_CHARS + 1):
+            places = grams.setdefault(needle.text[place : place + _GRAM_CHARS], [])
+            if len(places) < _MAX_PLACES:
+                places.append((number, place))
+    return _Known("", tuple(needles), grams)
+
+
+def _in_base64(data: bytes) -> Iterator[str]:
+    """Yield the letters that the data alone decide, for each place in a group of three bytes."""
+    for shift in range(3):
+        encoded = base64.b64encode(bytes(shift) + data).decode("ascii")
+        first, behind = (0, 2, 3)[shift], (shift + len(data)) * 8 // 6
+        yield encoded[first:behind].translate(_FOLD)
+
+
+def _decode(text: str) -> _Decoded:
+    starts, ends = list(range(len(text))), list(range(1, len(text) + 1))
+    for _ in range(MAX_LAYERS):
+        if _ESCAPE.search(text) is None:
+            break
+        parts: list[str] = []
+        new_starts: list[int] = []
+        new_ends: list[int] = []
+        at = 0
+        for match in _ESCAPE.finditer(text):
+            start, end = match.span()
+            parts.append(text[at:start])
+            new_starts += starts[at:start]
+            new_ends += ends[at:start]
+            char = _unescaped(match[0])
+            if char:
+                parts.append(char)
+                new_starts.append(starts[start])
+                new_ends.append(ends[end - 1])
+            at = end
+        parts.append(text[at:])
+        text = "".join(parts)
+        starts, ends = new_starts + starts[at:], new_ends + ends[at:]
+    return _Decoded(text, starts, ends)
+
+
+def _unescaped(escape: str) -> str:
+    """Return the one character that an escape stands for; none for white space."""
+    if escape[0] == "%":
+        return chr(int(escape[1:], 16))
+    if escape[0] == "&":
+        return html.unescape(escape if escape[-1] == ";" else escape + ";")[:1]
+    if escape[0] == "\\" and (digits := escape.lstrip("\\"))[:1] in ("u", "x"):
+        return chr(int(digits[1:], 16))
+    return ""
