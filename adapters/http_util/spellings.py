@@ -33,7 +33,7 @@ _MAX_PLACES = 4  # of one gram in a credential, so that a repetitive one stays c
 
 _ESCAPE = re.compile(
     r"""%[0-9A-Fa-f]{2}
-      | \\++ (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [nrtbf](?![A-Za-z]) )?
+      | \\++ (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [nrtbf] )?
       | & (?: \#[0-9]{1,7} | \#[xX][0-9A-Fa-f]{1,6} | amp | lt | gt | quot | apos | plus | equals
             | sol | lowbar | hyphen | dash | num | commat | excl | dollar | percnt | ast | colon
             | period | comma | semi | quest ) ;?
