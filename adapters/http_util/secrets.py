@@ -77,7 +77,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _secret().sub(_replace, _without(known_spans(text, secrets), text))
 
 
-def safe_text(text: str, secrets: Iterable[str] = (), *, max_chars: int = MAX_SHOWN_CHARS) -> str:
+def safe_text(text: str, secrets: Iterable[str] = (), max_chars: int = MAX_SHOWN_CHARS) -> str:
     """Return what a server or a foreign library said as one line that is safe to show.
 
     Args:
