@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from adapter_api.lazy import lazy_exports
 from adapters.http_util.delays import retry_after_ms
 from adapters.http_util.egress import check_egress
-from adapters.http_util.error_body import ErrorBody, read_error_body
+from adapters.http_util.error_body import ErrorBody, read_error_body, read_error_payload
 from adapters.http_util.errors import (
     error_from_exception,
     error_from_payload,
@@ -87,6 +87,7 @@ __all__ = [
     "post",
     "read_bounded",
     "read_error_body",
+    "read_error_payload",
     "read_recording",
     "read_up_to",
     "redact",

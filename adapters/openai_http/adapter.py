@@ -1,5 +1,6 @@
 """The openai-http adapter: submit, cancel, health, props, engine_version (OC-ADAPT-OAI 6000)."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from functools import partial
@@ -149,6 +150,7 @@ class OpenAIHttpAdapter:
         )
         started = False
         pieces = 0
+        connected.begin()
         try:
             body = Body(posted, job.clock, secrets)
             piece = b"..."
@@ -172,7 +174,11 @@ class OpenAIHttpAdapter:
             metrics = job.metrics(answer)
             if answer.phase is Phase.CLOSED:
                 await body.settle()
+        except (asyncio.CancelledError, GeneratorExit):
+            connected.abandon()
+            raise
         finally:
+            connected.end()
             await posted.aclose()
         job.check(connected, verdict)
         yield End(

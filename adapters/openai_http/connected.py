@@ -1,5 +1,6 @@
-"""What an adapter holds from its first request to its end."""
+"""The clients of one adapter, from its first request to its end."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import attrs
@@ -12,17 +13,17 @@ from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.server import Server
 
 PROBE_CONNECTIONS = 4
-"""Connections for health, version and models, beside those for jobs: neither ever waits for the
-other. A check asks one thing after the other, and few run at once."""
+"""Connections for health, version and models, beside those for jobs, so that neither waits for the
+other. A check asks for one thing after the other, and few run at once."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Connected:
     """The clients of one adapter, and what they are used with.
 
     Args:
-        client: What jobs are sent with.
-        credentials: Whose key.
+        client: Sends jobs.
+        credentials: The key.
         server: What is known of the server.
         own: The clients to close in the end; not one that the caller gave.
     """
@@ -31,21 +32,42 @@ class Connected:
     credentials: Credentials
     server: Server
     own: tuple[httpx.AsyncClient, ...]
+    _running: int = attrs.field(default=0, init=False)
+    _stopping: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+
+    def begin(self) -> None:
+        """Count a job that the server works on."""
+        self._running += 1
+
+    def end(self) -> None:
+        """Count a job that has ended, in whatever way."""
+        self._running -= 1
+
+    def abandon(self) -> None:
+        """Stop the generation of a job whose connection is about to be closed, on a server that
+        does not do so by itself. Its endpoint stops everything, so nothing is sent while another
+        job runs."""
+        if self._running == 1 and self.server.dialect.stop_path is not None:
+            task = asyncio.get_running_loop().create_task(self.server.stop_generation())
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        async with AsyncExitStack() as stack:  # all of them, also where one fails
+        if self._stopping:
+            await asyncio.wait(self._stopping)  # each is bounded by STOP_TIMEOUT_S
+        async with AsyncExitStack() as stack:  # all of them, even if one fails
             for client in self.own:
                 stack.push_async_callback(client.aclose)
 
 
 def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
-    """What `config` asks for. Nothing is sent.
+    """Return the clients that `config` asks for. Nothing is sent.
 
     Raises:
         ImportError: An extra is missing.
         OSError: A file cannot be read.
-        ValueError: The proxy's URL is none.
+        ValueError: The proxy's URL is invalid.
     """
     credentials = Credentials(config)
     clients = _clients(config)
@@ -55,7 +77,7 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
 
 
 def _clients(config: OpenAIHttpConfig) -> tuple[httpx.AsyncClient, ...]:
-    """The client for jobs, and behind it one for probes, if they have one of their own."""
+    """Return the client for jobs, and behind it the one for probes, if there is one."""
     if config.client is not None:
         return (config.client,)
     options, transport = config.client_options(), config.used_transport()

@@ -1,4 +1,4 @@
-"""How servers differ, as data. A new server is one entry; no other module knows a name."""
+"""How servers differ, as data. A new server is one entry here; no other module knows its name."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,13 @@ class Dialect:
     """What one kind of server does its own way.
 
     Args:
-        name: Its name in the option `dialect`.
+        name: Its name for `dialect=`.
         engine: Its name in Started.engine.
-        health_path: The path of its health, below the server's root.
-        version_path: The path of its version, with the key of the answer that holds it.
-        slots_path: The path of its slots.
+        health_path: Its health endpoint, below the server's root. It must be free of cost.
+        version_path: Its version endpoint, with the key of the answer that holds the version.
+        slots_path: Its list of slots.
+        stop_path: The endpoint that stops generation, of a server that goes on generating when its
+            client has gone.
         always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
             proves nothing.
         error_text: It reports failures as text that begins with this, in place of the answer.
@@ -31,12 +33,15 @@ class Dialect:
         short_call_ids: It accepts only ids of nine alphanumerics.
         message_keys: The only keys of a message that it accepts; None for any.
         hosts: Host names, or endings of them, that are always this server.
-        headers: Response headers, in lower case, that only it sends, with a pattern of the value.
+        headers: Response headers, in lower case, that identify it, with a pattern of the value.
         version_header: The response header that holds its version.
-        fingerprint: A pattern of its `system_fingerprint`, which is its version.
+        fingerprint: A pattern of its `system_fingerprint`. Its group "version" is the engine's
+            version, as the version endpoint reports it.
+        model_is_version: Its model names are dated, and so a version where nothing better is known.
         owned_by: The owner in its model list.
         completion_id: A pattern of the ids of its completions.
-        model: A pattern of the model names in its completions, where the id alone is not enough.
+        model: A pattern of the model names in its completions, where the id is not enough.
+        server: A pattern of its Server header, where the id is not enough.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Dialect:
     health_path: str | None = None
     version_path: tuple[str, str] | None = None
     slots_path: str | None = None
+    stop_path: str | None = None
     always_finishes: bool = False
     error_text: str | None = None
     reasoning: ReasoningStyle = "as_it_came"
@@ -54,13 +60,27 @@ class Dialect:
     headers: Mapping[str, str] = attrs.field(factory=dict)
     version_header: str | None = None
     fingerprint: str | None = None
+    model_is_version: bool = False
     owned_by: str | None = None
     completion_id: str | None = None
     model: str | None = None
+    server: str | None = None
 
 
-UNKNOWN = Dialect(name="unknown", engine="openai-compatible", health_path="/health")
-"""Safe defaults for a server without a description of its own."""
+UNKNOWN = Dialect(name="unknown", engine="openai-compatible", model_is_version=True)
+"""Safe defaults for a server that nothing has identified yet."""
+
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+UNKNOWN_FINISHING = attrs.evolve(
+    UNKNOWN, always_finishes=True, completion_id=rf"(chat)?cmpl-{_UUID}"
+)
+"""A server with such ids: llama-cpp-python, Dynamo, or another. What they have in common is that a
+whole answer has a finish_reason, so `[DONE]` alone does not prove one."""
+
+READINESS_PATHS = ("/readiness", "/readyz", "/health/readiness")
+"""Where routers and gateways report whether they can serve: sglang-router, LocalAI and others in
+Kubernetes' words, LiteLLM. All are free; /health is not (LiteLLM runs a completion per model)."""
 
 _ALL = (
     Dialect(
@@ -70,7 +90,8 @@ _ALL = (
         reasoning="none",
         hosts=("api.openai.com",),
         headers={"openai-version": ".", "openai-organization": "."},
-        fingerprint=r"fp_\w+",
+        fingerprint=r"(?P<version>fp_\w+)",
+        model_is_version=True,
     ),
     Dialect(
         name="azure",
@@ -84,6 +105,7 @@ _ALL = (
             ".services.ai.azure.com",
         ),
         headers={"x-ms-region": ".", "apim-request-id": "."},
+        model_is_version=True,
     ),
     Dialect(
         name="vllm",
@@ -92,8 +114,9 @@ _ALL = (
         version_path=("/version", "version"),
         always_finishes=True,
         reasoning="reasoning",
-        fingerprint=r"vllm-\S+",
-        completion_id=r"(chat)?cmpl-[0-9a-f]{16}",  # the fingerprint comes with the last chunk
+        fingerprint=r"vllm-(?P<version>\S+?)(-(tp|pp|dp|ep)\d\S*)?(-[0-9a-f]{8})?",
+        # The fingerprint comes with the last chunk; ids were longer in older versions.
+        completion_id=r"(chat)?cmpl-([0-9a-f]{16}|[0-9a-f]{32})",
         owned_by="vllm",
     ),
     Dialect(
@@ -105,7 +128,7 @@ _ALL = (
         always_finishes=True,
         reasoning="reasoning_content",
         headers={"server": r"llama\.cpp"},
-        fingerprint=r"b\d+-\w+",
+        fingerprint=r"(?P<version>b\d+-\w+)",
         owned_by="llamacpp",
     ),
     Dialect(
@@ -114,15 +137,16 @@ _ALL = (
         # A second request interrupts the first one with [DONE] and no finish_reason.
         always_finishes=True,
         owned_by="me",
-        completion_id=r"(chat)?cmpl-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+        completion_id=rf"(chat)?cmpl-{_UUID}",
+        server="uvicorn",  # Dynamo has such ids, too, and no Server header
     ),
     Dialect(
         name="transformers",
         engine="transformers",
         health_path="/health",
         always_finishes=True,
-        # LocalAI and others have such ids too; only this one adds a revision to the model's name.
-        completion_id=r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+        # LocalAI and others have such ids, too; only this server adds a revision to the model.
+        completion_id=_UUID,
         model=r".+@.+",
     ),
     Dialect(
@@ -131,7 +155,8 @@ _ALL = (
         health_path="/v1/internal/health",
         always_finishes=True,
         reasoning="reasoning_content",
-        completion_id=r"(conv|(chat)?cmpl)-\d{19}",
+        completion_id=r"(conv|chatcmpl|cmpl)-\d{19}",
+        stop_path="/v1/internal/stop-generation",
     ),
     Dialect(
         name="litellm",
@@ -217,7 +242,7 @@ DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
 
 def by_host(host: str) -> Dialect | None:
-    """Return the dialect of a host name that is always the same server."""
+    """Return the dialect that a host name identifies."""
     for dialect in _ALL:
         if any(host == name or (name[0] == "." and host.endswith(name)) for name in dialect.hosts):
             return dialect
@@ -225,7 +250,7 @@ def by_host(host: str) -> Dialect | None:
 
 
 def by_headers(headers: Mapping[str, str]) -> Dialect | None:
-    """Return the dialect that an answer's headers show."""
+    """Return the dialect that an answer's headers identify."""
     for dialect in _PROXIES_FIRST:
         for name, pattern in dialect.headers.items():
             value = headers.get(name)
@@ -235,27 +260,50 @@ def by_headers(headers: Mapping[str, str]) -> Dialect | None:
 
 
 def by_chunk(
-    fingerprint: str | None, completion_id: str | None, model: str | None
+    fingerprint: str | None,
+    completion_id: str | None,
+    model: str | None,
+    server: str | None = None,
 ) -> Dialect | None:
-    """Return the dialect that the first chunk of an answer shows."""
+    """Return the dialect that the first chunk of an answer identifies.
+
+    Args:
+        fingerprint: Its system_fingerprint.
+        completion_id: Its id.
+        model: Its model.
+        server: The answer's Server header.
+    """
     for dialect in reversed(_ALL):  # Ollama's fingerprint looks like OpenAI's, only longer
         if fingerprint and dialect.fingerprint and re.fullmatch(dialect.fingerprint, fingerprint):
             return dialect
     if fingerprint:
         return None
-    for dialect in _ALL:
+    for dialect in (*_ALL, UNKNOWN_FINISHING):
         if (
             dialect.completion_id
             and re.fullmatch(dialect.completion_id, completion_id or "")
             and re.fullmatch(dialect.model or ".*", model or "", re.DOTALL)
+            and re.fullmatch(dialect.server or ".*", server or "", re.DOTALL)
         ):
             return dialect
     return None
 
 
 def by_owner(owned_by: str | None) -> Dialect | None:
-    """Return the dialect that the model list shows."""
+    """Return the dialect that the owner of a listed model identifies."""
     for dialect in _ALL:
         if owned_by and dialect.owned_by == owned_by:
             return dialect
     return None
+
+
+def version_in(dialect: Dialect, fingerprint: str | None) -> str | None:
+    """Return the engine's version in a `system_fingerprint`, None if it holds none.
+
+    The fingerprint of an unknown server is its version; that of a known one may be a constant
+    (Ollama), or hold more than the version (vLLM).
+    """
+    if not fingerprint or dialect.fingerprint is None:
+        return fingerprint or None
+    match = re.fullmatch(dialect.fingerprint, fingerprint)
+    return match.groupdict().get("version") if match else None

@@ -1,13 +1,11 @@
-"""What is known of the server behind a base_url, and the requests that find out more.
+"""The server behind a base_url: what its answers have told, and the requests that find out more.
 
-Answers to jobs teach it for free. Only health, props and engine_version send requests of their own:
-a submit never waits for one, and never fails because of one.
+Answers to jobs cost nothing extra. Only health, props and engine_version send requests of their
+own: a submit never waits for one, and never fails because of one. health.py judges the answers.
 """
 
 import asyncio
-import re
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any
 
 import attrs
@@ -16,30 +14,37 @@ import msgspec
 
 from adapter_api import EngineProps, HealthState, HealthStatus, WorkerError
 from adapters.http_util import (
-    MAX_SEARCHED_CHARS,
     check_egress,
     error_from_exception,
     error_from_response,
     read_bounded,
-    redact,
+    read_error_body,
+    read_error_payload,
+    safe_text,
 )
 from adapters.openai_http.answer import MAX_NAME_CHARS, AnswerReader
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.dialects import (
     DIALECTS,
+    READINESS_PATHS,
     UNKNOWN,
     Dialect,
     by_chunk,
     by_headers,
     by_host,
     by_owner,
+    version_in,
 )
 from adapters.openai_http.endpoints import Endpoints
+from adapters.openai_http.health import Reply, is_error, of_endpoint, of_models
 
 PROBE_TIMEOUT_S = 5.0
-"""For all requests of one check together: a server that needs longer to say how it is, is not
-well."""
+"""For all requests of one check together: a server that takes longer to report its health is not
+healthy."""
+
+STOP_TIMEOUT_S = 2.0
+"""How long the request that stops an abandoned generation may take: nobody waits for its answer."""
 
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
@@ -47,30 +52,15 @@ MAX_PROBE_BYTES = 4 << 20
 # How much a source of the version is worth; a better one replaces a worse one, never the reverse.
 _FROM_MODEL, _FROM_FINGERPRINT, _FROM_HEADER, _FROM_ENDPOINT = range(1, 5)
 
-_LOADING = re.compile(r"\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b", re.I)
-_BUSY = re.compile(r"\b(?:overloaded|busy|no (?:free |available )?slots?)\b", re.I)
-
-
-@attrs.frozen
-class Reply:
-    """An answer to a probe. `status` is 0 if there was none; `why` then says why. `text` is what a
-    refusal says, its status included."""
-
-    status: int = 0
-    json: Any = None
-    text: str = ""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    why: str = ""
-
 
 class Server:
     """One server: its dialect, its version, its models, and the fields it refuses.
 
     Args:
         config: The adapter's options.
-        endpoints: Where to ask.
-        client: What to ask with.
-        credentials: Whose key.
+        endpoints: The server's URLs.
+        client: Sends the probes.
+        credentials: The key, and what no text may show.
         probe_timeout_s: Seconds that health, props or engine_version may take.
     """
 
@@ -93,121 +83,131 @@ class Server:
         self._noted: tuple[str | None, ...] = ()  # of the answer that was looked at last
         self._refused: dict[str, frozenset[str]] = {}
         self._model_entries: tuple[dict[str, Any], ...] = ()
-        self.dialect = (
-            DIALECTS[config.dialect]
-            if config.dialect != "auto"
-            else by_host(endpoints.root.host) or UNKNOWN
-        )
+        self._server_header: str | None = None
+        known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
+        self.dialect = known or UNKNOWN
+        # Those that may exist; the first one that does is asked from then on.
+        self._readiness = READINESS_PATHS if known is None else ()
 
     # What answers teach
 
     @property
     def version(self) -> str | None:
-        """The most exact version told so far."""
+        """The most exact version that the server has reported."""
+        if self._version_worth == _FROM_MODEL and not self.dialect.model_is_version:
+            return None
         return self._version
 
     def refused_fields(self, model: str | None) -> frozenset[str]:
-        """Request fields to leave out for `model`."""
+        """Return the request fields to leave out for `model`."""
         return self._refused.get(model or "", frozenset())
 
     def note_refusal(self, model: str | None, fields: frozenset[str]) -> None:
-        """The server refuses `fields` for `model`."""
+        """Note that the server refuses `fields` for `model`."""
         self._refused[model or ""] = self._refused.get(model or "", frozenset()) | fields
 
     def note_headers(self, headers: Mapping[str, str]) -> None:
         """Learn from the headers of any answer."""
-        if self.dialect is UNKNOWN:
+        self._server_header = headers.get("server")
+        if self._is_unknown:
             self._recognize(by_headers(headers))
         if self.dialect.version_header is not None:
             self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
 
     def note_answer(self, answer: AnswerReader) -> None:
-        """Learn from what a streamed answer said of its server so far."""
+        """Learn from what a streamed answer has told of its server so far."""
         identity = (answer.fingerprint, answer.completion_id, answer.model)
         if identity == self._noted:
             return
         self._noted = identity
-        if self.dialect is UNKNOWN:
-            self._recognize(by_chunk(*identity))
-        self._note_version(answer.fingerprint, _FROM_FINGERPRINT)
+        if self._is_unknown:
+            self._recognize(by_chunk(*identity, self._server_header))
+        self._note_version(version_in(self.dialect, answer.fingerprint), _FROM_FINGERPRINT)
         self._note_version(answer.model, _FROM_MODEL)
 
+    @property
+    def _is_unknown(self) -> bool:
+        return self.dialect.name == UNKNOWN.name
+
     def _recognize(self, dialect: Dialect | None) -> None:
-        if dialect is not None and self.dialect is UNKNOWN:
+        if dialect is not None and self._is_unknown:
             self.dialect = dialect
 
     def _note_version(self, version: object, worth: int) -> None:
         if isinstance(version, str) and version and worth >= self._version_worth:
-            shown = redact(version[:MAX_SEARCHED_CHARS], self._credentials.secrets)
-            self._version, self._version_worth = shown[:MAX_NAME_CHARS], worth
+            secrets = self._credentials.secrets
+            self._version = safe_text(version, secrets, max_chars=MAX_NAME_CHARS)
+            self._version_worth = worth
 
     # What probes find out
 
     async def health(self) -> HealthStatus:
-        """How the server is. Costs no tokens and never raises WorkerError."""
-        started = monotonic()
+        """Check the server. Costs no tokens, bills nothing, and never raises WorkerError."""
+        started = _now()
         until = started + self._probe_timeout_s
-        reply, models = await self._ask_health(until)
-        status = self._judge(reply)
-        listed = None
-        if status.live and status.ready:
-            status, listed = await self._look_closer(status, models, until)
+        status, listed = await self._check(until)
         return attrs.evolve(
             status,
-            latency_ms=round((monotonic() - started) * 1000, 3),
+            latency_ms=round((_now() - started) * 1000, 3),
             model_listed=listed,
         )
 
-    async def _ask_health(self, until: float) -> tuple[Reply, Reply | None]:
-        """What tells of the server's health; and the model list, if that was asked instead."""
-        path = self.dialect.health_path
-        if path is not None and self._endpoints.key_header == "Authorization":
-            reply = await self._get(self._endpoints.at(path), until)
-            if not _has_no_such_path(reply.status):
-                return reply, None
+    async def _check(self, until: float) -> tuple[HealthStatus, bool | None]:
+        models = None
+        if self._is_unknown and self._endpoints.models is not None:
+            models = await self._get_models(until)  # free everywhere, and may identify the server
+            if models.status == 0:
+                return of_endpoint(models), None
+        vouched = await self._ask_endpoints(until)
+        if vouched is not None and not vouched.ready:
+            return vouched, None
         if self._endpoints.models is None:
-            # A deployment of Azure has nothing to ask for free; any answer shows that it lives.
-            reply = await self._get(self._endpoints.chat, until)
-            alive = reply.status in (400, 404, 405, 415)
-            return (attrs.evolve(reply, status=200) if alive else reply), None
-        models = await self._get_models(until)
-        return models, models
+            return vouched or await self._check_deployment(until), None
+        if models is None:
+            models = await self._get_models(until)
+        status = of_models(models, vouched=vouched is not None)
+        if not status.ready:
+            return status, None
+        if vouched is not None and status.state is HealthState.HEALTHY:
+            status = vouched
+        return await self._look_closer(status, until)
 
-    def _judge(self, reply: Reply) -> HealthStatus:
-        if reply.status == 0:
-            return HealthStatus(HealthState.UNHEALTHY, reply.why, live=False, ready=False)
-        if 200 <= reply.status < 300:
-            return HealthStatus(HealthState.HEALTHY, "ready")
-        if reply.status in (401, 403):
-            return HealthStatus(
-                HealthState.UNHEALTHY, "the server refuses the key", live=True, ready=False
-            )
-        said = reply.text[:200]
-        if reply.status == 503 and _LOADING.search(said):
-            return HealthStatus(HealthState.UNHEALTHY, "loading", live=True, ready=False)
-        if reply.status == 429 or (reply.status == 503 and _BUSY.search(said)):
-            return HealthStatus(HealthState.DEGRADED, "busy", live=True, ready=True)
-        if reply.status == 404:
-            return HealthStatus(
-                HealthState.DEGRADED,
-                "alive, but tells nothing of its health",
-                live=True,
-                ready=True,
-            )
-        return HealthStatus(HealthState.UNHEALTHY, said, live=True, ready=False)
+    async def _ask_endpoints(self, until: float) -> HealthStatus | None:
+        """Return what the health and readiness endpoints report; None if there are none."""
+        if self._endpoints.key_header != "Authorization":  # Azure has neither
+            return None
+        found = None
+        if self.dialect.health_path is not None:
+            reply = await self._get(self._endpoints.at(self.dialect.health_path), until)
+            if not reply.has_no_such_path:
+                found = of_endpoint(reply)
+            if found is not None and not found.ready:
+                return found
+        # A router passes on the model list of what is behind it, so that a known server may have
+        # a router in front whose readiness says more.
+        for path in self._readiness:
+            reply = await self._get(self._endpoints.at(path), until)
+            if reply.status == 0:
+                return found
+            if not (200 <= reply.status < 300 or reply.status == 503) or reply.has_no_such_path:
+                continue
+            self._readiness = (path,)
+            status = of_endpoint(reply)
+            return found if found is not None and status.state is HealthState.HEALTHY else status
+        self._readiness = ()
+        return found
+
+    async def _check_deployment(self, until: float) -> HealthStatus:
+        """Check a deployment of Azure: nothing there is free to ask, but any answer to a GET
+        shows that it lives."""
+        reply = await self._get(self._endpoints.chat, until)
+        alive = reply.status in (400, 404, 405, 415)
+        return of_endpoint(Reply(200) if alive else reply)
 
     async def _look_closer(
-        self, status: HealthStatus, models: Reply | None, until: float
+        self, status: HealthStatus, until: float
     ) -> tuple[HealthStatus, bool | None]:
-        """Whether the key is accepted, the model listed and a slot free."""
-        if self._endpoints.models is None:
-            return status, None
-        reply = models or await self._get_models(until)
-        if reply.status in (401, 403):
-            return self._judge(reply), None
-        doubt = _doubt(reply)
-        if doubt:
-            status = HealthStatus(HealthState.DEGRADED, f"ready, but {doubt}")
+        """Return the state after a look at the listed models and the slots."""
         listed = None
         names, model = self._model_names(), self._config.model
         if names and model is not None:
@@ -220,40 +220,40 @@ class Server:
         return status, listed
 
     async def engine_version(self) -> str:
-        """The version, asked for unless the best source has told it already."""
-        until = monotonic() + self._probe_timeout_s
+        """Return the version; ask for it unless the best source has reported it already."""
+        until = _now() + self._probe_timeout_s
         if self._version_worth < _FROM_HEADER:
-            if self.dialect is UNKNOWN and self._endpoints.models is not None:
+            if self._is_unknown and self._endpoints.models is not None:
                 await self._get_models(until)
             await self._ask_version(until)
-        return self._version or "unknown"
+        return self.version or "unknown"
 
     async def _ask_version(self, until: float) -> None:
         if self._version_worth >= _FROM_HEADER:
             return
         if self.dialect.version_path is not None:
             sources = [self.dialect.version_path]
-        elif self.dialect is UNKNOWN:
+        elif self._is_unknown:
             sources = [("/version", "version"), ("/api/version", "version")]
         else:
             return
         for path, key in sources:
             reply = await self._get(self._endpoints.at(path), until)
-            if reply.status == 200 and isinstance(reply.json, dict):
+            if reply.is_good and isinstance(reply.json, dict):
                 self._note_version(reply.json.get(key), _FROM_ENDPOINT)
             if self._version_worth == _FROM_ENDPOINT:
                 return
 
     async def props(self) -> EngineProps:
-        """Everything the server tells of itself."""
-        until = monotonic() + self._probe_timeout_s
+        """Return everything that the server reports about itself."""
+        until = _now() + self._probe_timeout_s
         if self._endpoints.models is not None:
             await self._get_models(until)
         await self._ask_version(until)
         total, free = await self._slots(until)
         return EngineProps(
             engine=self.dialect.engine,
-            engine_version=self._version,
+            engine_version=self.version,
             models=self._model_names(),
             context_length=self._context_length(),
             slots_total=total,
@@ -278,7 +278,7 @@ class Server:
         assert self._endpoints.models is not None
         reply = await self._get(self._endpoints.models, until)
         data = reply.json.get("data") if isinstance(reply.json, dict) else None
-        if reply.status == 200 and isinstance(data, list):
+        if reply.is_good and isinstance(data, list):
             self._model_entries = tuple(entry for entry in data if isinstance(entry, dict))
             if self._model_entries:
                 owner = self._model_entries[0].get("owned_by")
@@ -314,20 +314,31 @@ class Server:
         digest = self._chosen_model().get("digest")
         return digest if isinstance(digest, str) and digest else None
 
+    async def stop_generation(self) -> None:
+        """Ask the server to stop generating, where it has an endpoint for that. Never raises
+        WorkerError: the job has ended already."""
+        if self.dialect.stop_path is not None:
+            url = self._endpoints.at(self.dialect.stop_path)
+            await self._request("POST", url, _now() + STOP_TIMEOUT_S)
+
     async def _get(self, url: httpx.URL, until: float) -> Reply:
-        """GET `url`, answered before `until` (time.monotonic). What goes wrong is in the reply."""
+        return await self._request("GET", url, until)
+
+    async def _request(self, method: str, url: httpx.URL, until: float) -> Reply:
+        """Send a request and read its answer before `until` (loop time). The reply holds what goes
+        wrong."""
         try:
             check_egress(url, self._config.egress_allow)
-            async with asyncio.timeout(until - monotonic()):
+            async with asyncio.timeout(until - _now()):
                 headers = {
                     "Accept-Encoding": "identity",
                     **self._config.headers,
                     **await self._credentials.headers(),
                 }
                 request = self._client.build_request(
-                    "GET", url, headers=headers, timeout=self._config.timeouts()
+                    method, url, headers=headers, timeout=self._config.timeouts()
                 )
-                # A redirect would take the key with it, to wherever it points.
+                # A redirect would take the key to another server.
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 try:
                     body = await read_bounded(response, MAX_PROBE_BYTES)
@@ -344,30 +355,19 @@ class Server:
         return _reply(response, body, self._credentials.secrets)
 
 
-def _has_no_such_path(status: int) -> bool:
-    """Whether a GET was refused for itself, not for the state of the server."""
-    return 300 <= status < 500 and status not in (408, 425, 429)
-
-
-def _doubt(models: Reply) -> str:
-    """What is odd about an answer to the request for the model list, "" if nothing."""
-    if models.status == 200 and not isinstance(models.json, dict):
-        return "its model list cannot be read; does base_url name the API?"
-    if models.status == 0:
-        return f"it does not list its models: {models.why}"
-    if models.status == 400 or (models.status >= 500 and models.status != 501):
-        return f"it does not list its models: {models.text[:200]}"
-    return ""
-
-
 def _reply(response: httpx.Response, body: bytes, secrets: tuple[str, ...]) -> Reply:
+    status, headers = response.status_code, response.headers
     try:
         payload = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         payload = None
-    text = ""
-    if response.status_code >= 300:
-        text = error_from_response(
-            response.status_code, response.headers, body, secrets=secrets
-        ).message
-    return Reply(response.status_code, payload, text, response.headers)
+    if status >= 300:
+        read = read_error_body(body, secrets)
+        text = error_from_response(status, headers, read, secrets=secrets).message
+        return Reply(status, payload, read, text, headers=headers)
+    error = read_error_payload(payload, secrets) if is_error(payload) else None
+    return Reply(status, payload, error, headers=headers)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -415,12 +415,19 @@ async def test_other_refusals_have_no_hint(serving: Serving, words: str) -> None
 
 
 VERSIONS: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
-    ({}, {"system_fingerprint": "vllm-0.32.0-227ce6a1"}, "vllm", "vllm-0.32.0-227ce6a1"),
+    ({}, {"system_fingerprint": "vllm-0.32.0-227ce6a1"}, "vllm", "0.32.0"),
     ({"Server": "llama.cpp"}, {"system_fingerprint": "b5000-abc"}, "llama.cpp", "b5000-abc"),
     ({"x-litellm-version": "1.106"}, {"system_fingerprint": "fp_x"}, "litellm", "1.106"),
-    ({}, {"system_fingerprint": "fp_ollama"}, "ollama", "fp_ollama"),
+    ({}, {"system_fingerprint": "fp_ollama"}, "ollama", "unknown"),
     ({"openai-version": "2020-10-01"}, {"system_fingerprint": "fp_44709d"}, "openai", "fp_44709d"),
-    ({}, {"id": "cmpl-7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"}, "llama-cpp-python", "m"),
+    (
+        {"Server": "uvicorn"},
+        {"id": "cmpl-7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"},
+        "llama-cpp-python",
+        "unknown",
+    ),
+    ({}, {"id": "cmpl-7b2e2b3c-1c22-4d4f-9c9d-0123456789ab"}, "openai-compatible", "m"),
+    ({}, {"id": "cmpl-993791d3f7663d03"}, "vllm", "unknown"),
     ({}, {}, "openai-compatible", "m"),
     ({}, {"model": None}, "openai-compatible", "unknown"),
 ]

@@ -15,6 +15,7 @@ from adapters.openai_http.dialects import (
     by_headers,
     by_host,
     by_owner,
+    version_in,
 )
 from tests.openai_chunks import STREAMS, recorded
 
@@ -87,13 +88,16 @@ def test_by_headers(headers: dict[str, str], name: str | None) -> None:
         ("somebody-1", f"cmpl-{UUID}", "m", None),
         (None, "cmpl-993791d3f7663d03", "tiny", "vllm"),
         (None, "chatcmpl-9607ea6c74fc8985", "tiny", "vllm"),
-        (None, f"cmpl-{UUID}", "m", "llama-cpp-python"),
-        (None, f"chatcmpl-{UUID}", "m", "llama-cpp-python"),
+        (None, "cmpl-993791d3f7663d03993791d3f7663d03", "tiny", "vllm"),
+        (None, f"cmpl-{UUID}", "m", "unknown"),
+        (None, f"chatcmpl-{UUID}", "m", "unknown"),
         (None, UUID, "models/tiny@main", "transformers"),
         (None, UUID, "llama3", None),
         (None, UUID, None, None),
         (None, "conv-1763856000123456789", "m", "text-generation-webui"),
         (None, "chatcmpl-1763856000123456789", "m", "text-generation-webui"),
+        (None, "cmpl-1763856000123456789", "m", "text-generation-webui"),
+        (None, "cmpl-176385600012345678", "m", None),
         (None, "cmpl-1", "m", None),
         (None, None, None, None),
         ("", "", "", None),
@@ -104,6 +108,38 @@ def test_by_chunk(
 ) -> None:
     """The fingerprint where there is one; else the form of the id, which alone may not do."""
     assert _name(by_chunk(fingerprint, completion_id, model)) == name
+
+
+def test_an_id_that_several_servers_have_does_not_name_one() -> None:
+    """Dynamo and llama-cpp-python have the same ids; the Server header tells them apart, and both
+    end every whole answer with a finish_reason."""
+    dynamo = by_chunk(None, f"chatcmpl-{UUID}", "m", None)
+    assert dynamo is not None
+    assert (dynamo.engine, dynamo.always_finishes) == ("openai-compatible", True)
+    assert _name(by_chunk(None, f"chatcmpl-{UUID}", "m", "uvicorn")) == "llama-cpp-python"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fingerprint", "version"),
+    [
+        ("vllm", "vllm-0.32.0-227ce6a1", "0.32.0"),
+        ("vllm", "vllm-0.32.1rc1.dev12+gabc-tp2-dp4-227ce6a1", "0.32.1rc1.dev12+gabc"),
+        ("vllm", "vllm-0.32.0", "0.32.0"),
+        ("vllm", "something else", None),
+        ("llama-server", "b5000-abc", "b5000-abc"),
+        ("openai", "fp_44709d", "fp_44709d"),
+        ("azure", "fp_44709d", "fp_44709d"),
+        ("ollama", "fp_ollama", None),
+        ("unknown", "anything", "anything"),
+        ("unknown", "", None),
+        ("unknown", None, None),
+    ],
+)
+def test_the_version_in_a_fingerprint(
+    dialect: str, fingerprint: str | None, version: str | None
+) -> None:
+    """The same text as the version endpoint gives, so that it never changes with the source."""
+    assert version_in(DIALECTS.get(dialect, UNKNOWN), fingerprint) == version
 
 
 @pytest.mark.parametrize(
@@ -130,7 +166,9 @@ def test_recorded_streams_give_their_servers_away(recording: str) -> None:
     first = SSEDecoder().feed(body)[0]
     answer = AnswerReader()
     answer.read(first, [])
-    by_first = by_chunk(answer.fingerprint, answer.completion_id, answer.model)
+    by_first = by_chunk(
+        answer.fingerprint, answer.completion_id, answer.model, headers.get("server")
+    )
     found = by_headers(headers) or by_first
     assert _name(found) == recording.split("/")[0].removesuffix("-serve")
 

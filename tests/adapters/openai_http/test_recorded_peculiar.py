@@ -11,8 +11,8 @@ from tests.script_server import Request, Script, Wire
 
 ANSWERS = [
     # (recording, engine, version, text, usage)
-    ("llama-cpp-python/b_cmpl_stream.txt", "llama-cpp-python", "tiny", "~\x17 world44as", None),
-    ("llama-cpp-python/c_chat_stream.txt", "llama-cpp-python", "tiny", None, None),
+    ("llama-cpp-python/b_cmpl_stream.txt", "llama-cpp-python", "unknown", "~\x17 world44as", None),
+    ("llama-cpp-python/c_chat_stream.txt", "llama-cpp-python", "unknown", None, None),
     ("litellm/b_cmpl_stream_usage.txt", "litellm", "1.106.2", "~\x17\ufffd world\ufffd44as", 8),
     ("litellm/c_chat_stream_usage.txt", "litellm", "1.106.2", None, 8),
 ]

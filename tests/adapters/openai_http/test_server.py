@@ -13,6 +13,7 @@ from adapter_api import HealthState, HealthStatus, TaskRequest
 from adapters.http_util import make_client
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
+from adapters.openai_http.dialects import READINESS_PATHS
 from adapters.openai_http.server import Server
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import (
@@ -70,13 +71,17 @@ async def _health(serving: Serving, routes: Mapping[str, Handler], **options: An
 
 
 async def test_a_healthy_server(serving: Serving) -> None:
-    """ORCH-3057: healthy, live, ready; the model is listed; two requests."""
-    async with serving({"/health": answers(), "/v1/models": lists("m")}, model="m") as (
-        server,
-        adapter,
-    ):
-        status = await adapter.health()
+    """ORCH-3057: healthy, live, ready; the model is listed; two requests where the server is known,
+    and for an unknown one three more, once, for a router's readiness."""
+    routes = {"/health": answers(), "/v1/models": lists("m")}
+    async with serving(routes, model="m", dialect="vllm") as (server, adapter):
+        await adapter.health()
         assert server.paths == ["/health", "/v1/models"]
+    async with serving(routes, model="m") as (server, adapter):
+        status = await adapter.health()
+        assert server.paths == ["/v1/models", *READINESS_PATHS]
+        await adapter.health()
+        assert server.paths[4:] == ["/v1/models"]
     assert (status.state, status.live, status.ready) == (HealthState.HEALTHY, True, True)
     assert status.model_listed is True
 
@@ -106,6 +111,7 @@ async def test_whether_the_model_is_listed(
 
 
 HEALTHY, DEGRADED, UNHEALTHY = HealthState.HEALTHY, HealthState.DEGRADED, HealthState.UNHEALTHY
+UNEXPECTED = {"error": "Unexpected endpoint or method. (GET /health)"}
 KEY_REFUSED = fails(401, "Unauthorized")
 NO_PATH = fails(404)
 
@@ -137,7 +143,7 @@ NO_PATH = fails(404)
         ({"/health": answers(b"", 302, {"Location": "/login"}), "/v1/models": lists("m")},
          HEALTHY, True, True, "ready"),
         ({"/health": answers(b"", 400), "/v1/models": lists("m")}, HEALTHY, True, True, "ready"),
-        ({"/v1/models": NO_PATH}, DEGRADED, True, True, "tells nothing"),
+        ({"/v1/models": NO_PATH}, DEGRADED, True, True, "does not report its health"),
         ({"/v1/models": answers(b"", 502)}, UNHEALTHY, True, False, "502"),
         # No model list, or none that can be read.
         ({"/health": answers(), "/v1/models": NO_PATH}, HEALTHY, True, True, "ready"),
@@ -150,8 +156,25 @@ NO_PATH = fails(404)
          "does base_url name the API?"),
         ({"/health": answers(), "/v1/models": answers([1])}, DEGRADED, True, True,
          "cannot be read"),
-        ({"/health": answers(), "/v1/models": fails(400, "Authentication Error")}, DEGRADED, True,
-         True, "Authentication Error"),
+        ({"/health": answers(), "/v1/models": fails(400, "Authentication Error")}, UNHEALTHY, True,
+         False, "refuses the key"),
+        ({"/health": answers(), "/v1/models": fails(400, "no such organization")}, DEGRADED, True,
+         True, "no such organization"),
+        ({"/health": answers(), "/v1/models": fails(403, "Forbidden")}, DEGRADED, True, True,
+         "the key may not list its models"),
+        ({"/health": answers(), "/v1/models": fails(403, "Incorrect API key")}, UNHEALTHY, True,
+         False, "refuses the key"),
+        # A success that says otherwise.
+        ({"/health": answers({"status": "ok"})}, HEALTHY, True, True, "ready"),
+        ({"/health": answers({"status": "unhealthy"})}, UNHEALTHY, True, False, "unhealthy"),
+        ({"/health": answers({"status": "error"})}, UNHEALTHY, True, False, "error"),
+        ({"/health": answers({"ready": False})}, UNHEALTHY, True, False, "not ready"),
+        ({"/health": answers({"status": "loading model"})}, UNHEALTHY, True, False, "loading"),
+        ({"/health": answers({"status": "no slot available"})}, DEGRADED, True, True, "busy"),
+        ({"/health": answers({"error": "engine is dead"})}, UNHEALTHY, True, False, "is dead"),
+        ({"/health": answers(UNEXPECTED)}, HEALTHY, True, True, "ready"),
+        ({"/health": answers(), "/v1/models": answers({"error": "engine is dead"})}, UNHEALTHY,
+         True, False, "engine is dead"),
         ({"/health": answers(), "/v1/models": fails(500, "no key")}, DEGRADED, True, True,
          "no key"),
     ],
@@ -165,9 +188,78 @@ async def test_health_in_every_state(
     says: str,
 ) -> None:
     """ORCH-3057: what the server answers, in one word, two booleans and a sentence."""
-    status = await _health(serving, routes)
+    status = await _health(serving, routes, dialect="transformers")
     assert (status.state, status.live, status.ready) == (state, live, ready)
     assert says in status.message
+
+
+UNKNOWN_SERVERS: list[tuple[dict[str, Handler] | Handler, HealthState, bool, str]] = [
+    # Routers report that they cannot serve where their /health does not.
+    ({"/health": answers(), "/readiness": answers({"status": "not ready"}, 503)}, UNHEALTHY,
+     False, "not ready"),
+    ({"/v1/models": lists("m", owned_by="vllm"), "/health": answers(),
+      "/readiness": answers(b"no healthy workers", 503)}, UNHEALTHY, False, "no healthy workers"),
+    ({"/readiness": answers({"status": "not ready"})}, UNHEALTHY, False, "not ready"),
+    ({"/readyz": answers(b"starting", 503)}, UNHEALTHY, False, "loading"),
+    ({"/health/readiness": answers({"status": "healthy"})}, HEALTHY, True, "ready"),
+    ({"/health/readiness": fails(503, "database is down")}, UNHEALTHY, False, "database is down"),
+    ({"/readiness": answers(b"", 500), "/readyz": answers(b"", 502)}, HEALTHY, True, "ready"),
+    # Every GET answers 200 with an error.
+    (answers({"error": "Unexpected endpoint or method."}), DEGRADED, True, "does not report"),
+    (answers({"error": {"message": "internal failure"}}), UNHEALTHY, False, "internal failure"),
+    (answers({"detail": "no license"}), UNHEALTHY, False, "no license"),
+    (answers([{"error": {"code": 503, "message": "x"}}]), UNHEALTHY, False, "x"),
+    # A key that may chat, but not list models.
+    ({"/v1/models": fails(403, "Forbidden")}, DEGRADED, True, "may not list its models"),
+    ({"/v1/models": fails(403, "Invalid API key")}, UNHEALTHY, False, "refuses the key"),
+    ({"/v1/models": KEY_REFUSED}, UNHEALTHY, False, "refuses the key"),
+    ({"/v1/models": fails(500, "no api key was passed in")}, UNHEALTHY, False, "refuses the key"),
+    # What the model list itself says.
+    ({"/v1/models": fails(503, "Loading model")}, UNHEALTHY, False, "loading"),
+    ({"/v1/models": answers(b"", 429)}, DEGRADED, True, "busy"),
+    ({"/v1/models": answers(b"", 500)}, DEGRADED, True, "does not list its models"),
+    ({"/v1/models": answers(b"", 502)}, UNHEALTHY, False, "502"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("routes", "state", "ready", "says"), UNKNOWN_SERVERS)
+async def test_an_unknown_server_is_judged_by_what_it_says(
+    serving: Serving,
+    routes: dict[str, Handler] | Handler,
+    state: HealthState,
+    ready: bool,
+    says: str,
+) -> None:
+    """Its model list and a router's readiness; no status alone decides."""
+    async with serving(routes) as (_, adapter):
+        status = await adapter.health()
+    assert (status.state, status.live, status.ready) == (state, True, ready)
+    assert says in status.message
+
+
+async def test_a_check_of_an_unknown_server_costs_nothing(serving: Serving) -> None:
+    """LiteLLM runs a completion for each model on GET /health: no unknown server is asked there,
+    and nothing but GET is sent to any."""
+    for _ in range(2):
+        async with serving(lists("m")) as (server, adapter):
+            await adapter.health()
+            await adapter.props()
+            await adapter.engine_version()
+            await adapter.health()
+            assert "/health" not in server.paths
+            assert {request.method for request in server.requests} == {"GET"}
+
+
+async def test_a_litellm_proxy_is_asked_for_its_readiness(serving: Serving) -> None:
+    """Recognized by a header of its model list; /health is never requested."""
+    listed = json.dumps({"data": [{"id": "m"}]}).encode()
+    routes = {
+        "/v1/models": answers(listed, 200, {"x-litellm-version": "1.106"}),
+        "/health/readiness": answers({"status": "healthy"}),
+    }
+    async with serving(routes) as (server, adapter):
+        assert (await adapter.health()).state is HEALTHY
+        assert "/health" not in server.paths
 
 
 @pytest.mark.parametrize("busy", [0, 1, 2])
@@ -211,9 +303,9 @@ async def test_an_unreachable_server_is_an_answer() -> None:
 
 HANGING: list[tuple[dict[str, Handler], bool]] = [
     ({ANYTHING: hangs}, False),
-    ({"/health": hangs}, False),
     ({"/v1/models": hangs}, False),
-    ({"/health": answers(), "/v1/models": hangs}, True),
+    ({"/readiness": hangs}, True),
+    ({"/v1/models": lists("m", owned_by="vllm"), "/health": hangs}, False),
     (
         {"/health": recording("llama-server/a_get_health.txt"), "/slots": hangs, "/props": hangs},
         True,
@@ -298,7 +390,7 @@ async def test_a_body_without_end_is_read_as_far_as_needed(serving: Serving) -> 
         while not wire.gone:
             await wire.chunk(b"x" * 65536)
 
-    async with serving({"/health": endless}) as (server, adapter):
+    async with serving({"/health": endless}, dialect="transformers") as (server, adapter):
         assert (await adapter.health()).live
         assert server.connections[0].gone.is_set()
 
@@ -459,6 +551,26 @@ async def test_an_unknown_server_is_asked_at_the_usual_places(serving: Serving) 
                 assert (await anext(stream)).engine_version == "0.9.1"
 
 
+async def test_the_version_of_vllm_is_never_a_name_and_never_changes(serving: Serving) -> None:
+    """Its fingerprint comes with the last chunk, and holds what the version endpoint reports."""
+    first = piece("a", id="cmpl-993791d3f7663d03")
+    last = piece("", "stop", system_fingerprint="vllm-0.32.0-227ce6a1", id=first["id"])
+    routes = {
+        "/v1/completions": streams(first, last),
+        "/version": answers({"version": "0.32.0"}),
+    }
+    async with serving(routes) as (_, adapter):
+        told = []
+        for _ in range(2):
+            async with adapter.submit(PROMPT) as stream:
+                told.append((await anext(stream)).engine_version)
+                assert [event async for event in stream]
+        told.append(await adapter.engine_version())
+        async with adapter.submit(PROMPT) as stream:
+            told.append((await anext(stream)).engine_version)
+    assert told == ["unknown", "0.32.0", "0.32.0", "0.32.0"]
+
+
 @pytest.mark.parametrize(
     ("dialect", "path", "key"),
     [
@@ -521,7 +633,7 @@ async def test_a_refused_check_says_so_once(
     serving: Serving, handler: Handler, message: str
 ) -> None:
     """The status, and what the server says besides."""
-    status = await _health(serving, {"/health": handler})
+    status = await _health(serving, {"/health": handler}, dialect="transformers")
     assert (status.state, status.message) == (HealthState.UNHEALTHY, message)
 
 

@@ -1,0 +1,165 @@
+"""What the answers to a health check mean, without I/O.
+
+No status alone decides: a 200 may carry an error (LM Studio answers every path so), a 403 may be
+about the model list only, and a 503 may mean loading, busy or broken.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from adapter_api import ErrorCode, HealthState, HealthStatus
+from adapters.http_util import ErrorBody, code_for
+
+MAX_SAID_CHARS = 200
+"""How much of a server's words a status shows."""
+
+_LOADING = re.compile(r"\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b", re.I)
+_BUSY = re.compile(
+    r"\b(?:overloaded|busy|no (?:free |available )?slots?|queue (?:is )?full)\b", re.I
+)
+_BAD = re.compile(
+    r"\b(?:un(?:healthy|available|ready)|not[ _](?:ready|healthy)|down|dead|fail(?:ed|ing|ure)?"
+    r"|errors?|offline|stopped|terminated)\b",
+    re.I,
+)
+_KEY = re.compile(
+    r"\b(?:api[ _-]?keys?|tokens?|credentials?|unauthori[sz]ed|authenticat\w*)\b", re.I
+)
+
+
+@attrs.frozen
+class Reply:
+    """An answer to a probe.
+
+    Args:
+        status: The HTTP status; 0 if there was no answer.
+        json: The decoded body; None if it is not JSON.
+        error: What the body says if it is an error, whatever the status.
+        text: What a refusal says, its status included.
+        why: Why there was no answer.
+        headers: The answer's headers.
+    """
+
+    status: int = 0
+    json: Any = None
+    error: ErrorBody | None = None
+    text: str = ""
+    why: str = ""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def code(self) -> ErrorCode | None:
+        """What went wrong; None if nothing did."""
+        if self.status == 0:
+            return ErrorCode.POOL_UNAVAILABLE
+        if self.error is None:
+            return None
+        if self.status < 300:
+            return code_for(self.error.status, self.error)
+        return code_for(self.status, self.error)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is a success without an error inside."""
+        return self.code is None and not self.says_bad
+
+    @property
+    def says_bad(self) -> bool:
+        """Whether the words of a success say otherwise: `{"status": "unhealthy"}`."""
+        return any(words.search(self.words) for words in (_BAD, _LOADING, _BUSY))
+
+    @property
+    def words(self) -> str:
+        """The state that a JSON body names, as words."""
+        if not isinstance(self.json, Mapping):
+            return ""
+        words = [str(self.json.get(name, "")) for name in ("status", "state", "health")]
+        flags = [name for name in ("ready", "healthy", "ok") if self.json.get(name) is False]
+        return " ".join([*words, *(f"not {name}" for name in flags)])
+
+    @property
+    def has_no_such_path(self) -> bool:
+        """Whether the path is refused, which says nothing of the server's state."""
+        if self.status < 300:
+            return self.code is ErrorCode.UPSTREAM_NOT_FOUND
+        return (self.status < 500 and self.status not in (408, 425, 429)) or self.status == 501
+
+    @property
+    def said(self) -> str:
+        """The server's words, cut to what fits a status."""
+        return (self.text or (self.error.message if self.error else ""))[:MAX_SAID_CHARS]
+
+
+def is_error(payload: Any) -> bool:
+    """Return whether the JSON of a success is an error object."""
+    if isinstance(payload, list):
+        objects = [item for item in payload if isinstance(item, Mapping)]
+        return bool(objects) and all(map(is_error, objects))
+    if not isinstance(payload, Mapping) or "data" in payload:
+        return False
+    failed = "error" in (payload.get("object"), payload.get("type"))
+    return bool(payload.get("error") or payload.get("errors") or failed or _is_detail(payload))
+
+
+def _is_detail(payload: Mapping[str, Any]) -> bool:
+    return set(payload) == {"detail"} and bool(payload["detail"])
+
+
+def of_endpoint(reply: Reply) -> HealthStatus:
+    """Return the state that a health or readiness endpoint, or any other probe, tells."""
+    if reply.status == 0:
+        return HealthStatus(HealthState.UNHEALTHY, reply.why, live=False, ready=False)
+    if reply.is_good:
+        return HealthStatus(HealthState.HEALTHY, "ready")
+    said = f"{reply.words} {reply.said}"
+    if reply.code is ErrorCode.UPSTREAM_AUTH and refuses_key(reply):
+        return _not_ready("the server refuses the key")
+    if reply.status in (200, 503) and _LOADING.search(said):
+        return _not_ready("loading")
+    busy = reply.status in (200, 503) and _BUSY.search(said)
+    if busy or reply.code is ErrorCode.ADMISSION_REJECT:
+        return HealthStatus(HealthState.DEGRADED, "busy", live=True, ready=True)
+    if reply.has_no_such_path and not 300 <= reply.status < 400:
+        return HealthStatus(
+            HealthState.DEGRADED, "alive, but does not report its health", live=True, ready=True
+        )
+    return _not_ready(reply.said or f"the server reports {reply.words.strip()!r}")
+
+
+def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
+    """Return the state that the answer to a request for the model list tells.
+
+    Args:
+        reply: The answer.
+        vouched: Whether a health endpoint has reported that the server is ready.
+    """
+    if reply.is_good and not isinstance(reply.json, Mapping):
+        return _doubt("its model list cannot be read; does base_url name the API?")
+    if reply.is_good:
+        return HealthStatus(HealthState.HEALTHY, "ready")
+    if reply.status and reply.code is ErrorCode.UPSTREAM_AUTH:
+        if refuses_key(reply):
+            return _not_ready("the server refuses the key")
+        return _doubt("the key may not list its models")
+    if vouched and reply.has_no_such_path and reply.status != 400:
+        return HealthStatus(HealthState.HEALTHY, "ready")
+    # A list that fails says little of the endpoints for jobs; a gateway that reaches nothing does.
+    if reply.status in (400, 500) or (vouched and (reply.status == 0 or reply.status >= 500)):
+        return _doubt(f"it does not list its models: {reply.why or reply.said}")
+    return of_endpoint(reply)
+
+
+def refuses_key(reply: Reply) -> bool:
+    """Return whether the key itself is refused. A 403 may be about what was asked for."""
+    return reply.status != 403 or bool(reply.error and _KEY.search(reply.error.message))
+
+
+def _doubt(why: str) -> HealthStatus:
+    return HealthStatus(HealthState.DEGRADED, f"ready, but {why}", live=True, ready=True)
+
+
+def _not_ready(why: str) -> HealthStatus:
+    return HealthStatus(HealthState.UNHEALTHY, why, live=True, ready=False)
