@@ -87,7 +87,7 @@ class Server:
         known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
         self.dialect = known or UNKNOWN
         # Those that may exist; the first one that does is asked from then on.
-        self._readiness = READINESS_PATHS if known is None else ()
+        self._readiness: tuple[str, ...] = READINESS_PATHS if known is None else ()
 
     # What answers teach
 
