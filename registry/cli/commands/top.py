@@ -14,7 +14,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", "-1", help="Show it once and exit.")] = False,
     as_json: Json = False,
 ) -> Action:
-    """Watch pools and replicas: state, breaker, in flight, queue, tokens/s, first-token time.
+    """Watch pools and replicas: state, breaker, in flight, queue, tokens/s, first token.
 
     Shows a run of `serve`, or with --workers asks the engines of that file. `q` quits.
     """

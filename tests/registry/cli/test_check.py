@@ -1,5 +1,7 @@
 """`worker-adapters check`."""
 
+import json
+import subprocess
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -90,3 +92,84 @@ def test_a_blocked_name_is_no_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert done.code == 0
     assert "mock\tworker-adapters" in done.out
     assert "blocked" in done.out
+
+
+DEADLY = """
+    import os, signal, sys
+    print("a word at import")
+    os.write(1, b"a word past sys.stdout\\n")
+    {deed}
+    from adapters.mock import MockAdapter
+    class Deadly(MockAdapter): pass
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Installs an adapter that prints at import, and then does a deed."""
+
+    def install(deed: str) -> None:
+        info = tmp_path / "deadly-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[worker_adapters]\ndeadly = made_deadly:Deadly\n")
+        source = textwrap.dedent(DEADLY).replace("{deed}", deed)
+        (tmp_path / "made_deadly.py").write_text(source)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def test_a_plugin_that_kills_the_process(
+    start: Start, deadly: Callable[[str], None], tmp_path: Path
+) -> None:
+    """Each row is printed before the next adapter is loaded, so that the culprit is the one that
+    is missing."""
+    deadly("os.kill(os.getpid(), signal.SIGILL)")
+    out, _ = start("check", path=tmp_path).communicate(timeout=60)
+    assert out == "" or not any(line.startswith("deadly") for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGILL)", "loading it killed the process (SIGILL)"),
+        ("os._exit(7)", "the process that loaded it exited with status 7"),
+    ],
+)
+def test_isolated(cli: Cli, deadly: Callable[[str], None], deed: str, said: str) -> None:
+    """With --isolated such an adapter is a row like any other, and the others are checked."""
+    deadly(deed)
+    done = cli("check", "--isolated")
+    rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
+    assert done.code == 3
+    assert rows["deadly"] == "broken"
+    assert rows["mock"] == rows["openai-http"] == "ok"
+    assert f"error: adapter 'deadly' is broken: {said}" in done.err
+
+
+def test_what_plugins_print_goes_to_standard_error(
+    start: Start, deadly: Callable[[str], None], tmp_path: Path
+) -> None:
+    """Not even what is written to the descriptor gets among our own lines."""
+    deadly("")
+    process = start("submit", "hi", "--adapter", "deadly", "--frames", path=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert [json.loads(line)["type"] for line in out.splitlines()][-1] == "end"
+    assert "a word at import" in err
+    assert "a word past sys.stdout" in err
+
+
+def test_json(cli: Cli) -> None:
+    """--json prints everything that is known of each adapter."""
+    for command in ("check", "list"):
+        found = {each["name"]: each for each in json.loads(cli(command, "--json").out)}
+        assert found["mock"]["target"] == "adapters.mock:MockAdapter"
+    (described,) = json.loads(cli("check", "mock", "--json").out)
+    assert described == json.loads(cli("describe", "mock", "--json").out)
+    assert {"name", "type", "default", "help"} <= described["config_fields"][0].keys()

@@ -1,0 +1,98 @@
+"""Help and shell completion: what users see before they know anything."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.cli.app import COMMANDS
+from registry.cli.terminal import status
+
+Cli = Callable[..., Any]
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text()
+NAMES = [command.name for command in COMMANDS]
+
+
+OWN_PAGES = {"gateway", "batch"}
+"""Commands whose options are on pages of their own."""
+
+
+def _described(name: str) -> str:
+    """Return the first line of a command's description."""
+    (function,) = (command.function for command in COMMANDS if command.name == name)
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_whole_help(cli: Cli, name: str) -> None:
+    """-h is --help; it has the whole description and an example of the command."""
+    done = cli(name, "-h")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == cli(name, "--help").out
+    assert _described(name) in " ".join(done.out.split())
+    examples = done.out.partition("Examples:\n")[2]
+    assert f"worker-adapters {name}" in examples or "| worker-adapters" in examples
+
+
+def test_the_list_of_commands_is_whole(cli: Cli) -> None:
+    """No description is cut off in a pipe."""
+    listed = " ".join(cli("-h").out.partition("Commands:\n")[2].split())
+    assert [name for name in NAMES if f"{name} {_described(name)}" not in listed] == []
+
+
+def test_the_page_has_every_command_and_status() -> None:
+    """docs/reference/cli.md names each command, its options, and each exit status."""
+    for command in COMMANDS:
+        assert f"`{command.name}" in PAGE, command.name
+    for code, meaning in status.TABLE.items():
+        assert f"| {code} | {meaning} |" in PAGE
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_PAGES])
+def test_the_page_has_every_option(cli: Cli, name: str) -> None:
+    """Each long option of each command is on the page."""
+    options = re.findall(r"(--[a-z][a-z-]+)", cli(name, "-h").out.partition("Options:")[2])
+    assert {option for option in options if option not in PAGE} <= {"--help"}
+
+
+def _complete(words: str, shell: str = "bash") -> list[str]:
+    """Return what the shell would offer after these words."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "_WORKER_ADAPTERS_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "registry.cli"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.split("\n")
+
+
+def test_completion() -> None:
+    """Commands, options and names of adapters are completed."""
+    assert _complete("worker-adapters des")[0] == "describe"
+    assert "--max-tokens" in _complete("worker-adapters submit --max")
+    assert "openai-http" in _complete("worker-adapters describe open")
+    assert "mock" in _complete("worker-adapters submit --adapter mo")
+
+
+def test_completion_can_be_installed(cli: Cli) -> None:
+    """The help names the options that install completion."""
+    assert "--install-completion" in cli("--help").out
