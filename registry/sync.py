@@ -38,9 +38,9 @@ def get(name: str, config: object = None, /, **options: Any) -> "SyncAdapter[Bou
 
     Takes and raises what `registry.get` does. Use the result with `with`, or close it.
     """
-    import registry
+    from registry.default import get as get_adapter
 
-    return SyncAdapter(registry.get(name, config, **options))
+    return SyncAdapter(get_adapter(name, config, **options))
 
 
 def wrap(adapter: _A) -> "SyncAdapter[_A]":

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from adapter_api import AdapterNotice, CapacityExceeded, ErrorCode, WorkerError, WorkerReset
+from adapter_api.faults import Request, ScriptServer, Wire
 from registry import PoolPolicy, Registry
 from registry.host import AdapterHost
 from registry.observers import MetricsObserver
@@ -152,3 +153,38 @@ async def test_an_attempt_carries_what_the_engine_asked_for() -> None:
     assert (attempt.code, attempt.status) == ("ADMISSION_REJECT", 429)
     assert attempt.retry_after_ms == 5
     assert attempt.owner.pool_id == "chat"
+
+
+async def test_retries_of_a_lone_adapter_are_attempts() -> None:
+    """A server that is busy twice makes three attempts of one job, and two retries (ORCH-3028)."""
+    busy = 2
+
+    async def script(request: Request, wire: Wire) -> None:
+        nonlocal busy
+        if busy:
+            busy -= 1
+            await wire.answer_json(503, {"error": {"message": "loading"}}, "Retry-After: 0")
+        else:
+            await wire.stream_head()
+            await wire.text("one")
+            await wire.finish()
+            await wire.done()
+            await wire.end()
+
+    recorder, metrics = Recorder(), MetricsObserver()
+    registry = Registry(observers=[recorder, metrics])
+    async with ScriptServer(script) as server:
+        options = {"base_url": server.base_url, "replica_id": "r1"}
+        async with registry.get("openai-http", options) as adapter:
+            await adapter.submit(task()).text()
+    attempts = [it for hook, it in recorder.told if hook == "attempt_ended"]
+    assert [(it.number, it.code, it.status) for it in attempts] == [
+        (1, "POOL_UNAVAILABLE", 503),
+        (2, "POOL_UNAVAILABLE", 503),
+        (3, None, None),
+    ]
+    assert recorder.last("job_ended").attempts == 3
+    assert recorder.outcomes() == ["job_ended"]
+    assert metrics.snapshot().total.retries == 2
+    (counted,) = metrics.snapshot().attempts.values()
+    assert (counted.started, counted.ended, counted.in_flight) == (3, 1, 0)
