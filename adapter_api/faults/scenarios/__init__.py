@@ -4,6 +4,7 @@ from adapter_api.faults.scenarios import (
     breaks,
     connections,
     failures,
+    field,
     hostile,
     oddities,
     refusals,
@@ -19,6 +20,7 @@ CHAPTERS = {
     "Nonsense and malice": hostile.SCENARIOS,
     "Refusals": refusals.SCENARIOS,
     "Asking again": retries.SCENARIOS,
+    "As reported by users": field.SCENARIOS,
     "Connections": connections.SCENARIOS,
 }
 

@@ -109,10 +109,12 @@ class Engine:
 
     Attributes:
         bodies: The bodies of the requests that came.
+        authorizations: The Authorization header of each, "" for none.
     """
 
     def __init__(self, answer: bytes) -> None:
         self.bodies: list[Any] = []
+        self.authorizations: list[str] = []
         self._answer = answer
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -123,12 +125,16 @@ class Engine:
         while True:
             connection, _ = self._socket.accept()
             with connection, connection.makefile("rb") as request:
-                length = 0
-                while (line := request.readline().lower()).strip():
-                    if line.startswith(b"content-length:"):
-                        length = int(line.partition(b":")[2])
+                length, authorization = 0, b""
+                while (line := request.readline()).strip():
+                    name, _, value = line.partition(b":")
+                    if name.lower() == b"content-length":
+                        length = int(value)
+                    elif name.lower() == b"authorization":
+                        authorization = value
                 if not length:  # `close` asks for an end so
                     return
+                self.authorizations.append(authorization.decode().strip())
                 self.bodies.append(json.loads(request.read(length)))
                 with suppress(ConnectionError):
                     connection.sendall(self._answer)

@@ -193,3 +193,19 @@ def test_a_signal_cancels_the_job(
     assert done.err.startswith("error: cancelled")
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
     until(lambda: server.running == 0)
+
+
+def test_basic_authentication_is_an_option_and_part_of_a_url(
+    cli: Cli, engine: Callable[..., Any]
+) -> None:
+    """A reverse proxy in front of the engine: neither way needs code, and nothing shows it."""
+    server = engine("ok")
+    with_user = server.base_url.replace("http://", "http://me:hunter2-pw@")
+    for arguments in (
+        ["--base-url", server.base_url, "-o", "basic_auth=me:hunter2-pw"],
+        ["--base-url", with_user],
+    ):
+        done = cli("submit", "hi", *arguments)
+        assert done.out == "ok\n"
+        assert "hunter2" not in done.err
+    assert server.authorizations == ["Basic bWU6aHVudGVyMi1wdw=="] * 2
