@@ -4,7 +4,9 @@ from typing import Literal
 
 import attrs
 
-StepKind = Literal["queue", "skip", "choose", "attempt", "retry", "end"]
+StepKind = Literal[
+    "queue", "skip", "choose", "attempt", "answer", "retry", "fallback", "end"
+]
 
 
 @attrs.frozen
@@ -14,8 +16,9 @@ class Step:
     Args:
         at_ms: When it began, in milliseconds after the job came; when it ended, for "end".
         kind: "queue" (it waited in line), "skip" (a replica was passed over), "choose" (a replica
-            was chosen), "attempt" (the job was sent to it), "retry" (a further attempt is granted,
-            or the reason why not), "end" (the job is over).
+            was chosen), "attempt" (the job was sent to it), "answer" (its answer is odd),
+            "retry" (a further attempt is granted, or the reason why not), "fallback" (the job moves
+            to another pool), "end" (the job is over).
         replica_id: The replica, where there is one.
         reason: The reason or the outcome; an error's code where there was one.
         took_ms: How long it took, where it took time.

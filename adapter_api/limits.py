@@ -13,6 +13,16 @@ from time import monotonic
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 
 Late = Callable[[], WorkerError]
+
+
+def _now() -> float:
+    """Return the loop's time, which a virtual loop decides."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:  # no loop runs
+        return monotonic()
+
+
 _when = itemgetter(0)
 
 
@@ -50,7 +60,7 @@ class StreamClock:
     )
 
     def __init__(self, deadline_s: float | None = None) -> None:
-        self.started_at = self._since = monotonic()
+        self.started_at = self._since = _now()
         self.deadline_at = None if deadline_s is None else self.started_at + deadline_s
         self.spent_s = 0.0
         self.stopped_by: WorkerError | None = None
@@ -71,11 +81,11 @@ class StreamClock:
 
     def remaining_s(self) -> float | None:
         """Seconds left of the deadline (negative once it is over); None without one."""
-        return None if self.deadline_at is None else self.deadline_at - monotonic()
+        return None if self.deadline_at is None else self.deadline_at - _now()
 
     def fits(self, wait_s: float) -> bool:
         """Whether a wait of `wait_s` seconds ends before the deadline."""
-        return self.deadline_at is None or monotonic() + wait_s < self.deadline_at
+        return self.deadline_at is None or _now() + wait_s < self.deadline_at
 
     def allow(self, limit_s: float | None, late: Late | None = None) -> None:
         """Start a new wait: `limit_s` seconds without progress end the job with `late()`.
@@ -94,7 +104,7 @@ class StreamClock:
 
     def progress(self) -> None:
         """The engine did something useful: the running wait begins anew."""
-        self._since = monotonic()
+        self._since = _now()
         self.spent_s = 0.0
 
     def disarm(self) -> None:
@@ -124,7 +134,7 @@ class StreamClock:
             late: Makes the error, where the adapter has not said itself what a wait that is too
                 long amounts to.
         """
-        self._first_at = None if limit_s is None else monotonic() + limit_s
+        self._first_at = None if limit_s is None else _now() + limit_s
         self._first_late = late
         self._watch()
 
@@ -137,7 +147,7 @@ class StreamClock:
 
     def enter(self) -> None:
         """The current task begins to wait for the engine."""
-        self._since = monotonic() - self.spent_s
+        self._since = _now() - self.spent_s
         self.reader = reader = asyncio.current_task()
         self._before = 0 if reader is None else reader.cancelling()
         if self._unwatched:
@@ -146,7 +156,7 @@ class StreamClock:
     def leave(self, progress: bool) -> None:
         """The wait is over; without progress the time it took stays charged to the limit."""
         self.reader = None
-        self.spent_s = 0.0 if progress else monotonic() - self._since
+        self.spent_s = 0.0 if progress else _now() - self._since
 
     def interrupt(self, error: WorkerError) -> None:
         """End the job with `error`, now. The first error given stays."""
@@ -215,13 +225,13 @@ class StreamClock:
             self._timer.cancel()
         self._timer_at = due[0]
         self._timer = asyncio.get_running_loop().call_later(
-            max(0.0, due[0] - monotonic()), self._on_timer
+            max(0.0, due[0] - _now()), self._on_timer
         )
 
     def _on_timer(self) -> None:
         self._timer = None
         due = self._due()
-        if due is not None and due[0] <= monotonic():
+        if due is not None and due[0] <= _now():
             self.interrupt(due[1]())
             if self.reader is None and self.on_unread is not None:
                 self.on_unread()

@@ -3,9 +3,30 @@
 Times are in milliseconds. A fact that is not known is None.
 """
 
+from enum import StrEnum
+
 import attrs
 
 from adapter_api.health import HealthState
+
+
+class BreakerState(StrEnum):
+    """The state of a circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class ReplicaState(StrEnum):
+    """The state of a replica in one word."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    BUSY = "busy"
+    LOADING = "loading"
+    DOWN = "down"
+    DRAINING = "draining"
 
 
 @attrs.frozen

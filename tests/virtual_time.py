@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import selectors
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,34 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from registry.simulate.virtual import VirtualLoop
+
 ARRIVAL_S = 0.001
 """How long a loop with real sockets looks for input before it skips ahead: the kernel delivers
 loopback data at once, but not always within the call that sends it."""
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still, and jumps to the next timer when all tasks wait."""
-
-    grace_s = 0.0
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.threads = 0
-        super().__init__(_Jump(self))
-
-    def time(self) -> float:
-        """Return the virtual time in seconds."""
-        return self.now_s
-
-    def run_in_executor(self, *args: Any) -> Any:
-        """Run a function in a thread; the clock does not jump until it has returned."""
-        self.threads += 1
-        future = super().run_in_executor(*args)
-        future.add_done_callback(self._joined)
-        return future
-
-    def _joined(self, _: object) -> None:
-        self.threads -= 1
 
 
 class SocketLoop(VirtualLoop):
@@ -51,25 +27,6 @@ class SocketLoop(VirtualLoop):
     def time(self) -> float:
         """Return the skipped time plus the processor time, in seconds."""
         return self.now_s + time.thread_time()
-
-
-class _Jump(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        if self._loop.threads:
-            return super().select(None)
-        if self._loop.grace_s:
-            ready = super().select(self._loop.grace_s)
-        if not ready:
-            assert timeout is not None, "everything waits, and no timer runs"
-            self._loop.now_s += max(0.0, timeout)
-        return ready
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -1,15 +1,20 @@
 """Many engines behind one submit: pools of replicas, and a dispatch that survives them."""
 
-from registry.host.attempts import Explanation, Step
+from adapter_api.ledger import Explanation, Step
+from adapter_api.notices import BreakerState, ReplicaState
 from registry.host.breaker import BreakerPolicy
-from registry.host.host import AdapterHost
-from registry.host.places import Binding, SwapError
+from registry.host.host import AdapterHost, HostPool
+from registry.host.places import SwapError
 from registry.host.policy import PoolPolicy
+from registry.host.replica import Binding
 from registry.host.routing import (
     Candidate,
+    Candidates,
     Choice,
     DefaultPolicy,
     LeastLoaded,
+    LoadedModel,
+    PrefixAffinity,
     RoutingPolicy,
     SessionAffinity,
 )
@@ -19,16 +24,22 @@ __all__ = [
     "AdapterHost",
     "Binding",
     "BreakerPolicy",
+    "BreakerState",
     "Candidate",
+    "Candidates",
     "Choice",
     "DefaultPolicy",
     "Explanation",
+    "HostPool",
     "HostSnapshot",
     "LeastLoaded",
+    "LoadedModel",
     "PoolHealth",
     "PoolPolicy",
     "PoolSnapshot",
+    "PrefixAffinity",
     "ReplicaSnapshot",
+    "ReplicaState",
     "RoutingPolicy",
     "SessionAffinity",
     "Step",

@@ -1,14 +1,35 @@
-"""Circuit breakers: a replica that keeps failing is left alone for a while (ORCH-3602)."""
+"""What keeps failures from spreading: breakers, learnt limits, the failover budget (ORCH-3602).
 
+Every `now` is in seconds of one monotonic clock.
+"""
+
+import math
+import re
 from collections import deque
+from contextlib import suppress
+from enum import StrEnum
 
 import attrs
 
 from adapter_api.errors import ErrorCode, WorkerError
+from adapter_api.notices import BreakerState
 from adapter_api.validators import integer, seconds
-from registry.host.snapshot import BreakerState
 
-_COUNTED = frozenset(
+
+class Verdict(StrEnum):
+    """What a failed attempt says, and of whom."""
+
+    BROKEN = "broken"
+    """The replica failed: counts for its breaker."""
+    BUSY = "busy"
+    """The replica has no room: it rests briefly and is given less."""
+    ELSEWHERE = "elsewhere"
+    """The replica refuses what another one may accept: its key, or the model."""
+    JOB = "job"
+    """The request is at fault, or nothing is known: says nothing about the replica."""
+
+
+_BROKEN = frozenset(
     {
         ErrorCode.POOL_UNAVAILABLE,  # no connection, no answer, 502 to 504
         ErrorCode.WORKER_RESET,  # a reset connection, 500
@@ -17,14 +38,47 @@ _COUNTED = frozenset(
         ErrorCode.UPSTREAM_PROTOCOL,
     }
 )
+_ELSEWHERE = frozenset({ErrorCode.UPSTREAM_AUTH, ErrorCode.UPSTREAM_NOT_FOUND})
+_BUSY_WORDS = re.compile(
+    r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
+)
+_REFUSAL_WORDS = re.compile(
+    r"not supported|unsupported|not implemented|validation error|invalid request|failed to parse"
+    r"|bad request|must be provided|does not support|unrecognized|malformed",
+    re.I,
+)
+_ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)
 
 
-def counts(error: WorkerError) -> bool:
-    """Whether a failure speaks against the replica: connect failures, resets, 5xx, stalls and
-    answers cut off do; 4xx, a busy engine, saturation of our own, cancels and deadlines do not."""
-    if error.status is not None and 400 <= error.status < 500:
-        return False
-    return error.code in _COUNTED
+def verdict_on(error: WorkerError) -> Verdict:
+    """Judge a failure.
+
+    Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
+    saturation of our own, 4xx, cancels and deadlines do not; nor does a 5xx whose text refuses
+    the request.
+    """
+    status = error.status
+    if error.code is ErrorCode.ADMISSION_REJECT:
+        return Verdict.BUSY
+    if status == 503 and _BUSY_WORDS.search(error.message):
+        return Verdict.BUSY
+    if error.code in _ELSEWHERE:
+        return Verdict.ELSEWHERE
+    if status is not None and 400 <= status < 500:
+        return Verdict.JOB
+    if status is not None and _REFUSAL_WORDS.search(error.message):
+        return Verdict.JOB
+    return Verdict.BROKEN if error.code in _BROKEN else Verdict.JOB
+
+
+def refusal_of(error: WorkerError) -> tuple[int, str] | None:
+    """Return what identifies an engine's own words in a 500 or 501; None for any other failure.
+
+    The same words from two replicas are about the request, whatever the status claims.
+    """
+    if error.status not in (500, 501) or _ANONYMOUS.search(error.message):
+        return None
+    return error.status, error.message
 
 
 @attrs.frozen
@@ -32,13 +86,13 @@ class BreakerPolicy:
     """When a breaker opens, and for how long.
 
     Args:
-        failures: How many within the window open it.
+        failures: How many failures within the window open it.
         window_s: The window, in seconds.
-        open_s: How long it stays open before one attempt may probe.
-        max_open_s: The longest it stays open: the time doubles with each failed probe.
+        open_s: How long it stays open before one attempt may probe the replica.
+        max_open_s: The longest it stays open. The time doubles with each failed probe.
 
     Raises:
-        ValueError: If one of them is not above 0, or not finite.
+        ValueError: If a value is out of its range.
     """
 
     failures: int = attrs.field(default=5, validator=integer(1))
@@ -48,7 +102,15 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """The breaker of one replica. Every `now` is in seconds of one monotonic clock.
+    """The circuit breaker of one replica.
+
+        state        event                          next
+        closed       `failures` within `window_s`   open, for `open_s`
+        open         an attempt after `open_s`      half_open; this attempt is the only probe
+        half_open    the probe's first token        half_open; other attempts are allowed, too
+        half_open    an answer is whole             closed; the next opening lasts `open_s` again
+        half_open    a failure                      open, for twice the time
+        half_open    the probe ends undecided       half_open; another probe may begin
 
     Args:
         policy: When it opens.
@@ -56,27 +118,28 @@ class Breaker:
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
-        self.state: BreakerState = "closed"
+        self.state = BreakerState.CLOSED
         self.retry_at: float | None = None
         """When an open breaker lets a probe through; None if it is not open."""
         self._failures: deque[float] = deque(maxlen=policy.failures)
         self._probe: Trial | None = None
+        self._is_lifted = False
         self._openings = 0
         self._open_s = policy.open_s
 
     @property
     def is_probing(self) -> bool:
-        """Whether the one probe of a half open breaker is under way."""
+        """Whether a probe is under way that has not had its first token."""
         return self._probe is not None
 
     def allows(self, now: float) -> bool:
-        """Whether an attempt may begin now."""
-        if self.state == "open":
+        """Return whether an attempt may begin now."""
+        if self.state is BreakerState.OPEN:
             return self.retry_at is not None and now >= self.retry_at
         return self._probe is None
 
     def begin(self, now: float) -> "Trial":
-        """Begin an attempt. The first one after the open time is the only probe.
+        """Begin an attempt. The first one after the open time is the probe.
 
         Raises:
             RuntimeError: If none may begin.
@@ -84,28 +147,32 @@ class Breaker:
         if not self.allows(now):
             raise RuntimeError(f"no attempt may begin: the breaker is {self.state}")
         trial = Trial(self, self._openings)
-        if self.state != "closed":
-            self.state, self.retry_at, self._probe = "half_open", None, trial
+        if self.state is not BreakerState.CLOSED and not self._is_lifted:
+            self.state, self.retry_at, self._probe = BreakerState.HALF_OPEN, None, trial
         return trial
 
-    def _on_success(self) -> None:
-        if self.state == "half_open":
-            self.state, self._probe = "closed", None
+    def _on_answer(self) -> None:
+        if self.state is BreakerState.HALF_OPEN:
+            self._probe, self._is_lifted = None, True
+
+    def _on_whole(self) -> None:
+        if self.state is BreakerState.HALF_OPEN:
+            self.state, self._probe, self._is_lifted = BreakerState.CLOSED, None, False
             self._open_s = self.policy.open_s
             self._failures.clear()
 
     def _on_failure(self, now: float) -> None:
-        if self.state == "half_open":
+        if self.state is BreakerState.HALF_OPEN:
             self._open_s = min(2 * self._open_s, self.policy.max_open_s)
             self._open(now)
-        elif self.state == "closed":
+        elif self.state is BreakerState.CLOSED:
             self._failures.append(now)
             full = len(self._failures) == self.policy.failures
             if full and now - self._failures[0] <= self.policy.window_s:
                 self._open(now)
 
     def _open(self, now: float) -> None:
-        self.state, self._probe = "open", None
+        self.state, self._probe, self._is_lifted = BreakerState.OPEN, None, False
         self.retry_at = now + min(self._open_s, self.policy.max_open_s)
         self._failures.clear()
         self._openings += 1
@@ -115,27 +182,170 @@ class Breaker:
 class Trial:
     """One attempt, as its breaker sees it.
 
-    One that began before the breaker opened decides nothing any more: that is for the probe.
+    An attempt that began before the breaker opened decides nothing: that is for the probe.
     """
 
     _breaker: Breaker
     _opening: int
+    _failed_at: float | None = attrs.field(default=None, init=False)
+
+    def answered(self) -> None:
+        """Note the first token: a half open breaker lets others through, provisionally."""
+        if self._counts:
+            self._breaker._on_answer()
 
     def succeeded(self) -> None:
-        """It was answered: a half open breaker closes."""
+        """Note a whole answer: a half open breaker closes."""
         if self._counts:
-            self._breaker._on_success()
+            self._breaker._on_whole()
 
     def failed(self, now: float) -> None:
-        """It failed in a way that counts."""
+        """Note a failure that counts."""
         if self._counts:
+            self._failed_at = now
             self._breaker._on_failure(now)
 
+    def retract(self) -> None:
+        """Take a failure back that turned out to be the job's, unless it opened the breaker."""
+        if self._counts and self._failed_at is not None:
+            with suppress(ValueError):  # it is out of the window
+                self._breaker._failures.remove(self._failed_at)
+
     def end(self) -> None:
-        """It is over. If it was the probe and had no verdict, another one may be made."""
+        """End the attempt. If it was the probe and had no verdict, another one may begin."""
         if self._breaker._probe is self:
             self._breaker._probe = None
 
     @property
     def _counts(self) -> bool:
         return self._opening == self._breaker._openings
+
+
+FIRST_REST_S = 0.1
+"""How long a replica rests after a busy answer without a time of its own; doubled in a row."""
+
+MAX_REST_S = 2.0
+"""The longest such rest: an engine that works off its queue has room again within seconds."""
+
+DECREASE = 0.7
+"""By what a learnt limit shrinks when the engine refuses less than it allowed."""
+
+MAX_LEARNT = 64.0
+"""A learnt limit that has grown beyond this is dropped: it limits nothing any more."""
+
+
+class Pace:
+    """How much one replica is given: learnt from busy answers and from recoveries.
+
+    A busy answer sets the limit to what ran besides (multiplicative decrease if that was allowed
+    already). Whole answers at the limit raise it by one for each round of answers. A replica that
+    was away begins with one stream, and one more for each first token (slow start).
+    """
+
+    __slots__ = ("_cut_at", "_is_back", "_rest_s", "_threshold", "limit")
+
+    def __init__(self) -> None:
+        self.limit: float | None = None
+        """Streams at once that the replica is trusted with; None: nothing is known."""
+        self._threshold = math.inf  # up to here the limit grows quickly
+        self._cut_at = -math.inf
+        self._is_back = False
+        self._rest_s = FIRST_REST_S
+
+    def busy(self, others: int, began_at: float, now: float) -> float:
+        """Learn from a busy answer.
+
+        Args:
+            others: How many attempts ran besides the refused one.
+            began_at: When that one began.
+            now: The time.
+
+        Returns:
+            How long the replica rests, in seconds.
+        """
+        limit = math.inf if self.limit is None else self.limit
+        if others < limit:
+            limit = float(others)
+        elif began_at > self._cut_at:
+            limit *= DECREASE
+        if began_at > self._cut_at:  # those that were sent together teach one rest
+            self._cut_at = now
+            rest_s, self._rest_s = self._rest_s, min(2 * self._rest_s, MAX_REST_S)
+        else:
+            rest_s = self._rest_s / 2
+        self.limit = self._threshold = max(1.0, limit)
+        return rest_s
+
+    def answered(self, hard_limit: int | None) -> None:
+        """Note a first token: slow start goes on, and the next busy answer is first in a row."""
+        self._rest_s = FIRST_REST_S
+        if self.limit is not None and self.limit < self._threshold:
+            self._raise_to(self.limit + 1.0, hard_limit)
+
+    def whole(self, load: int, hard_limit: int | None) -> None:
+        """Note a whole answer, given while `load` attempts ran."""
+        if self.limit is not None and self._threshold <= self.limit <= load + 1:
+            self._raise_to(self.limit + 1.0 / self.limit, hard_limit)
+
+    def _raise_to(self, limit: float, hard_limit: int | None) -> None:
+        limits_nothing = limit > (MAX_LEARNT if hard_limit is None else hard_limit)
+        self.limit = None if limits_nothing else limit
+
+    def recover(self) -> None:
+        """Begin slowly with the next attempt: the replica was away."""
+        if not self._is_back:
+            self._threshold = math.inf if self.limit is None else self.limit
+        self.limit, self._rest_s, self._is_back = None, FIRST_REST_S, True
+
+    def begin(self, others: int) -> None:
+        """Note an attempt beside `others`, which may be from before the replica was away."""
+        if self._is_back:
+            self.limit, self._is_back = others + 1.0, False
+
+
+WINDOW_S = 10
+"""Over how many seconds jobs and attempts are compared. When a replica breaks all of its jobs fail
+at once, and the pool's jobs of the seconds before pay for moving them."""
+
+
+class FailoverBudget:
+    """Attempts beyond the first, as a share of the jobs, and a few per second in any case.
+
+    In any ten seconds no more are granted than `ratio` of the jobs that came in them, and
+    `floor_per_s` for each second.
+
+    Args:
+        ratio: What each job adds.
+        floor_per_s: What each second adds.
+    """
+
+    def __init__(self, ratio: float = 0.2, floor_per_s: float = 1.0) -> None:
+        self._ratio = ratio
+        self._reserve = floor_per_s * WINDOW_S
+        self._seconds: deque[list[int]] = deque()  # second, jobs, granted attempts
+        self._jobs = self._granted = 0
+
+    def deposit(self, now: float) -> None:
+        """Count a job."""
+        self._second(now)[1] += 1
+        self._jobs += 1
+
+    def withdraw(self, now: float) -> bool:
+        """Take one attempt; False if none is left."""
+        second = self._second(now)
+        if self._granted + 1 > self._ratio * self._jobs + self._reserve:
+            return False
+        second[2] += 1
+        self._granted += 1
+        return True
+
+    def _second(self, now: float) -> list[int]:
+        """Return the counts of the present second; forget those out of the window."""
+        seconds = self._seconds
+        while seconds and seconds[0][0] <= now - WINDOW_S - 1:
+            _, jobs, granted = seconds.popleft()
+            self._jobs -= jobs
+            self._granted -= granted
+        if not seconds or seconds[-1][0] < int(now):
+            seconds.append([int(now), 0, 0])
+        return seconds[-1]

@@ -1,8 +1,11 @@
 """One job on its way through a pool: it waits for a replica, asks it, and moves to another."""
 
+import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
@@ -13,87 +16,114 @@ from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
-from registry.host.admission import Priority
-from registry.host.attempts import JobRecord
-from registry.host.line import Line
+from registry.host.breaker import Verdict, verdict_on
+from registry.host.lanes import Priority
+from registry.host.ledger import JobRecord, Ledger
 from registry.host.pool import Progress
+from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica
-from registry.observers import JobReport
+from registry.observers.notify import JobReport
+
+logger = logging.getLogger("worker_adapters.host")
 
 BACKOFF_S = 0.1
 """The pause before a replica is asked again that failed the job, doubled with each attempt."""
 
-BACKOFF_MOST_S = 5.0
+MAX_BACKOFF_S = 5.0
 """The longest such pause."""
+
+FindQueue = Callable[[str, Queue | None], Queue]
+"""Returns the queue of a pool that takes new jobs. For a job that is in a queue already it returns
+that pool's present one."""
+
+_NAMES = tuple(field.name for field in attrs.fields(TaskRequest))
+_values_of = attrgetter(*_NAMES)
+_set = object.__setattr__
+
+
+def copied(task: TaskRequest, **changes: object) -> TaskRequest:
+    """Return a copy of `task` with changes that need no checking, at a third of the price of
+    `attrs.evolve`."""
+    copy = object.__new__(TaskRequest)
+    for name, value in zip(_NAMES, _values_of(task), strict=True):
+        _set(copy, name, changes.get(name, value))
+    return copy
 
 
 class Job:
     """What one submit carries through its attempts.
 
     Args:
-        task: The job, with its correlation_id and deadline.
-        priority: Its place in the line.
+        task: The job.
+        priority: Its place in the queue.
         limits: The clock of the stream that the user reads.
-        clock: The host's clock.
-        report: Watches the stream that the caller reads, and the attempts.
+        report: Reports the job and its attempts to observers.
+        rng: Spreads pauses.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_asked",
+        "_began_at",
+        "_priority",
+        "_rng",
+        "limits",
+        "replica",
+        "report",
+        "task",
+    )
 
     def __init__(
         self,
         task: TaskRequest,
         priority: Priority,
         limits: StreamClock,
-        clock: Callable[[], float],
         report: JobReport,
+        rng: random.Random,
     ) -> None:
         self.task = task
-        self.report = report
         self.limits = limits
-        self.clock = clock
-        self.began_at = clock()
-        self.attempt: Attempt | None = None
+        self.report = report
+        self.replica: Replica | None = None  # the one that is being asked
         self._priority = priority
+        self._rng = rng
+        self._began_at = _now()
         self._asked: list[str] = []  # the replica of each attempt
-        self._failure: WorkerError | None = None  # of the last attempt
 
     async def events(
-        self,
-        find_line: Callable[[], Line],
-        follow: Callable[[Line], Line],
-        open_record: Callable[[], JobRecord],
+        self, pool_id: str, find_queue: FindQueue, ledger: Ledger
     ) -> AsyncIterator[TokenEvent | list[Token]]:
-        """The job's events, from whichever replica gives its first token.
+        """Yield the job's events, from whichever replica gives the first event of its answer.
 
         Args:
-            find_line: The line to join.
-            follow: The line of that pool now: another one if the pool was bound anew.
-            open_record: Begins the job's ledger.
+            pool_id: The job's pool.
+            find_queue: Returns the queue of a pool; raises WorkerError if it takes no jobs.
+            ledger: Keeps the job's record.
         """
-        record = open_record()
+        record = ledger.open(self.task.job_id, pool_id)
+        attempt: Attempt | None = None
+        way: _Way | None = None
         try:
-            line = find_line()
-            line.pool.note_job(self.clock())
-            progress = Progress(self.task, self._deadline_at(), self.clock())
+            way = _Way(self, pool_id, find_queue, record)
             while True:
-                lease = await self._lease(line, progress, record)
-                async with Attempt(self, line, lease, record) as attempt:
+                attempt = await way.next_attempt()
+                async with attempt:
                     for event in await attempt.head():
                         yield event
-                    stream = attempt.stream
+                    advance, take_buffered = attempt.stream.__anext__, attempt.stream.take_buffered
+                    lease = attempt.lease
                     while not attempt.ended:
-                        event = await stream.__anext__()
+                        event = await advance()
                         if type(event) is not Token:
                             yield attempt.rare(event)
-                        elif more := stream.take_buffered():
+                        elif more := take_buffered():
                             lease.tokens += 1 + len(more)
                             yield [event, *more]
                         else:
                             lease.tokens += 1
                             yield event
                     return
-                # Only a failure before the first token comes here.
-                line = follow(line)
-                self._go_on(line, progress, record, attempt)
+                way.go_on(attempt)  # only a failure before the first event comes here
         except WorkerError as error:
             told = self._told(error)
             record.end(str(told.code), detail=told.message)
@@ -105,68 +135,58 @@ class Job:
             if self.limits.stopped_by is not None:
                 self.limits.stopped_by.ledger = record.ledger()
             raise
+        finally:
+            del attempt, way  # they hold errors, whose tracebacks hold this frame
+            ledger.close(record)
 
-    async def _lease(self, line: Line, progress: Progress, record: JobRecord) -> Lease:
-        try:
-            lease = await line.lease(progress, record, self._priority)
-        except WorkerError as refusal:
-            if self._failure is None:
-                raise
-            if self._failure.retry_after_ms is None:
-                self._failure.retry_after_ms = refusal.retry_after_ms
-            raise self._failure from refusal
-        self._asked.append(lease.replica.replica_id)
-        return lease
-
-    def task_for_attempt(self) -> TaskRequest:
-        """The task with what is left of its deadline. The pool alone asks again."""
+    def task_for(self, replica: Replica) -> TaskRequest:
+        """Return the task with what is left of its deadline. The pool alone asks again."""
         left_s = self.limits.remaining_s()
-        deadline_s = None if left_s is None else max(left_s, 0.001)
-        return attrs.evolve(self.task, deadline_s=deadline_s, max_attempts=1)
-
-    @property
-    def replica(self) -> Replica | None:
-        """The replica that is being asked; None between attempts."""
-        return None if self.attempt is None else self.attempt.lease.replica
+        return copied(
+            self.task,
+            deadline_s=None if left_s is None else max(left_s, 0.001),
+            max_attempts=1,
+            model=replica.model_for(self.task.model),
+        )
 
     def why_stopped(self) -> str:
-        """Why the job ended from outside: its deadline, or somebody's wish."""
+        """Return why the job ended from outside: its deadline, or a cancel."""
         stopped_by = self.limits.stopped_by
         return str(ErrorCode.CANCELLED if stopped_by is None else stopped_by.code)
 
+    def note_asked(self, replica: Replica) -> None:
+        """Note that a replica is asked."""
+        self._asked.append(replica.replica_id)
+
+    @property
     def earlier(self) -> int:
         """How many attempts there were before the present one."""
         return len(self._asked) - 1
 
-    def _go_on(self, line: Line, progress: Progress, record: JobRecord, attempt: "Attempt") -> None:
-        """Get ready for another attempt.
+    @property
+    def waited_ms(self) -> float:
+        """How long the job has been under way."""
+        return (_now() - self._began_at) * 1000
 
-        Raises:
-            WorkerError: The failure, if there must be none.
-        """
-        error = attempt.failure
-        assert error is not None
-        self._failure = error
-        replica_id = attempt.lease.replica.replica_id
-        why = line.pool.go_on(progress, replica_id, error, self._backoff_s(error), self.clock())
-        record.note("retry", why or "granted")
-        if why is not None:
-            raise error
-
-    def end(self, event: End, record: JobRecord) -> End:
-        """The answer is whole, and so is the ledger, which End takes along."""
-        record.end("ok")
-        metrics = attrs.evolve(event.metrics, ledger=record.ledger())
-        return attrs.evolve(event, metrics=metrics)
-
-    def _backoff_s(self, error: WorkerError) -> float:
+    def backoff_s(self, error: WorkerError) -> float:
+        """Return how long the job leaves a replica alone that failed it."""
         if error.retry_after_ms is not None:
             return error.retry_after_ms / 1000
-        backoff_s = min(BACKOFF_MOST_S, BACKOFF_S * 2.0 ** (len(self._asked) - 1))
-        return backoff_s * random.uniform(0.5, 1.0)
+        backoff_s = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** (len(self._asked) - 1))
+        return backoff_s * self._rng.uniform(0.5, 1.0)
+
+    def progress(self) -> Progress:
+        """Return the job's progress in a pool that it comes to."""
+        left_s, now = self.limits.remaining_s(), _now()
+        return Progress(self.task, None if left_s is None else now + left_s, now)
+
+    @property
+    def priority(self) -> Priority:
+        """Its place in the queue."""
+        return self._priority
 
     def _told(self, error: WorkerError) -> WorkerError:
-        """The error for the user: it speaks of the whole job."""
+        """Return the error for the user, which speaks of the whole job."""
         if error.code is ErrorCode.DEADLINE_UNMET and self.task.deadline_s is not None:
             # The adapter knows only the part of the deadline that it was given.
             error = WorkerTimeout(
@@ -180,9 +200,81 @@ class Job:
         fields["message"] += f" (the last of {len(self._asked)} attempts, on {replicas})"
         return WorkerError.of(**fields)
 
-    def _deadline_at(self) -> float | None:
-        left_s = self.limits.remaining_s()
-        return None if left_s is None else self.clock() + left_s
+
+class _Way:
+    """A job's way from attempt to attempt, through its pool and the pools it falls back to."""
+
+    def __init__(self, job: Job, pool_id: str, find_queue: FindQueue, record: JobRecord) -> None:
+        self._job = job
+        self._record = record
+        self._find_queue = find_queue
+        self._pool_id = pool_id
+        self._is_back = False
+        self._failure: WorkerError | None = None  # of the last attempt in this pool
+        self._queue = find_queue(pool_id, None)
+        self._fallback = iter(self._queue.pool.policy.fallback)
+        self._enter()
+
+    def _enter(self) -> None:
+        self._queue.pool.note_job()
+        self._progress = self._job.progress()
+
+    async def next_attempt(self) -> "Attempt":
+        """Wait for a replica.
+
+        Raises:
+            WorkerError: The last failure, or the refusal if there was none.
+        """
+        job = self._job
+        while True:
+            try:
+                lease = await self._queue.lease(
+                    self._progress, self._record, job.priority, is_back=self._is_back
+                )
+            except WorkerError as refusal:
+                if self._fall_back(refusal):
+                    continue
+                failure = self._failure
+                if failure is None:
+                    raise
+                if failure.retry_after_ms is None:
+                    failure.retry_after_ms = refusal.retry_after_ms
+                raise failure from refusal
+            job.note_asked(lease.replica)
+            return Attempt(job, self._queue, self._progress, lease, self._record)
+
+    def go_on(self, attempt: "Attempt") -> None:
+        """Get ready for another attempt.
+
+        Raises:
+            WorkerError: The failure, if there must be none.
+        """
+        error = attempt.failure
+        assert error is not None
+        self._queue = self._find_queue(self._pool_id, self._queue)  # it may have been bound again
+        backoff_s = self._job.backoff_s(error)
+        why = self._queue.pool.go_on(self._progress, attempt.lease, error, backoff_s)
+        self._record.note("retry", why)
+        if why == "granted":
+            self._is_back, self._failure = True, error
+        elif not self._fall_back(error):
+            raise error
+
+    def _fall_back(self, error: WorkerError) -> bool:
+        """Move to the next pool of the fallbacks that there is; False if there is none."""
+        if not error.retriable and verdict_on(error) is not Verdict.ELSEWHERE:
+            return False
+        for pool_id in self._fallback:
+            try:
+                self._queue = self._find_queue(pool_id, None)
+            except WorkerError as missing:
+                self._record.note("fallback", str(missing.code), detail=missing.message)
+                continue
+            self._record.note("fallback", str(error.code), detail=f"to pool {pool_id}")
+            self._pool_id, self._is_back, self._failure = pool_id, False, error
+            self._enter()
+            return True
+        return False
 
 
 def _too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
@@ -193,24 +285,27 @@ def _too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
 class Attempt:
     """One replica is asked for the answer. `async with` gives the lease back in any case.
 
-    A WorkerError before the answer is the replica's is kept as `failure` and does not leave
-    the block: the job may move on.
+    A WorkerError before the first event of the answer is kept as `failure` and does not leave the
+    block: the job may move on.
     """
 
-    def __init__(self, job: Job, line: Line, lease: Lease, record: JobRecord) -> None:
+    def __init__(
+        self, job: Job, queue: Queue, progress: Progress, lease: Lease, record: JobRecord
+    ) -> None:
         self.lease = lease
         self.failure: WorkerError | None = None
         self.ended = False
         self._job = job
-        self._line = line
+        self._queue = queue
+        self._progress = progress
         self._record = record
         self._stream: TokenStream | None = None
+        self._sent: str | None = None
         self._answered = False
-        self._judged = False
-        self._began_at = job.clock()
+        self._is_judged = False
 
     async def __aenter__(self) -> Self:
-        self._job.attempt = self
+        self._job.replica = self.lease.replica
         return self
 
     async def __aexit__(
@@ -219,39 +314,38 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._job.attempt = None
+        self._job.replica = None
         try:
             self._judge(error)
             if self._stream is not None:
                 await self._stream.aclose()
         finally:
-            self._line.give_back(self.lease)
+            self._stream = None
+            self._queue.give_back(self.lease)
         if isinstance(error, WorkerError) and not self._answered:
             self.failure = error
             return True
         return False
 
     async def head(self) -> list[TokenEvent]:
-        """The first events, up to the one that makes the answer this replica's.
+        """Return the first events, up to the one that makes the answer this replica's.
 
         Started alone does not: it is held back, so that the user never sees that of an attempt
         that failed.
         """
         job, replica = self._job, self.lease.replica
-        self._stream = replica.adapter.attempt(job.task_for_attempt(), job.report)
+        task = job.task_for(replica)
+        self._sent = task.model
+        self._stream = replica.adapter.attempt(task, job.report)
         limits = self._stream.clock
         job.limits.follow(limits)
         events: list[TokenEvent] = []
-        limit_s = self._line.pool.policy.first_token_timeout_s
+        limit_s = self._queue.pool.policy.first_token_timeout_s
         if limit_s is not None:
             limits.first_within(limit_s, partial(_too_late, limit_s, events))
         while not self._answered:
             event = await self._stream.__anext__()
-            if isinstance(event, Started):
-                self._line.pool.note_started(replica, event, job.clock())
-                events.append(attrs.evolve(event, replica_id=replica.replica_id))
-            else:
-                events.append(self.rare(event))
+            events.append(self._started(event) if isinstance(event, Started) else self.rare(event))
         if limit_s is not None:
             limits.first_within(None)
         return events
@@ -262,61 +356,88 @@ class Attempt:
         assert self._stream is not None
         return self._stream
 
+    def _started(self, event: Started) -> Started:
+        replica = self.lease.replica
+        self.lease.started = True
+        self._queue.pool.members.note_started(replica, event)
+        if replica.is_other_model(self._sent, event.model):
+            said = f"asked for {self._sent}, answered as {event.model}"
+            self._record.note("answer", "other_model", replica.replica_id, detail=said)
+            if replica.notes_odd_model(event.model):
+                logger.warning(
+                    "replica %s of pool %s answers with another model: %s",
+                    replica.replica_id,
+                    replica.pool_id,
+                    said,
+                )
+        return attrs.evolve(event, replica_id=replica.replica_id)
+
     def rare(self, event: TokenEvent) -> TokenEvent:
-        """An event that is not the next of many Tokens, as the user gets it.
+        """Return an event that is not the next of many Tokens, as the user gets it.
 
         Raises:
             WorkerError: If it is Error.
         """
         if isinstance(event, Error):
             raise event.error
+        is_token = isinstance(event, Token)
+        if is_token:
+            self.lease.tokens += 1
         if not self._answered:
-            self._answer(event)
+            self._answer(is_token)
         if isinstance(event, End):
             self.ended = True
             self._judge(None)
-            return self._job.end(self._whole(event), self._record)
+            return self._whole(event)
         return event
 
-    def _answer(self, event: TokenEvent) -> None:
-        """The replica gives the answer: from now on no other will."""
+    def _answer(self, is_token: bool) -> None:
+        """Note that this replica gives the answer: from now on no other will."""
         self._answered = True
-        now, replica = self._job.clock(), self.lease.replica
-        if type(event) is Token:
-            self.lease.tokens += 1
-            replica.note_first_token((now - self._began_at) * 1000)
-        self._line.pool.note_answer(self.lease, now)
-        self._line.serve()  # a breaker may have closed
+        took_s = _now() - self.lease.taken_at if is_token else None
+        self._queue.note_answer(self.lease, took_s)
 
     def _whole(self, event: End) -> End:
-        """End with the numbers of the whole job: earlier attempts and their time are part of it."""
-        metrics = event.metrics
-        before_ms = (self._began_at - self._job.began_at) * 1000
+        """Return End with the numbers of the whole job: earlier attempts and their time are part
+        of it. So is the ledger, which is complete now."""
+        job, metrics = self._job, event.metrics
+        self._record.end("ok")
         first_ms = metrics.time_to_first_token_ms
-        return attrs.evolve(
-            event,
-            metrics=attrs.evolve(
-                metrics,
-                attempts=metrics.attempts + self._job.earlier(),
-                time_to_first_token_ms=None if first_ms is None else round(first_ms + before_ms, 3),
-            ),
+        if first_ms is not None:
+            before_ms = job.waited_ms - (_now() - self.lease.taken_at) * 1000
+            first_ms = round(first_ms + before_ms, 3)
+        whole = attrs.evolve(
+            metrics,
+            attempts=metrics.attempts + job.earlier,
+            time_to_first_token_ms=first_ms,
+            ledger=self._record.ledger(),
         )
+        return attrs.evolve(event, metrics=whole)
 
     def _judge(self, error: BaseException | None) -> None:
-        """Tell breaker and ledger, once, how the attempt went."""
-        if self._judged:
+        """Note, once, how the attempt went."""
+        if self._is_judged:
             return
-        self._judged = True
-        pool, replica, now = self._line.pool, self.lease.replica, self._job.clock()
+        self._is_judged = True
+        lease, now = self.lease, _now()
         detail = ""
         if error is None:
             outcome = "ok"
+            self._queue.pool.members.note_whole(lease)
         elif isinstance(error, WorkerError):
             outcome, detail = str(error.code), error.message
+            self._queue.pool.note_failure(self._progress, lease, error)
         else:
             outcome = self._job.why_stopped()
-        if isinstance(error, WorkerError):
-            pool.note_failure(self.lease, error, now)
         self._record.note(
-            "attempt", outcome, replica.replica_id, took_s=now - self._began_at, detail=detail
+            "attempt",
+            outcome,
+            lease.replica.replica_id,
+            now=now,
+            took_s=now - lease.taken_at,
+            detail=detail,
         )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

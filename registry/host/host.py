@@ -1,85 +1,84 @@
 """AdapterHost: many engines behind one submit (AH-1001..1006)."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+import random
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
-from functools import partial
-from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary, WeakValueDictionary
-
-import attrs
+from typing import Self
+from weakref import WeakValueDictionary
 
 from adapter_api.errors import EngineUnavailable, ErrorCode
-from adapter_api.health import EngineProps
+from adapter_api.health import EngineProps, HealthState, HealthStatus
+from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
-from adapter_api.stream import TokenStream
+from adapter_api.stream import StreamTable, TokenStream
 from adapter_api.task import TaskRequest, new_id
 from registry.adapter import BoundAdapter
-from registry.host.admission import PRIORITIES, Priority
-from registry.host.attempts import Explanation, Ledger
-from registry.host.dispatch import Job
-from registry.host.line import Line
-from registry.host.places import (
-    Binding,
-    Key,
-    Places,
-    ReplacedMeanwhile,
-    SwapError,
-    prepared,
-)
+from registry.host.dispatch import Job, copied
+from registry.host.lanes import PRIORITIES, Priority
+from registry.host.ledger import Ledger, Running
+from registry.host.places import Key, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
+from registry.host.queue import Queue
+from registry.host.replica import Binding
 from registry.host.snapshot import HostSnapshot, PoolHealth
-from registry.observers import Observers
-
-if TYPE_CHECKING:
-    from registry.registry import Registry
+from registry.observers.notify import Observers
+from registry.registry import Registry
 
 
 class AdapterHost:
     """Pools of replicas behind one submit (ORCH-3056).
 
-    Use it with `async with`, or call `aclose`. It belongs to one event loop. An adapter that is
-    bound belongs to the host, which closes it: after its last stream when it is unbound or
-    replaced, or in `aclose`.
+    Use it with `async with`, or call `aclose`. It belongs to the event loop it is first used in.
+    An adapter that is bound belongs to the host, which closes it: after its last stream when it is
+    unbound or replaced, or in `aclose`.
 
     Args:
-        registry: Where adapters come from that are bound by name, as `from_file` does.
+        registry: Its observers are the host's, too.
         defaults: The policy of pools that have none of their own.
-        observers: Objects with ObserverHooks, notified of jobs, attempts, replicas and breakers,
-            together with the observers of the registry and of bound adapters, each once.
-        clock: Seconds of a monotonic clock, for breakers, budgets and the ledger.
+        observers: The observers of its jobs, attempts, replicas and breakers. Those of the bound
+            adapters' registries are notified, too, each once.
+        rng: Spreads health checks and pauses; a seeded one makes a simulation repeatable.
     """
 
     def __init__(
         self,
         *,
-        registry: "Registry | None" = None,
+        registry: Registry | None = None,
         defaults: PoolPolicy | None = None,
         observers: Iterable[object] = (),
-        clock: Callable[[], float] = monotonic,
+        rng: random.Random | None = None,
     ) -> None:
-        self.registry = registry
         self.defaults = PoolPolicy() if defaults is None else defaults
-        self._clock = clock
+        self.registry = registry
         self._observers = Observers(observers)
         if registry is not None:
             self._observers.include(registry.observers)
-        self._places = Places(self.defaults, self._observers, clock)
-        self._ledger = Ledger(clock=clock)
-        self._jobs: WeakKeyDictionary[TokenStream, tuple[str, Job]] = WeakKeyDictionary()
+        self._rng = random.Random() if rng is None else rng
+        self._places = Places(self.defaults, self._observers, self._rng)
+        self._ledger = Ledger()
+        self._running: Running[Job] = Running()
         self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     # Replicas
 
-    def set_policy(self, pool_id: str, policy: PoolPolicy) -> None:
-        """Give the pool its own policy instead of the defaults, now and when it is bound anew.
+    def set_policy(self, pool_id: str, policy: PoolPolicy | None) -> None:
+        """Declare a pool: give it its own policy instead of the defaults.
 
-        Breakers and the retry budget begin afresh; jobs that wait keep their places.
+        A declared pool is there without replicas, too: its jobs wait `ready_wait_s` for one.
+        Breakers and the retry budget start over; jobs that wait keep their places.
+
+        Args:
+            pool_id: The pool.
+            policy: Its limits; None takes the declaration back.
         """
-        self._places.set_policy(pool_id, policy)
+        if policy is None:
+            self._places.forget(pool_id)
+        else:
+            self._places.declare(pool_id, policy)
 
     def bind(
         self,
@@ -88,6 +87,10 @@ class AdapterHost:
         adapter: BoundAdapter | object,
         *,
         limit: int | None = None,
+        weight: float = 1.0,
+        priority: int = 0,
+        model: str | None = None,
+        aliases: Iterable[str] = (),
     ) -> None:
         """Add a replica. It gets work as soon as its first health check says that it is ready.
 
@@ -97,19 +100,24 @@ class AdapterHost:
             adapter: Its adapter, started or not, from a registry or made by hand. The host closes
                 it from now on.
             limit: The most streams at once; None: what the engine says, or the policy.
+            weight: Its share of the load compared with the other replicas.
+            priority: Replicas with a higher number get work only where none with a lower has room.
+            model: The engine's own name of its model: sent where a task names none, or an alias.
+            aliases: Other names by which tasks may ask for that model.
 
         Raises:
-            ValueError: If the pool has a replica of that name, or the limit is below 1.
-            ContractError: If what was made by hand is no adapter.
-            RuntimeError: If the host is closed, or outside of an event loop.
+            ValueError: If the pool has a replica of that name, the limit is below 1, or the weight
+                not above 0.
+            ContractError: If what was made by hand is not an adapter.
+            RuntimeError: If the host is closed, or outside of its event loop.
         """
         self._check_open()
-        asyncio.get_running_loop()
         if self._places.get(pool_id, replica_id) is not None:
             raise ValueError(
                 f"pool {pool_id!r} has a replica {replica_id!r}: use rebind to replace its adapter"
             )
-        self._places.put(self._places.new_replica(pool_id, replica_id, Binding(adapter, limit)))
+        binding = Binding(adapter, limit, weight, priority, model, tuple(aliases))
+        self._places.put(self._places.new_replica(pool_id, replica_id, binding))
 
     async def rebind(
         self,
@@ -118,25 +126,33 @@ class AdapterHost:
         adapter: BoundAdapter | object,
         *,
         limit: int | None = None,
+        weight: float = 1.0,
+        priority: int = 0,
+        model: str | None = None,
+        aliases: Iterable[str] = (),
     ) -> None:
         """Put another adapter in a replica's place, at once for all callers (AH-1001).
 
-        The new adapter is started and asked for its health first. Streams in flight finish on the
-        old adapter, which closes after the last of them. A drain of the replica ends.
+        The new adapter is started and checked first. Streams in flight finish on the old adapter,
+        which closes after the last of them. A drain of the replica ends.
 
         Args:
             pool_id: The pool.
             replica_id: The replica.
             adapter: The new adapter. The host closes it from the moment it is in place.
-            limit: As for `bind`; None forgets the former limit.
+            limit: As for `bind`, and so are the others; the former values are forgotten.
+            weight: Its share of the load.
+            priority: Its priority among the replicas.
+            model: The engine's own name of its model.
+            aliases: Other names of it.
 
         Raises:
             LookupError: If there is no such replica (any more).
-            ValueError: If the limit is below 1.
-            ContractError: If what was made by hand is no adapter.
+            ValueError: If the limit is below 1, or the weight not above 0.
+            ContractError: If what was made by hand is not an adapter.
             Exception: What the start of the adapter raises. Then nothing has changed.
         """
-        binding = Binding(adapter, limit)
+        binding = Binding(adapter, limit, weight, priority, model, tuple(aliases))
         async with self._rebinding.setdefault((pool_id, replica_id), asyncio.Lock()):
             self._check_open()
             self._places.find(pool_id, replica_id)
@@ -152,23 +168,23 @@ class AdapterHost:
         self,
         bindings: Mapping[Key, Binding],
         gone: Collection[Key] = (),
-        policies: Mapping[str, PoolPolicy] | None = None,
+        policies: Mapping[str, PoolPolicy | None] | None = None,
     ) -> None:
-        """Change many replicas in one moment: a job finds all as it was, or all as it shall be.
+        """Replace several replicas atomically: a job sees the old set or the new one.
 
-        The new adapters are started and asked for their health first. Streams in flight finish on
-        the old ones, which close after the last of them; nobody waits for that here.
+        The new adapters are started and checked first. Streams in flight finish on the old ones,
+        which close after the last of them; this does not wait for them.
 
         Args:
             bindings: What is bound, by pool and replica: new replicas, and other adapters for those
                 that are there. The adapters are the host's from the moment they are in place.
             gone: Which replicas are unbound, where they are still there.
-            policies: The policies of pools.
+            policies: The policies of pools, as for `set_policy`.
 
         Raises:
-            SwapError: If adapters do not start, or somebody else has changed one of these places
+            SwapError: If adapters do not start, or another task has changed one of these places
                 meanwhile. Then nothing has changed.
-            ContractError: If what was made by hand is no adapter.
+            ContractError: If what was made by hand is not an adapter.
             RuntimeError: If the host is closed. Then nothing has changed.
 
         Cancellation:
@@ -182,12 +198,16 @@ class AdapterHost:
         changed = [key for key in bindings if places.get(*key) is not before[key]]
         if changed:
             raise SwapError(dict.fromkeys(changed, ReplacedMeanwhile()))
-        # From here on nobody waits for anything until all is as it shall be.
+        # From here on nothing is awaited until everything is in place.
         with places.at_once():
+            for pool_id, policy in (policies or {}).items():
+                if policy is not None:
+                    places.declare(pool_id, policy)
             olds = [places.put(replica) for replica in replicas]
             olds += [places.take_out(*key) for key in gone if places.get(*key) is not None]
             for pool_id, policy in (policies or {}).items():
-                places.set_policy(pool_id, policy)
+                if policy is None:
+                    places.forget(pool_id)
         for old in olds:
             if old is not None:
                 places.close_after_last(old)
@@ -207,7 +227,7 @@ class AdapterHost:
         """Let what runs come to its end, and begin nothing new.
 
         A drained replica stays in its pool, in state "draining", until it is unbound or rebound.
-        A drained pool refuses new jobs, while those that wait or run come to their end as ever,
+        A drained pool refuses new jobs, while those that wait or run come to their end,
         from one replica to another if need be; then its replicas are drained. A replica that is
         bound to it later opens it again.
 
@@ -223,19 +243,19 @@ class AdapterHost:
         Raises:
             LookupError: If there is no such pool or replica.
         """
-        line = self._places.line(pool_id)
+        queue = self._places.queue(pool_id)
         replicas = []
         if replica_id is None:
-            line.shut()
+            queue.shut()
         else:
             replicas = [self._places.find(pool_id, replica_id)[1]]
-            line.drain(replicas)
+            queue.drain(replicas)
         try:
             async with asyncio.timeout(timeout_s):
                 if replica_id is None:
-                    if not await line.finish():
+                    if not await queue.finish():
                         return False
-                    line.drain(list(line.pool.replicas.values()))
+                    queue.drain(list(queue.pool.members.replicas.values()))
                 for replica in replicas:
                     await replica.idle.wait()
         except TimeoutError:
@@ -243,6 +263,10 @@ class AdapterHost:
         return True
 
     # Jobs
+
+    def pool(self, pool_id: str) -> "HostPool":
+        """Return the pool as an adapter: whatever takes an adapter can be given a whole pool."""
+        return HostPool(self, pool_id)
 
     def submit(
         self, pool_id: str, task: TaskRequest, *, priority: Priority = "interactive"
@@ -259,32 +283,25 @@ class AdapterHost:
 
         Returns:
             Its events. Opening it raises what kept the job from being answered: ADMISSION_REJECT
-            where the line is full, POOL_UNAVAILABLE where no replica is ready, CIRCUIT_OPEN where
+            where the queue is full, POOL_UNAVAILABLE where no replica is ready, CIRCUIT_OPEN where
             all are left alone, or the last attempt's error.
+
+        Raises:
+            ValueError: If the priority is neither "interactive" nor "batch".
+            RuntimeError: Outside of the host's event loop.
         """
         if priority not in PRIORITIES:
             raise ValueError(f"priority must be one of {PRIORITIES}, got {priority!r}")
-        task = self._completed(pool_id, task)
-        limits = StreamClock(task.deadline_s)
+        self._check_loop()
+        deadline_s = task.deadline_s or self._places.policy(pool_id).deadline_s
+        task = copied(task, deadline_s=deadline_s, correlation_id=task.correlation_id or new_id())
+        limits = StreamClock(deadline_s)
         report = self._observers.job(task, pool_id)
-        job = Job(task, priority, limits, self._clock, report)
-        events = job.events(
-            partial(self._admitting, pool_id),
-            lambda line: self._places.lines.get(pool_id, line),
-            partial(self._ledger.open, task.job_id, pool_id),
-        )
-        stream = TokenStream(events, task, clock=limits).watch(job.report)
-        self._jobs[stream] = (pool_id, job)
+        job = Job(task, priority, limits, report, self._rng)
+        events = job.events(pool_id, self._find_queue, self._ledger)
+        stream = TokenStream(events, task, clock=limits).watch(report)
+        self._running.add(pool_id, stream, job)
         return stream
-
-    def _completed(self, pool_id: str, task: TaskRequest) -> TaskRequest:
-        deadline_s = self._places.policy(pool_id).deadline_s if task.deadline_s is None else None
-        changes: dict[str, Any] = {}
-        if deadline_s is not None:
-            changes["deadline_s"] = deadline_s
-        if task.correlation_id is None:
-            changes["correlation_id"] = new_id()
-        return attrs.evolve(task, **changes) if changes else task
 
     async def cancel(self, pool_id: str, job_id: str) -> bool:
         """Stop a job, wherever it is on its way. No Token comes after this returns (AH-1004).
@@ -293,53 +310,64 @@ class AdapterHost:
             True if a running job was stopped; False for an unknown id.
         """
         stopped = False
-        for stream, (pool, job) in list(self._jobs.items()):
-            if pool == pool_id and stream.job_id == job_id:
-                replica = job.replica
-                with nullcontext() if replica is None else replica.kept():
-                    stopped |= await stream.cancel()
-                    if replica is not None:  # some engines stop only when they are told
-                        stopped |= await replica.adapter.cancel(job_id)
+        for stream, job in self._running.of(pool_id, job_id):
+            replica = job.replica
+            with nullcontext() if replica is None else replica.kept():
+                stopped |= await stream.cancel()
+                if replica is not None:  # some engines stop only when they are told
+                    stopped |= await replica.adapter.cancel(job_id)
         return stopped
 
     def explain(self, job_id: str) -> Explanation | None:
-        """Every attempt, skip, wait and choice of a job; None if it is unknown or forgotten."""
+        """Return every attempt, skip, wait and choice of a job; None if it is unknown."""
         return self._ledger.explain(job_id)
 
     # The engines
 
-    async def health(self, pool_id: str) -> PoolHealth:
-        """Check every replica of the pool now, all at once.
+    async def check(self, pool_id: str) -> PoolHealth:
+        """Check every replica of the pool now, all at once, and wait for the answers.
 
         Raises:
             LookupError: If there is no such pool.
         """
-        pool = self._places.line(pool_id).pool
-        replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
-        limit_s = pool.policy.probe_timeout_s
-        found = await asyncio.gather(*(self._places.prober.check(r, limit_s) for r in replicas))
-        names = [replica.replica_id for replica in replicas]
-        return PoolHealth.of(pool_id, dict(zip(names, found, strict=True)))
+        queue = self._places.queue(pool_id)
+        limit_s = queue.pool.policy.probe_timeout_s
+        check = self._places.prober.check
+        await asyncio.gather(*(check(r, limit_s) for r in queue.pool.members.replicas.values()))
+        return await self.health(pool_id)
+
+    async def health(self, pool_id: str) -> PoolHealth:
+        """Return the pool's health as last checked, with its breakers. It does not wait.
+
+        Raises:
+            LookupError: If there is no such pool.
+        """
+        replicas = self._places.queue(pool_id).pool.members.replicas
+        names = sorted(replicas)
+        return PoolHealth.of(
+            pool_id,
+            {name: replicas[name].status for name in names},
+            {name: replicas[name].breaker.state for name in names},
+        )
 
     async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
-        """What the engine of each replica can do, by replica_id; as it was when the replica last
-        became ready (ORCH-3603).
+        """Return what the engine of each replica can do, by replica_id: as learnt when the replica
+        last became ready, empty before (ORCH-3603). It does not wait.
 
         Raises:
             LookupError: If there is no such pool.
         """
-        pool = self._places.line(pool_id).pool
-        replicas = [pool.replicas[name] for name in sorted(pool.replicas)]
-        unknown = [replica for replica in replicas if replica.props is None]
-        limit_s = pool.policy.probe_timeout_s
-        for replica, props in zip(
-            unknown,
-            await asyncio.gather(*(self._places.prober.ask_props(r, limit_s) for r in unknown)),
-            strict=True,
-        ):
-            if props is not None:
-                replica.note_props(props)
-        return {r.replica_id: r.props or EngineProps() for r in replicas}
+        replicas = self._places.queue(pool_id).pool.members.replicas
+        return {name: replicas[name].props or EngineProps() for name in sorted(replicas)}
+
+    def pool_props(self, pool_id: str) -> EngineProps:
+        """Return what the replicas that accept work can do together: all of their models and
+        slots, the smallest context. It does not wait.
+
+        Raises:
+            LookupError: If there is no such pool.
+        """
+        return self._places.queue(pool_id).pool.members.props()
 
     def models(self) -> dict[str, tuple[str, ...]]:
         """Return the names that each pool is known to serve, by pool_id; never waits."""
@@ -357,7 +385,7 @@ class AdapterHost:
         return await self.health(pool_id)
 
     def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
-        """The adapter that is bound there now.
+        """Return the adapter that is bound there now.
 
         Raises:
             LookupError: If there is no such replica.
@@ -365,16 +393,16 @@ class AdapterHost:
         return self._places.find(pool_id, replica_id)[1].adapter
 
     def snapshot(self) -> HostSnapshot:
-        """Every pool and replica, as it is now."""
-        lines, now = self._places.lines, self._clock()
-        return HostSnapshot(tuple(lines[name].snapshot(now) for name in sorted(lines)))
+        """Return every pool and replica as known at this moment."""
+        queues, now = self._places.queues, 0.0 if self._loop is None else self._loop.time()
+        return HostSnapshot(tuple(queues[name].snapshot(now) for name in sorted(queues)))
 
     # Lifecycle
 
     async def aclose(self) -> None:
         """End every job, then every health check, then close every adapter. Idempotent."""
         self._closed = True
-        await asyncio.gather(*(stream.aclose() for stream in list(self._jobs)))
+        await asyncio.gather(*(stream.aclose() for stream in self._running.streams()))
         await self._places.aclose()
 
     async def __aenter__(self) -> Self:
@@ -391,15 +419,69 @@ class AdapterHost:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the host is closed: make a new one")
+        self._check_loop()
 
-    def _admitting(self, pool_id: str) -> Line:
-        """The line a new job joins."""
-        line = None if self._closed else self._places.lines.get(pool_id)
-        if line is None:
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("the host belongs to another event loop: make one in each loop")
+
+    def _find_queue(self, pool_id: str, current: Queue | None) -> Queue:
+        """Return the queue that a job joins; for one that is in a queue, the pool's present one."""
+        queue = None if self._closed else self._places.queues.get(pool_id)
+        if current is not None:
+            return current if queue is None else queue
+        if queue is None:
             why = "the host is closed" if self._closed else f"there is no pool {pool_id!r}"
             raise EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, why, retriable=False)
-        if line.pool.draining:
+        if queue.pool.draining:
             raise EngineUnavailable(
                 ErrorCode.POOL_UNAVAILABLE, f"pool {pool_id!r} is draining", retriable=False
             )
-        return line
+        return queue
+
+
+class HostPool:
+    """One pool of a host as an `adapter_api.Adapter`.
+
+    Args:
+        host: The host, which goes on when this is closed.
+        pool_id: The pool.
+    """
+
+    def __init__(self, host: AdapterHost, pool_id: str) -> None:
+        self.host = host
+        self.name = pool_id
+        self._streams = StreamTable()
+
+    def submit(self, task: TaskRequest, *, priority: Priority = "interactive") -> TokenStream:
+        """Run `task` on a replica of the pool, as `AdapterHost.submit` does."""
+        return self._streams.add(self.host.submit(self.name, task, priority=priority))
+
+    async def cancel(self, job_id: str) -> bool:
+        """Stop a job; False for an unknown id."""
+        return await self.host.cancel(self.name, job_id)
+
+    async def health(self) -> HealthStatus:
+        """Return the pool's health as last checked, breakers included. It does not wait."""
+        try:
+            return (await self.host.health(self.name)).status
+        except LookupError as error:
+            return HealthStatus(HealthState.UNHEALTHY, str(error), live=False, ready=False)
+
+    async def props(self) -> EngineProps:
+        """Return what the replicas that accept work can do together. It does not wait."""
+        return self.host.pool_props(self.name)
+
+    async def engine_version(self) -> str:
+        """Return the version of the engines that accept work; "unknown" if they differ."""
+        return self.host.pool_props(self.name).engine_version or "unknown"
+
+    async def start(self) -> None:
+        """Do nothing: the host starts its adapters."""
+
+    async def aclose(self) -> None:
+        """Cancel the jobs that were submitted here. The host and its pool go on."""
+        await self._streams.aclose()

@@ -1,22 +1,20 @@
-"""Which replica is where: how they come into place, leave it, and are closed in the end."""
+"""Which replica is where: how replicas come into place, leave it, and are closed in the end."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-import attrs
 
 from adapter_api.health import EngineProps, HealthStatus
 from registry.adapter import BoundAdapter
 from registry.host.breaker import Breaker
-from registry.host.foreign import result_in_time
-from registry.host.line import Line
 from registry.host.policy import PoolPolicy
 from registry.host.pool import Pool
-from registry.host.probing import Prober
-from registry.host.replica import Replica
-from registry.observers import Observers
+from registry.host.probing import Prober, result_in_time
+from registry.host.queue import Queue
+from registry.host.replica import Binding, Replica
+from registry.observers.notify import Observers
 
 logger = logging.getLogger("worker_adapters.host")
 
@@ -27,35 +25,14 @@ START_S = 30.0
 """The longest that an adapter may take to start where others wait for it."""
 
 CLOSE_S = 30.0
-"""The longest that anybody waits for an adapter to close: one that hangs is left to itself."""
-
-
-def _at_least_one(_: object, __: object, limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1 (or None), got {limit!r}")
-
-
-@attrs.frozen
-class Binding:
-    """What is bound in one place.
-
-    Args:
-        adapter: The adapter, from a registry or made by hand.
-        limit: The most streams at once; None: what the engine says, or the policy.
-
-    Raises:
-        ValueError: If the limit is below 1.
-    """
-
-    adapter: BoundAdapter | object
-    limit: int | None = attrs.field(default=None, validator=_at_least_one)
+"""The longest that the host waits for an adapter to close: one that hangs is left to itself."""
 
 
 class ReplacedMeanwhile(Exception):
-    """Somebody else has put another adapter in this place, or taken it out."""
+    """Another task has put an adapter in this place, or taken it out."""
 
     def __str__(self) -> str:
-        return "somebody else has changed this replica meanwhile"
+        return "another task has changed this replica meanwhile"
 
 
 class TooSlow(Exception):
@@ -83,86 +60,93 @@ class SwapError(Exception):
 
 
 class Places:
-    """The pools of a host, with their lines, and the replicas in them.
+    """The pools of a host, with their queues, and the replicas in them.
+
+    A pool is there while it has replicas, or was declared by a policy of its own.
 
     Args:
         defaults: The policy of pools that have none of their own.
-        observers: Told of each change.
-        clock: The host's clock.
+        observers: The host's observers.
+        rng: Spreads health checks.
     """
 
-    def __init__(
-        self, defaults: PoolPolicy, observers: Observers, clock: Callable[[], float]
-    ) -> None:
-        self.lines: dict[str, Line] = {}
-        self.prober = Prober(self._learn, clock)
+    def __init__(self, defaults: PoolPolicy, observers: Observers, rng: random.Random) -> None:
+        self.queues: dict[str, Queue] = {}
+        self.prober = Prober(self._learn, rng)
         self._defaults = defaults
-        self._policies: dict[str, PoolPolicy] = {}
+        self._policies: dict[str, PoolPolicy] = {}  # of the pools that were declared
         self._observers = observers
-        self._clock = clock
         self._closing: set[asyncio.Task[None]] = set()
-        self._touched: set[Line] | None = None
+        self._touched: set[Queue] | None = None
 
     # Who is where
 
     def policy(self, pool_id: str) -> PoolPolicy:
-        """The pool's policy, whether there is such a pool or not."""
+        """Return the pool's policy, whether there is such a pool or not."""
         return self._policies.get(pool_id, self._defaults)
 
-    def set_policy(self, pool_id: str, policy: PoolPolicy) -> None:
-        """Give the pool its own policy."""
+    def declare(self, pool_id: str, policy: PoolPolicy) -> None:
+        """Give the pool its own policy; the pool is there from now on."""
         self._policies[pool_id] = policy
-        line = self.lines.get(pool_id)
-        if line is not None:
-            line.pool.use(policy, self._clock())
-            self._serve(line)
+        queue = self._made(pool_id)
+        queue.use(policy)
+        self._serve(queue)
 
-    def line(self, pool_id: str) -> Line:
-        """The pool's line.
+    def forget(self, pool_id: str) -> None:
+        """Take the pool's policy back; a pool without replicas is gone."""
+        if self._policies.pop(pool_id, None) is None:
+            return
+        queue = self.queues[pool_id]
+        queue.use(self._defaults)
+        self._drop_if_empty(queue)
+        self._serve(queue)
+
+    def queue(self, pool_id: str) -> Queue:
+        """Return the pool's queue.
 
         Raises:
             LookupError: If there is no such pool.
         """
-        line = self.lines.get(pool_id)
-        if line is None:
+        queue = self.queues.get(pool_id)
+        if queue is None:
             raise LookupError(
-                f"there is no pool {pool_id!r}; there is {', '.join(sorted(self.lines)) or 'none'}"
+                f"there is no pool {pool_id!r}; there is {', '.join(sorted(self.queues)) or 'none'}"
             )
-        return line
+        return queue
 
     def get(self, pool_id: str, replica_id: str) -> Replica | None:
-        """The replica in that place, if there is one."""
-        line = self.lines.get(pool_id)
-        return None if line is None else line.pool.replicas.get(replica_id)
+        """Return the replica in that place, if there is one."""
+        queue = self.queues.get(pool_id)
+        return None if queue is None else queue.pool.members.replicas.get(replica_id)
 
-    def find(self, pool_id: str, replica_id: str) -> tuple[Line, Replica]:
-        """The replica in that place, and its line.
+    def find(self, pool_id: str, replica_id: str) -> tuple[Queue, Replica]:
+        """Return the replica in that place, and its queue.
 
         Raises:
             LookupError: If there is none.
         """
-        line = self.line(pool_id)
-        replica = line.pool.replicas.get(replica_id)
-        if replica is None:
-            names = ", ".join(sorted(line.pool.replicas))
+        queue = self.queue(pool_id)
+        replicas = queue.pool.members.replicas
+        if replica_id not in replicas:
+            names = ", ".join(sorted(replicas)) or "none"
             raise LookupError(f"pool {pool_id!r} has no replica {replica_id!r}; it has {names}")
-        return line, replica
+        return queue, replicas[replica_id]
 
     # Coming
 
     def new_replica(self, pool_id: str, replica_id: str, binding: Binding) -> Replica:
-        """A replica that is not in place yet.
+        """Make a replica that is not in place yet.
 
         Raises:
-            ContractError: If the adapter is none.
+            ContractError: If the adapter is not one.
         """
-        breaker = Breaker(self.policy(pool_id).breaker)
         adapter = BoundAdapter.of(binding.adapter)
         adapter.place(pool_id, replica_id, self._observers)
-        return Replica(pool_id, replica_id, adapter, breaker, binding.limit)
+        breaker = Breaker(self.policy(pool_id).breaker)
+        return Replica(pool_id, replica_id, adapter, breaker, binding)
 
     async def prepare(self, replica: Replica) -> None:
-        """Start its adapter, and learn how it is before anybody depends on it.
+        """Start its adapter, and learn its health before any job depends on it.
 
         Raises:
             Exception: What the start raises.
@@ -172,47 +156,53 @@ class Places:
         replica.note_health(*await self.prober.ask(replica, limit_s, props=True))
 
     def put(self, replica: Replica) -> Replica | None:
-        """Put it in its place. Returns the one that was there."""
-        line = self.lines.get(replica.pool_id)
-        if line is None:
-            line = self.lines[replica.pool_id] = self._new_line(replica.pool_id)
-        old = line.pool.replicas.get(replica.replica_id)
+        """Put the replica in its place; returns the one that was there."""
+        queue = self._made(replica.pool_id)
+        old = queue.pool.members.replicas.get(replica.replica_id)
         if old is not None:
             self.prober.forget(old)
-        replica.breaker = Breaker(line.pool.policy.breaker)  # it may have changed since
-        line.put(replica)
-        self.prober.watch(replica, lambda: line.pool.policy)
-        self._serve(line)
+        replica.breaker = Breaker(queue.pool.policy.breaker)  # it may have changed since
+        queue.put(replica)
+        self.prober.watch(replica, lambda: queue.pool.policy)
+        self._serve(queue)
         return old
 
-    def _new_line(self, pool_id: str) -> Line:
-        pool = Pool(pool_id, self.policy(pool_id), self._observers.tell, self._clock())
-        return Line(pool, self._clock)
+    def _made(self, pool_id: str) -> Queue:
+        queue = self.queues.get(pool_id)
+        if queue is None:
+            pool = Pool(pool_id, self.policy(pool_id), self._observers.tell)
+            queue = self.queues[pool_id] = Queue(pool)
+        return queue
 
     # Going
 
     def take_out(self, pool_id: str, replica_id: str) -> Replica:
-        """Take it out of its place. A pool without replicas is gone, too.
+        """Take the replica out of its place. A pool without replicas is gone, unless declared.
 
         Raises:
             LookupError: If there is no such replica.
         """
-        line, replica = self.find(pool_id, replica_id)
+        queue, replica = self.find(pool_id, replica_id)
         self.prober.forget(replica)
-        line.pool.remove(replica, self._clock())
-        if not line.pool.replicas:
-            del self.lines[pool_id]
-        self._serve(line)
+        queue.pool.members.remove(replica)
+        self._drop_if_empty(queue)
+        self._serve(queue)
         return replica
 
+    def _drop_if_empty(self, queue: Queue) -> None:
+        pool = queue.pool
+        if not pool.members.replicas and pool.pool_id not in self._policies:
+            del self.queues[pool.pool_id]
+            pool.is_gone = True
+
     async def retire(self, replica: Replica) -> None:
-        """Have its adapter closed after its last stream; wait for that where nothing runs."""
+        """Close its adapter after its last stream; wait for that where nothing runs."""
         closing = self.close_after_last(replica)
         if replica.idle.is_set():
             await asyncio.wait({closing})
 
     def close_after_last(self, replica: Replica) -> "asyncio.Task[None]":
-        """Have its adapter closed after its last stream."""
+        """Close its adapter after its last stream."""
         task = asyncio.create_task(_close(replica), name=f"close {replica.replica_id}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -221,11 +211,10 @@ class Places:
     async def aclose(self) -> None:
         """End every health check, then close every adapter after its last stream."""
         await self.prober.aclose()
-        for line in self.lines.values():
-            line.close()
-            for replica in line.pool.replicas.values():
+        for queue in self.queues.values():
+            for replica in queue.pool.members.replicas.values():
                 self.close_after_last(replica)
-        self.lines.clear()
+        self.queues.clear()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -233,47 +222,49 @@ class Places:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """All changes while this is entered are one: nobody in line is served in between."""
+        """Make all changes inside of it one: no waiting job is served in between."""
         self._touched = set()
         try:
             yield
         finally:
             touched, self._touched = self._touched, None
-            for line in touched:
-                line.serve()
+            for queue in touched:
+                queue.recheck()
 
-    def _serve(self, line: Line) -> None:
+    def _serve(self, queue: Queue) -> None:
         if self._touched is None:
-            line.serve()
+            queue.recheck()
         else:
-            self._touched.add(line)
+            self._touched.add(queue)
 
     # What is learnt
 
     def _learn(self, replica: Replica, status: HealthStatus, props: EngineProps | None) -> None:
-        line = self.lines.get(replica.pool_id)
-        if line is not None and line.pool.is_present(replica):
-            now = self._clock()
-            line.pool.note_health(replica, status, props, now)
-            replica.sample(now)
-            line.serve()
+        queue = self.queues.get(replica.pool_id)
+        if queue is None or not queue.pool.members.is_present(replica):
+            return
+        members, before = queue.pool.members, (replica.state, replica.names, replica.props)
+        members.note_health(replica, status, props)
+        replica.sample(asyncio.get_running_loop().time())
+        if before != (replica.state, replica.names, replica.props):
+            queue.recheck()
 
 
 async def prepared(places: Places, replicas: Sequence[Replica]) -> None:
     """Prepare all of them, side by side.
 
     Raises:
-        SwapError: With every one that could not be, in time.
+        SwapError: With every one that could not be prepared in time.
     """
 
     async def in_time(replica: Replica) -> None:
         call = asyncio.create_task(places.prepare(replica))
         try:
             await result_in_time(call, START_S)
-        except TimeoutError:
+        except TimeoutError as error:
             if call.done() and not call.cancelled():  # the adapter's own
                 raise
-            raise TooSlow from None
+            raise TooSlow from error
 
     results = await asyncio.gather(*map(in_time, replicas), return_exceptions=True)
     failures: dict[Key, Exception] = {}
@@ -287,10 +278,10 @@ async def prepared(places: Places, replicas: Sequence[Replica]) -> None:
 
 
 async def close_in_time(adapter: BoundAdapter) -> None:
-    """Close it.
+    """Close the adapter.
 
     Raises:
-        TimeoutError: If it takes longer than anybody waits.
+        TimeoutError: If it takes longer than CLOSE_S.
         Exception: What its closing raised.
     """
     await result_in_time(asyncio.create_task(adapter.aclose()), CLOSE_S)
@@ -301,9 +292,9 @@ async def _close(replica: Replica) -> None:
     try:
         await close_in_time(replica.adapter)
     except TimeoutError:
-        _warn(replica, f"takes more than {CLOSE_S:g} s, and nobody waits any longer")
+        _warn(replica, f"takes more than {CLOSE_S:g} s, and is not waited for any longer")
     except Exception as error:
-        # Foreign texts may hold a key: they are for the one who asks to debug.
+        # A foreign text may hold a key: it is shown only at level DEBUG.
         _warn(replica, f"failed with {type(error).__name__}", error)
 
 

@@ -1,32 +1,35 @@
 """A pool's decisions: which replica a job gets, how long it waits, when it is refused.
 
-Nothing here waits or talks to an engine. Time is an argument, in seconds of the host's clock.
+Nothing here waits or talks to an engine.
 """
 
+import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from collections.abc import Collection
 
 import attrs
 
 from adapter_api.errors import EngineUnavailable, ErrorCode, InternalError, WorkerError
-from adapter_api.events import Started
-from adapter_api.health import EngineProps, HealthStatus
-from adapter_api.notices import BreakerNotice, ReplicaNotice
+from adapter_api.notices import BreakerState
 from adapter_api.task import TaskRequest
-from registry.host.breaker import Breaker, counts
-from registry.host.budget import RetryBudget
+from registry.host.breaker import (
+    MAX_REST_S,
+    FailoverBudget,
+    Trial,
+    Verdict,
+    refusal_of,
+    verdict_on,
+)
+from registry.host.members import MAX_SKIPS, Members, Tell
 from registry.host.policy import PoolPolicy
-from registry.host.replica import Lease, Replica
-from registry.host.routing import Candidate
-from registry.host.snapshot import BreakerState, ReplicaSnapshot, ReplicaState
+from registry.host.replica import Lease, Replica, View
+from registry.host.routing import Candidates
 
-WAIT_MOST_S = 60.0
+MAX_WAIT_S = 60.0
 """The longest that a job waits because replicas asked for it: the caller decides on longer ones."""
 
-
-Tell = Callable[[str, object], None]
+FREE_ATTEMPT_S = 1.0
+"""An attempt that broke within this time, before any answer, cost the engine no work."""
 
 
 @attrs.frozen
@@ -65,6 +68,9 @@ class Progress:
         since: Since when it waits for a replica.
         tried: The replicas that failed it, each with the time before which it is not asked again.
         attempts: How many of its attempts failed.
+        judged: What counted against replicas, by replica: a job counts once against each.
+        refusals: An engine's words in a 500, with the replica that said them.
+        moved: Whether a refused key or a missing model moved it already.
     """
 
     task: TaskRequest
@@ -72,185 +78,91 @@ class Progress:
     since: float
     tried: dict[str, float] = attrs.field(factory=dict)
     attempts: int = 0
+    judged: dict[str, Trial] = attrs.field(factory=dict)
+    refusals: dict[tuple[int, str], str] = attrs.field(factory=dict)
+    moved: bool = False
 
     def fits(self, until: float) -> bool:
-        """Whether a wait until then leaves time before the deadline."""
+        """Return whether a wait until then leaves time before the deadline."""
         return self.deadline_at is None or until < self.deadline_at
 
 
-class Waiting(Protocol):
-    """A job's place in the line."""
-
-    @property
-    def progress(self) -> Progress:
-        """How far the job has come."""
-        ...
-
-
-_W = TypeVar("_W", bound=Waiting)
-
-
 class Pool:
-    """Replicas that serve the same models.
+    """Decides for the jobs of one pool.
 
     Args:
         pool_id: Its name.
         policy: Its limits.
-        tell: Tells observers of a change: the hook's name, and the notice.
-        now: The time.
+        tell: Notifies observers of a change: the hook's name, and the notice.
     """
 
-    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell, now: float) -> None:
+    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell) -> None:
         self.pool_id = pool_id
-        self.replicas: dict[str, Replica] = {}
+        self.policy = policy
+        self.members = Members(pool_id, policy, tell)
+        self.budget = FailoverBudget(policy.retry_ratio, policy.retry_floor_per_s)
         self.draining = False
-        self._leaving: set[Replica] = set()  # out of their places, with streams that still run
+        self.is_gone = False
         self.jobs = 0
         self.retries = 0
-        self._unready_since: float | None = now
-        self._version: str | None = None
-        self._tell = tell
-        self.use(policy, now)
 
-    def use(self, policy: PoolPolicy, now: float) -> None:
-        """Go by `policy` from now on. Breakers and the retry budget begin afresh."""
+    def use(self, policy: PoolPolicy) -> None:
+        """Apply `policy` from now on. Breakers and the budget start over."""
         self.policy = policy
-        self.budget = RetryBudget(policy.retry_ratio, policy.retry_floor_per_s)
-        for replica in self.replicas.values():
-            with self._watched(replica, now, "replaced"):
-                replica.breaker = Breaker(policy.breaker)
+        self.budget = FailoverBudget(policy.retry_ratio, policy.retry_floor_per_s)
+        self.members.use(policy)
 
-    # Replicas
-
-    def put(self, replica: Replica, now: float) -> None:
-        """Add the replica, or put it in the place of the one of its name."""
-        before = self.replicas.get(replica.replica_id)
-        self.replicas[replica.replica_id] = replica
-        if before is not None:
-            self._leaving.add(before)
-        self.draining = False
-        self.note_change(now)
-        self._tell_state(replica, None if before is None else before.shown_state)
-        if before is not None:
-            self._tell_breaker(replica, before.breaker.state, now, "replaced")
-
-    def remove(self, replica: Replica, now: float) -> None:
-        """The replica gets no work from now on."""
-        del self.replicas[replica.replica_id]
-        self._leaving.add(replica)
-        self.note_change(now)
-        notice = ReplicaNotice(self.pool_id, replica.replica_id, replica.shown_state, None)
-        self._tell("replica_changed", notice)
-
-    def busy(self) -> list[Replica]:
-        """Those on which something runs, also if they are in place no more."""
-        self._leaving = {replica for replica in self._leaving if not replica.idle.is_set()}
-        return [r for r in (*self.replicas.values(), *self._leaving) if not r.idle.is_set()]
-
-    def drain(self, replica: Replica, now: float) -> None:
-        """The replica gets no new work, and stays."""
-        before = replica.shown_state
-        replica.draining = True
-        self.note_change(now)
-        self._tell_state(replica, before)
+    def note_job(self) -> None:
+        """Count a job that comes."""
+        self.jobs += 1
+        self.budget.deposit(_now())
 
     # Deciding
 
-    def next_step(self, job: Progress, now: float) -> Step:
-        """What a job does next.
+    def next_step(self, job: Progress) -> Step:
+        """Decide what a job does next.
 
         Replicas it has not tried come first, also where it must wait for one of them to have
         room; those that failed it are asked again when no other can be.
         """
-        accepting = [replica for replica in self.replicas.values() if self._accepts(replica)]
-        if not accepting:
-            return self._unready(job, now)
-        allowed = [r for r in accepting if r.resting_until <= now and r.breaker.allows(now)]
-        if not allowed:
-            return self._closed_off(accepting, job, now)
-        fresh = [r for r in allowed if r.replica_id not in job.tried]
-        again = fresh or [r for r in allowed if job.tried[r.replica_id] <= now]
-        if not again:
-            until = min(job.tried[r.replica_id] for r in allowed)
-            return self._wait_until(until, "backoff", job, now)
-        chosen = self._choose(again, job.task)
-        if chosen is not None:
-            return chosen
-        times = [_free_at(replica, now) for replica in accepting]
-        if not fresh:
-            times += [job.tried[r.replica_id] for r in allowed]
-        return Wait("full", _first(times, now))
+        members, model = self.members, job.task.model
+        view = members.view(model)
+        if not view.allowed:
+            return self._blocked(view, job)
+        if view.is_whole and model is not None and members.may_yet_list():
+            # No replica lists the model, and one that is still to be checked may.
+            ready_by = job.since + self.policy.ready_wait_s
+            if _now() < ready_by:
+                return Wait("not_ready", ready_by)
+        if not job.tried:
+            return self._choose(view, job.task) or Wait("full")
+        now = _now()
+        tried = [name for name in job.tried if name in view.allowed]
+        paused = [name for name in tried if job.tried[name] > now]
+        if len(view.allowed) > len(tried):
+            return self._choose(view, job.task, tried) or Wait("full")
+        if len(paused) == len(tried):
+            return self._wait_until(min(job.tried[n] for n in paused), "backoff", job, now)
+        until = min((job.tried[name] for name in paused), default=None)
+        return self._choose(view, job.task, paused) or Wait("full", until)
 
-    def serve(
-        self, line: Iterable[_W], settle: Callable[[_W, Attempt | Fail], None], now: float
-    ) -> float | None:
-        """Decide for every job in the line that need not wait any longer.
-
-        Args:
-            line: Who waits, in order.
-            settle: Carries a decision out: the job leaves the line.
-            now: The time.
-
-        Returns:
-            When to look again if nothing changes before; None if only a change can help.
-        """
-        until: float | None = None
-        for turn in list(line):
-            step = self.next_step(turn.progress, now)
-            if not isinstance(step, Wait):
-                settle(turn, step)
-                continue
-            if step.until is not None:
-                until = step.until if until is None else min(until, step.until)
-            if step.reason == "full" and not turn.progress.tried:
-                break  # no replica has room for anybody
-        return until
-
-    def go_on(
-        self, job: Progress, replica_id: str, error: WorkerError, backoff_s: float, now: float
-    ) -> str | None:
-        """Get a job ready for another attempt, after one that failed before its first token.
-
-        Args:
-            job: The job.
-            replica_id: Which replica failed it.
-            error: How.
-            backoff_s: How long this job leaves that replica alone.
-            now: The time.
-
-        Returns:
-            None if another attempt is granted, else why there must be none.
-        """
-        job.attempts += 1
-        if not error.retriable:
-            return "not_retriable"
-        most = self.policy.max_attempts
-        if job.attempts >= min(most, job.task.max_attempts or most):
-            return "attempts_used_up"
-        job.tried[replica_id] = now + backoff_s
-        step = self.next_step(job, now)
-        if isinstance(step, Fail):
-            if error.retry_after_ms is None:
-                error.retry_after_ms = step.error.retry_after_ms
-            return "no_replica"
-        if not self.budget.withdraw(now):
-            return "retry_budget_spent"
-        self.retries += 1
+    def _choose(
+        self, view: View, task: TaskRequest, but: Collection[str] = ()
+    ) -> Attempt | Fail | None:
+        """Have the policy choose among those with room, of the first priority that has any."""
+        for tier in view.tiers.values():
+            if tier and not but:
+                return self._chosen(tier, task)
+            if tier:
+                with tier.without(but):
+                    if tier:
+                        return self._chosen(tier, task)
         return None
 
-    def _accepts(self, replica: Replica) -> bool:
-        return replica.accepts and not self._refuses_version_of(replica)
-
-    def _choose(self, replicas: list[Replica], task: TaskRequest) -> Attempt | Fail | None:
-        most = self.policy.max_in_flight
-        candidates = [
-            Candidate(r.replica_id, r.load, r.limit(most)) for r in replicas if r.has_room(most)
-        ]
-        if not candidates:
-            return None
+    def _chosen(self, candidates: Candidates, task: TaskRequest) -> Attempt | Fail:
         try:
             choice = self.policy.routing.choose(task, candidates)
-            if choice.replica_id not in [candidate.replica_id for candidate in candidates]:
+            if not candidates.has(choice.replica_id):
                 raise ValueError(f"replica {choice.replica_id!r} was not among the candidates")
         except Exception as exc:  # whatever it raises is the failure of this job alone
             error = InternalError(
@@ -259,10 +171,30 @@ class Pool:
             )
             error.__cause__ = exc
             return Fail(error)
-        return Attempt(self.replicas[choice.replica_id], choice.reason)
+        return Attempt(self.members.replicas[choice.replica_id], choice.reason)
+
+    def _blocked(self, view: View, job: Progress) -> Step:
+        """Decide for a job that no replica may take now, whatever room there is."""
+        now = _now()
+        unready_since = self.members.unready_since
+        since = job.since if unready_since is None else max(job.since, unready_since)
+        until = since + self.policy.ready_wait_s
+        if not view.accepting:
+            coming = view.coming and not self.is_gone and now < until
+            return Wait("not_ready", until) if coming else Fail(self._not_ready())
+        free_at = view.free_at(now)
+        if free_at is None:
+            return Wait("circuit_open")  # the end of the probe is an event
+        replicas = view.accepting.values()
+        is_open = any(r.breaker.state is not BreakerState.CLOSED for r in replicas)
+        reason = "circuit_open" if is_open else "at_rest"
+        step = self._wait_until(free_at, reason, job, now)
+        if isinstance(step, Fail) and any(r.breaker.is_probing for r in replicas):
+            return Wait(reason)
+        return step
 
     def _wait_until(self, until: float, reason: str, job: Progress, now: float) -> Step:
-        if until - now <= WAIT_MOST_S and job.fits(until):
+        if until - now <= MAX_WAIT_S and job.fits(until):
             return Wait(reason, until)
         wait_s = max(0.0, until - now)
         code = ErrorCode.CIRCUIT_OPEN if reason == "circuit_open" else ErrorCode.POOL_UNAVAILABLE
@@ -275,204 +207,111 @@ class Pool:
             ),
         )
 
-    def _closed_off(self, accepting: list[Replica], job: Progress, now: float) -> Step:
-        """All that accept work are at rest or have an open breaker: wait for the first."""
-        until = _first([_free_at(replica, now) for replica in accepting], now)
-        if until is None or any(r.breaker.is_probing for r in accepting):
-            return Wait("circuit_open", until)  # the end of a probe will be told
-        resting = any(r.resting_until > now and r.breaker.allows(now) for r in accepting)
-        return self._wait_until(until, "at_rest" if resting else "circuit_open", job, now)
+    def _not_ready(self) -> WorkerError:
+        replicas = self.members.replicas
+        said = ", ".join(_said(replicas[name]) for name in sorted(replicas)[:MAX_SKIPS])
+        if len(replicas) > MAX_SKIPS:
+            said += f" and {len(replicas) - MAX_SKIPS} more"
+        return EngineUnavailable(
+            ErrorCode.POOL_UNAVAILABLE,
+            f"no replica of pool {self.pool_id!r} is ready: {said or 'it has none'}",
+            retry_after_ms=_ms(self.policy.probe_interval_s),
+        )
 
-    def _unready(self, job: Progress, now: float) -> Step:
-        """None accepts work: wait for those that may do so soon."""
-        coming = any(
-            not r.draining and r.state in ("unknown", "loading") for r in self.replicas.values()
+    # After an attempt
+
+    def note_failure(self, job: Progress, lease: Lease, error: WorkerError) -> None:
+        """Note that an attempt failed: against its replica, or as the job's own fault."""
+        name = lease.replica.replica_id
+        refusal = refusal_of(error)
+        first = None if refusal is None else job.refusals.setdefault(refusal, name)
+        if first is not None and first != name:  # two engines say the same: the job is at fault
+            for counted in job.judged.values():
+                counted.retract()
+            error.retriable = False
+            return
+        trial = self.members.note_failure(lease, error, name not in job.judged)
+        if trial is not None:
+            job.judged[name] = trial
+
+    def go_on(self, job: Progress, lease: Lease, error: WorkerError, backoff_s: float) -> str:
+        """Get a job ready for another attempt, after one that failed before its first token.
+
+        Args:
+            job: The job.
+            lease: The attempt that failed.
+            error: How.
+            backoff_s: How long this job leaves that replica alone.
+
+        Returns:
+            "granted", or why there must be no other attempt.
+        """
+        now, name, verdict = _now(), lease.replica.replica_id, verdict_on(error)
+        job.attempts += 1
+        moves = verdict is Verdict.ELSEWHERE and not job.moved
+        if not (error.retriable or moves):
+            return "not_retriable"
+        max_attempts = self.policy.max_attempts
+        if job.attempts >= min(max_attempts, job.task.max_attempts or max_attempts):
+            return "attempts_used_up"
+        job.tried[name] = math.inf if moves else now + backoff_s
+        if moves:
+            job.moved = True
+            view = self.members.view(job.task.model)
+            if not any(name not in job.tried for name in view.allowed):
+                return "no_replica"
+        step = self.next_step(job)
+        if isinstance(step, Fail):
+            if error.retry_after_ms is None:
+                error.retry_after_ms = step.error.retry_after_ms
+            return "no_replica"
+        is_free = verdict in (Verdict.BUSY, Verdict.ELSEWHERE) or (
+            verdict is Verdict.BROKEN
+            and error.status is None
+            and not lease.started
+            and now - lease.taken_at < FREE_ATTEMPT_S
         )
-        since = job.since if self._unready_since is None else max(job.since, self._unready_since)
-        until = since + self.policy.ready_wait_s
-        if coming and now < until:
-            return Wait("not_ready", until)
-        said = ", ".join(_said(self.replicas[name]) for name in sorted(self.replicas))
-        return Fail(
-            EngineUnavailable(
-                ErrorCode.POOL_UNAVAILABLE,
-                f"no replica of pool {self.pool_id!r} is ready: {said or 'it has none'}",
-                retry_after_ms=_ms(self.policy.probe_interval_s),
-            )
-        )
+        if not is_free and not self.budget.withdraw(now):
+            return "retry_budget_spent"
+        self.retries += 1
+        return "granted"
+
+    # Estimates
 
     @property
     def at_once(self) -> float:
         """How many attempts the replicas that accept work take at once, at least 1; of all of them
         where none does at present."""
-        replicas = [r for r in self.replicas.values() if self._accepts(r)]
-        most = self.policy.max_in_flight
-        limits = [r.limit(most) for r in replicas or self.replicas.values()]
+        replicas = self.members.everyone.accepting or self.members.replicas
+        limits = [replica.limit(self.policy.max_in_flight) for replica in replicas.values()]
         return max(1, sum(math.inf if limit is None else limit for limit in limits))
 
-    def next_chance_s(self, now: float) -> float:
-        """For how long no replica may be asked, in seconds; 0 if one may be."""
-        accepting = [r for r in self.replicas.values() if self._accepts(r)]
-        if not accepting:
-            return self.policy.probe_interval_s
-        times = [_free_at(replica, now) for replica in accepting]
-        if any(at is not None and at <= now for at in times):
-            return 0.0
-        until = _first(times, now)
-        return 0.0 if until is None else until - now
-
-    # Engine versions
-
     @property
-    def versions(self) -> tuple[str, ...]:
-        """The versions of the engines that accept work, sorted."""
-        return tuple(sorted({r.engine_version for r in self._ready() if r.engine_version}))
+    def is_closed_off(self) -> bool:
+        """Whether no replica may be asked for longer than a busy one rests: jobs that wait must
+        know, since some of them cannot wait that long."""
+        return self.next_chance_s() > MAX_REST_S
 
-    def _ready(self) -> list[Replica]:
-        return [replica for replica in self.replicas.values() if replica.accepts]
-
-    def note_change(self, now: float) -> None:
-        """A replica came, went, or changed its state or version."""
-        ready = self._ready()
-        if ready:
-            self._unready_since = None
-        elif self._unready_since is None:
-            self._unready_since = now
-        # The pool stays with its version as long as a replica runs it: a rolling upgrade moves
-        # every session once, when the last of the old ones has gone.
-        versions = self.versions
-        if self._version not in versions:
-            self._version = versions[0] if versions else None
-
-    def _refuses_version_of(self, replica: Replica) -> bool:
-        return (
-            self.policy.refuse_mixed_versions
-            and replica.engine_version is not None
-            and replica.engine_version != self._version
-        )
-
-    # What is learnt
-
-    def note_job(self, now: float) -> None:
-        """A job came."""
-        self.jobs += 1
-        self.budget.deposit(now)
-
-    def note_health(
-        self, replica: Replica, status: HealthStatus, props: EngineProps | None, now: float
-    ) -> None:
-        """A health check told how the replica is."""
-        before = replica.shown_state
-        replica.note_health(status, props)
-        self.note_change(now)
-        self._tell_state(replica, before)
-
-    def note_started(self, replica: Replica, started: Started, now: float) -> None:
-        """An answer told of the replica's engine."""
-        before = replica.engine_version
-        replica.note_started(started)
-        if replica.engine_version != before:
-            self.note_change(now)
-
-    def lease(self, replica: Replica, job_id: str, now: float) -> Lease:
-        """An attempt begins."""
-        with self._watched(replica, now, "probe"):
-            trial = replica.breaker.begin(now)
-        return Lease(replica, job_id, now, trial)
-
-    def note_answer(self, lease: Lease, now: float) -> None:
-        """An attempt has its first token."""
-        lease.answered = True
-        lease.replica.answered_at = now
-        with self._watched(lease.replica, now, "answered"):
-            lease.trial.succeeded()
-
-    def note_failure(self, lease: Lease, error: WorkerError, now: float) -> None:
-        """An attempt failed."""
-        replica = lease.replica
-        if counts(error):
-            replica.failures += 1
-            replica.poked.set()
-            with self._watched(replica, now, str(error.code)):
-                lease.trial.failed(now)
-        asked_ms = error.retry_after_ms
-        if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
-            rest_s = min(asked_ms / 1000, WAIT_MOST_S)
-            replica.resting_until = max(replica.resting_until, now + rest_s)
-
-    @contextmanager
-    def _watched(self, replica: Replica, now: float, reason: str) -> Iterator[None]:
-        before = replica.breaker.state
-        yield
-        self._tell_breaker(replica, before, now, reason)
-
-    def is_present(self, replica: Replica) -> bool:
-        """Whether the replica is in its place: not unbound, and not replaced."""
-        return self.replicas.get(replica.replica_id) is replica
-
-    def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
-        if replica.shown_state != before and self.is_present(replica):
-            message = "" if replica.status is None else replica.status.message
-            notice = ReplicaNotice(
-                self.pool_id, replica.replica_id, before, replica.shown_state, message
-            )
-            self._tell("replica_changed", notice)
-
-    def _tell_breaker(
-        self, replica: Replica, before: BreakerState, now: float, reason: str
-    ) -> None:
-        breaker = replica.breaker
-        if breaker.state != before and self.is_present(replica):
-            retry_at = breaker.retry_at
-            retry_in_ms = None if retry_at is None else max(0, round((retry_at - now) * 1000))
-            notice = BreakerNotice(
-                self.pool_id, replica.replica_id, before, breaker.state, retry_in_ms, reason
-            )
-            self._tell("breaker_changed", notice)
-
-    # Telling
-
-    def skipped(self, job: Progress, now: float) -> Iterable[tuple[str, str]]:
-        """The replicas that cannot take the job now, by replica_id, each with the reason."""
-        for name in sorted(self.replicas):
-            replica = self.replicas[name]
-            if not replica.accepts:
-                yield name, replica.shown_state
-            elif self._refuses_version_of(replica):
-                yield name, "other_version"
-            elif replica.resting_until > now:
-                yield name, "at_rest"
-            elif not replica.breaker.allows(now):
-                yield name, "circuit_open"
-            elif name in job.tried:
-                yield name, "tried"
-            elif not replica.has_room(self.policy.max_in_flight):
-                yield name, "full"
-
-    def replica_snapshots(self, now: float) -> tuple[ReplicaSnapshot, ...]:
-        """Its replicas, by replica_id."""
-        most = self.policy.max_in_flight
-        return tuple(self.replicas[name].snapshot(now, most) for name in sorted(self.replicas))
-
-
-def _free_at(replica: Replica, now: float) -> float | None:
-    """When the replica may be asked again; None if that depends on a probe under way."""
-    if replica.breaker.allows(now):
-        return replica.resting_until
-    at = replica.breaker.retry_at
-    return None if at is None or at <= now else max(at, replica.resting_until)
-
-
-def _first(times: Iterable[float | None], now: float) -> float | None:
-    """The first of those that are still to come."""
-    return min((at for at in times if at is not None and at > now), default=None)
+    def next_chance_s(self) -> float:
+        """Return for how long no replica may be asked, in seconds; 0 if one may be."""
+        everyone, now = self.members.everyone, _now()
+        if everyone.allowed:
+            return 0.0
+        if not everyone.accepting:
+            return self.policy.probe_interval_s
+        until = everyone.free_at(now)
+        return 0.0 if until is None else max(0.0, until - now)
 
 
 def _said(replica: Replica) -> str:
-    message = "" if replica.status is None else replica.status.message
+    message = replica.shown_message
     return f"{replica.replica_id} is {replica.shown_state}" + (f" ({message})" if message else "")
 
 
 def _ms(seconds: float) -> int:
-    """Milliseconds, never 0 for a wait."""
+    """Return milliseconds, never 0 for a wait."""
     return max(1, math.ceil(seconds * 1000))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

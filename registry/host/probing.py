@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -10,7 +9,6 @@ from weakref import WeakKeyDictionary
 
 from adapter_api.errors import ContractError, WorkerError
 from adapter_api.health import EngineProps, HealthState, HealthStatus
-from registry.host.foreign import result_in_time
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Replica
 
@@ -18,53 +16,85 @@ logger = logging.getLogger("worker_adapters.host")
 
 _T = TypeVar("_T")
 
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 """Health checks that begin together, over all pools: a host of hundreds makes no burst."""
 
 TURN_S = 0.5
 """How long a check may keep others waiting. One that takes longer goes on beside them."""
 
-LEAST_PAUSE_S = 0.2
+MIN_PAUSE_S = 0.2
 """The shortest pause between two checks of a replica, however much its jobs fail."""
 
 JITTER = 0.1
 """The share by which an interval is longer or shorter, so that checks do not gather."""
 
 
-class Prober:
-    """Watches replicas and tells what their health checks say.
+async def result_in_time(call: "asyncio.Task[_T]", limit_s: float) -> _T:
+    """Return the result of a call of an adapter's code, which may hang.
+
+    The call is cancelled when the time is over or the caller is cancelled; it is not waited for
+    then, since it may ignore that.
 
     Args:
-        learn: Told of each answer.
-        clock: The host's clock.
+        call: Runs in a task of its own.
+        limit_s: The longest to wait, in seconds.
+
+    Raises:
+        TimeoutError: If it took longer.
+        Exception: What the call raised.
+    """
+    try:
+        await asyncio.wait({call}, timeout=limit_s)
+    finally:
+        if not call.done():
+            call.cancel()
+            call.add_done_callback(_retrieve)
+    if not call.done():
+        raise TimeoutError
+    if call.cancelled():
+        raise RuntimeError("the call cancelled itself")
+    return call.result()
+
+
+def _retrieve(call: "asyncio.Task[Any]") -> None:
+    """Look at what a late call raised: unretrieved it would be logged as a defect."""
+    if not call.cancelled():
+        call.exception()
+
+
+class Prober:
+    """Watches replicas and passes on what their health checks say.
+
+    Args:
+        learn: Gets each answer.
+        rng: Spreads the checks.
     """
 
     def __init__(
         self,
         learn: Callable[[Replica, HealthStatus, EngineProps | None], None],
-        clock: Callable[[], float],
+        rng: random.Random,
     ) -> None:
         self._learn = learn
-        self._clock = clock
-        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         self._watches: dict[Replica, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[Any]] = set()
         self._late: WeakKeyDictionary[Replica, asyncio.Task[Any]] = WeakKeyDictionary()
-        self._rng = random.Random()
+        self._rng = rng
 
     def watch(self, replica: Replica, policy: Callable[[], PoolPolicy]) -> None:
-        """Check it now, then again and again, until `forget`."""
+        """Check the replica now, then again and again, until `forget`."""
         task = asyncio.create_task(self._watch(replica, policy), name=f"probe {replica.replica_id}")
         self._watches[replica] = task
 
     def forget(self, replica: Replica) -> None:
-        """Check it no more."""
+        """Stop checking the replica."""
         task = self._watches.pop(replica, None)
         if task is not None:
             task.cancel()
 
     async def aclose(self) -> None:
-        """End every check. One that does not listen to that is left alone after a second."""
+        """End every check. One that ignores its cancellation is left alone after a second."""
         tasks = {*self._watches.values(), *self._calls}
         self._watches.clear()
         for task in tasks:
@@ -77,7 +107,7 @@ class Prober:
             replica.poked.clear()
             await self.check(replica, policy().probe_timeout_s)
             interval_s = policy().probe_interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
-            pause_s = min(interval_s, LEAST_PAUSE_S)
+            pause_s = min(interval_s, MIN_PAUSE_S)
             await asyncio.sleep(pause_s)
             try:
                 async with asyncio.timeout(interval_s - pause_s):
@@ -86,11 +116,11 @@ class Prober:
                 pass
 
     async def check(self, replica: Replica, limit_s: float) -> HealthStatus:
-        """Ask how the replica is, in at most `limit_s` seconds, and tell what it said."""
-        began_at = self._clock()
+        """Ask for the replica's health, in at most `limit_s` seconds, and pass on the answer."""
+        began_at = asyncio.get_running_loop().time()
         wants_props = replica.props is None or not replica.accepts
         status, props = await self.ask(replica, limit_s, props=wants_props)
-        if not status.live and (replica.answered_at or -math.inf) >= began_at:
+        if not status.live and replica.answered_at >= began_at:
             status = _STRAINED
         self._learn(replica, status, props)
         return status
@@ -98,7 +128,7 @@ class Prober:
     async def ask(
         self, replica: Replica, limit_s: float, *, props: bool
     ) -> tuple[HealthStatus, EngineProps | None]:
-        """How the engine is and, if it accepts work and `props` says so, what it can do."""
+        """Return the engine's health and, if it accepts work and `props` is set, its properties."""
         try:
             status = await self._health(replica, limit_s)
         except TimeoutError:
@@ -107,12 +137,12 @@ class Prober:
             return _down(_said(error)), None
         if not (props and status.ready):
             return status, None
-        return status, await self.ask_props(replica, limit_s)
+        return status, await self._props(replica, limit_s)
 
     async def _health(self, replica: Replica, limit_s: float) -> HealthStatus:
         late = self._late.get(replica)
         if late is not None and not late.done():
-            raise TimeoutError  # one that does not heed its cancellation is enough
+            raise TimeoutError  # one call that ignores its cancellation is enough
         async with self._turns:
             call = self._call(replica.adapter.health())
             try:
@@ -126,8 +156,8 @@ class Prober:
             self._late[replica] = call
             raise
 
-    async def ask_props(self, replica: Replica, limit_s: float) -> EngineProps | None:
-        """What the engine can do; None if it does not tell in time."""
+    async def _props(self, replica: Replica, limit_s: float) -> EngineProps | None:
+        """Return what the engine can do; None if it does not answer in time."""
         try:
             return await result_in_time(self._call(replica.adapter.props()), limit_s)
         except TimeoutError:
@@ -137,7 +167,7 @@ class Prober:
             return None
 
     def _call(self, call: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
-        """Run foreign code in a task of its own: it may not heed its cancellation."""
+        """Run an adapter's code in a task of its own: it may ignore its cancellation."""
         task = asyncio.create_task(call)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -153,7 +183,7 @@ def _down(message: str) -> HealthStatus:
 
 
 def _said(error: BaseException) -> str:
-    """Foreign texts may hold a key: only our own errors are quoted."""
+    """Return what may be shown of an error: a foreign text may hold a key."""
     if isinstance(error, WorkerError | ContractError):
         return str(error)
     return f"it failed with {type(error).__name__}"

@@ -1,6 +1,7 @@
-"""One replica of a pool: its adapter, what runs on it, and what is known of it."""
+"""One replica of a pool, what is known of it, and the replicas that serve one model in order."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,55 +10,99 @@ import attrs
 
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthState, HealthStatus
+from adapter_api.notices import ReplicaState
+from adapter_api.validators import integer, number
 from registry.adapter import BoundAdapter
-from registry.host.breaker import Breaker, Trial
-from registry.host.snapshot import ReplicaSnapshot, ReplicaState
+from registry.host.breaker import Breaker, Pace, Trial
+from registry.host.routing import Candidate, Candidates
+from registry.host.snapshot import NOT_CHECKED, ReplicaSnapshot
 
 RATE_WINDOW_S = 10.0
 """Over how long tokens per second are averaged: long enough to be calm, short enough to be now."""
 
 MAX_RATE_SAMPLES = 64
-"""The most samples in that window, however often somebody looks."""
+"""The most samples in that window, however often a snapshot is taken."""
 
 NEW_SHARE = 0.2
-"""The weight of the newest first-token time in the usual one."""
+"""The weight of the newest first-token time in the recent one."""
+
+FORGET_S = 60.0
+"""After this time without a job a replica's first-token time decides nothing: it may be fast
+again, and only a job can tell."""
+
+MAX_MODELS = 10_000
+"""Names of models that are kept of one replica; the largest routers list under a thousand."""
+
+
+MAX_ODD = 8
+"""Unexpected models of one replica that are logged, each once."""
 
 
 def state_of(status: HealthStatus) -> ReplicaState:
-    """A health check's answer in the host's one word."""
+    """Return the host's one word for what a health check said."""
     if status.ready:
-        return "ready" if status.state is HealthState.HEALTHY else "busy"
-    return "loading" if status.live else "down"
+        healthy = status.state is HealthState.HEALTHY
+        return ReplicaState.READY if healthy else ReplicaState.BUSY
+    return ReplicaState.LOADING if status.live else ReplicaState.DOWN
+
+
+@attrs.frozen
+class Binding:
+    """What is bound in one place.
+
+    Args:
+        adapter: The adapter, from a registry or made by hand.
+        limit: The most streams at once; None: what the engine says, or the policy.
+        weight: Its share of the load compared with the other replicas.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        model: The engine's own name of its model: sent where a task names none, or an alias.
+        aliases: Other names by which tasks may ask for that model.
+
+    Raises:
+        ValueError: If the limit is below 1, or the weight not above 0.
+    """
+
+    adapter: BoundAdapter | object
+    limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    weight: float = attrs.field(default=1.0, validator=number(above=0))
+    priority: int = 0
+    model: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @attrs.define(eq=False)
 class Lease:
-    """The right of one attempt to use a replica's adapter. It is held for as long as the adapter's
-    stream lives, so an adapter without leases has no streams."""
+    """The right of one attempt to use a replica's adapter.
+
+    It is held for as long as the adapter's stream lives, so an adapter without leases has no
+    streams. `Pool.lease` and `Pool.give_back` begin and end it.
+    """
 
     replica: "Replica"
-    job_id: str
     taken_at: float
     trial: Trial
+    started: bool = attrs.field(default=False, init=False)
     answered: bool = attrs.field(default=False, init=False)
     tokens: int = attrs.field(default=0, init=False)
     held: bool = attrs.field(default=True, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.replica.leases.add(self)
-        self.replica.idle.clear()
-        self.replica.jobs += 1
+        replica = self.replica
+        replica.leases.add(self)
+        replica.idle.clear()
+        replica.jobs += 1
 
-    def release(self) -> None:
-        """Give it back. Idempotent."""
+    def release(self) -> bool:
+        """Give it back; returns False if it was given back before."""
         if not self.held:
-            return
+            return False
         self.held = False
         self.trial.end()
         replica = self.replica
         replica.tokens += self.tokens
         replica.leases.discard(self)
         replica.note_idle()
+        return True
 
 
 @attrs.define(eq=False)
@@ -72,29 +117,34 @@ class Replica:
         replica_id: Its name in the pool.
         adapter: Its adapter.
         breaker: Its breaker.
-        own_limit: The most streams at once, as it was bound.
+        binding: How it was bound.
     """
 
     pool_id: str
     replica_id: str
     adapter: BoundAdapter
     breaker: Breaker
-    own_limit: int | None = None
+    binding: Binding
+    pace: Pace = attrs.field(factory=Pace, init=False)
     leases: set[Lease] = attrs.field(factory=set, init=False)
     idle: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
-    state: ReplicaState = attrs.field(default="unknown", init=False)
+    poked: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    state: ReplicaState = attrs.field(default=ReplicaState.UNKNOWN, init=False)
     draining: bool = attrs.field(default=False, init=False)
-    status: HealthStatus | None = attrs.field(default=None, init=False)
+    status: HealthStatus = attrs.field(default=NOT_CHECKED, init=False)
     props: EngineProps | None = attrs.field(default=None, init=False)
     engine: str | None = attrs.field(default=None, init=False)
     engine_version: str | None = attrs.field(default=None, init=False)
+    names: frozenset[str] = attrs.field(factory=frozenset, init=False)
+    asked_for: str | None = attrs.field(default=None, init=False)
     resting_until: float = attrs.field(default=0.0, init=False)
-    answered_at: float | None = attrs.field(default=None, init=False)
-    poked: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    refusals: int = attrs.field(default=0, init=False)
+    answered_at: float = attrs.field(default=-math.inf, init=False)
     jobs: int = attrs.field(default=0, init=False)
     failures: int = attrs.field(default=0, init=False)
     tokens: int = attrs.field(default=0, init=False)
     first_token_ms: float | None = attrs.field(default=None, init=False)
+    odd_models: set[str] = attrs.field(factory=set, init=False)
     _keepers: int = attrs.field(default=0, init=False)
     _samples: deque[tuple[float, int]] = attrs.field(
         factory=lambda: deque(maxlen=MAX_RATE_SAMPLES), init=False
@@ -102,10 +152,11 @@ class Replica:
 
     def __attrs_post_init__(self) -> None:
         self.idle.set()
+        self._note_names()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Its adapter stays open, though nothing may run on it any more."""
+        """Keep its adapter open, though nothing may run on it any more."""
         self._keepers += 1
         self.idle.clear()
         try:
@@ -115,53 +166,113 @@ class Replica:
             self.note_idle()
 
     def note_idle(self) -> None:
-        """A user of the adapter is gone; it may have been the last one."""
+        """Note that a user of the adapter is gone; it may have been the last one."""
         if not self.leases and not self._keepers:
             self.idle.set()
 
     @property
     def shown_state(self) -> ReplicaState:
-        """Its state for everybody outside: one that gets no new work is draining."""
-        return "draining" if self.draining else self.state
+        """Its state as shown to others: one that gets no new work is draining."""
+        return ReplicaState.DRAINING if self.draining else self.state
+
+    @property
+    def shown_message(self) -> str:
+        """What its last health check said; empty before the first one."""
+        return "" if self.status is NOT_CHECKED else self.status.message
 
     @property
     def accepts(self) -> bool:
         """Whether it takes new work, as far as its health tells."""
-        return not self.draining and self.state in ("ready", "busy")
+        return not self.draining and self.state in (ReplicaState.READY, ReplicaState.BUSY)
 
     @property
     def load(self) -> int:
         """Attempts that run on it."""
         return len(self.leases)
 
-    def limit(self, otherwise: int | None) -> int | None:
-        """The most attempts at once: as bound, or the engine's slots, or `otherwise`."""
-        if self.own_limit is not None:
-            return self.own_limit
+    def hard_limit(self, otherwise: int | None) -> int | None:
+        """Return the most attempts at once: as bound, or the engine's slots, or `otherwise`."""
+        if self.binding.limit is not None:
+            return self.binding.limit
         slots = None if self.props is None else self.props.slots_total
         return slots or otherwise
 
-    def has_room(self, otherwise: int | None) -> bool:
-        """Whether one more attempt may run now."""
-        limit = self.limit(otherwise)
-        return limit is None or len(self.leases) < limit
+    def limit(self, otherwise: int | None) -> int | None:
+        """Return the most attempts at once, with what its answers taught."""
+        hard, learnt = self.hard_limit(otherwise), self.pace.limit
+        if learnt is None:
+            return hard
+        return int(learnt) if hard is None else min(hard, int(learnt))
+
+    def candidate(self, limit: int | None, now: float) -> Candidate:
+        """Return what a routing policy sees of it."""
+        recent = now - self.answered_at < FORGET_S
+        return Candidate(
+            self.replica_id,
+            len(self.leases),
+            limit,
+            self.binding.weight,
+            self.first_token_ms if recent else None,
+            self.jobs,
+            self.asked_for,
+        )
+
+    # Models
+
+    def lists(self, model: str | None) -> bool:
+        """Return whether it is known to serve `model`. None is the model it is configured for."""
+        if model is None:
+            return self.status.model_listed is not False
+        return model in self.names
+
+    def model_for(self, model: str | None) -> str | None:
+        """Return the name under which its engine knows what a task asks for."""
+        if model is None or model in self.binding.aliases:
+            return self.binding.model
+        return model
+
+    def is_other_model(self, sent: str | None, answered: str | None) -> bool:
+        """Return whether an answer names another model than the one that was asked for.
+
+        A dated or tagged form of the name is the same model ("gpt-4o-2024-08-06", "llama3:latest").
+        """
+        if not sent or not answered:
+            return False
+        asked, said = _bare(sent), _bare(answered)
+        return not (asked.startswith(said) or said.startswith(asked))
+
+    def notes_odd_model(self, answered: str | None) -> bool:
+        """Return whether this is the first answer with such a model's name."""
+        if answered is None or answered in self.odd_models or len(self.odd_models) >= MAX_ODD:
+            return False
+        self.odd_models.add(answered)
+        return True
+
+    def _note_names(self) -> None:
+        own = {self.binding.model, *self.binding.aliases}
+        if self.props is not None:
+            own.update(self.props.models[:MAX_MODELS])
+        self.names = frozenset(name for name in own if name)
 
     # What is learnt
 
     def note_health(self, status: HealthStatus, props: EngineProps | None) -> None:
-        """What a health check says and, if it asked for them, the engine's properties."""
-        self.status = status
-        self.state = state_of(status)
+        """Note what a health check said and, if it asked for them, the engine's properties."""
+        state = state_of(status)
+        if self.state is ReplicaState.DOWN and state is not ReplicaState.DOWN:
+            self.pace.recover()
+        self.status, self.state = status, state
         if props is not None:
             self.note_props(props)
 
     def note_props(self, props: EngineProps) -> None:
-        """What the engine says of itself."""
+        """Note what the engine reports about itself."""
         self.props = props
+        self._note_names()
         self._note_engine(props.engine, props.engine_version)
 
     def note_started(self, started: Started) -> None:
-        """What an answer says of its engine."""
+        """Note what an answer reports about its engine."""
         self._note_engine(started.engine, started.engine_version)
 
     def _note_engine(self, engine: str, version: str | None) -> None:
@@ -171,12 +282,12 @@ class Replica:
             self.engine_version = version
 
     def note_first_token(self, took_ms: float) -> None:
-        """How long an attempt waited for its first token."""
-        usual = self.first_token_ms
-        self.first_token_ms = took_ms if usual is None else usual + NEW_SHARE * (took_ms - usual)
+        """Note how long an attempt waited for its first token."""
+        recent = self.first_token_ms
+        self.first_token_ms = took_ms if recent is None else recent + NEW_SHARE * (took_ms - recent)
 
     def sample(self, now: float) -> float:
-        """Tokens per second since the oldest sample of the window; takes a new sample."""
+        """Take a sample; return the tokens per second since the oldest one of the window."""
         total = self.tokens + sum(lease.tokens for lease in self.leases)
         samples = self._samples
         while samples and samples[0][0] < now - RATE_WINDOW_S:
@@ -186,7 +297,7 @@ class Replica:
         return round((total - before) / (now - since), 1) if now > since else 0.0
 
     def snapshot(self, now: float, otherwise: int | None) -> ReplicaSnapshot:
-        """As it is now."""
+        """Return its facts at this moment."""
         return ReplicaSnapshot(
             pool_id=self.pool_id,
             replica_id=self.replica_id,
@@ -196,10 +307,99 @@ class Replica:
             state=self.shown_state,
             breaker=self.breaker.state,
             in_flight=self.load,
-            limit=self.limit(otherwise),
+            limit=self.hard_limit(otherwise),
             tokens_per_s=self.sample(now),
             first_token_ms=None if self.first_token_ms is None else round(self.first_token_ms, 3),
             jobs=self.jobs,
             failures=self.failures,
-            message="" if self.status is None else self.status.message,
+            message=self.shown_message,
+            learnt_limit=None if self.pace.limit is None else int(self.pace.limit),
+            rests_s=round(max(0.0, self.resting_until - now), 3),
+            weight=self.binding.weight,
+            priority=self.binding.priority,
+            models=tuple(sorted(self.names)),
         )
+
+
+class View:
+    """The replicas that serve one model.
+
+    Args:
+        model: The model; None for the one that each replica is configured for.
+        is_whole: Whether every replica belongs here, whatever it lists.
+    """
+
+    def __init__(self, model: str | None, *, is_whole: bool = False) -> None:
+        self.model = model
+        self.is_whole = is_whole
+        self.members: dict[str, Replica] = {}
+        self.others: dict[str, Replica] = {}  # in the pool, and not of this view
+        self.accepting: dict[str, Replica] = {}
+        self.allowed: dict[str, Replica] = {}
+        self.tiers: dict[int, Candidates] = {}  # those with room, by priority
+        self._free_at: float | None = None
+        self._is_known = False  # whether _free_at is up to date
+
+    def sort_in(self, replica: Replica) -> None:
+        """Note whether the replica belongs here."""
+        name = replica.replica_id
+        self.remove(name)
+        is_member = not replica.draining and (self.is_whole or replica.lists(self.model))
+        (self.members if is_member else self.others)[name] = replica
+
+    def place(self, replica: Replica, accepts: bool, allowed: bool) -> None:
+        """Note whether the replica accepts work, and whether it may be asked now."""
+        name = replica.replica_id
+        if accepts:
+            self.accepting[name] = replica
+        else:
+            self.accepting.pop(name, None)
+        if allowed:
+            self.allowed[name] = replica
+        else:
+            self.allowed.pop(name, None)
+        self._is_known = False
+
+    def tier(self, priority: int) -> Candidates:
+        """Return the candidates of one priority."""
+        tier = self.tiers.get(priority)
+        if tier is None:
+            tier = self.tiers[priority] = Candidates()
+            self.tiers = dict(sorted(self.tiers.items()))
+        return tier
+
+    def remove(self, replica_id: str) -> None:
+        """Take a replica out of it."""
+        for kept in (self.members, self.others, self.accepting, self.allowed):
+            kept.pop(replica_id, None)
+        for tier in self.tiers.values():
+            tier.remove(replica_id)
+        self._is_known = False
+
+    def free_at(self, now: float) -> float | None:
+        """Return when the first of those that accept work may be asked again; None if that depends
+        on a probe under way."""
+        if not self._is_known:
+            times = (_free_at(replica, now) for replica in self.accepting.values())
+            self._free_at = min((at for at in times if at is not None), default=None)
+            self._is_known = True
+        return self._free_at
+
+    @property
+    def coming(self) -> bool:
+        """Whether a replica may become ready soon, or one is still to be bound."""
+        waits_for = (ReplicaState.UNKNOWN, ReplicaState.LOADING)
+        return not self.members or any(r.state in waits_for for r in self.members.values())
+
+
+def _free_at(replica: Replica, now: float) -> float | None:
+    """Return when the replica may be asked again; None if that depends on a probe under way."""
+    if replica.breaker.allows(now):
+        return replica.resting_until
+    at = replica.breaker.retry_at
+    return None if at is None else max(at, replica.resting_until)
+
+
+def _bare(model: str) -> str:
+    """Return a model's name without its folder, its file's ending and its case."""
+    return model.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf").lower()

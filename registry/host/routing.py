@@ -1,13 +1,44 @@
-"""Which of the replicas that can take a job gets it (ORCH-3009, ORCH-3012)."""
+"""Which of the replicas that can take a job gets it (ORCH-3009, ORCH-3012).
+
+A policy is a small object. It gets the candidates as a sequence that also knows their order by
+load and their places on a hash ring, so that a choice costs the same among ten and ten thousand.
+"""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Protocol
+from heapq import heapify, heappop, heappush
+from typing import Protocol, Self, overload
 
 import attrs
 
 from adapter_api.task import TaskRequest
+from adapter_api.validators import integer, number
+
+PROBES = 21
+"""Points of the ring that a key looks at. With 21 the fullest of the replicas gets about 5 percent
+more keys than the mean. Source: Appleton and O'Reilly, Multi-probe consistent hashing (2015)."""
+
+RING = 1 << 64
+
+FAST_MS = 5.0
+"""First-token times up to this are alike: below it there is only noise."""
+
+MAX_LOADED_MODELS = 64
+"""Models for which an index is kept of where they are loaded; others are found by a walk."""
+
+
+def pace_of(first_token_ms: float | None) -> int:
+    """Return the class of a first-token time; each spans a factor of two. Unmeasured is fastest."""
+    if first_token_ms is None or first_token_ms <= FAST_MS:
+        return 0
+    return 1 + int(math.log2(first_token_ms / FAST_MS))
+
+
+Rank = tuple[float, int, int, str]
 
 
 @attrs.frozen
@@ -18,17 +49,179 @@ class Candidate:
         replica_id: Its name.
         load: Streams in flight.
         limit: The most at once; None without a limit.
+        weight: Its share of the load compared with the others.
+        first_token_ms: The recent time to its first token; None while unknown.
+        jobs: Attempts it was given so far.
+        model: The model that it was asked for last; None while unknown.
     """
 
     replica_id: str
     load: int
     limit: int | None = None
+    weight: float = 1.0
+    first_token_ms: float | None = None
+    jobs: int = 0
+    model: str | None = None
+
+    @property
+    def rank(self) -> Rank:
+        """Its place in the order by load; ties by first-token time, jobs and name."""
+        load = (self.load + 1) / self.weight
+        return load, pace_of(self.first_token_ms), self.jobs, self.replica_id
+
+
+class Candidates(Sequence[Candidate]):
+    """Candidates, ordered by load and placed on a ring.
+
+    `put` and `remove` keep both in order at the cost of a logarithm, so that a pool changes it
+    with each attempt instead of making one for each job.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate] = ()) -> None:
+        self._members: dict[str, tuple[Rank, int, Candidate]] = {}
+        self._heap: list[tuple[Rank, int, Candidate]] = []  # with entries that are out of date
+        self._changes = 0
+        self._ring: list[tuple[int, str]] = []
+        self._load = 0
+        self._loaded: dict[str, Candidates] = {}  # by model, once a policy asked
+        for candidate in candidates:
+            self.put(candidate)
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> "Candidates":
+        """Return `candidates` itself if it is indexed, else an index of it."""
+        return candidates if isinstance(candidates, Candidates) else cls(candidates)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return (candidate for _, _, candidate in self._members.values())
+
+    def has(self, replica_id: str) -> bool:
+        """Return whether the replica is among them."""
+        return replica_id in self._members
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        return list(self)[index]
+
+    # Changing
+
+    def put(self, candidate: Candidate) -> None:
+        """Add a candidate, or replace the one of its name."""
+        replica_id = candidate.replica_id
+        before = self._members.get(replica_id)
+        self._changes += 1
+        entry = self._members[replica_id] = (candidate.rank, self._changes, candidate)
+        self._load += candidate.load
+        heappush(self._heap, entry)
+        if before is None:
+            insort(self._ring, (_point(replica_id), replica_id))
+        else:
+            self._load -= before[2].load
+        if len(self._heap) > 2 * len(self._members) + 64:
+            self._heap = list(self._members.values())
+            heapify(self._heap)
+        for model, loaded in self._loaded.items():
+            if candidate.model == model:
+                loaded.put(candidate)
+            elif before is not None and before[2].model == model:
+                loaded.remove(replica_id)
+
+    def remove(self, replica_id: str) -> Candidate | None:
+        """Take a candidate out; returns it if it was there."""
+        before = self._members.pop(replica_id, None)
+        if before is None:
+            return None
+        self._load -= before[2].load
+        del self._ring[bisect_left(self._ring, (_point(replica_id), replica_id))]
+        loaded = self._loaded.get(before[2].model or "")
+        if loaded is not None:
+            loaded.remove(replica_id)
+        return before[2]
+
+    @contextmanager
+    def without(self, replica_ids: Iterable[str]) -> Iterator[Self]:
+        """Leave some candidates out for a while."""
+        removed = [self.remove(replica_id) for replica_id in replica_ids]
+        try:
+            yield self
+        finally:
+            for candidate in removed:
+                if candidate is not None:
+                    self.put(candidate)
+
+    # Asking
+
+    @property
+    def load(self) -> int:
+        """Streams in flight on all of them."""
+        return self._load
+
+    def max_load(self, bound: float) -> int:
+        """Return the load that a candidate may have with one more job: `bound` times the mean."""
+        return math.ceil(bound * (self._load + 1) / len(self._members))
+
+    def least_loaded(self) -> Candidate:
+        """Return the one with the least load for its weight; ties go to the one that is faster to
+        its first token, then to the one that had fewer jobs, then by name.
+
+        Raises:
+            LookupError: If there is no candidate.
+        """
+        heap, members = self._heap, self._members
+        while heap:
+            entry = heap[0]
+            if members.get(entry[2].replica_id) is entry:
+                return entry[2]
+            heappop(heap)
+        raise LookupError("there is no candidate")
+
+    def near(self, key: str) -> list[Candidate]:
+        """Return up to PROBES candidates in the order that belongs to `key`, nearest first.
+
+        When a candidate comes or goes only the keys for which it is the nearest move.
+        """
+        ring, members = self._ring, self._members
+        if not ring:
+            return []
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        point = int.from_bytes(digest[:8], "big")
+        step = int.from_bytes(digest[8:], "big") | 1
+        nearest: dict[str, float] = {}
+        size = len(ring)
+        for _ in range(PROBES):
+            found, replica_id = ring[bisect_left(ring, (point,)) % size]
+            distance = ((found - point) % RING) / members[replica_id][2].weight
+            if distance < nearest.get(replica_id, math.inf):
+                nearest[replica_id] = distance
+            point = (point + step) % RING
+        return [members[name][2] for name in sorted(nearest, key=nearest.__getitem__)]
+
+    def with_model(self, model: str) -> "Candidates":
+        """Return those that were asked for `model` last, which therefore have it loaded."""
+        loaded = self._loaded.get(model)
+        if loaded is None:
+            loaded = Candidates(c for c in self if c.model == model)
+            if len(self._loaded) < MAX_LOADED_MODELS:
+                self._loaded[model] = loaded
+        return loaded
+
+
+@lru_cache(maxsize=65536)  # a replica that is full now and then leaves the ring and comes back
+def _point(replica_id: str) -> int:
+    """Return where a replica stands on the ring; the same in every process."""
+    return int.from_bytes(blake2b(replica_id.encode(), digest_size=8).digest(), "big")
 
 
 @attrs.frozen
 class Choice:
-    """The replica that gets the job, and why: "only_candidate", "affinity", "affinity_overflow"
-    or "least_loaded"."""
+    """The replica that gets the job, and why: "only_candidate", "affinity", "affinity_overflow",
+    "model_loaded" or "least_loaded"."""
 
     replica_id: str
     reason: str
@@ -38,28 +231,31 @@ class RoutingPolicy(Protocol):
     """Chooses among candidates. The same arguments give the same choice."""
 
     def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
-        """Choose for `task`; there is at least one candidate."""
+        """Choose for `task`; there is at least one candidate. A pool gives Candidates."""
         ...
 
 
 @attrs.frozen
 class LeastLoaded:
-    """The one with the fewest streams; ties by replica_id."""
+    """The candidate with the fewest streams for its weight.
+
+    Ties go to the one that is faster to its first token, then to the one that had fewer jobs, then
+    by replica_id.
+    """
 
     def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
         """Choose for `task`."""
-        least = min(candidates, key=lambda c: (c.load, c.replica_id))
-        return Choice(least.replica_id, _only(candidates) or "least_loaded")
+        return _least(Candidates.of(candidates))
 
 
 @attrs.frozen
 class SessionAffinity:
     """Tasks of one session go to one replica, as long as it is not loaded far above the others.
 
-    Rendezvous hashing: each session has an order of all replicas, and takes the first that is
-    there. When a replica comes or goes, only the sessions for which it is the first move. A
-    replica whose load would be more than `bound` times the mean is passed over. Tasks without a
-    session go to the least loaded.
+    Each session has an order of the replicas of its own and takes the first that is there. When a
+    replica comes or goes, only the sessions for which it is the first move. A replica whose load
+    would be more than `bound` times the mean is passed over. Tasks without a session go to the
+    least loaded.
 
     Args:
         bound: At least 1.
@@ -68,37 +264,94 @@ class SessionAffinity:
         ValueError: If it is less.
     """
 
-    bound: float = attrs.field(default=1.25)
-
-    @bound.validator
-    def _at_least_one(self, _: object, value: float) -> None:
-        if not value >= 1:
-            raise ValueError(f"bound must be at least 1, got {value!r}")
+    bound: float = attrs.field(default=1.25, validator=number(1))
 
     def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
         """Choose for `task`."""
-        session_id = task.session_id
-        if session_id is None:
-            return LeastLoaded().choose(task, candidates)
-        order = sorted(candidates, key=lambda c: (_weight(session_id, c.replica_id), c.replica_id))
-        most = math.ceil(self.bound * (sum(c.load for c in order) + 1) / len(order))
-        first, *others = order
-        if first.load + 1 <= most:
-            return Choice(first.replica_id, _only(order) or "affinity")
-        for candidate in others:
-            if candidate.load + 1 <= most:
-                return Choice(candidate.replica_id, "affinity_overflow")
-        raise AssertionError("not every replica can be loaded above the mean")
+        return _near(task.session_id, Candidates.of(candidates), self.bound)
+
+
+@attrs.frozen
+class PrefixAffinity:
+    """Tasks that begin with the same text go to one replica, which has that text in its cache.
+
+    Otherwise as SessionAffinity, whose key is the session; here it is the beginning of the prompt,
+    or of the messages.
+
+    Args:
+        chars: How many characters at the beginning count, at least 1.
+        bound: At least 1.
+
+    Raises:
+        ValueError: If one of them is less.
+    """
+
+    chars: int = attrs.field(default=512, validator=integer(1))
+    bound: float = attrs.field(default=1.25, validator=number(1))
+
+    def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+        """Choose for `task`."""
+        return _near(self.key_of(task), Candidates.of(candidates), self.bound)
+
+    def key_of(self, task: TaskRequest) -> str:
+        """Return the beginning of what the engine reads."""
+        if task.messages is None:
+            return (task.prompt or "")[: self.chars]
+        text, left = "", self.chars
+        for message in task.messages:
+            content = message.content
+            if not isinstance(content, str):
+                parts = (part.get("text") for part in content or ())
+                content = " ".join(part for part in parts if isinstance(part, str))
+            text += f"{message.role}\0{content[:left]}\0"
+            left = self.chars - len(text)
+            if left <= 0:
+                break
+        return text[: self.chars]
+
+
+@attrs.frozen
+class LoadedModel:
+    """Tasks go where their model is loaded, so that engines which hold one model at a time swap
+    seldom. Where it is loaded nowhere, or only on replicas far above the mean load, the task goes
+    to the least loaded.
+
+    Args:
+        bound: At least 1: how far above the mean load a replica may be that has the model.
+
+    Raises:
+        ValueError: If it is less.
+    """
+
+    bound: float = attrs.field(default=2.0, validator=number(1))
+
+    def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+        """Choose for `task`."""
+        indexed = Candidates.of(candidates)
+        if task.model is not None and len(indexed) > 1:
+            loaded = indexed.with_model(task.model)
+            if loaded:
+                best = loaded.least_loaded()
+                if best.load == 0 or best.load + 1 <= indexed.max_load(self.bound):
+                    return Choice(best.replica_id, "model_loaded")
+        return _least(indexed)
 
 
 DefaultPolicy = SessionAffinity
 """Session affinity where there is a session, else the least loaded."""
 
 
-def _only(candidates: Sequence[Candidate]) -> str | None:
-    return "only_candidate" if len(candidates) == 1 else None
+def _least(candidates: Candidates) -> Choice:
+    best = candidates.least_loaded()
+    return Choice(best.replica_id, "only_candidate" if len(candidates) == 1 else "least_loaded")
 
 
-def _weight(session_id: str, replica_id: str) -> bytes:
-    """Where the replica stands in the session's order; the same in every process."""
-    return blake2b(f"{session_id}\0{replica_id}".encode(), digest_size=8).digest()
+def _near(key: str | None, candidates: Candidates, bound: float) -> Choice:
+    """Choose the nearest to the key that is not loaded far above the mean."""
+    if not key or len(candidates) == 1:
+        return _least(candidates)
+    max_load = candidates.max_load(bound)
+    for place, candidate in enumerate(candidates.near(key)):
+        if candidate.load + 1 <= max_load:
+            return Choice(candidate.replica_id, "affinity_overflow" if place else "affinity")
+    return Choice(candidates.least_loaded().replica_id, "affinity_overflow")

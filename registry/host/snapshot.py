@@ -1,19 +1,17 @@
-"""What a host tells of itself: plain data, JSON-able by cattrs."""
+"""What a host reports about itself: plain data, JSON-able by cattrs."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 import attrs
 
 from adapter_api.health import HealthState, HealthStatus
-
-ReplicaState = Literal["unknown", "ready", "loading", "busy", "down", "draining"]
-BreakerState = Literal["closed", "open", "half_open"]
+from adapter_api.notices import BreakerState, ReplicaState
 
 
 @attrs.frozen
 class ReplicaSnapshot:
-    """One replica, as it is now.
+    """One replica at one moment.
 
     Args:
         pool_id: Its pool.
@@ -27,10 +25,15 @@ class ReplicaSnapshot:
         in_flight: Streams that run on it, on its present adapter.
         limit: The most streams at once; None without a limit.
         tokens_per_s: Tokens it gave over the last seconds, per second.
-        first_token_ms: The usual time from asking it to its first token; None without one yet.
+        first_token_ms: The recent time from asking it to its first token; None without one yet.
         jobs: Attempts it was given.
-        failures: Those of them that failed for a reason of its own.
+        failures: How many of them failed for a reason of its own.
         message: What its last health check said.
+        learnt_limit: The most at once that its answers taught, or its recovery; None if nothing.
+        rests_s: For how many more seconds it is left alone because it was busy or asked for it.
+        weight: Its share of the load compared with the others.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        models: The names by which tasks can ask for what it serves; empty while unknown.
     """
 
     pool_id: str
@@ -38,8 +41,8 @@ class ReplicaSnapshot:
     adapter: str
     engine: str | None
     engine_version: str | None
-    state: ReplicaState
-    breaker: BreakerState
+    state: ReplicaState = attrs.field(converter=ReplicaState)
+    breaker: BreakerState = attrs.field(converter=BreakerState)
     in_flight: int
     limit: int | None
     tokens_per_s: float
@@ -47,21 +50,33 @@ class ReplicaSnapshot:
     jobs: int
     failures: int
     message: str
+    learnt_limit: int | None = None
+    rests_s: float = 0.0
+    weight: float = 1.0
+    priority: int = 0
+    models: tuple[str, ...] = ()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it takes new work: ready or busy, with a breaker that is not open."""
+        ready = self.state in (ReplicaState.READY, ReplicaState.BUSY)
+        return ready and self.breaker is not BreakerState.OPEN
 
 
 @attrs.frozen
 class PoolSnapshot:
-    """One pool, as it is now.
+    """One pool at one moment.
 
     Args:
         pool_id: Its name.
         replicas: Its replicas, by replica_id.
         queued_interactive: Jobs of that priority that wait for a replica.
-        queued_batch: Likewise.
+        queued_batch: The same for batch jobs.
         mixed_versions: The engine versions found, if there is more than one (ORCH-3046).
         jobs: Jobs submitted to it.
         retries: Attempts beyond the first of a job.
         draining: Whether it refuses new jobs.
+        fallback: Where its jobs go when it cannot serve them.
     """
 
     pool_id: str
@@ -72,6 +87,7 @@ class PoolSnapshot:
     jobs: int
     retries: int
     draining: bool = False
+    fallback: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -81,17 +97,22 @@ class HostSnapshot:
     pools: tuple[PoolSnapshot, ...]
 
 
+NOT_CHECKED = HealthStatus(HealthState.UNHEALTHY, "not checked yet", live=False, ready=False)
+"""The health of a replica before its first check."""
+
+
 @attrs.frozen
 class PoolHealth:
-    """How a pool is: healthy if all of its replicas are, unhealthy if none accepts work.
+    """The health of a pool: healthy if all of its replicas are, unhealthy if none accepts work.
 
     Args:
         pool_id: Its name.
         state: healthy, degraded or unhealthy.
         message: One sentence for a person.
-        live: Some replica's process answers.
-        ready: Some replica accepts work.
-        replicas: What each replica's check said, by replica_id.
+        live: Whether some replica's process answers.
+        ready: Whether some replica accepts work: ready, and its breaker is not open.
+        replicas: The health of each replica as last checked, by replica_id.
+        breakers: The state of each replica's breaker, by replica_id.
     """
 
     pool_id: str
@@ -100,20 +121,37 @@ class PoolHealth:
     live: bool
     ready: bool
     replicas: Mapping[str, HealthStatus]
+    breakers: Mapping[str, BreakerState] = attrs.field(factory=dict)
 
     @classmethod
-    def of(cls, pool_id: str, found: Mapping[str, HealthStatus]) -> Self:
-        """A pool's health from what its replicas' checks found."""
-        ready = [name for name, status in found.items() if status.ready]
-        if found and all(status.state is HealthState.HEALTHY for status in found.values()):
+    def of(
+        cls,
+        pool_id: str,
+        found: Mapping[str, HealthStatus],
+        breakers: Mapping[str, BreakerState],
+    ) -> Self:
+        """Make a pool's health from what its replicas' checks found, and their breakers."""
+        open_ones = [name for name in found if breakers.get(name) is BreakerState.OPEN]
+        ready = [name for name in found if found[name].ready and name not in open_ones]
+        whole = all(status.state is HealthState.HEALTHY for status in found.values())
+        if len(ready) == len(found) > 0 and whole:
             state = HealthState.HEALTHY
         else:
             state = HealthState.DEGRADED if ready else HealthState.UNHEALTHY
+        message = f"{len(ready)} of {len(found)} replicas accept work"
+        if open_ones:
+            message += f"; the breaker of {', '.join(sorted(open_ones))} is open"
         return cls(
             pool_id,
             state,
-            f"{len(ready)} of {len(found)} replicas accept work",
+            message,
             live=any(status.live for status in found.values()),
             ready=bool(ready),
             replicas=found,
+            breakers=breakers,
         )
+
+    @property
+    def status(self) -> HealthStatus:
+        """The same as an adapter's health."""
+        return HealthStatus(self.state, self.message, live=self.live, ready=self.ready)

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 import attrs
 
 from adapter_api import CapacityExceeded, ErrorCode, TaskRequest, TokenStream, WorkerError
+from adapter_api.ledger import Explanation
 from registry.host import AdapterHost
-from registry.host.admission import Priority
-from registry.host.attempts import Explanation
+from registry.host.lanes import Priority
 
 logger = logging.getLogger("worker_adapters.serving")
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from adapter_api import TaskRequest
-from registry.host.attempts import Explanation
+from adapter_api.ledger import Explanation
 
 WINDOW_CHARS = 12
 """A detail that shares this many letters and digits in a row with the task repeats it. Shorter

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import attrs
 from cattrs import BaseValidationError, Converter
 
-from registry.host.attempts import Explanation
+from adapter_api.ledger import Explanation
 from registry.host.snapshot import HostSnapshot
 from registry.serving.jobs import Failure, Totals
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from adapter_api import Error, ErrorCode, WorkerError
 from adapter_api.frames import to_frame
+from adapter_api.ledger import Explanation
 from registry.host import AdapterHost
-from registry.host.attempts import Explanation
 from registry.serving.jobs import Job, JobTable, Totals
 from registry.serving.lines import LineReader, LineWriter
 from registry.serving.redaction import without_task

@@ -1,35 +1,38 @@
-"""A pool in virtual time: tries policies on a trace, in milliseconds and the same every time.
+"""A pool in virtual time: tries policies on a trace, quickly and the same every time.
 
-What decides is the host's own: Pool with its routing, breakers and retry budget, and
-AdmissionQueue. What waits and what engines do is simulated: an event happens, and the clock jumps
-to the next one. Two runs with one seed give the same report; two policies with one seed meet the
-same jobs, which take as long on every replica as they would have under the other.
+The host is the real one, on a loop whose time passes only when there is nothing to do. Only the
+engines are simulated: adapters that sleep. Two runs with one seed give the same report; two
+policies with one seed meet the same jobs, which take as long on every replica as they would have
+under the other.
 """
 
-import heapq
+import asyncio
 import math
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import count
-from typing import cast
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Sequence
 
 import attrs
 
 from adapter_api.errors import ErrorCode, InternalError, WorkerError
-from adapter_api.health import HealthState, HealthStatus
+from adapter_api.events import End, Metrics, Started, Token, TokenEvent
+from adapter_api.health import EngineProps, HealthState, HealthStatus
+from adapter_api.hookspecs import hookimpl
 from adapter_api.notices import BreakerNotice
 from adapter_api.task import TaskRequest
 from registry.adapter import BoundAdapter
-from registry.host.admission import AdmissionQueue, Priority
-from registry.host.breaker import Breaker
+from registry.host.host import AdapterHost
 from registry.host.policy import PoolPolicy
-from registry.host.pool import Attempt, Fail, Pool, Progress
-from registry.host.replica import Lease, Replica
 from registry.simulate.trace import Arrival, Report, SimulatedReplica, Transition, quantile
+from registry.simulate.virtual import VirtualLoop
 
-BACKOFF_S = 0.1
-BACKOFF_MOST_S = 5.0
+POOL = "simulated"
+
+CACHED = 0.25
+"""The share of the time to the first token that is left where the prompt's beginning is cached."""
+
+HEALTHY = HealthStatus(HealthState.HEALTHY)
+DOWN = HealthStatus(HealthState.UNHEALTHY, "connection refused", live=False, ready=False)
 
 
 def simulate(
@@ -43,7 +46,7 @@ def simulate(
     """Run a trace through a pool.
 
     Args:
-        trace: The jobs.
+        trace: The jobs, in the order of their arrival.
         replicas: The engines; all are ready at the beginning.
         policy: The pool's limits; the host's defaults if None.
         first_token_timeout_s: The limit of the adapters.
@@ -51,262 +54,200 @@ def simulate(
 
     Raises:
         ValueError: If two replicas have one name, or there is none.
+        InternalError: If the routing policy fails; its exception is the cause.
+        RuntimeError: In a running event loop.
     """
     names = {replica.replica_id for replica in replicas}
     if not names or len(names) < len(replicas):
         raise ValueError("give replicas, each with a name of its own")
-    policy = PoolPolicy() if policy is None else policy
-    return _Simulation(replicas, policy, first_token_timeout_s, seed).run(trace)
+    simulation = _Simulation(seed, first_token_timeout_s)
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(0.0)) as runner:
+        return runner.run(simulation.run(trace, replicas, policy or PoolPolicy()))
 
 
 @attrs.define(eq=False)
-class _Job:
-    """One job on its way. It is a ticket of the queue while it waits."""
-
-    number: int
-    arrival: Arrival
-    progress: Progress
-    lease: Lease | None = None
-    began_at: float | None = None
-    first_token_at: float | None = None
-    outcome: str | None = None
-
-    @property
-    def priority(self) -> Priority:
-        return self.arrival.priority
-
-
 class _Simulation:
-    """The clock, the events to come, and the engines."""
+    """What the simulated engines share, and what is counted."""
 
-    def __init__(
-        self,
-        replicas: Sequence[SimulatedReplica],
-        policy: PoolPolicy,
-        first_token_timeout_s: float,
-        seed: int,
-    ) -> None:
-        self._now = 0.0
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = count()
-        self._seed = seed
-        self._timeout_s = first_token_timeout_s
-        self._engines = {replica.replica_id: replica for replica in replicas}
-        self._transitions: list[Transition] = []
-        self._attempts: Counter[str] = Counter()
-        self._look_again_at = math.inf
-        self._running = 0
-        self._pool = Pool("simulated", policy, self._tell, 0.0)
-        self._queue: AdmissionQueue[_Job] = AdmissionQueue(policy.max_queue, policy.queue_full)
-        rng = random.Random(seed)
-        for engine in replicas:
-            # Only a snapshot asks a replica for its adapter, and nobody takes one here.
-            nobody = cast(BoundAdapter, None)
-            breaker = Breaker(policy.breaker)
-            replica = Replica("simulated", engine.replica_id, nobody, breaker, engine.limit)
-            self._pool.put(replica, 0.0)
-            self._note_health(replica, "healthy")
-            self._after(rng.uniform(0.0, policy.probe_interval_s), self._prober(replica))
+    seed: int
+    timeout_s: float
+    outcomes: Counter[str] = attrs.field(factory=Counter)
+    load: Counter[str] = attrs.field(factory=Counter)
+    tries: dict[str, int] = attrs.field(factory=dict)  # attempts of jobs under way
+    waited: list[float] = attrs.field(factory=list)
+    first: list[float] = attrs.field(factory=list)
+    transitions: list[Transition] = attrs.field(factory=list)
+    swaps: int = 0
+    cache_hits: int = 0
+    ended_s: float = 0.0
+    defect: WorkerError | None = None
 
-    def run(self, trace: Sequence[Arrival]) -> Report:
-        jobs = [self._expect(number, arrival) for number, arrival in enumerate(trace)]
-        while self._running:
-            self._now, _, happen = heapq.heappop(self._events)
-            happen()
-        waited = [job.began_at - job.arrival.at_s for job in jobs if job.began_at is not None]
-        first = [
-            job.first_token_at - job.arrival.at_s for job in jobs if job.first_token_at is not None
-        ]
+    async def run(
+        self, trace: Sequence[Arrival], replicas: Sequence[SimulatedReplica], policy: PoolPolicy
+    ) -> Report:
+        """Bind the engines, send the jobs, and report."""
+        rng = random.Random(self.seed)
+        async with AdapterHost(defaults=policy, observers=[self], rng=rng) as host:
+            for spec in replicas:
+                adapter = BoundAdapter(_Engine(spec, self), name=POOL)
+                host.bind(
+                    POOL,
+                    spec.replica_id,
+                    adapter,
+                    limit=spec.limit,
+                    weight=spec.weight,
+                    priority=spec.priority,
+                )
+            await host.check(POOL)
+            running: set[asyncio.Task[None]] = set()
+            for number, arrival in enumerate(trace):
+                await asyncio.sleep(max(0.0, arrival.at_s - _now()))
+                if self.defect is not None:
+                    break
+                job = asyncio.create_task(self._job(host, str(number), arrival))
+                running.add(job)
+                job.add_done_callback(running.discard)
+            if running:
+                await asyncio.wait(running)
+            retries = host.snapshot().pools[0].retries
+        if self.defect is not None:
+            raise self.defect
         return Report(
-            jobs=len(jobs),
-            outcomes=dict(Counter(str(job.outcome) for job in jobs)),
-            attempts=self._attempts.total(),
-            retries=self._pool.retries,
-            waited_s=(quantile(waited, 0.5), quantile(waited, 0.99)),
-            first_token_s=(quantile(first, 0.5), quantile(first, 0.99)),
-            transitions=tuple(self._transitions),
-            load=dict(self._attempts),
-            ended_s=round(self._now, 6),
+            jobs=self.outcomes.total(),
+            outcomes=dict(self.outcomes),
+            attempts=self.load.total(),
+            retries=retries,
+            waited_s=(quantile(self.waited, 0.5), quantile(self.waited, 0.99)),
+            first_token_s=(quantile(self.first, 0.5), quantile(self.first, 0.99)),
+            transitions=tuple(self.transitions),
+            load=dict(sorted(self.load.items())),
+            ended_s=round(self.ended_s, 6),
+            swaps=self.swaps,
+            cache_hits=self.cache_hits,
         )
 
-    # Jobs
+    async def _job(self, host: AdapterHost, job_id: str, arrival: Arrival) -> None:
+        task = TaskRequest(
+            prompt=arrival.prompt,
+            model=arrival.model,
+            job_id=job_id,
+            session_id=arrival.session_id,
+            deadline_s=arrival.deadline_s,
+        )
+        outcome = "ok"
+        try:
+            async with host.submit(POOL, task, priority=arrival.priority) as stream:
+                async for event in stream:
+                    if isinstance(event, Token):
+                        self.first.append(_now() - arrival.at_s)
+        except WorkerError as error:
+            outcome = str(error.code)
+            if isinstance(error, InternalError):
+                self.defect = error  # the routing policy is what is being tried
+        self.tries.pop(job_id, None)
+        self.outcomes[outcome] += 1
+        self.ended_s = _now()
 
-    def _expect(self, number: int, arrival: Arrival) -> _Job:
-        limit_s = arrival.deadline_s or self._pool.policy.deadline_s
-        deadline_at = None if limit_s is None else arrival.at_s + limit_s
-        task = TaskRequest(prompt="", job_id=str(number), session_id=arrival.session_id)
-        job = _Job(number, arrival, Progress(task, deadline_at, arrival.at_s))
-        self._running += 1
-        self._at(arrival.at_s, lambda: self._arrive(job))
-        return job
+    def note_attempt(self, replica_id: str, task: TaskRequest) -> int:
+        """Count an attempt; returns how many the job had before."""
+        self.load[replica_id] += 1
+        earlier = self.tries.get(task.job_id, 0)
+        self.tries[task.job_id] = earlier + 1
+        return earlier
 
-    def _arrive(self, job: _Job) -> None:
-        if job.progress.deadline_at is not None:
-            self._at(job.progress.deadline_at, lambda: self._miss_deadline(job))
-        self._pool.note_job(self._now)
-        self._find_replica(job)
+    @hookimpl
+    def breaker_changed(self, change: BreakerNotice) -> None:
+        """Note a change of a breaker."""
+        self.transitions.append(
+            Transition(round(_now(), 6), change.replica_id, change.before, change.after)
+        )
 
-    def _find_replica(self, job: _Job) -> None:
-        self._serve()
-        job.progress.since = self._now
-        step = self._pool.next_step(job.progress, self._now)
-        if isinstance(step, Fail | Attempt):
-            self._settle(job, step)
-            return
-        pushed_out = self._queue.push(job)
-        if pushed_out is not None:
-            self._end(pushed_out, ErrorCode.ADMISSION_REJECT)
-        self._serve()
 
-    def _settle(self, job: _Job, step: Attempt | Fail) -> None:
-        self._queue.remove(job)
-        if isinstance(step, Fail):
-            if isinstance(step.error, InternalError):
-                raise step.error  # the routing policy is what is being tried
-            self._end(job, step.error.code)
-        else:
-            self._ask(job, step.replica)
+@attrs.define(eq=False)
+class _Engine:
+    """An adapter whose engine is data: it sleeps, answers with one token, or fails."""
 
-    def _ask(self, job: _Job, replica: Replica) -> None:
-        job.lease = lease = self._pool.lease(replica, str(job.number), self._now)
-        if job.began_at is None:
-            job.began_at = self._now
-        self._attempts[replica.replica_id] += 1
-        engine = self._engines[replica.replica_id]
-        outage = engine.outage(self._now)
-        kind = "well" if outage is None else outage.kind
+    spec: SimulatedReplica
+    simulation: _Simulation
+    model: str | None = None  # the one that is loaded
+    cache: OrderedDict[str, None] = attrs.field(factory=OrderedDict)
+
+    @hookimpl
+    async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        """Answer as the outages of this moment have it."""
+        spec, timeout_s = self.spec, self.simulation.timeout_s
+        earlier = self.simulation.note_attempt(spec.replica_id, task)
+        outage = spec.outage(_now())
+        kind = "none" if outage is None else outage.kind
         if kind == "refuse":
-            self._fail_after(0.0, job, lease, ErrorCode.POOL_UNAVAILABLE)
-        elif kind == "busy":
-            self._fail_after(0.0, job, lease, ErrorCode.ADMISSION_REJECT)
-        elif kind == "hang":
-            self._fail_after(self._timeout_s, job, lease, ErrorCode.POOL_UNAVAILABLE)
-        else:
-            factor = outage.factor if outage is not None else 1.0
-            self._answer(job, lease, engine, factor)
-
-    def _answer(self, job: _Job, lease: Lease, engine: SimulatedReplica, factor: float) -> None:
-        # Of the job and the attempt only, so that another policy meets the same times.
-        rng = random.Random((self._seed * 1_000_003 + job.number) * 97 + job.progress.attempts)
-        first_s = engine.first_token_s * rng.lognormvariate(0, engine.spread) * factor
-        decode_s = engine.decode_s * rng.lognormvariate(0, engine.spread) * factor
-        if first_s > self._timeout_s:
-            self._fail_after(self._timeout_s, job, lease, ErrorCode.POOL_UNAVAILABLE)
-            return
+            raise _failure(ErrorCode.POOL_UNAVAILABLE)
+        if kind == "busy":
+            raise _failure(ErrorCode.ADMISSION_REJECT)
+        if kind == "hang":
+            await asyncio.sleep(timeout_s)
+            raise _failure(ErrorCode.POOL_UNAVAILABLE)
+        factor = outage.factor if outage is not None and kind == "slow" else 1.0
+        first_s, decode_s = self._times(task, earlier, factor)
         dies_at = min(
-            (o.from_s for o in engine.outages if o.kind == "refuse" and o.from_s > self._now),
+            (o.from_s for o in spec.outages if o.kind == "refuse" and o.from_s > _now()),
             default=math.inf,
         )
-        if dies_at < self._now + first_s:
-            self._fail_after(dies_at - self._now, job, lease, ErrorCode.WORKER_RESET)
-            return
-        self._after(first_s, lambda: self._first_token(job, lease))
-        if dies_at < self._now + first_s + decode_s:
-            cut = ErrorCode.STREAM_TRUNCATED
-            self._after(dies_at - self._now, lambda: self._finish(job, lease, cut))
-        else:
-            self._after(first_s + decode_s, lambda: self._finish(job, lease, None))
+        await self._sleep(min(first_s, timeout_s), dies_at, ErrorCode.WORKER_RESET)
+        if first_s > timeout_s:
+            raise _failure(ErrorCode.POOL_UNAVAILABLE)
+        yield Started(task.job_id, "simulated", "1")
+        yield Token("x", 0)
+        cut_at = dies_at if kind != "cut" else _now() + decode_s / 2
+        await self._sleep(decode_s, cut_at, ErrorCode.STREAM_TRUNCATED)
+        yield End(Metrics(1), "stop", "finish_reason")
 
-    def _first_token(self, job: _Job, lease: Lease) -> None:
-        if job.lease is lease:
-            job.first_token_at = self._now
-            self._pool.note_answer(lease, self._now)
-            self._serve()
+    def _times(self, task: TaskRequest, earlier: int, factor: float) -> tuple[float, float]:
+        """Return the times to the first token and from there to the end."""
+        spec, simulation = self.spec, self.simulation
+        # Of the job and the attempt only, so that another policy meets the same times.
+        rng = random.Random((simulation.seed * 1_000_003 + int(task.job_id)) * 97 + earlier)
+        first_s = spec.first_token_s * rng.lognormvariate(0, spec.spread) * factor
+        decode_s = spec.decode_s * rng.lognormvariate(0, spec.spread) * factor
+        if task.prompt and spec.cached_prompts:
+            if task.prompt in self.cache:
+                simulation.cache_hits += 1
+                first_s *= CACHED
+            self.cache[task.prompt] = None
+            self.cache.move_to_end(task.prompt)
+            if len(self.cache) > spec.cached_prompts:
+                self.cache.popitem(last=False)
+        if task.model is not None and task.model != self.model:
+            simulation.swaps += 1
+            first_s += spec.swap_s
+            self.model = task.model
+        return first_s, decode_s
 
-    def _finish(self, job: _Job, lease: Lease, code: ErrorCode | None) -> None:
-        if job.lease is not lease:
-            return
-        if code is not None:
-            self._pool.note_failure(lease, WorkerError.of(code, "simulated"), self._now)
-        self._give_back(job)
-        self._end(job, code)
+    async def _sleep(self, for_s: float, dies_at: float, code: ErrorCode) -> None:
+        """Work for a while, or until the engine dies."""
+        left_s = dies_at - _now()
+        await asyncio.sleep(min(for_s, left_s))
+        if left_s < for_s:
+            raise _failure(code)
 
-    def _fail_after(self, wait_s: float, job: _Job, lease: Lease, code: ErrorCode) -> None:
-        """The attempt fails before its first token."""
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        """Say what a server could say at this moment."""
+        outage = self.spec.outage(_now())
+        if outage is not None and outage.kind == "refuse":
+            return DOWN
+        if outage is not None and outage.kind == "hang":
+            await asyncio.Event().wait()
+        return HEALTHY
 
-        def fail() -> None:
-            if job.lease is not lease:
-                return
-            error = WorkerError.of(code, "simulated")
-            self._pool.note_failure(lease, error, self._now)
-            self._give_back(job)
-            backoff_s = min(BACKOFF_MOST_S, BACKOFF_S * 2.0**job.progress.attempts)
-            replica = lease.replica
-            if self._pool.go_on(job.progress, replica.replica_id, error, backoff_s, self._now):
-                self._end(job, code)
-            else:
-                self._find_replica(job)
-            if replica.poked.is_set():
-                replica.poked.clear()
-                self._check(replica)
+    @hookimpl
+    async def props(self) -> EngineProps:
+        """List the models."""
+        return EngineProps("simulated", "1", models=self.spec.models)
 
-        self._after(wait_s, fail)
 
-    def _miss_deadline(self, job: _Job) -> None:
-        if job.outcome is not None:
-            return
-        self._queue.remove(job)
-        if job.lease is not None:
-            self._give_back(job)
-        self._end(job, ErrorCode.DEADLINE_UNMET)
+def _failure(code: ErrorCode) -> WorkerError:
+    return WorkerError.of(code, "simulated")
 
-    def _give_back(self, job: _Job) -> None:
-        assert job.lease is not None
-        lease, job.lease = job.lease, None
-        lease.release()
-        if lease.answered:
-            self._queue.served(self._now - lease.taken_at)
-        self._serve()
 
-    def _end(self, job: _Job, code: ErrorCode | None) -> None:
-        job.outcome = "ok" if code is None else str(code)
-        self._running -= 1
-
-    # The line
-
-    def _serve(self) -> None:
-        until = self._pool.serve(self._queue, self._settle, self._now)
-        if until is not None and until < self._look_again_at:
-            self._look_again_at = until
-            self._at(until, self._look_again)
-
-    def _look_again(self) -> None:
-        self._look_again_at = math.inf
-        self._serve()
-
-    # Health
-
-    def _prober(self, replica: Replica) -> Callable[[], None]:
-        def probe() -> None:
-            self._check(replica)
-            self._after(self._pool.policy.probe_interval_s, probe)
-
-        return probe
-
-    def _check(self, replica: Replica) -> None:
-        outage = self._engines[replica.replica_id].outage(self._now)
-        if outage is None or outage.kind in ("slow", "busy"):
-            self._note_health(replica, "healthy")
-        elif outage.kind == "refuse":
-            self._note_health(replica, "unhealthy")
-        else:
-            timeout_s = self._pool.policy.probe_timeout_s
-            self._after(timeout_s, lambda: self._note_health(replica, "unhealthy"))
-
-    def _note_health(self, replica: Replica, state: str) -> None:
-        self._pool.note_health(replica, HealthStatus(HealthState(state)), None, self._now)
-        self._serve()
-
-    def _tell(self, hook: str, notice: object) -> None:
-        if isinstance(notice, BreakerNotice):
-            at_s = round(self._now, 6)
-            change = Transition(at_s, notice.replica_id, notice.before, notice.after)
-            self._transitions.append(change)
-
-    # Time
-
-    def _at(self, when: float, happen: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (max(when, self._now), next(self._order), happen))
-
-    def _after(self, wait_s: float, happen: Callable[[], None]) -> None:
-        self._at(self._now + wait_s, happen)
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What a simulation is told, and what it tells: engines and jobs as data, and the report."""
+"""The data of a simulation: engines, jobs, and the report."""
 
 import math
 import random
@@ -7,9 +7,9 @@ from typing import Literal
 
 import attrs
 
-from registry.host.admission import Priority
+from registry.host.lanes import Priority
 
-OutageKind = Literal["refuse", "hang", "busy", "slow"]
+OutageKind = Literal["refuse", "hang", "busy", "slow", "cut"]
 
 
 @attrs.frozen
@@ -20,7 +20,8 @@ class Outage:
         from_s: When it begins, in seconds of the simulation.
         until_s: When it is over.
         kind: "refuse" (no connection; health checks see it), "hang" (connections without an
-            answer; health checks see it), "busy" (it answers 503, and is well) or "slow".
+            answer; health checks see it), "busy" (it answers 429, and is healthy), "slow", or "cut"
+            (answers break off in the middle; health checks see nothing).
         factor: How much longer everything takes while it is slow.
     """
 
@@ -41,6 +42,11 @@ class SimulatedReplica:
         decode_s: The median time from there to the end.
         spread: How far times lie apart: the sigma of a lognormal distribution. 0: all alike.
         outages: When it fails.
+        weight: Its share of the load compared with the others.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        models: The models it lists.
+        swap_s: How long it takes to load another model than the one before.
+        cached_prompts: How many prompts its cache holds; a cached one is answered sooner.
     """
 
     replica_id: str
@@ -49,9 +55,14 @@ class SimulatedReplica:
     decode_s: float = 2.0
     spread: float = 0.4
     outages: tuple[Outage, ...] = ()
+    weight: float = 1.0
+    priority: int = 0
+    models: tuple[str, ...] = ()
+    swap_s: float = 0.0
+    cached_prompts: int = 0
 
     def outage(self, now: float) -> Outage | None:
-        """The outage at that time."""
+        """Return the outage at that time."""
         return next((o for o in self.outages if o.from_s <= now < o.until_s), None)
 
 
@@ -64,12 +75,16 @@ class Arrival:
         session_id: Its session.
         priority: Its place in the queue.
         deadline_s: Its deadline, from its arrival.
+        model: The model it asks for.
+        prompt: The text that a cache may hold.
     """
 
     at_s: float
     session_id: str | None = None
     priority: Priority = "interactive"
     deadline_s: float | None = None
+    model: str | None = None
+    prompt: str = ""
 
 
 def poisson(
@@ -81,7 +96,7 @@ def poisson(
     deadline_s: float | None = None,
     seed: int = 0,
 ) -> tuple[Arrival, ...]:
-    """A trace in which jobs come independently of one another.
+    """Return a trace in which jobs come independently of one another.
 
     Args:
         rate_per_s: Jobs per second.
@@ -113,7 +128,7 @@ class Transition:
 
 @attrs.frozen
 class Report:
-    """What became of a trace.
+    """What happened to the jobs of a trace.
 
     Args:
         jobs: How many there were.
@@ -126,6 +141,8 @@ class Report:
         transitions: Every change of a breaker.
         load: Attempts by replica.
         ended_s: When the last job ended.
+        swaps: How often an engine loaded another model.
+        cache_hits: How many attempts met a prompt that was cached.
     """
 
     jobs: int
@@ -137,6 +154,8 @@ class Report:
     transitions: tuple[Transition, ...]
     load: Mapping[str, int]
     ended_s: float
+    swaps: int = 0
+    cache_hits: int = 0
 
     @property
     def amplification(self) -> float:
@@ -157,7 +176,7 @@ class Report:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that `share` of the values do not exceed; 0 of none."""
+    """Return the value that `share` of the values do not exceed; 0 of none."""
     if not values:
         return 0.0
     values = sorted(values)

@@ -16,7 +16,7 @@ from adapter_api.errors import Problem
 from adapter_api.validators import integer, must_be
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
-from registry.host.routing import LeastLoaded, SessionAffinity
+from registry.host.routing import LeastLoaded, LoadedModel, PrefixAffinity, SessionAffinity
 from registry.near import nearest
 from registry.registry import Registry
 from registry.workers.reading import Unreadable, is_too_deep, read_text
@@ -31,7 +31,12 @@ from registry.workers.spec import (
     structured,
 )
 
-ROUTINGS: Mapping[str, type] = {"session_affinity": SessionAffinity, "least_loaded": LeastLoaded}
+ROUTINGS: Mapping[str, type] = {
+    "session_affinity": SessionAffinity,
+    "prefix_affinity": PrefixAffinity,
+    "loaded_model": LoadedModel,
+    "least_loaded": LeastLoaded,
+}
 """The routing policies that a file can name."""
 
 MAX_FILE_BYTES = 4 << 20

@@ -14,7 +14,6 @@ from adapter_api.errors import ConfigError, Problem, RegistryError, WorkerError
 from registry.adapter import BoundAdapter
 from registry.host.host import AdapterHost as Host
 from registry.host.places import (
-    Binding,
     Key,
     ReplacedMeanwhile,
     SwapError,
@@ -22,6 +21,7 @@ from registry.host.places import (
     close_in_time,
 )
 from registry.host.policy import PoolPolicy
+from registry.host.replica import Binding
 from registry.registry import Registry
 from registry.workers.following import Declared
 from registry.workers.spec import PoolSpec, ReplicaSpec, Workers, WorkersError
@@ -244,14 +244,20 @@ class WorkersWatch:
         if problems:
             raise WorkersError("what the files declare", problems)
 
-    def _policies(self, workers: Workers) -> dict[str, PoolPolicy]:
-        """Return the policies that have changed."""
-        before, now, none = self._bound.policies, workers.policies, PoolSpec()
-        return {
-            pool_id: spec.policy if spec.settings else self._host.defaults
-            for pool_id in sorted(before.keys() | now.keys())
-            if (spec := now.get(pool_id, none)) != before.get(pool_id, none)
-        }
+    def _policies(self, workers: Workers) -> dict[str, PoolPolicy | None]:
+        """Return the policies that have changed; None for a pool that is no longer declared."""
+
+        def stated(declared: Workers, pool_id: str) -> tuple[bool, PoolSpec]:
+            spec = declared.policies.get(pool_id, PoolSpec())
+            return pool_id in declared.pools or bool(spec.settings), spec
+
+        changed: dict[str, PoolPolicy | None] = {}
+        for pool_id in sorted(self._bound.policies.keys() | workers.policies.keys()):
+            is_declared, spec = now = stated(workers, pool_id)
+            if now != stated(self._bound, pool_id):
+                policy = spec.policy if spec.settings else self._host.defaults
+                changed[pool_id] = policy if is_declared else None
+        return changed
 
     def _present(self) -> set[Key]:
         pools = self._host.snapshot().pools

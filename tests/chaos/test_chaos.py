@@ -15,8 +15,7 @@ import pytest
 import registry
 from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
 from registry import AdapterHost, BoundAdapter, PoolPolicy
-from registry.host.breaker import BreakerPolicy
-from registry.host.budget import WINDOW_S
+from registry.host.breaker import WINDOW_S, BreakerPolicy
 from tests.chaos.flaky import MOODS, FlakyServer
 
 CHAOS_S = float(os.environ.get("CHAOS_S", "12"))

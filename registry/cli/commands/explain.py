@@ -15,7 +15,7 @@ from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless
 
 if TYPE_CHECKING:
-    from registry.host.attempts import Explanation
+    from adapter_api.ledger import Explanation
 
 
 def explain(

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from adapter_api.ledger import Explanation, Step
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
 from registry.cli.terminal.overview import Overview, View
 from registry.cli.toy.server import ToyServer
-from registry.host.attempts import Explanation, Step
 from registry.serving.jobs import Failure, Totals
 from registry.serving.state import StateWriter
 

@@ -14,7 +14,9 @@ from adapter_api import (
 )
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import BreakerPolicy
-from tests.engines_in_process import Clock, Engine, task, until
+from tests.engines_in_process import Engine, task, until
+from tests.scripted import turns
+from tests.virtual_time import in_virtual_time, work
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
@@ -30,7 +32,7 @@ async def test_a_replica_that_keeps_failing_is_left_alone(host: AdapterHost) -> 
     bad = Engine("a", failure=RESET)
     host.bind("p", "a", bad.bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     for number in range(10):
         await host.submit("p", task(str(number))).text()
     assert breaker_of(host) == "open"
@@ -38,17 +40,17 @@ async def test_a_replica_that_keeps_failing_is_left_alone(host: AdapterHost) -> 
     assert "open" in str(host.explain("9"))
 
 
+@in_virtual_time
 async def test_one_job_tries_a_replica_that_was_left_alone() -> None:
     """After open_s one job goes there; its success closes the breaker (ORCH-3602)."""
-    clock = Clock()
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
-    async with AdapterHost(defaults=policy, clock=clock) as host:
+    async with AdapterHost(defaults=policy) as host:
         engine = Engine(failure=RESET)
         host.bind("p", "a", engine.bound())
         with pytest.raises(WorkerReset):
             await host.submit("p", task())
         assert breaker_of(host) == "open"
-        clock.now += 5.1
+        await asyncio.sleep(5.1)
         engine.failure, engine.gate = None, asyncio.Event()
         jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
         await until(lambda: engine.streams == 1)
@@ -97,7 +99,7 @@ async def test_a_saturated_client_of_ours_does_not_count(host: AdapterHost) -> N
     saturated = CapacityExceeded(ErrorCode.LOCAL_SATURATED, "no connection is free")
     host.bind("p", "a", Engine("a", failure=saturated).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     assert (await host.submit("p", task()).text()).startswith("b0")
     assert breaker_of(host) == "closed"
 
@@ -124,11 +126,11 @@ async def test_a_breaker_begins_anew_with_a_new_adapter(host: AdapterHost) -> No
 
 
 @pytest.mark.parametrize("how", ["cancelled", "late"])
+@in_virtual_time
 async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -> None:
     """A job that is ended in the moment in which it gets the replica does not lose it for ever."""
-    clock = Clock()
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
-    async with AdapterHost(defaults=policy, clock=clock) as host:
+    async with AdapterHost(defaults=policy) as host:
         engine = Engine("a", failure=RESET)
         host.bind("p", "a", engine.bound())
         with pytest.raises(WorkerReset):
@@ -136,8 +138,8 @@ async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -
         engine.failure = None
         job = asyncio.create_task(host.submit("p", task("probe")).text())
         await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
-        clock.now += 5.1
-        host.bind("p", "b", Engine("b").bound())  # the line looks again: the job gets replica a
+        work(5.1)
+        await turns(2)  # the job has its replica, and has not been woken
         assert (breaker_of(host), host.snapshot().pools[0].replicas[0].in_flight) == (
             "half_open",
             1,
@@ -148,26 +150,25 @@ async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -
             asyncio.create_task(host.cancel("p", "probe"))  # noqa: RUF006  # it is awaited below
         with pytest.raises((asyncio.CancelledError, WorkerError)):
             await job
-        await host.unbind("p", "b")
         assert await host.submit("p", task("next")).text() == "a0 a1 a2 "
         assert breaker_of(host) == "closed"
 
 
+@in_virtual_time
 async def test_a_job_waits_for_the_end_of_a_probe() -> None:
     """While one replica is probed another one that stays closed off is no reason to fail."""
-    clock = Clock()
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
-    async with AdapterHost(defaults=policy, clock=clock) as host:
+    async with AdapterHost(defaults=policy) as host:
         engines = [Engine("a", failure=RESET), Engine("b", failure=RESET)]
         host.bind("p", "a", engines[0].bound())
         with pytest.raises(WorkerReset):
             await host.submit("p", task())
-        clock.now += 4.0
+        await asyncio.sleep(4.0)
         host.bind("p", "b", engines[1].bound())
-        await host.health("p")
+        await host.check("p")
         with pytest.raises(WorkerReset):
             await host.submit("p", task())
-        clock.now += 1.1  # a may be probed, b not for another four seconds
+        await asyncio.sleep(1.1)  # a may be probed, b not for another four seconds
         engines[0].failure, engines[0].gate = None, asyncio.Event()
         jobs = [
             asyncio.create_task(host.submit("p", task(str(n), deadline_s=3.0)).text())
@@ -179,11 +180,11 @@ async def test_a_job_waits_for_the_end_of_a_probe() -> None:
         assert await asyncio.gather(*jobs) == ["a0 a1 a2 "] * 2
 
 
+@in_virtual_time
 async def test_what_began_before_the_breaker_opened_decides_nothing() -> None:
     """A late failure does not open a breaker again that is being probed."""
-    clock = Clock()
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
-    async with AdapterHost(defaults=policy, clock=clock) as host:
+    async with AdapterHost(defaults=policy) as host:
         engine = Engine("a", gate=asyncio.Event(), count=1)
         host.bind("p", "a", engine.bound())
         late = asyncio.create_task(host.submit("p", task("late")).text())
@@ -191,7 +192,7 @@ async def test_what_began_before_the_breaker_opened_decides_nothing() -> None:
         engine.failure = RESET
         with pytest.raises(WorkerReset):
             await host.submit("p", task("failing"))
-        clock.now += 5.1
+        await asyncio.sleep(5.1)
         engine.failure = None
         probe = asyncio.create_task(host.submit("p", task("probe")).text())
         await until(lambda: engine.streams == 2)

@@ -20,12 +20,14 @@ from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import Breaker, BreakerPolicy
 from registry.host.pool import Attempt, Pool, Progress, Wait
-from registry.host.replica import Replica
-from tests.engines_in_process import READY, Clock, Engine, states, task, until
+from registry.host.replica import Binding, Replica
+from tests.engines_in_process import READY, Engine, states, task, until
 from tests.fake_openai import FakeOpenAI
 from tests.script_server import Request, Wire
+from tests.virtual_time import in_virtual_time, now_s
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
+BROKEN = WorkerReset(ErrorCode.WORKER_RESET, "out of memory", status=500)
 REFUSED = EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, "cannot connect")
 INVALID = InvalidRequest(ErrorCode.INVALID_PARAMS, "no such field")
 
@@ -42,7 +44,7 @@ async def test_a_failure_before_the_first_token_moves_the_job(
     """Another replica answers; the Started of the failed attempt is never seen."""
     host.bind("p", "a", Engine("a", failure=RESET, fail_after=fail_after).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     async with host.submit("p", task()) as stream:
         events = [event async for event in stream]
     assert [e.replica_id for e in events if isinstance(e, Started)] == ["b"]
@@ -57,7 +59,7 @@ async def test_a_failure_after_the_first_token_ends_the_job(host: AdapterHost) -
     other = Engine("b")
     host.bind("p", "a", Engine("a", failure=RESET, fail_after=1).bound())
     host.bind("p", "b", other.bound())
-    await host.health("p")
+    await host.check("p")
     async with host.submit("p", task()) as stream:
         events = []
         async for event in stream:
@@ -75,7 +77,7 @@ async def test_what_may_not_be_repeated_ends_the_job(host: AdapterHost) -> None:
     other = Engine("b")
     host.bind("p", "a", Engine("a", failure=INVALID).bound())
     host.bind("p", "b", other.bound())
-    await host.health("p")
+    await host.check("p")
     with pytest.raises(InvalidRequest) as caught:
         await host.submit("p", task())
     assert caught.value.message == "no such field"
@@ -87,7 +89,7 @@ async def test_the_error_tells_how_many_attempts_there_were(host: AdapterHost) -
     """After several attempts the last one's error names them, also in explain."""
     for name in "abcd":
         host.bind("p", name, Engine(name, failure=REFUSED).bound())
-    await host.health("p")
+    await host.check("p")
     with pytest.raises(EngineUnavailable, match=r"the last of 3 attempts, on a, b, c") as caught:
         await host.submit("p", task())
     assert caught.value.retriable
@@ -101,21 +103,22 @@ async def test_attempts_most_bounds_a_job(host: AdapterHost) -> None:
     host.set_policy("p", PoolPolicy(max_attempts=1))
     host.bind("p", "a", Engine("a", failure=REFUSED).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     with pytest.raises(EngineUnavailable):
         await host.submit("p", task())
 
 
 async def test_the_retry_budget_bounds_the_pool(host: AdapterHost) -> None:
-    """A pool in which everything fails makes few more attempts than it has jobs."""
+    """A pool in which everything fails makes few more attempts than it has jobs, where they cost
+    the engines work."""
     policy = PoolPolicy(retry_floor_per_s=0.0, breaker=BreakerPolicy(failures=10_000))
     host.set_policy("p", policy)
-    engines = [Engine(name, failure=REFUSED) for name in "ab"]
+    engines = [Engine(name, failure=BROKEN) for name in "ab"]
     for engine in engines:
         host.bind("p", engine.name, engine.bound())
-    await host.health("p")
+    await host.check("p")
     for number in range(100):
-        with pytest.raises(EngineUnavailable):
+        with pytest.raises(WorkerReset):
             await host.submit("p", task(str(number)))
     attempts = sum(len(engine.tasks) for engine in engines)
     assert 100 < attempts <= 120
@@ -162,7 +165,7 @@ async def test_a_replica_that_asks_for_a_rest_gets_it(host: AdapterHost) -> None
     busy = Engine("a", failure=CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 5000))
     host.bind("p", "a", busy.bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     for number in range(5):
         assert (await host.submit("p", task(str(number))).text()).startswith("b0")
     assert len(busy.tasks) == 1
@@ -199,45 +202,46 @@ async def test_a_replica_that_gives_no_token_in_time_loses_the_job(
     wedged = Engine("a", gate=asyncio.Event(), silent=not gives_started)
     host.bind("p", "a", wedged.bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     assert await host.submit("p", task()).text() == "b0 b1 b2 "
     assert wedged.streams == 0
     assert [r.breaker for r in host.snapshot().pools[0].replicas] == ["open", "closed"]
     assert code in str(host.explain("job"))
 
 
+@in_virtual_time
 async def test_each_replica_has_a_pause_of_its_own() -> None:
     """A long pause of one keeps nobody from asking another again."""
-    clock = Clock()
-    async with AdapterHost(clock=clock) as host:
+    async with AdapterHost() as host:
         busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 8000)
         first, second = Engine("a", failure=RESET), Engine("b", failure=busy)
         for engine in (first, second):
             host.bind("p", engine.name, engine.bound())
-        await host.health("p")
+        await host.check("p")
         job = asyncio.create_task(host.submit("p", task(deadline_s=5.0)).text())
         await until(lambda: second.tasks and not second.streams)
         first.failure = None
-        clock.now += 0.2
-        host.set_policy("other", PoolPolicy())
-        await host.health("p")  # whatever happens has the line look again
         assert await job == "a0 a1 a2 "
 
 
-def test_a_job_is_woken_for_the_replica_whose_pause_ends_first() -> None:
+@in_virtual_time
+async def test_a_job_is_woken_for_the_replica_whose_pause_ends_first() -> None:
     """Also where the other one that failed it may be asked already, and is full."""
-    policy = PoolPolicy()
-    pool = Pool("p", policy, lambda *_: None, 0.0)
+    pool = Pool("p", PoolPolicy(), lambda *_: None)
     for name in "ab":
-        replica = Replica("p", name, Engine(name).bound(), Breaker(policy.breaker), 1)
+        binding = Binding(Engine(name).bound(), limit=1)
+        replica = Replica("p", name, binding.adapter, Breaker(BreakerPolicy()), binding)
         replica.note_health(READY, None)
-        pool.put(replica, 0.0)
-    pool.lease(pool.replicas["a"], "other", 0.0)
-    job = Progress(task(), None, 0.0, tried={"a": 0.1, "b": 0.2})
-    assert pool.next_step(job, 0.15) == Wait("full", until=0.2)
-    step = pool.next_step(job, 0.25)
+        pool.members.put(replica)
+    now = now_s()
+    pool.members.lease(pool.members.replicas["a"], None)
+    job = Progress(task(), None, now, tried={"a": now + 0.1, "b": now + 0.2})
+    await asyncio.sleep(0.15)
+    assert pool.next_step(job) == Wait("full", until=now + 0.2)
+    await asyncio.sleep(0.1)
+    step = pool.next_step(job)
     assert isinstance(step, Attempt)
-    assert step.replica is pool.replicas["b"]
+    assert step.replica is pool.members.replicas["b"]
 
 
 @pytest.mark.parametrize("limit_s", [None, 0.3])
@@ -268,7 +272,7 @@ async def test_a_job_follows_its_pool(host: AdapterHost) -> None:
     await until(lambda: first.streams == 1)
     await host.unbind("p", "a")
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     first.fail_after = -1
     first.gate.set()
     assert await job == "b0 b1 b2 "

@@ -149,7 +149,7 @@ async def test_the_engines_slots_are_the_limit_if_none_is_given(host: AdapterHos
     host.bind("p", "a", Engine(slots=3).bound())
     host.bind("p", "b", Engine().bound())
     host.bind("p", "c", Engine(slots=3).bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     assert [r.limit for r in host.snapshot().pools[0].replicas] == [3, 7, 1]
 
 
@@ -158,7 +158,7 @@ async def test_a_full_line_refuses(host: AdapterHost) -> None:
     host.set_policy("p", PoolPolicy(max_queue=1))
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     jobs = [ask(host, str(number)) for number in range(2)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
     with pytest.raises(CapacityExceeded) as caught:
@@ -175,10 +175,10 @@ async def test_retry_after_waits_for_a_replica_that_rests(host: AdapterHost) -> 
     host.set_policy("p", PoolPolicy(max_queue=0, max_attempts=1))
     busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 30_000)
     host.bind("p", "a", Engine("a", failure=busy).bound())
-    await host.health("p")
+    await host.check("p")
     with pytest.raises(CapacityExceeded, match="busy"):
         await host.submit("p", task())
-    with pytest.raises(CapacityExceeded, match="line of pool 'p' is full") as caught:
+    with pytest.raises(CapacityExceeded, match="queue of pool 'p' is full") as caught:
         await host.submit("p", task(deadline_s=60.0))
     assert 29_000 < caught.value.retry_after_ms <= 30_000
 
@@ -188,7 +188,7 @@ async def test_only_answers_tell_how_long_an_answer_takes(host: AdapterHost) -> 
     host.set_policy("p", PoolPolicy(max_queue=0))
     engine = Engine(failure=InvalidRequest(ErrorCode.INVALID_PARAMS, "no"))
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     for number in range(20):
         with pytest.raises(InvalidRequest):
             await host.submit("p", task(str(number)))
@@ -207,7 +207,7 @@ async def test_a_newcomer_may_push_out_a_batch_job(host: AdapterHost) -> None:
     host.set_policy("p", PoolPolicy(max_queue=1, queue_full="drop_oldest_batch"))
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     running = ask(host, "running")
     await until(lambda: engine.streams == 1)
     batch = asyncio.create_task(host.submit("p", task("batch"), priority="batch").text())
@@ -254,7 +254,7 @@ async def test_a_policy_that_fails_ends_the_job_it_fails_for(host: AdapterHost) 
     host.set_policy("p", PoolPolicy(routing=routing))
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     running, waiting = ask(host, "running"), ask(host, "waiting")
     await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
     routing.fails = True
@@ -291,7 +291,7 @@ async def test_cancel_works_in_line(host: AdapterHost) -> None:
     """A job that waits is cancelled without having reached an engine (AH-1004)."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     running, waiting = ask(host, "running"), ask(host, "waiting")
     await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
     assert await host.cancel("p", "waiting")
@@ -325,7 +325,7 @@ async def test_cancelling_the_reader_leaks_nothing_at_any_point(host: AdapterHos
     """Wherever the awaiting task is cancelled, no lease, place or stream is left."""
     engine = Engine(count=5)
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     for turns in range(40):
         jobs = [ask(host, f"{turns}-{number}") for number in range(2)]
         for _ in range(turns):
@@ -384,7 +384,7 @@ async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
     """health asks every replica now; props are kept per replica (AH-1002, ORCH-3603)."""
     host.bind("p", "a", Engine("a", slots=2).bound())
     host.bind("p", "b", Engine("b", status=DOWN).bound())
-    health = await host.health("p")
+    health = await host.check("p")
     assert (health.state, health.live, health.ready) == (HealthState.DEGRADED, True, True)
     assert health.message == "1 of 2 replicas accept work"
     assert health.replicas["b"] == DOWN
@@ -392,16 +392,16 @@ async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
     assert props["a"].slots_total == 2
     assert set(props) == {"a", "b"}
     with pytest.raises(LookupError, match="no pool 'q'; there is p"):
-        await host.health("q")
+        await host.check("q")
 
 
 async def test_mixed_versions_are_reported(host: AdapterHost) -> None:
     """The snapshot tells the versions where a pool has more than one (ORCH-3046)."""
     host.bind("p", "a", Engine("a", version="1").bound())
-    await host.health("p")
+    await host.check("p")
     assert host.snapshot().pools[0].mixed_versions == ()
     host.bind("p", "b", Engine("b", version="2").bound())
-    await host.health("p")
+    await host.check("p")
     assert host.snapshot().pools[0].mixed_versions == ("1", "2")
 
 
@@ -410,9 +410,9 @@ async def test_mixed_versions_can_be_refused(host: AdapterHost) -> None:
     host.set_policy("p", PoolPolicy(refuse_mixed_versions=True))
     old, new = Engine("a", version="1"), Engine("b", version="2")
     host.bind("p", "a", old.bound())
-    await host.health("p")
+    await host.check("p")
     host.bind("p", "b", new.bound())
-    await host.health("p")
+    await host.check("p")
     for number in range(4):
         await host.submit("p", task(str(number))).text()
     assert len(old.tasks) == 4
@@ -463,7 +463,7 @@ async def test_closing_the_host_ends_everything() -> None:
     before = asyncio.all_tasks()
     host = AdapterHost()
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     jobs = [ask(host, str(number)) for number in range(3)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
     await host.aclose()
@@ -491,7 +491,7 @@ async def test_a_host_that_closes_takes_no_job() -> None:
 
     host, engine = AdapterHost(), Slow()
     host.bind("p", "a", engine.bound())
-    await host.health("p")
+    await host.check("p")
     engine.hung = True
     checking = asyncio.create_task(host.health("p"))
     await asyncio.sleep(0.01)

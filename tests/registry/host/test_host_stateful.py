@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import attrs
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -258,7 +259,7 @@ class HostMachine(RuleBasedStateMachine):
         """An engine's health changes, and somebody asks for it."""
         self.engines[-1 - index % len(self.engines)].status = status
         for pool in self.host.snapshot().pools:
-            self.run(self.host.health(pool.pool_id))
+            self.run(self.host.check(pool.pool_id))
 
     @rule()
     def time_passes(self) -> None:
@@ -293,7 +294,7 @@ class HostMachine(RuleBasedStateMachine):
     def limits_are_kept(self) -> None:
         """No replica runs more than its limit."""
         for _, replica in getattr(self, "placed", []):
-            assert replica.own_limit is None or replica.load <= replica.own_limit
+            assert replica.binding.limit is None or replica.load <= replica.binding.limit
 
     @invariant()
     def streams_are_in_order(self) -> None:
@@ -334,9 +335,9 @@ class HostMachine(RuleBasedStateMachine):
                 await reader.read(100)
 
 
-HostMachine.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
+QUICK = settings(
+    max_examples=6,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -345,3 +346,12 @@ HostMachine.TestCase.settings = settings(
 class TestHost(HostMachine.TestCase):
     """Random bind, rebind, unbind, drain, submit, read, cancel, close, drop and fail (AH-1001,
     AH-1004): leases equal live streams, nothing leaks, no stream is lost."""
+
+    settings = QUICK
+
+
+@pytest.mark.exhaustive
+class TestHostAtLength(HostMachine.TestCase):
+    """The same with many more and longer runs."""
+
+    settings = settings(QUICK, max_examples=60, stateful_step_count=50)

@@ -34,7 +34,7 @@ async def test_explain_tells_the_whole_way(host: AdapterHost) -> None:
     """Every attempt, skip and choice is in the ledger; unknown jobs are None."""
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     await host.submit("p", task()).text()
     explanation = host.explain("job")
     assert explanation is not None
@@ -56,7 +56,7 @@ async def test_end_and_error_tell_every_attempt(host: AdapterHost) -> None:
     """The ledger travels with the outcome: in End, in its frame, in an error that is pickled."""
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     end = [event async for event in host.submit("p", task())][-1]
     assert isinstance(end, End)
     attempts = [step for step in end.metrics.ledger if step["kind"] == "attempt"]
@@ -80,7 +80,7 @@ async def test_end_and_error_tell_every_attempt(host: AdapterHost) -> None:
 async def test_a_missed_deadline_tells_it_too(host: AdapterHost) -> None:
     """An error that the clock made, and no replica, has the steps up to there."""
     host.bind("p", "a", Engine("a", gate=asyncio.Event()).bound())
-    await host.health("p")
+    await host.check("p")
     with pytest.raises(WorkerTimeout) as caught:
         await host.submit("p", task(deadline_s=0.05)).text()
     assert caught.value.ledger[-1]["reason"] == "DEADLINE_UNMET"
@@ -153,7 +153,7 @@ async def test_the_log_names_the_place_where_an_adapter_is_bound(
     caplog.set_level(logging.INFO, "worker_adapters.jobs")
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     caplog.clear()
     await host.submit("p", task("whole", session_id=None)).text()
     await host.unbind("p", "b")

@@ -1,19 +1,39 @@
-"""The policies alone, with a clock made of numbers: routing, breaker, budget, line, ledger."""
+"""The policies alone, with a clock of numbers: routing, breaker, pace, budget, lanes, ledger."""
 
+import asyncio
+import math
 from collections import Counter
 
-import attrs
 import cattrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import ErrorCode, TaskRequest, WorkerError
-from registry.host.admission import AdmissionQueue, Priority
-from registry.host.attempts import Explanation, Ledger
-from registry.host.breaker import Breaker, BreakerPolicy, counts
-from registry.host.budget import WINDOW_S, RetryBudget
-from registry.host.routing import Candidate, LeastLoaded, SessionAffinity
+from adapter_api.ledger import Explanation
+from registry.host import (
+    Candidate,
+    Candidates,
+    LeastLoaded,
+    LoadedModel,
+    PrefixAffinity,
+    SessionAffinity,
+)
+from registry.host.breaker import (
+    MAX_LEARNT,
+    WINDOW_S,
+    Breaker,
+    BreakerPolicy,
+    FailoverBudget,
+    Pace,
+    Verdict,
+    refusal_of,
+    verdict_on,
+)
+from registry.host.lanes import Lanes, Priority, Ticket
+from registry.host.ledger import Ledger, Running
+from tests.scripted import Script
+from tests.virtual_time import in_virtual_time
 
 NAMES = [f"r{number}" for number in range(8)]
 
@@ -60,21 +80,53 @@ def test_affinity_never_loads_far_above_the_mean(loads: dict[str, int]) -> None:
 
 def test_a_bound_below_one_is_refused() -> None:
     """No replica could take anything."""
-    with pytest.raises(ValueError, match="bound must be at least 1"):
+    with pytest.raises(ValueError, match="bound must be a finite number of at least 1"):
         SessionAffinity(0.5)
 
 
 def test_what_counts_for_a_breaker() -> None:
     """Connect failures, resets, stalls and cut answers do; all else does not (ORCH-3602)."""
-    counted = {code for code in ErrorCode if counts(WorkerError.of(code, "x"))}
-    assert counted == {
+    verdicts = {code: verdict_on(WorkerError.of(code, "x")) for code in ErrorCode}
+    assert {code for code in verdicts if verdicts[code] is Verdict.BROKEN} == {
         "POOL_UNAVAILABLE",
         "WORKER_RESET",
         "DECODE_TIMEOUT",
         "STREAM_TRUNCATED",
         "UPSTREAM_PROTOCOL",
     }
-    assert not counts(WorkerError.of("WORKER_RESET", "x", status=409))
+    elsewhere = {code for code in verdicts if verdicts[code] is Verdict.ELSEWHERE}
+    assert elsewhere == {"UPSTREAM_AUTH", "UPSTREAM_NOT_FOUND"}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message", "verdict"),
+    [
+        ("WORKER_RESET", 409, "x", "job"),
+        ("WORKER_RESET", 500, "the server failed (500): image input is not supported", "job"),
+        ("WORKER_RESET", 500, "Failed to parse messages", "job"),
+        ("WORKER_RESET", 500, "the server failed (500): CUDA error", "broken"),
+        ("POOL_UNAVAILABLE", 503, "the queue is full", "busy"),
+        ("POOL_UNAVAILABLE", 503, "No available slots", "busy"),
+        ("POOL_UNAVAILABLE", 503, "loading model", "broken"),
+        ("POOL_UNAVAILABLE", None, "cannot connect: the queue of the kernel is full", "broken"),
+        ("ADMISSION_REJECT", 429, "x", "busy"),
+        ("ADMISSION_REJECT", 409, "x", "busy"),
+    ],
+)
+def test_what_an_answer_says_and_of_whom(
+    code: str, status: int | None, message: str, verdict: str
+) -> None:
+    """A 5xx whose text refuses the request is about the job, a full engine is only busy."""
+    assert verdict_on(WorkerError.of(code, message, status=status)) == verdict
+
+
+def test_only_an_engines_own_words_can_be_a_refusal() -> None:
+    """Two replicas that answer "Internal Server Error" have nothing in common but that."""
+    of = WorkerError.of
+    assert refusal_of(of("WORKER_RESET", "tensor shape", status=500)) == (500, "tensor shape")
+    assert refusal_of(of("WORKER_RESET", "failed (500): Internal Server Error", status=500)) is None
+    assert refusal_of(of("POOL_UNAVAILABLE", "bad gateway", status=502)) is None
+    assert refusal_of(of("WORKER_RESET", "reset")) is None
 
 
 def test_a_breaker_opens_probes_and_closes() -> None:
@@ -126,9 +178,83 @@ def test_only_the_probe_decides() -> None:
     assert breaker.state == "open"
 
 
+def test_a_first_token_lifts_the_exclusion_and_only_a_whole_answer_ends_it() -> None:
+    """An engine that cuts each answer is left alone for longer each time."""
+    breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0, max_open_s=60.0))
+    breaker.begin(0.0).failed(0.0)
+    now, opened = 5.0, []
+    for _ in range(3):
+        probe = breaker.begin(now)
+        assert not breaker.allows(now)
+        probe.answered()
+        assert (breaker.state, breaker.allows(now)) == ("half_open", True)
+        beside = breaker.begin(now)
+        probe.failed(now)
+        assert breaker.retry_at is not None
+        opened.append(breaker.retry_at - now)
+        beside.succeeded()  # it began before the breaker opened
+        assert breaker.state == "open"
+        now = breaker.retry_at
+    assert opened == [10.0, 20.0, 40.0]
+    breaker.begin(now).succeeded()
+    assert breaker.state == "closed"
+    breaker.begin(now).failed(now)
+    assert breaker.retry_at == now + 5.0
+
+
+def test_a_failure_that_was_the_jobs_is_taken_back() -> None:
+    """It no longer adds to others."""
+    breaker = Breaker(BreakerPolicy(failures=2))
+    trial = breaker.begin(0.0)
+    trial.failed(0.0)
+    trial.retract()
+    breaker.begin(1.0).failed(1.0)
+    assert breaker.state == "closed"
+
+
+def test_busy_answers_teach_a_limit_and_a_short_rest() -> None:
+    """What ran besides is the limit, the rest doubles in a row, and answers raise both again."""
+    pace = Pace()
+    assert [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)] == [0.1] * 3
+    assert pace.limit == 4
+    assert pace.busy(4, 0.2, 0.3) == 0.2
+    assert pace.limit == pytest.approx(2.8)
+    rests = [pace.busy(1, now, now) for now in range(1, 8)]
+    assert rests == [0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0]
+    pace.answered(None)
+    assert pace.busy(1, 9.0, 9.0) == 0.1
+    for _ in range(20):
+        assert pace.limit is not None
+        pace.whole(math.ceil(pace.limit), None)
+    assert 5 < pace.limit < 7, "one more for each round of answers"
+    pace.whole(1, None)
+    assert 5 < pace.limit < 7, "answers below the limit say nothing about it"
+
+
+def test_a_replica_that_was_away_begins_slowly() -> None:
+    """With one stream, one more for each first token, up to what it was trusted with before."""
+    pace = Pace()
+    pace.recover()
+    assert pace.limit is None, "the probe is the breaker's to allow"
+    pace.begin(0)
+    limits = []
+    while pace.limit is not None:
+        limits.append(pace.limit)
+        pace.answered(4)
+    assert limits == [1, 2, 3, 4]
+    pace.busy(5, 0.0, 1.0)
+    pace.recover()
+    pace.begin(2)
+    assert pace.limit == 3, "streams from before are not held against it"
+    for _ in range(10):
+        pace.answered(None)
+    assert pace.limit == 5
+    assert MAX_LEARNT > 10
+
+
 def test_the_retry_budget_is_a_share_and_a_floor() -> None:
     """In any ten seconds a share of their jobs and a few more; what is not taken is lost."""
-    budget = RetryBudget(ratio=0.5, floor_per_s=0.2)
+    budget = FailoverBudget(ratio=0.5, floor_per_s=0.2)
     assert [budget.withdraw(0.0) for _ in range(3)] == [True, True, False]
     budget.deposit(1.0)
     budget.deposit(1.5)
@@ -139,7 +265,7 @@ def test_the_retry_budget_is_a_share_and_a_floor() -> None:
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.booleans()), max_size=300))
 def test_no_window_grants_more_than_its_share(steps: list[tuple[float, bool]]) -> None:
     """Whenever jobs come and attempts are asked for (ORCH-3602)."""
-    budget, now, jobs, granted = RetryBudget(0.2, 0.1), 0.0, [], []
+    budget, now, jobs, granted = FailoverBudget(0.2, 0.1), 0.0, [], []
     for pause, is_job in steps:
         now += pause
         if is_job:
@@ -152,79 +278,50 @@ def test_no_window_grants_more_than_its_share(steps: list[tuple[float, bool]]) -
             assert sum(at > since for at in granted) <= share
 
 
-@attrs.define(eq=False)
-class Ticket:
-    name: str
-    priority: Priority = "interactive"
+def of_priority(name: int, priority: Priority, *, is_back: bool = False) -> Ticket:
+    return Ticket(priority, is_back, name)
 
 
-def test_the_line_has_two_priorities() -> None:
-    """Interactive before batch, each in its order; who leaves is gone."""
-    queue: AdmissionQueue[Ticket] = AdmissionQueue(10)
-    tickets = [Ticket("b1", "batch"), Ticket("i1"), Ticket("b2", "batch"), Ticket("i2")]
-    assert [queue.push(ticket) for ticket in tickets] == [None] * 4
-    assert [ticket.name for ticket in queue] == ["i1", "i2", "b1", "b2"]
-    assert queue.remove(tickets[1])
-    assert not queue.remove(tickets[1])
-    assert (queue.count("interactive"), queue.count("batch"), len(queue)) == (1, 2, 3)
+def test_the_lanes_have_two_priorities_and_keep_their_order() -> None:
+    """Interactive before batch, each in its order, whatever model they wait for."""
+    lanes: Lanes[Ticket] = Lanes()
+    tickets = [
+        of_priority(number, priority)
+        for number, priority in enumerate(("batch", "interactive", "batch", "interactive"))
+    ]
+    for ticket, key in zip(tickets, "abba", strict=True):
+        lanes.add(ticket, key)
+    assert [lane.key for lane in lanes.of("interactive")] == ["b", "a"]
+    assert [lane.key for lane in lanes.of("batch")] == ["a", "b"]
+    assert lanes.oldest_batch() is tickets[0]
+    assert lanes.last() is tickets[2]
+    assert lanes.remove(tickets[1])
+    assert not lanes.remove(tickets[1])
+    assert (lanes.count("interactive"), lanes.count("batch"), len(lanes)) == (1, 2, 3)
+    assert [lane.key for lane in lanes.of("interactive")] == ["a"]
 
 
-def test_a_full_line_refuses_or_drops() -> None:
-    """Only an interactive newcomer pushes out a batch ticket, the oldest one."""
-    rejecting: AdmissionQueue[Ticket] = AdmissionQueue(1)
-    rejecting.push(Ticket("b", "batch"))
-    late = Ticket("late")
-    assert rejecting.push(late) is late
-    dropping: AdmissionQueue[Ticket] = AdmissionQueue(2, "drop_oldest_batch")
-    oldest, newer = Ticket("b1", "batch"), Ticket("b2", "batch")
-    dropping.push(oldest)
-    dropping.push(newer)
-    batch = Ticket("b3", "batch")
-    assert dropping.push(batch) is batch
-    assert dropping.push(Ticket("i1")) is oldest
-    assert dropping.push(Ticket("i2")) is newer
-    assert dropping.push(late) is late
+def test_jobs_that_came_back_go_first_and_are_not_given_up() -> None:
+    """They neither count for the bound nor make room for others."""
+    lanes: Lanes[Ticket] = Lanes()
+    back, fresh = of_priority(2, "batch", is_back=True), of_priority(1, "batch")
+    lanes.add(fresh, None)
+    lanes.add(back, None)
+    assert list(lanes) == [back, fresh]
+    assert (lanes.fresh["batch"], lanes.back["batch"]) == (1, 1)
+    assert lanes.oldest_batch() is fresh
+    lanes.remove(fresh)
+    assert lanes.oldest_batch() is None
 
 
-def test_a_line_may_be_given_other_limits() -> None:
-    """Whoever is served last has no place any more; the measured service time stays."""
-    queue: AdmissionQueue[Ticket] = AdmissionQueue(4, "drop_oldest_batch")
-    batch, *interactive = Ticket("b", "batch"), Ticket("1"), Ticket("2"), Ticket("3")
-    for ticket in (batch, *interactive):
-        queue.push(ticket)
-    queue.served(7.0)
-    assert queue.limit(2, "reject") == [interactive[2], batch]
-    assert list(queue) == interactive[:2]
-    assert queue.wait_s(1) == 14.0
-    assert queue.push(batch) is batch
-    assert queue.limit(3, "reject") == []
-    assert queue.push(batch) is None
-
-
-@pytest.mark.parametrize("arguments", [(-1,), (1, "drop")])
-def test_a_line_that_cannot_be_is_refused(arguments: tuple[object, ...]) -> None:
-    """Neither a negative length nor an unknown word."""
-    with pytest.raises(ValueError, match=r"most|full"):
-        AdmissionQueue(*arguments)  # type: ignore[arg-type]
-
-
-def test_the_wait_follows_measured_service_times() -> None:
-    """The longer the line and the service, and the fewer at once, the longer (AH-1005)."""
-    queue: AdmissionQueue[Ticket] = AdmissionQueue(10)
-    for number in range(4):
-        queue.push(Ticket(str(number)))
-    queue.served(3.0)
-    assert (queue.wait_s(1), queue.wait_s(2), queue.wait_s(8)) == (12.0, 6.0, 3.0)
-    for _ in range(50):
-        queue.served(1.0)
-    assert queue.wait_s(4) == pytest.approx(1.0, rel=0.01)
-
-
-def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
+@in_virtual_time
+async def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
     """The oldest finished job goes, else the oldest."""
     ledger = Ledger(max_jobs=2)
     ledger.open("running", "p")
-    ledger.open("done", "p").end("ok")
+    done = ledger.open("done", "p")
+    done.end("ok")
+    ledger.close(done)
     ledger.open("new", "p")
     assert ledger.explain("done") is None
     ledger.open("newer", "p")
@@ -232,13 +329,13 @@ def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
     assert len(ledger) == 2
 
 
-def test_a_record_keeps_its_end() -> None:
+@in_virtual_time
+async def test_a_record_keeps_its_end() -> None:
     """However many steps there are, the end is one of them, and the rest is counted."""
-    now = [0.0]
-    ledger = Ledger(max_steps=3, clock=lambda: now[0])
+    ledger = Ledger(max_steps=3)
     record = ledger.open("job", "p")
     for _ in range(5):
-        now[0] += 1.0
+        await asyncio.sleep(1.0)
         record.note("attempt", "WORKER_RESET", "a", took_s=0.5, detail="reset")
     record.end("WORKER_RESET")
     record.end("ok")
@@ -252,3 +349,125 @@ def test_a_record_keeps_its_end() -> None:
     assert (explanation.outcome, explanation.omitted) == ("WORKER_RESET", 3)
     assert "3 more steps" in str(explanation)
     assert cattrs.structure(cattrs.unstructure(explanation), Explanation) == explanation
+
+
+async def test_the_table_of_running_jobs_keeps_nothing_alive() -> None:
+    """A job is found by its id while its stream lives; two of one id are both found."""
+    running: Running[Script] = Running()
+    first, second = Script(), Script()
+    one, two = first.stream(), second.stream()
+    running.add("p", one, first)
+    running.add("p", two, second)
+    assert running.of("p", "job") == [(one, first), (two, second)]
+    assert running.of("q", "job") == []
+    del one
+    assert running.of("p", "job") == [(two, second)]
+    assert running.streams() == [two]
+    del two
+    assert running.of("p", "job") == []
+    assert not running._jobs
+
+
+# Routing
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.none() | st.integers(0, 5), st.sampled_from("ab")),
+        max_size=60,
+    )
+)
+def test_the_index_is_what_a_fresh_one_would_be(
+    changes: list[tuple[str, int | None, str]],
+) -> None:
+    """Whatever is put and removed: least, load, nearest and loaded are those of its members."""
+    index = Candidates()
+    index.with_model("a")
+    members: dict[str, Candidate] = {}
+    for name, load, model in changes:
+        if load is None:
+            index.remove(name)
+            members.pop(name, None)
+        else:
+            members[name] = Candidate(name, load, model=model)
+            index.put(members[name])
+    fresh = Candidates(members.values())
+    assert set(index) == set(members.values())
+    assert index.load == sum(candidate.load for candidate in members.values())
+    assert index.near("key") == fresh.near("key")
+    assert set(index.with_model("a")) == {c for c in members.values() if c.model == "a"}
+    if members:
+        assert index.least_loaded() == min(members.values(), key=lambda c: c.rank)
+        with index.without(list(members)[:1]):
+            assert len(index) == len(members) - 1
+        assert index.near("key") == fresh.near("key")
+
+
+def test_ties_go_to_the_fastest_then_to_the_one_with_the_fewest_jobs() -> None:
+    """At low load a slow replica gets nothing, and equal ones share (ORCH-3012)."""
+    slow = Candidate("a", 0, first_token_ms=400.0, jobs=0)
+    quick = [
+        Candidate(name, 0, first_token_ms=20.0, jobs=jobs) for name, jobs in (("b", 7), ("c", 6))
+    ]
+    new = Candidate("d", 0)
+    choose_among = LeastLoaded().choose
+    assert choose_among(of_session(None), [slow, *quick]).replica_id == "c"
+    assert choose_among(of_session(None), [slow, *quick, new]).replica_id == "d"
+    assert choose_among(of_session(None), [slow]).reason == "only_candidate"
+
+
+def test_load_is_shared_by_weight() -> None:
+    """A replica of weight three gets three of four jobs."""
+    index = Candidates([Candidate("a", 0, weight=3.0), Candidate("b", 0)])
+    for _ in range(40):
+        chosen = LeastLoaded().choose(of_session(None), index).replica_id
+        before = next(c for c in index if c.replica_id == chosen)
+        index.put(Candidate(chosen, before.load + 1, weight=before.weight))
+    assert {c.replica_id: c.load for c in index} == {"a": 30, "b": 10}
+
+
+def test_keys_are_shared_by_weight_and_evenly() -> None:
+    """The fullest of a hundred replicas has little more than the mean; weights count."""
+    index = Candidates(Candidate(f"r{n}", 0) for n in range(100))
+    counts = Counter(index.near(f"key {n}")[0].replica_id for n in range(10_000))
+    assert max(counts.values()) < 150
+    weighted = Candidates([Candidate("a", 0, weight=3.0), Candidate("b", 0)])
+    share = sum(weighted.near(f"key {n}")[0].replica_id == "a" for n in range(2000)) / 2000
+    assert 0.6 < share < 0.9
+
+
+def test_tasks_with_one_beginning_go_to_one_replica() -> None:
+    """Whatever follows it, and whether it is a prompt or messages."""
+    index = Candidates(Candidate(name, 0) for name in NAMES)
+    policy = PrefixAffinity(chars=20)
+    system = "You are a helpful assistant. "
+
+    def chosen(**fields: object) -> str:
+        return policy.choose(TaskRequest(**fields), index).replica_id  # type: ignore[arg-type]
+
+    assert chosen(prompt=system + "a") == chosen(prompt=system + "b")
+    assert len({chosen(prompt=f"{n} and so on") for n in range(50)}) == len(NAMES)
+    talks = [[("system", system), ("user", question)] for question in ("one", "two")]
+    assert (
+        len(
+            {
+                chosen(messages=[{"role": role, "content": text} for role, text in talk])
+                for talk in talks
+            }
+        )
+        == 1
+    )
+    parts = [{"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image"}]}]
+    assert policy.key_of(TaskRequest(messages=parts)) == "user\0look\0"
+
+
+def test_a_task_goes_where_its_model_is_loaded() -> None:
+    """Unless that replica is far above the mean."""
+    loaded, other = Candidate("a", 1, model="m"), Candidate("b", 0, model="n")
+    task = TaskRequest(prompt="x", model="m")
+    choice = LoadedModel().choose(task, [loaded, other])
+    assert (choice.replica_id, choice.reason) == ("a", "model_loaded")
+    busy = Candidate("a", 9, model="m")
+    others = [Candidate(name, 0) for name in "bcdef"]
+    assert LoadedModel().choose(task, [busy, *others]).reason == "least_loaded"
+    assert LoadedModel().choose(TaskRequest(prompt="x"), [loaded, other]).replica_id == "b"

@@ -15,7 +15,7 @@ from adapter_api import (
 )
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import BreakerPolicy
-from registry.host.probing import MOST_AT_ONCE
+from registry.host.probing import MAX_AT_ONCE
 from tests.engines_in_process import BUSY, DOWN, LOADING, READY, Engine, states, task, until
 
 
@@ -107,7 +107,7 @@ async def test_an_observer_that_fails_harms_nobody(host: AdapterHost) -> None:
 async def test_a_hung_check_is_bounded_and_holds_up_nobody(host: AdapterHost) -> None:
     """However many checks hang, the others are made, and the hung ones count as down."""
     host.set_policy("p", QUICK)
-    hung = [Engine(str(number), hung=True) for number in range(2 * MOST_AT_ONCE)]
+    hung = [Engine(str(number), hung=True) for number in range(2 * MAX_AT_ONCE)]
     for engine in hung:
         host.bind("p", engine.name, engine.bound())
     host.bind("p", "well", Engine("well").bound())
@@ -132,7 +132,7 @@ async def test_a_failing_job_has_the_replica_checked_at_once() -> None:
     async with AdapterHost(defaults=PoolPolicy(probe_interval_s=60.0)) as host:
         host.bind("p", "a", engine.bound())
         host.bind("p", "b", Engine("b").bound())
-        await host.health("p")
+        await host.check("p")
         engine.failure = EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, "cannot connect")
         engine.status = DOWN
         assert (await host.submit("p", task()).text()).startswith("b0")

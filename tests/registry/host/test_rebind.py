@@ -20,7 +20,7 @@ from adapter_api import (
 from registry import AdapterHost, PoolPolicy
 from registry.host import Binding, Candidate, Choice, SwapError, places
 from registry.host.breaker import BreakerPolicy
-from tests.engines_in_process import DOWN, LOADING, Clock, Engine, states, task, until
+from tests.engines_in_process import DOWN, LOADING, Engine, states, task, until
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
@@ -129,7 +129,7 @@ async def test_a_new_adapter_that_does_not_start_changes_nothing(host: AdapterHo
 async def test_a_rebound_replica_has_its_state_at_once(host: AdapterHost) -> None:
     """The new adapter was asked for its health before it is in place."""
     host.bind("p", "r", Engine("a").bound())
-    await host.health("p")
+    await host.check("p")
     await host.rebind("p", "r", Engine("b", slots=4).bound())
     (replica,) = host.snapshot().pools[0].replicas
     assert (replica.state, replica.limit, replica.adapter) == ("ready", 4, "toy-b")
@@ -161,7 +161,7 @@ async def test_jobs_in_line_fail_when_the_last_replica_goes(host: AdapterHost) -
     """They are told so at once instead of waiting for nothing."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "r", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(2)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
     await host.unbind("p", "r")
@@ -176,7 +176,7 @@ async def test_a_drained_replica_gets_no_new_work(host: AdapterHost) -> None:
     one, other = Engine("a", gate=asyncio.Event()), Engine("b")
     host.bind("p", "a", one.bound())
     host.bind("p", "b", other.bound())
-    await host.health("p")
+    await host.check("p")
     running = asyncio.create_task(host.submit("p", task("1")).text())
     await until(lambda: one.streams == 1)
     draining = asyncio.create_task(host.drain("p", "a"))
@@ -208,7 +208,7 @@ async def test_a_drained_pool_serves_its_line(host: AdapterHost) -> None:
     """New jobs are refused; those in line are served before drain returns."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
     draining = asyncio.create_task(host.drain("p"))
@@ -225,7 +225,7 @@ async def test_a_drained_pool_brings_its_jobs_to_their_end(host: AdapterHost) ->
     first = Engine("a", gate=asyncio.Event(), silent=True, failure=RESET)
     host.bind("p", "a", first.bound())
     host.bind("p", "b", Engine("b").bound())
-    await host.health("p")
+    await host.check("p")
     job = asyncio.create_task(host.submit("p", task()).text())
     await until(lambda: first.streams == 1)
     draining = asyncio.create_task(host.drain("p"))
@@ -247,7 +247,7 @@ async def test_a_pool_that_is_opened_again_is_not_drained(host: AdapterHost) -> 
     await asyncio.sleep(0.01)
     host.bind("p", "b", Engine("b").bound())
     assert not await draining
-    await host.health("p")
+    await host.check("p")
     assert await host.submit("p", task("next")).text() == "b0 b1 b2 "
     running.gate.set()
     await job
@@ -272,7 +272,7 @@ async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> N
     """A policy without a line refuses those who wait, and nobody waits for them any more."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
-    await host.health("p")
+    await host.check("p")
     jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
     await until(lambda: host.snapshot().pools[0].queued_interactive == 2)
     host.set_policy("p", PoolPolicy(max_queue=0))
@@ -300,7 +300,7 @@ async def test_a_swap_is_one_moment(host: AdapterHost) -> None:
     olds = [Engine(name) for name in "abc"]
     for engine in olds:
         host.bind("p", engine.name, engine.bound())
-    await host.health("p")
+    await host.check("p")
     news = {("p", "a"): Engine("A"), ("p", "b"): Slow("B"), ("q", "d"): Engine("D")}
     bindings = {key: Binding(engine.bound(), limit=7) for key, engine in news.items()}
     policies = {"p": PoolPolicy(max_queue=5)}
@@ -320,21 +320,19 @@ def names(host: AdapterHost) -> dict[str, list[str]]:
 
 async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
     """A job that waits goes to what the swap brings, never to what a part of it leaves."""
-    clock = Clock()
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1, ready_wait_s=0.5)
-    async with AdapterHost(defaults=policy, clock=clock) as host:
+    async with AdapterHost(defaults=policy) as host:
         broken, loading = Engine("a", failure=RESET), Engine("b", status=LOADING)
         host.bind("p", "a", broken.bound())
         with pytest.raises(WorkerReset):
             await host.submit("p", task("failing"))
         host.bind("q", "b", loading.bound())
-        await host.health("q")
+        await host.check("q")
         jobs = [
             asyncio.create_task(host.submit(pool, task(pool, deadline_s=60.0)).text())
             for pool in "pq"
         ]
         await until(lambda: [p.queued_interactive for p in host.snapshot().pools] == [1, 1])
-        clock.now += 0.6  # the wait for a replica that loads is over, as soon as anybody looks
         await host.swap(
             {("p", "a"): Binding(Engine("A").bound()), ("q", "c"): Binding(Engine("C").bound())},
             [("q", "b")],
@@ -362,7 +360,7 @@ async def test_those_in_line_choose_among_all_that_a_swap_brings() -> None:
     async with AdapterHost(defaults=PoolPolicy(routing=routing)) as host:
         for name in "ab":
             host.bind("p", name, Engine(name, gate=asyncio.Event()).bound(), limit=1)
-        await host.health("p")
+        await host.check("p")
         jobs = [asyncio.create_task(host.submit("p", task(str(n))).text()) for n in range(3)]
         await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
         routing.seen.clear()
@@ -401,7 +399,7 @@ async def test_a_swap_does_not_undo_what_others_did_meanwhile(host: AdapterHost)
     gate.set()
     with pytest.raises(SwapError) as caught:
         await swapping
-    assert "somebody else" in str(caught.value.failures["p", "a"])
+    assert "another task" in str(caught.value.failures["p", "a"])
     assert names(host) == {"p": ["toy-mine"]}
 
 

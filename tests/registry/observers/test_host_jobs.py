@@ -28,7 +28,7 @@ async def test_each_job_is_reported_once() -> None:
     async with AdapterHost(registry=Registry(observers=[metrics]), observers=[recorder]) as host:
         host.bind("chat", "r1", Engine("r1", failure=RESET).bound())
         host.bind("chat", "r2", Engine("r2").bound())
-        await host.health("chat")
+        await host.check("chat")
         await _answered(host, 7)
     snapshot = metrics.snapshot()
     failed = snapshot.attempts[AdapterNotice("toy-r1", "unknown", "unknown", "chat", "r1")]
@@ -48,7 +48,7 @@ async def test_attempts_lie_within_their_job() -> None:
     async with AdapterHost(observers=[recorder]) as host:
         host.bind("chat", "r1", Engine("r1", failure=RESET).bound())
         host.bind("chat", "r2", Engine("r2").bound())
-        await host.health("chat")
+        await host.check("chat")
         await host.submit("chat", task()).text()
     of_job = [(hook, it) for hook, it in recorder.told if hasattr(it, "job_id")]
     assert [hook for hook, _ in of_job] == [
@@ -75,7 +75,7 @@ async def test_refusals_and_cancels_in_line_are_reported() -> None:
     async with AdapterHost(observers=[metrics], defaults=policy) as host:
         engine = Engine("r1", gate=asyncio.Event())
         host.bind("chat", "r1", engine.bound(), limit=1)
-        await host.health("chat")
+        await host.check("chat")
         running = host.submit("chat", task())
         reading = asyncio.create_task(running.text())
         await until(lambda: engine.streams)
@@ -135,7 +135,7 @@ async def test_an_adapter_below_a_host_may_be_used_alone() -> None:
     recorder = Recorder()
     async with AdapterHost(observers=[recorder]) as host:
         host.bind("chat", "r1", Registry().get("mock", {}))
-        await host.health("chat")
+        await host.check("chat")
         await host.adapter("chat", "r1").submit(task()).text()
     assert recorder.last("job_ended").adapter.name == "mock"
     assert recorder.last("job_ended").replica_id == "r1"
@@ -146,7 +146,7 @@ async def test_an_attempt_carries_what_the_engine_asked_for() -> None:
     recorder = Recorder()
     async with AdapterHost(observers=[recorder], defaults=PoolPolicy(max_attempts=1)) as host:
         host.bind("chat", "r1", Engine("r1", failure=BUSY).bound())
-        await host.health("chat")
+        await host.check("chat")
         with pytest.raises(WorkerError):
             await host.submit("chat", task())
     attempt = recorder.last("attempt_ended")

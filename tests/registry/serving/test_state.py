@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from adapter_api.ledger import Explanation, Step
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
-from registry.host.attempts import Explanation, Step
 from registry.serving import state
 from registry.serving.state import (
     JOBS,

@@ -205,7 +205,7 @@ def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.Monke
         ),
         ("[pools.p.breaker]\nfailures = 1.5", "$.pools.p.breaker.failures: expected int"),
         ("[pools.p]\nrouting = 'least_lodaed'", "$.pools.p.routing: expected the name of"),
-        ("[pools.p]\nrouting = 7", "the names are session_affinity, least_loaded"),
+        ("[pools.p]\nrouting = 7", "the names are session_affinity, prefix_affinity,"),
         ("[pools.p]\nrouting = { name = 'least_loaded', x = 1 }", "$.pools.p.routing.x: unknown"),
         ("[replicas]", "$.replicas: expected"),
         (replica(pool='""'), "$.replicas[0].pool: pool must be a name"),

@@ -1,0 +1,425 @@
+"""The replicas of a pool, kept in the order in which jobs need them.
+
+A View has the replicas that list one model: who accepts work, who may be asked now, and, by
+priority and load, who has room. Whatever changes a replica ends in `Members.refresh`, which puts it
+in its place in each view; no job makes anything walk all replicas.
+"""
+
+import asyncio
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+
+from adapter_api.errors import ErrorCode, WorkerError
+from adapter_api.events import Started
+from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.notices import BreakerNotice, BreakerState, ReplicaNotice, ReplicaState
+from registry.host.breaker import Breaker, Trial, Verdict, verdict_on
+from registry.host.policy import PoolPolicy
+from registry.host.replica import Lease, Replica, View
+
+MAX_VIEWS = 64
+"""Models whose replicas are kept in order; the one that was asked for longest ago goes first."""
+
+MAX_SKIPS = 8
+"""The most replicas that one decision names as passed over; the ledger counts the others."""
+
+MAX_REST_S = 60.0
+"""The longest rest that a server can ask for: a wrong header must not take a replica away."""
+
+REFUSALS_IN_A_ROW = 2
+"""So many refused keys or missing models, one after another, rest a replica."""
+
+LATE_S = 0.001
+"""Timers ring this much after the moment they wait for, which has then surely come."""
+
+Tell = Callable[[str, object], None]
+
+
+class Members:
+    """The replicas of a pool, and what is learnt about them.
+
+    Args:
+        pool_id: The pool.
+        policy: Its limits.
+        tell: Notifies observers of a change: the hook's name, and the notice.
+
+    Attributes:
+        on_return: Called when a replica that rested or had an open breaker may be asked again.
+        generation: Counts the changes of who is there and which models they list.
+    """
+
+    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell) -> None:
+        self.pool_id = pool_id
+        self.policy = policy
+        self.replicas: dict[str, Replica] = {}
+        self.everyone = View(None, is_whole=True)
+        self.on_return: Callable[[], object] = lambda: None
+        self.unready_since: float | None = -math.inf
+        self._views: OrderedDict[str | None, View] = OrderedDict({None: View(None)})
+        self._listed: Counter[str] = Counter()  # how many replicas list each model
+        self._names: dict[str, frozenset[str]] = {}  # what each replica lists
+        self._away: dict[str, Replica] = {}  # those that cannot take a job now
+        self._leaving: set[Replica] = set()  # out of their places, with streams that still run
+        self._version: str | None = None
+        self._version_of: dict[str, str] = {}
+        self.generation = 0
+        self._unchecked: set[str] = set()
+        self._tell = tell
+
+    def use(self, policy: PoolPolicy) -> None:
+        """Apply `policy` from now on. Breakers start over."""
+        self.policy = policy
+        for replica in self.replicas.values():
+            with self._watched(replica, "replaced"):
+                replica.breaker = Breaker(policy.breaker)
+            self.refresh(replica)
+
+    # Coming and going
+
+    def put(self, replica: Replica) -> None:
+        """Add the replica, or put it in the place of the one of its name."""
+        before = self.replicas.get(replica.replica_id)
+        if before is not None:
+            self._leaving.add(before)
+            self._forget(before)
+        self.replicas[replica.replica_id] = replica
+        self._note_change(replica)
+        self._tell_state(replica, None if before is None else before.shown_state)
+        if before is not None:
+            self._tell_breaker(replica, before.breaker.state, "replaced")
+
+    def remove(self, replica: Replica) -> None:
+        """Take the replica out: it gets no work from now on."""
+        del self.replicas[replica.replica_id]
+        self._leaving.add(replica)
+        self._forget(replica)
+        self._note_readiness()
+        notice = ReplicaNotice(self.pool_id, replica.replica_id, replica.shown_state, None)
+        self._tell("replica_changed", notice)
+
+    def drain(self, replica: Replica) -> None:
+        """Give the replica no new work; it stays."""
+        before = replica.shown_state
+        replica.draining = True
+        self._note_change(replica)
+        self._tell_state(replica, before)
+
+    def busy(self) -> list[Replica]:
+        """Return those on which something runs, including those that are out of their places."""
+        self._leaving = {replica for replica in self._leaving if not replica.idle.is_set()}
+        return [r for r in (*self.replicas.values(), *self._leaving) if not r.idle.is_set()]
+
+    def is_present(self, replica: Replica) -> bool:
+        """Return whether the replica is in its place: neither unbound nor replaced."""
+        return self.replicas.get(replica.replica_id) is replica
+
+    def _forget(self, replica: Replica) -> None:
+        name = replica.replica_id
+        for view in (self.everyone, *self._views.values()):
+            view.remove(name)
+        self._away.pop(name, None)
+        self._unchecked.discard(name)
+        self._listed.subtract(self._names.pop(name, ()))
+        self._note_version(name, None)
+        self.generation += 1
+
+    # Keeping order
+
+    def refresh(self, replica: Replica) -> None:
+        """Put the replica in its place in every view, after anything about it changed."""
+        if not self.is_present(replica):
+            return
+        now = _now()
+        name, priority = replica.replica_id, replica.binding.priority
+        accepts = replica.accepts and not self._refuses_version_of(replica)
+        allowed = accepts and replica.resting_until <= now and replica.breaker.allows(now)
+        limit = replica.limit(self.policy.max_in_flight)
+        candidate = None
+        if allowed and (limit is None or len(replica.leases) < limit):
+            candidate = replica.candidate(limit, now)
+            self._away.pop(name, None)
+        else:
+            self._away[name] = replica
+        for view in (self.everyone, *self._views.values()):
+            if name not in view.members:
+                continue
+            if (name in view.allowed) is not allowed or (name in view.accepting) is not accepts:
+                view.place(replica, accepts, allowed)
+            if candidate is not None:
+                view.tier(priority).put(candidate)
+            elif priority in view.tiers:
+                view.tiers[priority].remove(name)
+
+    def _return_at(self, replica: Replica, when: float | None) -> None:
+        """Look at the replica again when it may be asked."""
+
+        def look() -> None:
+            self.refresh(replica)
+            self.on_return()
+
+        for view in (self.everyone, *self._views.values()):
+            view._is_known = False
+        if when is not None:
+            asyncio.get_running_loop().call_at(when + LATE_S, look)
+
+    def view(self, model: str | None) -> View:
+        """Return the replicas for a task: those that list its model, or all if none does."""
+        view = self._views.get(model)
+        if view is None:
+            if model is None or self._listed[model] <= 0:
+                self._listed.pop(model or "", None)
+                return self.everyone
+            view = self._make_view(model)
+        elif model is not None:
+            self._views.move_to_end(model)
+        return view if view.members else self.everyone
+
+    def _make_view(self, model: str) -> View:
+        if len(self._views) > MAX_VIEWS:
+            self._views.pop(next(name for name in self._views if name is not None))
+        view = self._views[model] = View(model)
+        for replica in self.replicas.values():
+            view.sort_in(replica)
+            self.refresh(replica)
+        return view
+
+    def may_yet_list(self) -> bool:
+        """Return whether a replica is still to be checked: it may list what no other does."""
+        return bool(self._unchecked)
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether no replica was checked yet: nothing is known about what the pool can take."""
+        return len(self._unchecked) == len(self.replicas)
+
+    def skipped(self, model: str | None, tried: Iterable[str]) -> Iterator[tuple[str | None, str]]:
+        """Yield replicas that cannot take a job now, each with the reason; the last one counts
+        those that are not named."""
+        now, view = _now(), self.view(model)
+        away = self._away
+        reasons = chain(
+            ((name, self._why_not(replica, now)) for name, replica in away.items()),
+            ((name, "other_model") for name in view.others if name not in away),
+            ((name, "tried") for name in tried if name in view.allowed and name not in away),
+        )
+        yield from islice(reasons, MAX_SKIPS)
+        more = sum(1 for _ in islice(reasons, 1)) and len(away) + len(view.others) - MAX_SKIPS
+        if more > 0:
+            yield None, f"and up to {more} more"
+
+    def _why_not(self, replica: Replica, now: float) -> str:
+        if not replica.accepts:
+            return replica.shown_state
+        if self._refuses_version_of(replica):
+            return "other_version"
+        if replica.resting_until > now:
+            return "at_rest"
+        return "full" if replica.breaker.allows(now) else "circuit_open"
+
+    # Changes
+
+    def _note_change(self, replica: Replica) -> None:
+        """Note that the replica came, or changed its state, models or version."""
+        name = replica.replica_id
+        names = self._names.get(name)
+        if replica.state is ReplicaState.UNKNOWN:
+            self._unchecked.add(name)
+        else:
+            self._unchecked.discard(name)
+        if replica.names != names:
+            self.generation += 1
+            self._listed.subtract(names or ())
+            self._listed.update(replica.names)
+            self._names[name] = replica.names
+        for view in (self.everyone, *self._views.values()):
+            view.sort_in(replica)
+        self._note_version(name, replica.engine_version if replica.accepts else None)
+        self.refresh(replica)
+        self._note_readiness()
+
+    def _note_readiness(self) -> None:
+        if self.everyone.accepting:
+            self.unready_since = None
+        elif self.unready_since is None:
+            self.unready_since = _now()
+
+    def props(self) -> EngineProps:
+        """Return what the replicas that accept work can do together."""
+        replicas = list(self.everyone.accepting.values())
+        known = [replica.props for replica in replicas if replica.props is not None]
+        engines = {replica.engine for replica in replicas if replica.engine}
+        slots = [props.slots_total for props in known if props.slots_total is not None]
+        contexts = [props.context_length for props in known if props.context_length is not None]
+        versions = self.versions
+        return EngineProps(
+            engine=engines.pop() if len(engines) == 1 else "unknown",
+            engine_version=versions[0] if len(versions) == 1 else None,
+            models=tuple(sorted({name for replica in replicas for name in replica.names})),
+            context_length=min(contexts, default=None),
+            slots_total=sum(slots) if len(slots) == len(replicas) > 0 else None,
+        )
+
+    # Engine versions
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions of the engines that accept work, sorted."""
+        return tuple(sorted(set(self._version_of.values())))
+
+    def _note_version(self, replica_id: str, version: str | None) -> None:
+        before = self._version_of.pop(replica_id, None)
+        if version is not None:
+            self._version_of[replica_id] = version
+        if before == version:
+            return
+        # The pool stays with its version as long as a replica runs it: a rolling upgrade moves
+        # every session once, when the last of the old ones has gone.
+        versions = self.versions
+        if self._version not in versions:
+            self._version = versions[0] if versions else None
+            for replica in self.replicas.values() if self.policy.refuse_mixed_versions else ():
+                self.refresh(replica)
+
+    def _refuses_version_of(self, replica: Replica) -> bool:
+        return (
+            self.policy.refuse_mixed_versions
+            and replica.engine_version is not None
+            and replica.engine_version != self._version
+        )
+
+    # What is learnt
+
+    def note_health(
+        self, replica: Replica, status: HealthStatus, props: EngineProps | None
+    ) -> None:
+        """Note what a health check said."""
+        before = replica.shown_state
+        replica.note_health(status, props)
+        self._note_change(replica)
+        self._tell_state(replica, before)
+
+    def note_started(self, replica: Replica, started: Started) -> None:
+        """Note what an answer reports about the replica's engine."""
+        before = replica.engine_version
+        replica.note_started(started)
+        if replica.engine_version != before and self.is_present(replica):
+            self._note_change(replica)
+
+    def lease(self, replica: Replica, model: str | None) -> Lease:
+        """Begin an attempt."""
+        now = _now()
+        with self._watched(replica, "probe"):
+            trial = replica.breaker.begin(now)
+        if model is not None:
+            replica.asked_for = model
+        replica.pace.begin(replica.load)
+        lease = Lease(replica, now, trial)
+        self.refresh(replica)
+        return lease
+
+    def give_back(self, lease: Lease) -> None:
+        """End an attempt."""
+        if lease.release():
+            self.refresh(lease.replica)
+
+    def note_answer(self, lease: Lease, took_s: float | None) -> None:
+        """Note an attempt's first event of the answer, and its first token after `took_s`."""
+        replica = lease.replica
+        lease.answered = True
+        replica.answered_at = _now()
+        replica.refusals = 0
+        if took_s is not None:
+            replica.note_first_token(took_s * 1000)
+        replica.pace.answered(replica.hard_limit(self.policy.max_in_flight))
+        with self._watched(replica, "answered"):
+            lease.trial.answered()
+
+    def note_whole(self, lease: Lease) -> None:
+        """Note that an answer is whole."""
+        replica = lease.replica
+        replica.pace.whole(replica.load, replica.hard_limit(self.policy.max_in_flight))
+        with self._watched(replica, "answered"):
+            lease.trial.succeeded()
+
+    def note_failure(self, lease: Lease, error: WorkerError, counts: bool) -> Trial | None:
+        """Note that an attempt failed.
+
+        Args:
+            lease: The attempt.
+            error: How.
+            counts: Whether the job has not counted against this replica before.
+
+        Returns:
+            The trial, if the failure counted against the replica.
+        """
+        replica, now = lease.replica, _now()
+        verdict = verdict_on(error)
+        if verdict is Verdict.BUSY:
+            rest_s = replica.pace.busy(replica.load - 1, lease.taken_at, now)
+            if error.retry_after_ms is None:
+                self._rest(replica, rest_s)
+        elif verdict is Verdict.ELSEWHERE:
+            replica.refusals += 1
+            replica.poked.set()
+            if replica.refusals >= REFUSALS_IN_A_ROW:
+                self._rest(replica, self.policy.probe_interval_s)
+        asked_ms = error.retry_after_ms
+        if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
+            self._rest(replica, min(asked_ms / 1000, MAX_REST_S))
+        if verdict is not Verdict.BROKEN:
+            return None
+        replica.failures += 1
+        replica.poked.set()
+        if not counts:
+            return None
+        with self._watched(replica, str(error.code)):
+            lease.trial.failed(now)
+        if replica.breaker.state is BreakerState.OPEN:
+            replica.pace.recover()
+            self._return_at(replica, replica.breaker.retry_at)
+        return lease.trial
+
+    def _rest(self, replica: Replica, rest_s: float) -> None:
+        until = _now() + rest_s
+        if until > replica.resting_until:
+            replica.resting_until = until
+            self.refresh(replica)
+            self._return_at(replica, until)
+
+    # Notifying
+
+    @contextmanager
+    def _watched(self, replica: Replica, reason: str) -> Iterator[None]:
+        before = replica.breaker.state
+        yield
+        if replica.breaker.state is not before:
+            self._tell_breaker(replica, before, reason)
+            self.refresh(replica)
+
+    def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
+        if replica.shown_state != before and self.is_present(replica):
+            notice = ReplicaNotice(
+                self.pool_id,
+                replica.replica_id,
+                before,
+                replica.shown_state,
+                replica.shown_message,
+            )
+            self._tell("replica_changed", notice)
+
+    def _tell_breaker(self, replica: Replica, before: BreakerState, reason: str) -> None:
+        breaker = replica.breaker
+        if breaker.state is not before and self.is_present(replica):
+            retry_at = breaker.retry_at
+            retry_in_ms = None if retry_at is None else max(0, round((retry_at - _now()) * 1000))
+            notice = BreakerNotice(
+                self.pool_id, replica.replica_id, before, breaker.state, retry_in_ms, reason
+            )
+            self._tell("breaker_changed", notice)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

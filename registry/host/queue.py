@@ -1,0 +1,382 @@
+"""The queue before a pool: jobs wait here for a replica, and replicas are leased from here.
+
+Jobs that wait for the same replicas stand in one lane, so that a replica with room looks at the
+head of a few lanes and not at every job. Jobs that come back from a failed attempt go first and
+past the bound: they were admitted once.
+"""
+
+import asyncio
+import math
+from collections.abc import Iterable
+from itertools import islice
+
+import attrs
+
+from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
+from registry.host.lanes import PRIORITIES, Lane, Lanes, Priority, Ticket
+from registry.host.ledger import JobRecord
+from registry.host.members import LATE_S
+from registry.host.policy import PoolPolicy
+from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
+from registry.host.replica import Lease, Replica, View
+from registry.host.snapshot import PoolSnapshot
+
+NEW_SHARE = 0.2
+"""The weight of the newest service time in the usual one."""
+
+FIRST_GUESS_S = 1.0
+"""The usual service time while none was measured."""
+
+MAX_COLD = 10_000
+"""Jobs that may wait for the first health check of any replica: seconds of heavy traffic."""
+
+MAX_LOOKS = 32
+"""Jobs that came back and cannot use a replica with room: so many are passed over at once."""
+
+
+@attrs.define(eq=False)
+class Turn(Ticket):
+    """A job's place in the queue. Its outcome is set once, and with that the job is woken."""
+
+    progress: Progress
+    record: JobRecord
+    woken: "asyncio.Future[None]"
+    outcome: Lease | WorkerError | None = None
+    alarm: asyncio.TimerHandle | None = None
+
+    def settle(self, outcome: Lease | WorkerError) -> None:
+        """Give the job its replica, or an error."""
+        self.outcome = outcome
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+
+EVERYONE = "*"
+"""The lane of jobs that any replica of the pool may take."""
+
+
+class Queue:
+    """Gives the replicas of a pool to its jobs, first come, first served in each priority.
+
+    Args:
+        pool: Decides.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        pool.members.on_return = self.serve
+        self._lanes: Lanes[Turn] = Lanes()
+        self._numbers = 0
+        self._generation = -1
+        self._credit = 0.0  # of batch jobs
+        self._service_s = FIRST_GUESS_S
+        self._is_measured = False
+        self._is_new_policy = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._opened = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    async def lease(
+        self, progress: Progress, record: JobRecord, priority: Priority, *, is_back: bool = False
+    ) -> Lease:
+        """Wait for a replica for the job's next attempt; the caller gives it back.
+
+        Args:
+            progress: The job.
+            record: Its ledger.
+            priority: Its place among the others.
+            is_back: Whether it had a replica before.
+
+        Raises:
+            WorkerError: If there is none and none to wait for, or the queue is full.
+
+        Cancellation:
+            The place in the queue, or the lease that came at the same moment, is given back.
+        """
+        progress.since = began_at = _now()
+        if self._lanes:
+            self.serve()
+        step = self.pool.next_step(progress)
+        if not isinstance(step, Wait):
+            return self._carry_out(progress, record, step)
+        self._numbers += 1
+        woken = asyncio.get_running_loop().create_future()
+        turn = Turn(priority, is_back, self._numbers, progress, record, woken)
+        self._push(turn)
+        self._arm(turn, step)
+        try:
+            await woken
+        except BaseException:
+            self._remove(turn)
+            if isinstance(turn.outcome, Lease):
+                self.give_back(turn.outcome)
+            raise
+        finally:
+            now = _now()
+            record.note("queue", step.reason, now=now, took_s=now - began_at)
+        outcome = turn.outcome
+        if isinstance(outcome, Lease):
+            return outcome
+        assert outcome is not None
+        raise outcome
+
+    def give_back(self, lease: Lease) -> None:
+        """Note that an attempt is over; a waiting job may have its replica."""
+        if lease.answered:
+            self._note_served(_now() - lease.taken_at)
+        self.pool.members.give_back(lease)
+        if self._lanes and self.pool.is_closed_off:
+            self.recheck()
+        else:
+            self.serve()
+
+    def note_answer(self, lease: Lease, first_token_s: float | None) -> None:
+        """Note the first event of an answer: a half open breaker now lets others through."""
+        members = self.pool.members
+        was_held = lease.replica.breaker.is_probing or lease.replica.pace.limit is not None
+        members.note_answer(lease, first_token_s)
+        if was_held:
+            members.refresh(lease.replica)
+            self.serve()
+
+    # Serving
+
+    def serve(self) -> None:
+        """Settle the jobs that a replica with room can take."""
+        full: set[str | None] = set()
+        while self._lanes and self._serve_one(full):
+            pass
+
+    def _serve_one(self, full: set[str | None]) -> bool:
+        """Settle the next job that need not wait any longer.
+
+        Args:
+            full: Lanes that nobody has room for; more are added.
+        """
+        for priority in self._order():
+            for lane in self._lanes.of(priority):
+                turn = self._first(lane, full)
+                if turn is not None:
+                    self._note_start(priority)
+                    return True
+        return False
+
+    def _first(self, lane: Lane[Turn], full: set[str | None]) -> Turn | None:
+        for turn in list(islice(lane.back, MAX_LOOKS)):
+            if self._decide(turn):
+                return turn
+        if lane.fresh and lane.key not in full:
+            turn = next(iter(lane.fresh))
+            if self._decide(turn):
+                return turn
+            full.add(lane.key)
+        return None
+
+    def _order(self) -> tuple[Priority, ...]:
+        return PRIORITIES if self._credit < 1.0 else PRIORITIES[::-1]
+
+    def _note_start(self, priority: Priority) -> None:
+        """Give batch jobs their share of the starts while both kinds wait."""
+        if not self._lanes.count("batch"):
+            self._credit = 0.0
+        elif priority == "batch":
+            self._credit = max(0.0, self._credit - 1.0)
+        else:
+            self._credit += self.pool.policy.batch_share
+
+    def recheck(self) -> None:
+        """Decide again for every job: who is ready, allowed or listed has changed."""
+        if not self._lanes:
+            return
+        self._sort_again()
+        self.serve()
+        full: set[tuple[Priority, str | None]] = set()
+        for turn in list(self._lanes):
+            lane = turn.lane
+            if lane is None or (not turn.is_back and (turn.priority, lane.key) in full):
+                continue
+            if not self._decide(turn) and not turn.is_back and turn.alarm is None:
+                full.add((turn.priority, lane.key))  # what holds for one holds for all
+        self._trim()
+
+    def _decide(self, turn: Turn) -> bool:
+        """Settle a job if it need not wait any longer; else wake it when its wait is over."""
+        step = self.pool.next_step(turn.progress)
+        if isinstance(step, Wait):
+            self._arm(turn, step)
+            return False
+        self._remove(turn)
+        try:
+            turn.settle(self._carry_out(turn.progress, turn.record, step))
+        except WorkerError as error:
+            turn.settle(error)
+        return True
+
+    def _carry_out(self, progress: Progress, record: JobRecord, step: Attempt | Fail) -> Lease:
+        """Do what was decided, and note the replicas that could not take the job."""
+        pool, model = self.pool, progress.task.model
+        for replica_id, reason in pool.members.skipped(model, progress.tried):
+            record.note("skip", reason, replica_id)
+        if isinstance(step, Fail):
+            raise step.error
+        record.note("choose", step.reason, step.replica.replica_id)
+        return pool.members.lease(step.replica, model)
+
+    def _arm(self, turn: Turn, step: Wait) -> None:
+        if turn.alarm is not None:
+            turn.alarm.cancel()
+            turn.alarm = None
+        if step.until is not None:
+            loop = asyncio.get_running_loop()
+            turn.alarm = loop.call_at(max(step.until, loop.time()) + LATE_S, self._ring, turn)
+
+    def _ring(self, turn: Turn) -> None:
+        turn.alarm = None
+        if turn.lane is not None:
+            self._decide(turn)
+
+    # The lanes
+
+    def _push(self, turn: Turn) -> None:
+        """Join the queue.
+
+        Raises:
+            CapacityExceeded: ADMISSION_REJECT if the queue is full.
+        """
+        lanes, policy = self._lanes, self.pool.policy
+        max_queue = policy.max_queue
+        if self.pool.members.is_cold:
+            max_queue = max(max_queue, MAX_COLD)
+        if not turn.is_back and sum(lanes.fresh.values()) >= max_queue:
+            batch = lanes.oldest_batch() if policy.queue_full == "drop_oldest_batch" else None
+            if batch is None or turn.priority == "batch":
+                raise self._no_room()
+            self._refuse(batch)
+        lanes.add(turn, self._key(turn))
+        self._empty.clear()
+
+    def _key(self, turn: Turn) -> str | None:
+        view: View = self.pool.members.view(turn.progress.task.model)
+        return EVERYONE if view.is_whole else view.model
+
+    def _sort_again(self) -> None:
+        """Put the jobs in the lanes of those that can take them now."""
+        if self._generation == self.pool.members.generation:
+            return
+        self._generation = self.pool.members.generation
+        for turn in sorted(self._lanes, key=lambda turn: turn.number):
+            self._lanes.remove(turn)
+            self._lanes.add(turn, self._key(turn))
+
+    def _remove(self, turn: Turn) -> None:
+        if turn.alarm is not None:
+            turn.alarm.cancel()
+            turn.alarm = None
+        self._lanes.remove(turn)
+        if not self._lanes:
+            self._empty.set()
+
+    def _refuse(self, turn: Turn) -> None:
+        self._remove(turn)
+        turn.settle(self._no_room())
+
+    def _no_room(self) -> CapacityExceeded:
+        pool, count = self.pool, len(self._lanes)
+        wait_s = max(1.0, count / pool.at_once) * self._service_s
+        return CapacityExceeded(
+            ErrorCode.ADMISSION_REJECT,
+            f"the queue of pool {pool.pool_id!r} is full: {count} jobs wait, "
+            f"and no more than {pool.policy.max_queue} may",
+            retry_after_ms=math.ceil(1000 * max(wait_s, pool.next_chance_s())) or 1,
+        )
+
+    def _note_served(self, took_s: float) -> None:
+        """Note for how long a job that was answered held its replica."""
+        if self._is_measured:
+            self._service_s += NEW_SHARE * (took_s - self._service_s)
+        else:
+            self._service_s, self._is_measured = took_s, True
+
+    def use(self, policy: PoolPolicy) -> None:
+        """Apply `policy` from now on, to waiting jobs with the next `recheck`."""
+        self.pool.use(policy)
+        self._is_new_policy = True
+
+    def _trim(self) -> None:
+        """Refuse the jobs for which a smaller queue has no room."""
+        if self._is_new_policy and not self.pool.members.is_cold:
+            self._is_new_policy = False
+            refused = []
+            while sum(self._lanes.fresh.values()) > self.pool.policy.max_queue:
+                refused.append(self._lanes.last())
+                self._remove(refused[-1])
+            for turn in refused:
+                turn.settle(self._no_room())
+
+    # Draining
+
+    def put(self, replica: Replica) -> None:
+        """Put the replica in its place, which opens the pool if it was shut."""
+        self.pool.draining = False
+        self.pool.members.put(replica)
+        self._opened.set()
+
+    def shut(self) -> None:
+        """Take no new jobs, until a replica is put in place."""
+        self.pool.draining = True
+        self._opened.clear()
+
+    def drain(self, replicas: Iterable[Replica]) -> None:
+        """Give these replicas no new work."""
+        for replica in replicas:
+            self.pool.members.drain(replica)
+        self.recheck()
+
+    async def finish(self) -> bool:
+        """Wait until no job of a draining pool waits or runs. A job that runs may come to wait
+        again.
+
+        Returns:
+            False as soon as the pool is opened again.
+        """
+        while self.pool.draining:
+            busy = self.pool.members.busy()
+            if self._empty.is_set() and not busy:
+                return True
+            await _first(self._opened, busy[0].idle if busy else self._empty)
+        return False
+
+    def snapshot(self, now: float) -> PoolSnapshot:
+        """Return the pool's and the queue's facts at this moment."""
+        pool = self.pool
+        replicas, versions = pool.members.replicas, pool.members.versions
+        return PoolSnapshot(
+            pool_id=pool.pool_id,
+            replicas=tuple(
+                replicas[name].snapshot(now, pool.policy.max_in_flight) for name in sorted(replicas)
+            ),
+            queued_interactive=self._lanes.count("interactive"),
+            queued_batch=self._lanes.count("batch"),
+            mixed_versions=versions if len(versions) > 1 else (),
+            jobs=pool.jobs,
+            retries=pool.retries,
+            draining=pool.draining,
+            fallback=pool.policy.fallback,
+        )
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

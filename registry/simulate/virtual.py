@@ -1,0 +1,71 @@
+"""A loop whose time passes only when there is nothing else to do.
+
+What runs on it is real code with real timers: a minute takes as long as its work does, and the
+same program gives the same times on a machine of any speed.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple, Unpack
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock stands still, and jumps to the next timer when all tasks wait.
+
+    Args:
+        began_at: The time at the beginning, in seconds.
+    """
+
+    grace_s = 0.0
+    """How long, in real seconds, it looks for input before it jumps."""
+
+    def __init__(self, began_at: float = 1000.0) -> None:
+        self.now_s = began_at
+        self.threads = 0
+        super().__init__(_Jump(self))
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self.now_s
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
+    ) -> "asyncio.Future[_T]":
+        """Run a function in a thread; the clock does not jump until it has returned."""
+        self.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._joined)
+        return future
+
+    def _joined(self, _: object) -> None:
+        self.threads -= 1
+
+
+class _Jump(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; if nothing is, let the time pass that would have been waited.
+
+        Raises:
+            RuntimeError: If nothing is ready and no timer runs, so that nothing can ever happen.
+        """
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if self._loop.threads:
+            return super().select(None)
+        if self._loop.grace_s:
+            ready = super().select(self._loop.grace_s)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("everything on the virtual loop waits, and no timer runs")
+            self._loop.now_s += max(0.0, timeout)
+        return ready
