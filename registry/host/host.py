@@ -370,19 +370,9 @@ class AdapterHost:
         return self._places.queue(pool_id).pool.members.props()
 
     def models(self) -> dict[str, tuple[str, ...]]:
-        """Return the names that each pool is known to serve, by pool_id; never waits."""
-        return {
-            pool_id: tuple(
-                name
-                for replica in line.pool.replicas.values()
-                for name in (replica.props.models if replica.props else ())
-            )
-            for pool_id, line in self._places.lines.items()
-        }
-
-    async def check(self, pool_id: str) -> PoolHealth:
-        """Check every replica of the pool now."""
-        return await self.health(pool_id)
+        """Return the names that each pool is known to serve, by pool_id. It does not wait."""
+        queues = self._places.queues
+        return {name: queues[name].pool.members.models() for name in sorted(queues)}
 
     def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
         """Return the adapter that is bound there now.

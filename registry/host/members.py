@@ -246,6 +246,10 @@ class Members:
         elif self.unready_since is None:
             self.unready_since = _now()
 
+    def models(self) -> tuple[str, ...]:
+        """Return every name by which a task can ask for what a replica is known to serve."""
+        return tuple(sorted(name for name, count in self._listed.items() if count > 0))
+
     def props(self) -> EngineProps:
         """Return what the replicas that accept work can do together."""
         replicas = list(self.everyone.accepting.values())
@@ -257,7 +261,7 @@ class Members:
         return EngineProps(
             engine=engines.pop() if len(engines) == 1 else "unknown",
             engine_version=versions[0] if len(versions) == 1 else None,
-            models=tuple(sorted({name for replica in replicas for name in replica.names})),
+            models=self.models(),
             context_length=min(contexts, default=None),
             slots_total=sum(slots) if len(slots) == len(replicas) > 0 else None,
         )

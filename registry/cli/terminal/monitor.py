@@ -84,7 +84,7 @@ async def _ask(workers: Path, *, once: bool, as_json: bool) -> int:
 
 
 async def _check_all(host: AdapterHost) -> None:
-    await asyncio.gather(*(host.health(pool.pool_id) for pool in host.snapshot().pools))
+    await asyncio.gather(*(host.check(pool.pool_id) for pool in host.snapshot().pools))
 
 
 async def _watch(look: Callable[[], View], *, as_json: bool) -> int:
