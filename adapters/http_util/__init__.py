@@ -12,6 +12,7 @@ from adapters.http_util.errors import (
     error_from_payload,
     error_from_response,
 )
+from adapters.http_util.foreign import clean_copy
 from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError, LineDecoder
 from adapters.http_util.meaning import code_for
 from adapters.http_util.post import Posted, post
@@ -77,6 +78,7 @@ __all__ = [
     "body_reader",
     "check_credential",
     "check_egress",
+    "clean_copy",
     "code_for",
     "error_from_exception",
     "error_from_payload",

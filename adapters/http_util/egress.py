@@ -1,37 +1,48 @@
-"""Which hosts may be called (ORCH-3080, OC-ADAPT-OAI 6021)."""
+"""The allow-list of hosts that may be called (ORCH-3080, OC-ADAPT-OAI 6021)."""
 
+import re
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import httpx
 
 from adapter_api import EgressDenied, ErrorCode
 
 
-def check_egress(url: httpx.URL, allow: Sequence[str] | None) -> None:
-    """Let `url` pass if a pattern of `allow` fits; None allows every host.
+def check_egress(url: httpx.URL, allow: Sequence[str] | None, proxy: str | None = None) -> None:
+    """Do nothing if the hosts of a request are allowed.
 
     Args:
-        url: What is to be called.
-        allow: Host names, with `*` for any part (`*.openai.azure.com`), each with an
-            optional `:port`.
+        url: The URL of the request.
+        allow: Patterns, each a host name with an optional `:port`. A `*` stands for any part of
+            one label: `*.openai.azure.com` allows no other number of labels. None allows all.
+        proxy: The URL of the proxy that the request goes through. Its host must be allowed, too.
 
     Raises:
-        EgressDenied: If no pattern fits.
+        EgressDenied: No pattern fits.
     """
     if allow is None:
         return
-    port = url.port or (443 if url.scheme == "https" else 80)
+    _check(url, allow)
+    if proxy is not None:
+        _check(httpx.URL(proxy), allow)
+
+
+def _check(url: httpx.URL, allow: Sequence[str]) -> None:
     host = url.host.lower()
     shown = f"[{host}]" if ":" in host else host
-    for pattern in allow:
-        wanted = pattern.lower()
-        if wanted.count(":") > 1 and "[" not in wanted:
-            wanted = f"[{wanted}]"  # an IPv6 address alone
-        wanted = wanted.replace("[", "[[]")  # to fnmatch, brackets are a set of characters
-        if fnmatchcase(shown, wanted) or fnmatchcase(f"{shown}:{port}", wanted):
-            return
-    raise EgressDenied(
-        ErrorCode.EGRESS_DENIED,
-        f"the egress allow-list does not name {shown}:{port}; add it to egress_allow to call it",
-    )
+    place = f"{shown}:{url.port or _PORTS.get(url.scheme, 80)}"
+    if not any(_fits(pattern.lower(), shown, place) for pattern in allow):
+        raise EgressDenied(
+            ErrorCode.EGRESS_DENIED,
+            f"the egress allow-list does not name {place}; add it to egress_allow to call it",
+        )
+
+
+_PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}
+
+
+def _fits(pattern: str, host: str, place: str) -> bool:
+    if pattern.count(":") > 1 and "[" not in pattern:
+        pattern = f"[{pattern}]"  # an IPv6 address without a port
+    known = re.compile(r"[^.]*".join(map(re.escape, re.split(r"\*+", pattern))))
+    return bool(known.fullmatch(host) or known.fullmatch(place))

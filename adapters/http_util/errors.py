@@ -27,6 +27,7 @@ from adapters.http_util.error_body import ErrorBody, read_error_body, read_error
 from adapters.http_util.meaning import code_for
 from adapters.http_util.retry import Unanswered
 from adapters.http_util.secrets import redact
+from adapters.http_util.transport.connecting import UntrustedCertificate
 
 MAX_LOCATION_CHARS = 200
 """Enough of a redirect's target to see which server and path it is."""
@@ -115,6 +116,10 @@ def error_from_exception(
         )
     if isinstance(exc, httpx.ConnectTimeout):
         return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, f"connecting took too long: {said}")
+    if isinstance(exc, UntrustedCertificate):
+        return EngineUnavailable(
+            ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}", retriable=False
+        )
     if isinstance(exc, httpx.ConnectError | httpx.ProxyError | httpx.UnsupportedProtocol):
         return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}")
     if isinstance(exc, httpx.TimeoutException):

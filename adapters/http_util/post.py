@@ -1,8 +1,8 @@
-"""The request of a job, without what a general HTTP client does besides.
+"""The request of a job, without the work of a general HTTP client.
 
 Building httpx's request and response objects takes longer than sending the one and waiting for the
-other. A client that `make_client` made over our own transport has nothing to add to a POST, so it
-goes to the transport as it is; with any other client it goes the usual way.
+other. A client from `make_client` over our own transport adds nothing to a POST, so the POST goes
+straight to the transport. With any other client it goes the usual way.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import attrs
 import httpx
 
+from adapters.http_util.foreign import clean_copy
+from adapters.http_util.secrets import is_secret_header
 from adapters.http_util.transport.client import POOL_TIMEOUT_S, AdapterClient, body_reader
 from adapters.http_util.transport.stream import StreamTransport
 from adapters.http_util.transport.wire import RawHeaders, header_lines
@@ -24,10 +26,10 @@ class Posted:
 
     Args:
         status: The HTTP status.
-        headers: The answer's headers; look them up in lower case.
-        read: Gives the next piece of the body, b"" at the end.
-        aclose: Gives the connection back.
-        ended: Whether it is known, without waiting, that nothing is left to read.
+        headers: The answer's headers, by names in lower case.
+        read: Returns the next piece of the body, b"" at the end.
+        aclose: Returns or closes the connection.
+        ended: Returns whether `read` would return b"" at once.
         resent: Whether the request was sent twice, because an idle connection had been closed.
     """
 
@@ -52,14 +54,15 @@ async def post(
 
     Args:
         client: What to send it with.
-        url: Where to.
+        url: Where to send it.
         headers: In ASCII, the same for many requests. Host and Content-Length are added.
-        correlation_id: Of this request, printable ASCII (AH-1003).
+        correlation_id: Of this request, in printable ASCII (AH-1003).
         content: The body.
         connect_timeout_s: Seconds for connecting. Nothing else is limited.
 
     Raises:
-        httpx.HTTPError: As the transport does.
+        httpx.HTTPError: As the transport does. It is safe to chain: errors of foreign clients are
+            replaced by copies without secrets.
     """
     if isinstance(client, AdapterClient) and client.posts_directly:
         return await _post_directly(
@@ -72,14 +75,26 @@ async def post(
         headers={**headers, CORRELATION_HEADER: correlation_id},
         timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
     )
-    response = await client.send(request, stream=True, follow_redirects=False)
-    return Posted(
-        response.status_code,
-        response.headers,
-        body_reader(response),
-        response.aclose,
-        resent=bool(request.extensions.get("resent")),
-    )
+    secrets = _secrets_in(headers)
+    try:
+        response = await client.send(request, stream=True, follow_redirects=False)
+    except httpx.HTTPError as exc:
+        failure = clean_copy(exc, secrets)
+    else:
+        return Posted(
+            response.status_code,
+            response.headers,
+            body_reader(response, secrets),
+            response.aclose,
+            resent=bool(request.extensions.get("resent")),
+        )
+    raise failure
+
+
+def _secrets_in(headers: Mapping[str, str]) -> list[str]:
+    return [
+        word for name, value in headers.items() if is_secret_header(name) for word in value.split()
+    ]
 
 
 async def _post_directly(
@@ -107,8 +122,8 @@ async def _post_directly(
 
 
 def _by_name(headers: RawHeaders) -> dict[str, str]:
-    """The headers by their names in lower case, as httpx reads them: several of one name are one
-    with commas."""
+    """Return the headers by names in lower case, as httpx reads them: several of one name are
+    joined by commas."""
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name = raw_name.decode("latin-1").lower()

@@ -144,7 +144,7 @@ class Job:
         server, credentials = connected.server, connected.credentials
         chat = self.uses_chat
         url = self.endpoints.chat if chat else self.endpoints.completions
-        check_egress(url, self.config.egress_allow)
+        check_egress(url, self.config.egress_allow, self.config.proxy)
         refusals, renewed = 0, False
         while True:
             fields = request_fields(

@@ -328,7 +328,7 @@ class Server:
         """Send a request and read its answer before `until` (loop time). The reply holds what goes
         wrong."""
         try:
-            check_egress(url, self._config.egress_allow)
+            check_egress(url, self._config.egress_allow, self._config.proxy)
             async with asyncio.timeout(until - _now()):
                 headers = {
                     "Accept-Encoding": "identity",

@@ -1,19 +1,22 @@
 """The HTTP client of an adapter: transport, limits, TLS and proxies in one place (HTU-1001)."""
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
 import attrs
 import httpx
 
+from adapters.http_util.foreign import clean_copy
 from adapters.http_util.transport.pool import MAX_CONNECTIONS
 from adapters.http_util.transport.stream import BodyStream, StreamTransport
 from adapters.http_util.transport.wire import Origin, origin_of, serialize_head
 
 POOL_TIMEOUT_S = 30.0
-"""How long a request waits for a free connection where no deadline says otherwise."""
+"""How long a request waits for a free connection where no deadline is shorter."""
+
+CertFiles = str | tuple[str, str]
 
 
 @attrs.frozen
@@ -22,12 +25,15 @@ class ClientOptions:
 
     Args:
         connect_timeout_s: Seconds for name look-up, TCP and TLS together.
-        max_connections: Open connections at most.
+        max_connections: The most open connections.
         http2: Offer HTTP/2 (extra `[http2]`), through httpx's own transport.
-        proxy: URL of an HTTP proxy, through httpx's own transport. None: no proxy, whatever the
-            environment says.
+        proxy: URL of an HTTP or SOCKS proxy, through httpx's own transport. None for no proxy,
+            whatever the environment contains.
         ca_file: PEM file of the certificate authorities to trust instead of the default ones.
-        client_cert: PEM file with certificate and key, or a pair of files.
+        client_cert: PEM file with certificate and key, or a pair of files. The key must not be
+            encrypted.
+        keylog_file: File to which TLS keys are written, for debugging with Wireshark. The
+            environment's SSLKEYLOGFILE is not obeyed.
     """
 
     connect_timeout_s: float = 5.0
@@ -35,59 +41,88 @@ class ClientOptions:
     http2: bool = False
     proxy: str | None = attrs.field(default=None, repr=False)
     ca_file: str | None = None
-    client_cert: str | tuple[str, str] | None = None
+    client_cert: CertFiles | None = None
+    keylog_file: str | None = None
 
 
 @lru_cache(maxsize=32)
 def tls_context(
-    ca_file: str | None, client_cert: str | tuple[str, str] | None, *, http2: bool = False
+    ca_file: str | None,
+    client_cert: CertFiles | None,
+    *,
+    http2: bool = False,
+    keylog_file: str | None = None,
 ) -> ssl.SSLContext:
-    """The one verifying TLS context for these files (building it takes tens of milliseconds).
+    """Return the one verifying TLS context for these files. Building it takes tens of milliseconds.
 
     Args:
         ca_file: As in ClientOptions.
         client_cert: As in ClientOptions.
         http2: For a transport that offers HTTP/2. httpx writes the offer into the context, so
-            this must be another one than for HTTP/1.1.
+            HTTP/1.1 must have another one.
+        keylog_file: As in ClientOptions.
 
     Raises:
-        OSError: A file cannot be read, or is not what it should be (ssl.SSLError).
+        OSError: A file cannot be read or is invalid (ssl.SSLError).
+        ValueError: The key of client_cert is encrypted.
     """
-    if ca_file is not None:
-        context = ssl.create_default_context(cafile=ca_file)
-    else:
-        context = httpx.create_ssl_context(trust_env=False)
+    # Not ssl.create_default_context, which obeys SSLKEYLOGFILE.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=_default_authorities() if ca_file is None else ca_file)
     if client_cert is not None:
-        files = (client_cert,) if isinstance(client_cert, str) else client_cert
-        context.load_cert_chain(*files)
+        certificate, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
+        context.load_cert_chain(certificate, key, password=_refuse_to_ask)
+    if keylog_file is not None:
+        context.keylog_filename = keylog_file
     context.set_alpn_protocols(["http/1.1", "h2"] if http2 else ["http/1.1"])
     return context
 
 
+def _default_authorities() -> str:
+    import certifi  # httpx needs it, too
+
+    return certifi.where()
+
+
+def _refuse_to_ask() -> str:
+    """Stand in for OpenSSL's question on the terminal."""
+    raise ValueError("the key of client_cert is encrypted; decrypt it with `openssl pkey`")
+
+
 def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
-    """The transport for these options: our own, or httpx's for proxies and HTTP/2.
+    """Return the transport for these options: our own, or httpx's for proxies and HTTP/2.
 
     Raises:
         ImportError: http2 without the package h2, or a SOCKS proxy without socksio.
-        OSError: A file for TLS cannot be used, where httpx's transport wants it at once.
+        OSError: A file for TLS cannot be used, where httpx's transport needs it at once.
+        ValueError: The proxy's URL is invalid, or the key of client_cert encrypted.
     """
     if options.http2:
         _require_h2()
+    context = partial(
+        tls_context, options.ca_file, options.client_cert, keylog_file=options.keylog_file
+    )
     if not options.http2 and options.proxy is None:
-        return StreamTransport(
-            ssl_context=partial(tls_context, options.ca_file, options.client_cert),
-            max_connections=options.max_connections,
-        )
+        return StreamTransport(ssl_context=context, max_connections=options.max_connections)
     return httpx.AsyncHTTPTransport(
-        verify=tls_context(options.ca_file, options.client_cert, http2=options.http2),
+        verify=context(http2=options.http2),
         http2=options.http2,
-        proxy=options.proxy,
+        proxy=None if options.proxy is None else _proxy(options.proxy, context),
         trust_env=False,
         limits=httpx.Limits(
             max_connections=options.max_connections,
             max_keepalive_connections=options.max_connections,
         ),
     )
+
+
+def _proxy(url: str, context: Callable[[], ssl.SSLContext]) -> httpx.Proxy:
+    """Return httpx's proxy. httpx's own errors would show the password."""
+    try:
+        return httpx.Proxy(url, ssl_context=context() if url.startswith("https:") else None)
+    except (httpx.InvalidURL, ValueError):
+        pass
+    raise ValueError("proxy must be a URL such as http://user:password@host:3128")
 
 
 def _require_h2() -> None:
@@ -100,11 +135,11 @@ def _require_h2() -> None:
 
 
 class AdapterClient(httpx.AsyncClient):
-    """What make_client makes: httpx's client, which knows its transport.
+    """An httpx client that knows its transport.
 
     Args:
         transport: Where requests go.
-        options: As of httpx.AsyncClient.
+        options: As for httpx.AsyncClient.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport, **options: Any) -> None:
@@ -117,20 +152,20 @@ class AdapterClient(httpx.AsyncClient):
 
     @property
     def posts_directly(self) -> bool:
-        """Whether a POST needs nothing of httpx.AsyncClient: our own transport, and no hooks."""
+        """Return whether a POST needs nothing of httpx.AsyncClient: our transport, no hooks."""
         hooks = self.event_hooks
         return self.stream_transport is not None and not (hooks["request"] or hooks["response"])
 
     def post_head(self, url: httpx.URL, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
-        """Where a POST goes, and what it begins with. The last one is remembered, for mostly the
-        next is the same.
+        """Return where a POST goes, and its first bytes. The last ones are kept, because most
+        requests begin like the one before.
 
         Args:
-            url: Where to.
-            headers: In ASCII. The client's own go besides those that are not given.
+            url: Where to send it.
+            headers: In ASCII. The client's own headers are added where they are not given.
 
         Raises:
-            httpx.LocalProtocolError: A header is none.
+            httpx.LocalProtocolError: A header is invalid.
             httpx.UnsupportedProtocol: Not http or https.
         """
         if self._post is not None and self._post[0] is url and self._post[1] == headers:
@@ -147,8 +182,9 @@ class AdapterClient(httpx.AsyncClient):
 def make_client(
     options: ClientOptions, transport: httpx.AsyncBaseTransport | None = None
 ) -> AdapterClient:
-    """A client that reads no environment, follows no redirect and sets no read timeout: how long an
-    answer may take is for the job's StreamClock to say.
+    """Return a client that reads no environment, follows no redirect and sets no read timeout.
+
+    The job's StreamClock limits how long an answer may take.
 
     Args:
         options: How to connect.
@@ -159,38 +195,48 @@ def make_client(
         timeout=httpx.Timeout(None, connect=options.connect_timeout_s, pool=POOL_TIMEOUT_S),
         follow_redirects=False,
         trust_env=False,
-        # Compressed streams would be held back by the compressor, and may be bombs.
+        # A compressor would hold back pieces of a stream, and a compressed body may be a bomb.
         headers={"Accept-Encoding": "identity"},
     )
 
 
-def body_reader(response: httpx.Response) -> Callable[[], Awaitable[bytes]]:
-    """A function that gives the next piece of the body as it came, b"" at the end.
+def body_reader(
+    response: httpx.Response, secrets: Iterable[str] = ()
+) -> Callable[[], Awaitable[bytes]]:
+    """Return a function that returns the next piece of the body as it came, b"" at the end.
 
     With our own transport it reads the connection directly; with any other, httpx's raw iterator.
+
+    Args:
+        response: The answer, not read yet.
+        secrets: Credentials to keep out of a foreign transport's errors.
     """
     body = response.extensions.get("body_stream")
     if isinstance(body, BodyStream):
         return body.read
     # httpx.MockTransport, and a client's hooks, may have read the answer already.
     pieces = response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
-    return partial(_next_piece, aiter(pieces))
+    return partial(_next_piece, aiter(pieces), tuple(secrets))
 
 
-async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes:
-    async for piece in pieces:
-        if piece:
-            return piece
-    return b""
+async def _next_piece(pieces: AsyncIterator[bytes], secrets: tuple[str, ...]) -> bytes:
+    try:
+        async for piece in pieces:
+            if piece:
+                return piece
+        return b""
+    except httpx.HTTPError as exc:
+        failure = clean_copy(exc, secrets)
+    raise failure
 
 
 async def read_bounded(response: httpx.Response, max_bytes: int) -> bytes:
-    """The body, or its first `max_bytes` bytes if it is longer."""
+    """Return the body, or its first `max_bytes` bytes if it is longer."""
     return await read_up_to(body_reader(response), max_bytes)
 
 
 async def read_up_to(read: Callable[[], Awaitable[bytes]], max_bytes: int) -> bytes:
-    """As read_bounded, of what `read` gives piece by piece."""
+    """Return at most `max_bytes` bytes of what `read` returns piece by piece."""
     pieces, size = [], 0
     while size < max_bytes and (piece := await read()):
         pieces.append(piece)

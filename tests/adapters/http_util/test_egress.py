@@ -44,6 +44,10 @@ def test_what_a_pattern_names_may_be_called(pattern: str, url: str) -> None:
         ("*:443", "http://[::443]:8000"),
         ("host[0-9]", "http://host1"),
         ("", "http://host"),
+        ("*.azure.com", "https://me.openai.azure.com"),
+        ("*", "https://api.openai.com"),
+        ("10.*", "http://10.0.0.5"),
+        ("**.azure.com", "https://me.openai.azure.com"),
     ],
 )
 def test_what_no_pattern_names_may_not(pattern: str, url: str) -> None:
@@ -73,3 +77,25 @@ def test_a_name_without_wildcard_allows_itself_only(one: str, other: str, port: 
     if one != other:
         with pytest.raises(EgressDenied):
             check_egress(url, [other, f"{other}:{port or 80}", f"{one}:{(port or 80) % 65535 + 1}"])
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://proxy:3128", "http://user:password@proxy:3128", "https://proxy:3128"]
+)
+def test_a_proxy_is_called_too(proxy: str) -> None:
+    """The host of the proxy must be allowed as well as the one behind it."""
+    url = httpx.URL("https://api.example")
+    check_egress(url, ["api.example", "proxy:3128"], proxy)
+    check_egress(url, None, proxy)
+    for allow in (["api.example"], ["proxy"], ["api.example", "proxy:443"]):
+        with pytest.raises(EgressDenied) as caught:
+            check_egress(url, allow, proxy)
+        assert "password" not in str(caught.value)
+    with pytest.raises(EgressDenied, match="proxy:1080"):
+        check_egress(url, ["api.example"], "socks5://proxy")
+
+
+def test_many_stars_in_a_row_are_one() -> None:
+    """Stars in a row are one."""
+    with pytest.raises(EgressDenied):
+        check_egress(httpx.URL("http://" + "a" * 63), ["*" * 60 + "b"])

@@ -13,14 +13,19 @@ import h2.events
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from adapters.http_util import (
     BodyStream,
     ClientOptions,
     StreamTransport,
+    UntrustedCertificate,
     body_reader,
+    error_from_exception,
     make_client,
     make_transport,
+    may_repeat,
+    post,
     read_bounded,
     tls_context,
 )
@@ -332,3 +337,68 @@ async def test_a_bounded_read_of_an_endless_body_ends() -> None:
         async with client.stream("GET", server.base_url) as response:
             assert await read_bounded(response, 15_000) == b"x" * 15_000
         assert await server.all_closed()
+
+
+# What the environment and the terminal must not decide
+
+
+@pytest.mark.parametrize("options", [{}, {"proxy": "https://127.0.0.1:9"}], ids=["own", "proxy"])
+async def test_tls_keys_are_written_only_where_an_option_says_so(
+    options: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca_file: str
+) -> None:
+    """SSLKEYLOGFILE, which would let others read the traffic, is not obeyed."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "environment"))
+    for given in (None, ca_file):
+        async with make_client(ClientOptions(ca_file=given, **options)):
+            assert tls_context(given, None).keylog_filename is None
+    assert not (tmp_path / "environment").exists()
+    wanted = tmp_path / "option"
+    tls_context(None, None, keylog_file=str(wanted))
+    assert wanted.exists()
+
+
+def test_an_encrypted_key_is_refused_without_a_question(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    """OpenSSL would ask on the terminal, and wait."""
+    certificate = authority.issue_cert("client.example")
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    encrypted = serialization.BestAvailableEncryption(b"correct-horse")
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encrypted
+    )
+    (tmp_path / "key.pem").write_bytes(pem)
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    files = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    with pytest.raises(ValueError, match="the key of client_cert is encrypted"):
+        tls_context(None, files)
+
+
+@pytest.mark.parametrize("proxy", ["http://user:SECRET@host:SECRET", "http://:SECRET", "ftp://x"])
+def test_a_wrong_proxy_is_refused_without_being_shown(proxy: str) -> None:
+    """httpx's own errors repeat what stands in the place of the port."""
+    with pytest.raises(ValueError, match="proxy must be a URL such as") as caught:
+        make_transport(ClientOptions(proxy=proxy))
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["own", "httpx"])
+async def test_an_untrusted_certificate_is_final(authority: trustme.CA, http2: bool) -> None:
+    """Whoever's transport finds it: another attempt would not change it."""
+    context = _server_context(authority)
+    async with (
+        ScriptServer(hello, tls=context) as server,
+        make_client(ClientOptions(http2=http2)) as client,
+    ):
+        with pytest.raises(UntrustedCertificate, match="certificate") as caught:
+            await post(
+                client,
+                httpx.URL(server.base_url),
+                headers={},
+                correlation_id="1",
+                content=b"",
+                connect_timeout_s=5,
+            )
+        error = error_from_exception(caught.value)
+        assert (error.code, error.retriable) == ("POOL_UNAVAILABLE", False)
+        assert not may_repeat(error)
