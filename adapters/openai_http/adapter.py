@@ -149,7 +149,6 @@ class OpenAIHttpAdapter:
             secrets=secrets,
         )
         started = False
-        pieces = 0
         connected.begin()
         try:
             body = Body(posted, job.clock, secrets)
@@ -162,9 +161,8 @@ class OpenAIHttpAdapter:
                     started = True
                     server.note_answer(answer)
                     yield job.started(connected, answer)
-                if answer.pieces != pieces and (job.first_piece_at is None or not tokens):
-                    job.note_progress()
-                pieces = answer.pieces
+                if job.first_piece_at is None or not tokens:
+                    job.note_pieces(answer.pieces)
                 if tokens:
                     yield tokens
             server.note_answer(answer)

@@ -19,7 +19,13 @@ import attrs
 
 from adapter_api import ErrorCode, InvalidToolCall, StreamingError, Token, ToolCall, WorkerError
 from adapter_api.events import Proof
-from adapters.http_util import ServerSentEvent, SSEDecoder, error_from_payload, safe_text
+from adapters.http_util import (
+    DecodeLimitError,
+    ServerSentEvent,
+    SSEDecoder,
+    error_from_payload,
+    safe_text,
+)
 from adapters.openai_http.endings import Ending, Finish
 from adapters.openai_http.framing import Framing
 from adapters.openai_http.lanes import chat_texts, completion_texts
@@ -122,18 +128,13 @@ class AnswerReader:
         self._done = False
         self._usage: Any = None
         self._fallback_usage: Any = None
+        self.phase = Phase.OPEN
+        """How far the answer has come."""
         self.begun = False
         """Whether a choice came."""
         self.model = ""
         self.fingerprint = ""
         self.completion_id = ""
-
-    @property
-    def phase(self) -> Phase:
-        """How far the answer has come."""
-        if self._done or self._failure is not None:
-            return Phase.CLOSED
-        return Phase.FINISHED if self._finish.may_be_last(self._pieces.count) else Phase.OPEN
 
     @property
     def pieces(self) -> int:
@@ -161,8 +162,8 @@ class AnswerReader:
         """Return the Tokens that a piece of the body brings. Errors are kept for `finish`."""
         try:
             batch = self._framing.feed(piece)
-        except WorkerError as error:
-            self._failure = error
+        except (WorkerError, DecodeLimitError) as error:
+            self._fail(error)
             return []
         if isinstance(batch, bytes):
             tokens = self.read_plain(batch)
@@ -177,9 +178,23 @@ class AnswerReader:
             return []
         try:
             return self._read_all(self._framing.finish())
-        except WorkerError as error:
-            self._failure = error
+        except (WorkerError, DecodeLimitError) as error:
+            self._fail(error)
             return []
+
+    def _fail(self, error: WorkerError | DecodeLimitError) -> None:
+        if not isinstance(error, WorkerError):
+            limit = f"the stream passes a limit: {error}"
+            error = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, limit)
+        self._failure = error
+        self.phase = Phase.CLOSED
+
+    def _note_phase(self) -> None:
+        if self._done or self._failure is not None:
+            self.phase = Phase.CLOSED
+        else:
+            last = self._finish.may_be_last(self._pieces.count)
+            self.phase = Phase.FINISHED if last else Phase.OPEN
 
     def _read_all(self, events: Iterable[ServerSentEvent]) -> list[Token]:
         tokens: list[Token] = []
@@ -193,6 +208,7 @@ class AnswerReader:
             if self._done or self._failure is not None:
                 break
         self._failure = self._failure or self._framing.unknown()
+        self._note_phase()
         return tokens
 
     def read_plain(self, lines: bytes) -> list[Token] | None:
@@ -207,9 +223,13 @@ class AnswerReader:
         if not self.begun or self._slow:  # the first event shows which server answers
             return None
         if self._pieces.in_call:
-            return self._pieces.add_arguments(lines)
-        texts = self._texts(lines)
-        return None if texts is None else self._pieces.add_texts(texts)
+            tokens = self._pieces.add_arguments(lines)
+        else:
+            texts = self._texts(lines)
+            tokens = None if texts is None else self._pieces.add_texts(texts)
+        if self.phase is not Phase.OPEN:
+            self._note_phase()
+        return tokens
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
         """Add the Tokens that an event brings to `tokens`, forgiving where nothing is lost by it.
@@ -235,7 +255,7 @@ class AnswerReader:
         choices = payload.get("choices")
         if choices is not None and not isinstance(choices, list):
             raise _protocol_error("choices is not a list")
-        answered = self._pieces.answered > 0
+        answered = self._pieces.answered
         self._finish.read_details(payload)
         self._read_choices(choices or [], tokens)
         self._finish.end_event(self._pieces.count, answered=answered)

@@ -73,6 +73,7 @@ class Job:
     endpoints: Endpoints
     attempts: int = attrs.field(default=0, init=False)
     first_piece_at: float | None = attrs.field(default=None, init=False)
+    _pieces: int = attrs.field(default=0, init=False)
 
     @property
     def model(self) -> str | None:
@@ -124,8 +125,12 @@ class Job:
         """Continue the same wait, with an answer that has begun."""
         self.clock.rename(_tokenless)
 
-    def note_progress(self) -> None:
-        """Note that the engine generated something, delivered or not; a new wait begins."""
+    def note_pieces(self, count: int) -> None:
+        """Note how many pieces the engine generated, delivered or not. A new one is progress, so
+        that a new wait begins; a delivered one is noted by the stream."""
+        if count == self._pieces:
+            return
+        self._pieces = count
         if self.first_piece_at is None:
             self.first_piece_at = _now()
         self.clock.allow(self.config.stall_timeout_s, _stalled)

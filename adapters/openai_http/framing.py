@@ -5,11 +5,10 @@ with it), or a page of HTML that a proxy put in its place.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from adapter_api import ErrorCode, StreamingError, WorkerError
 from adapters.http_util import (
-    DecodeLimitError,
     ServerSentEvent,
     SSEDecoder,
     error_from_payload,
@@ -41,7 +40,6 @@ class Framing:
     """
 
     __slots__ = (
-        "_begun",
         "_checked",
         "_decoder",
         "_document",
@@ -49,39 +47,32 @@ class Framing:
         "_size",
         "_start",
         "events_of",
+        "feed",
     )
 
     def __init__(self, decoder: SSEDecoder | None = None, secrets: Iterable[str] = ()) -> None:
         self._decoder = decoder or SSEDecoder()
         self._secrets = secrets
         self._start = b""
-        self._begun = False
-        self._document: list[bytes] | None = None
+        self._document: list[bytes] = []
         self._size = 0
         self._checked = 0  # unknown lines that were looked at
         self.events_of = self._decoder.events_of
         """Returns the events behind lines that `feed` gave."""
+        self.feed: Callable[[bytes], bytes | list[ServerSentEvent]] = self._begin
+        """Returns the events that a piece completes; bytes where every event is one line of data.
 
-    def feed(self, piece: bytes) -> bytes | list[ServerSentEvent]:
-        """Return the events that `piece` completes; bytes where every event is one line of data.
+        Raises DecodeLimitError, or a StreamingError if the body is too long or a page of HTML."""
 
-        Raises:
-            StreamingError: UPSTREAM_PROTOCOL if the body is too long, or a page of HTML.
-        """
-        if not self._begun:
-            self._start += piece
-            if self._start.isspace() and len(self._start) <= MAX_BLANK_BYTES:
-                return []
-            piece, self._start, self._begun = self._start, b"", True
-            if piece.lstrip()[:1] in (b"{", b"[", b"<"):
-                self._document = []
-        if self._document is not None:
-            self._collect(self._document, piece)
+    def _begin(self, piece: bytes) -> bytes | list[ServerSentEvent]:
+        """Find out what kind of body it is, which decides how the rest is read."""
+        self._start += piece
+        if self._start.isspace() and len(self._start) <= MAX_BLANK_BYTES:
             return []
-        try:
-            return self._decoder.feed_plain(piece)
-        except DecodeLimitError as exc:
-            raise _protocol_error(f"the stream passes a limit: {exc}") from exc
+        piece, self._start = self._start, b""
+        is_document = piece.lstrip()[:1] in (b"{", b"[", b"<")
+        self.feed = self._collect if is_document else self._decoder.feed_plain
+        return self.feed(piece)
 
     def finish(self) -> list[ServerSentEvent]:
         """Return the events that the end of the body completes.
@@ -93,13 +84,10 @@ class Framing:
             StreamingError: STREAM_TRUNCATED if a JSON document is cut off; UPSTREAM_PROTOCOL if
                 the body is a page of HTML.
         """
-        if self._document is not None:
-            return [ServerSentEvent(self._whole(self._document))] if self._document else []
-        try:
-            self._decoder.finish()
-            return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
-        except DecodeLimitError as exc:
-            raise _protocol_error(f"the stream passes a limit: {exc}") from exc
+        if self._document:
+            return [ServerSentEvent(self._whole(self._document))]
+        self._decoder.finish()
+        return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
 
     def unknown(self) -> WorkerError | None:
         """Return the error that a line amounts to which is neither SSE nor a comment.
@@ -115,7 +103,8 @@ class Framing:
                 return error_from_payload(said, secrets=self._secrets)
         return None
 
-    def _collect(self, document: list[bytes], piece: bytes) -> None:
+    def _collect(self, piece: bytes) -> list[ServerSentEvent]:
+        document = self._document
         document.append(piece)
         self._size += len(piece)
         is_page = document[0].lstrip()[:1] == b"<"
@@ -123,6 +112,7 @@ class Framing:
             raise self._page_error(document)
         if self._size > MAX_JSON_BYTES:
             raise _protocol_error(f"a JSON answer longer than {MAX_JSON_BYTES} bytes")
+        return []
 
     def _whole(self, document: list[bytes]) -> bytes:
         if document[0].lstrip()[:1] == b"<":

@@ -51,10 +51,10 @@ class Pieces:
         """How many Tokens were made."""
         self.count = 0
         """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
-        self.answered = 0
-        """How many of them were text or calls."""
+        self.answered = False
+        """Whether text or a call came."""
         self.spoken = 0
-        """How many of them were text."""
+        """How many pieces of text came one by one."""
         self.refused = False
         self.in_call = False
         """Whether the last delta went on with a call."""
@@ -76,8 +76,7 @@ class Pieces:
         index, count = self.index, len(texts)
         self.index = index + count
         self.count += count
-        self.answered += count
-        self.spoken += count
+        self.answered = True
         return tokens_of(texts, index)
 
     def add_arguments(self, lines: bytes) -> list[Token] | None:
@@ -89,7 +88,6 @@ class Pieces:
         index, pieces = self.index, found[1]
         self.index = index + len(pieces)
         self.count += len(pieces)
-        self.answered += len(pieces)
         return [
             ToolCallDelta("", at, call=number, arguments=piece)
             for at, piece in enumerate(pieces, index)
@@ -146,7 +144,7 @@ class Pieces:
                 self.add_reasoning(reasoning, tokens)
         self.count += 1
         if text:
-            self.answered += 1
+            self.answered = True
             self.spoken += 1
             tokens.append(self._token(text, logprob))
 
@@ -190,7 +188,7 @@ class Pieces:
 
     def _add_call(self, piece: CallPiece, tokens: list[Token]) -> None:
         self.count += 1
-        self.answered += 1
+        self.answered = True
         self.scores.clear()
         call, call_id, name, arguments = piece
         tokens.append(
