@@ -1,19 +1,29 @@
-"""The conformance kit: proves that an adapter keeps the contract, whoever wrote it.
+"""The conformance kit: it examines whether an adapter keeps the contract.
 
-Subclass AdapterConformance in a test, or run `worker-adapters conformance NAME`. Only the two
-classes need pytest; they load when they are asked for.
+Subclass AdapterConformance in a test, or run `worker-adapters conformance NAME`. Only that class
+needs pytest; it is imported on first use.
 """
 
 from typing import TYPE_CHECKING
 
-from adapter_api.conformance.check import CAPABILITIES, Absent, Check, Misuse, Violation
+from adapter_api.conformance.check import Check
 from adapter_api.conformance.checks import CHECKS
-from adapter_api.conformance.report import Report, Result, Status
-from adapter_api.conformance.runner import judge, judge_all
+from adapter_api.conformance.examination import Examination, examine, with_needs
+from adapter_api.conformance.report import Report, Result, Verdict
+from adapter_api.conformance.runner import judge
 from adapter_api.conformance.subject import MakeAdapter, Subject
+from adapter_api.conformance.verdict import (
+    CAPABILITIES,
+    Absent,
+    Misuse,
+    NotExamined,
+    Status,
+    Violation,
+)
+from adapter_api.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from adapter_api.conformance.cases import AdapterConformance, HttpAdapterConformance
+    from adapter_api.conformance.cases import AdapterConformance
 
 __all__ = [
     "CAPABILITIES",
@@ -21,22 +31,20 @@ __all__ = [
     "Absent",
     "AdapterConformance",
     "Check",
-    "HttpAdapterConformance",
+    "Examination",
     "MakeAdapter",
     "Misuse",
+    "NotExamined",
     "Report",
     "Result",
     "Status",
     "Subject",
+    "Verdict",
     "Violation",
+    "examine",
     "judge",
-    "judge_all",
+    "with_needs",
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in ("AdapterConformance", "HttpAdapterConformance"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from adapter_api.conformance import cases
-
-    return getattr(cases, name)
+__getattr__ = lazy_exports(__name__)

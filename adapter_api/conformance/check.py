@@ -1,49 +1,26 @@
-"""What a check is, and how its verdict is spoken."""
+"""Checks: one rule of the contract each."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.subject import Subject
 
-CAPABILITIES = {
-    "seed": "the same task with the same seed gives the same text",
-    "messages": "tasks may have messages instead of a prompt",
-    "concurrency": "several jobs may run at the same time",
-    "backpressure": "reading from the engine stops while nobody reads the stream",
-}
-"""What an adapter may lack and still be right, if it says so. The hooks `props`, `engine_version`
-and `cancel` are optional anyway: without them their checks are absent too."""
-
-
-class Violation(Exception):
-    """The adapter breaks the contract; the text says how, and what to do."""
-
-
-class Absent(Exception):
-    """The check does not apply; the text says why."""
-
-
-class Misuse(Exception):
-    """The kit was given what it cannot examine; the text says what to write instead."""
-
-
-Run = Callable[["Subject"], Awaitable[str | None]]
+Run = Callable[[Subject], Awaitable[str | None]]
 
 
 @attrs.frozen
 class Check:
-    """One thing the contract asks.
+    """One rule of the contract.
 
     Args:
         name: Its name in reports.
-        summary: The rule, one sentence.
-        run: Examines a subject. Returns a remark or None; raises Violation or Absent.
-        requirement: The requirements it proves, by id.
-        needs: The names of checks without which this one could not tell what is wrong.
-        capability: The key of CAPABILITIES it examines, None if every adapter must pass.
+        summary: The rule, in one sentence.
+        run: Examines a subject. Returns a remark or None; raises Violation, Absent or NotExamined.
+        requirement: The ids of the requirements that it proves.
+        needs: The names of checks without which its verdict would be meaningless.
+        capability: The key of CAPABILITIES that it examines, None if every adapter must pass.
     """
 
     name: str
@@ -59,7 +36,7 @@ def check(
 ) -> Callable[[Callable[..., Any]], Check]:
     """Make the decorated coroutine function a Check.
 
-    Its name is the function's; its rule is the first sentence of the docstring.
+    Its name is the function's, its rule the first sentence of the docstring.
     """
 
     def make(run: Callable[..., Any]) -> Check:

@@ -1,4 +1,4 @@
-"""What an examination found, for people and for programs."""
+"""Reports: what an examination found, as JSON and as a page."""
 
 import errno
 import json
@@ -13,24 +13,14 @@ from typing import Any, Self
 import attrs
 
 from adapter_api.conformance.check import Check
+from adapter_api.conformance.verdict import Status
 from adapter_api.hookspecs import API_VERSION
 
 FORMAT = "worker-adapters conformance report"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _NO_FILENAME = re.compile(r"[^\w.-]+")
-"""What an adapter's name may have, and a file's name had better not."""
-
-
-class Status(StrEnum):
-    """A verdict."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    ABSENT = "absent"
-    """The adapter does not claim to have what the check is about."""
-    BLOCKED = "blocked"
-    """A check that this one needs has failed, so it could not tell what is wrong."""
+"""Characters of an adapter's name that do not go into a file's name."""
 
 
 @attrs.frozen
@@ -40,7 +30,7 @@ class Result:
     Args:
         check: The check's name.
         status: The verdict.
-        remark: Why it failed, is absent or blocked; or what was seen.
+        remark: Why it failed, is absent, blocked or not examined; or what was observed.
         requirement: The requirements, by id.
         summary: The rule.
         took_ms: How long the check took.
@@ -55,8 +45,17 @@ class Result:
 
     @classmethod
     def of(cls, check: Check, status: Status, remark: str, took_ms: int = 0) -> Self:
-        """The verdict of `check`."""
+        """Return the verdict of `check`."""
         return cls(check.name, status, remark, check.requirement, check.summary, took_ms)
+
+
+class Verdict(StrEnum):
+    """The verdict on an adapter."""
+
+    CONFORMS = "conforms"
+    VIOLATES = "does not conform"
+    INCOMPLETE = "is incomplete"
+    """Nothing that was examined is wrong, and something was not examined."""
 
 
 @attrs.frozen
@@ -65,9 +64,9 @@ class Report:
 
     Args:
         adapter: Its name.
-        distribution: Where it comes from, and the version of that.
+        distribution: Its distribution and the version of that.
         results: The verdicts, in the order of the checks.
-        missing: The names of the checks that were not run: the report is of a part only.
+        missing: The names of the checks that were not selected: the report covers only a part.
     """
 
     adapter: str
@@ -76,66 +75,87 @@ class Report:
     missing: Sequence[str] = ()
 
     @property
-    def sound(self) -> bool:
-        """Whether no check that was run failed or was blocked, and at least one passed."""
-        return self.count(Status.PASSED) > 0 and not self._violates
+    def verdict(self) -> Verdict:
+        """Return the verdict on the whole contract."""
+        if self.missing and not self._violates:
+            return Verdict.INCOMPLETE
+        return self.verdict_of_selected
+
+    @property
+    def verdict_of_selected(self) -> Verdict:
+        """Return the verdict on the checks that were selected. At least one of them must pass."""
+        if self._violates:
+            return Verdict.VIOLATES
+        if self.count(Status.NOT_EXAMINED):
+            return Verdict.INCOMPLETE
+        return Verdict.CONFORMS if self.count(Status.PASSED) else Verdict.VIOLATES
 
     @property
     def conforms(self) -> bool | None:
-        """Whether the adapter keeps the contract; None if too little was examined to know."""
-        if self.missing and not self._violates:
-            return None
-        return self.sound
+        """Return whether the adapter keeps the contract; None if too little was examined."""
+        verdict = self.verdict
+        return None if verdict is Verdict.INCOMPLETE else verdict is Verdict.CONFORMS
+
+    @property
+    def not_examined(self) -> list[str]:
+        """Return the names of the checks that were not selected or could not be examined."""
+        unknown = [r.check for r in self.results if r.status is Status.NOT_EXAMINED]
+        return [*unknown, *self.missing]
 
     @property
     def _violates(self) -> bool:
         return self.count(Status.FAILED) + self.count(Status.BLOCKED) > 0
 
     def count(self, status: Status) -> int:
-        """How many checks have this verdict."""
+        """Return how many checks have this status."""
         return sum(result.status is status for result in self.results)
 
     @property
-    def verdict(self) -> str:
-        """One line."""
-        counts = [f"{self.count(status)} {status}" for status in Status if self.count(status)]
+    def summary(self) -> str:
+        """Return the verdict and the counts, in one line."""
+        counts = [
+            f"{self.count(status)} {status.replace('_', ' ')}"
+            for status in Status
+            if self.count(status)
+        ]
         found = ", ".join(counts) or "nothing"
         part = f"{len(self.results)} of {len(self.results) + len(self.missing)} checks"
-        if self.conforms is None:
-            return f"{self.adapter} was examined in part only, with {part}: {found}"
-        word = "conforms" if self.conforms else "does not conform"
-        only = f" (with {part})" if self.missing else ""
-        return f"{self.adapter} {word} to version {API_VERSION}: {found}{only}"
+        selected = f" (with {part})" if self.missing else ""
+        if self.verdict is Verdict.INCOMPLETE:
+            return f"the report on {self.adapter} is incomplete: {found}{selected}"
+        return f"{self.adapter} {self.verdict} to version {API_VERSION}: {found}{selected}"
 
     def to_json(self) -> str:
-        """The report as a JSON text."""
+        """Return the report as a JSON text."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "api_version": API_VERSION,
             "adapter": self.adapter,
             "distribution": self.distribution,
+            "verdict": self.verdict.name.lower(),
             "conforms": self.conforms,
-            "not_examined": list(self.missing),
+            "not_examined": self.not_examined,
             "results": [attrs.asdict(result) for result in self.results],
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def to_markdown(self) -> str:
-        """The report as a page."""
+        """Return the report as a page of Markdown."""
         rows = "".join(
             f"| {r.check} | {r.status} | {_cell(r.remark)} | {_cell(r.summary)} | "
             f"{r.requirement} |\n"
             for r in self.results
         )
-        missing = f"Not examined: {', '.join(self.missing)}.\n\n" if self.missing else ""
+        names = self.not_examined
+        missing = f"Not examined: {', '.join(names)}.\n\n" if names else ""
         return (
-            f"# Conformance of {self.adapter}\n\n{self.verdict} ({self.distribution}).\n\n{missing}"
+            f"# Conformance of {self.adapter}\n\n{self.summary} ({self.distribution}).\n\n{missing}"
             f"| check | verdict | remark | rule | requirements |\n|---|---|---|---|---|\n{rows}"
         )
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write both forms into a folder, which is made if need be.
+        """Write both forms into a folder, which is created if it does not exist.
 
         Returns:
             The paths of the JSON and of the markdown file.
@@ -150,14 +170,14 @@ class Report:
 
 
 def prepare(adapter: str, folder: Path) -> tuple[Path, Path]:
-    """Make the folder of an adapter's report, if need be, and say which files it will have.
+    """Create the folder of an adapter's report, and return the paths of the files to come.
 
     Raises:
         OSError: If they cannot be written there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
-        pass  # whoever may not write there learns it now, and not after minutes of examination
+        pass  # fail now, and not after minutes of examination
     stem = _NO_FILENAME.sub("-", adapter)
     paths = folder / f"{stem}.json", folder / f"{stem}.md"
     for path in paths:
@@ -171,5 +191,5 @@ def _cell(text: str) -> str:
 
 
 def failures(results: Iterable[Result]) -> list[str]:
-    """The names of the checks that failed."""
+    """Return the names of the checks that failed."""
     return [result.check for result in results if result.status is Status.FAILED]

@@ -3,23 +3,24 @@
 import asyncio
 import signal
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from time import monotonic
 from types import FrameType
 from typing import Any, Self
 
-from adapter_api.conformance.check import Absent, Check, Violation
+from adapter_api.conformance.check import Check
 from adapter_api.conformance.patience import Patience
-from adapter_api.conformance.report import Result, Status
+from adapter_api.conformance.report import Result
 from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Absent, NotExamined, Status, Violation
 
 CHECK_LIMIT_S = 120.0
 """No check runs for longer, however slow the engine."""
 
 _TIDY_S = 1.0
-"""How long tasks that a check left behind get to end."""
+"""How long tasks that a check left behind have to end."""
 
-_MOST_RAISED = 100
+_MAX_RAISED = 100
 """How many of them may raise SystemExit meanwhile."""
 
 
@@ -29,7 +30,7 @@ def judge(check: Check, subject: Subject) -> Result:
     Warnings are recorded rather than shown: the check `leaks` reports those that matter.
 
     Raises:
-        KeyboardInterrupt: Of the user's.
+        KeyboardInterrupt: The user pressed Ctrl-C.
     """
     reason = subject.absent.get(check.capability or "")
     if reason is not None:
@@ -45,10 +46,12 @@ def judge(check: Check, subject: Subject) -> Result:
             remark = run_in_new_loop(_examine(check, subject))
         except Absent as absent:
             return result(Status.ABSENT, str(absent))
+        except NotExamined as unknown:
+            return result(Status.NOT_EXAMINED, str(unknown))
         except Violation as violation:
             return result(Status.FAILED, str(violation))
         except BaseException as exc:
-            # Of the adapter's hooks; the kit's own code raises nothing but the two above.
+            # It comes from the adapter's hooks: the kit raises only the three above.
             return result(Status.FAILED, _raised(exc))
         finally:
             if interrupts.pressed:
@@ -57,9 +60,9 @@ def judge(check: Check, subject: Subject) -> Result:
 
 
 class _Interrupts:
-    """Notes, while entered, that the user pressed Ctrl-C: a hook may raise KeyboardInterrupt too.
+    """Records, while entered, that the user pressed Ctrl-C: hooks may raise KeyboardInterrupt, too.
 
-    Signals reach the main thread only. In another the user's KeyboardInterrupt cannot come.
+    Signals reach the main thread only, so in another thread there is nothing to record.
     """
 
     pressed = False
@@ -87,7 +90,7 @@ class _Interrupts:
 def _raised(exc: BaseException) -> str:
     said = f"the adapter raised {type(exc).__name__}" + (f": {exc}" if str(exc) else "")
     if isinstance(exc, asyncio.CancelledError):
-        return f"{said}, and nobody had cancelled it"
+        return f"{said}, although nothing had cancelled it"
     return said if isinstance(exc, Exception) else f"{said}; no hook may end the whole process"
 
 
@@ -103,43 +106,25 @@ async def _examine(check: Check, subject: Subject) -> str | None:
         raise Violation(f"the check was not over after {CHECK_LIMIT_S:g} s") from None
 
 
-def judge_all(
-    checks: Iterable[Check],
-    subject: Subject,
-    tell: Callable[[Result], None] = lambda result: None,
-) -> list[Result]:
-    """Run checks in order. One whose needs are not fulfilled is blocked, not failed.
-
-    Args:
-        checks: What to examine; a check comes after those it needs.
-        subject: The adapter.
-        tell: Called with each result as it comes.
-    """
-    results: dict[str, Result] = {}
-    for check in checks:
-        result = blocked(check, results) or judge(check, subject)
-        results[check.name] = result
-        tell(result)
-    return list(results.values())
-
-
-def blocked(check: Check, results: dict[str, Result]) -> Result | None:
-    """The result of a check that cannot tell anything, as what it needs has failed."""
-    bad = [
-        name
-        for name in check.needs
-        if name in results and results[name].status in (Status.FAILED, Status.BLOCKED)
-    ]
-    return Result.of(check, Status.BLOCKED, f"needs {', '.join(bad)}") if bad else None
+def blocked(check: Check, results: Mapping[str, Result]) -> Result | None:
+    """Return the verdict of a check whose needs are not met; None if they are."""
+    for statuses, status in (
+        ((Status.FAILED, Status.BLOCKED), Status.BLOCKED),
+        ((Status.NOT_EXAMINED,), Status.NOT_EXAMINED),
+    ):
+        names = [n for n in check.needs if n in results and results[n].status in statuses]
+        if names:
+            return Result.of(check, status, f"needs {', '.join(names)}")
+    return None
 
 
 def run_in_new_loop(work: Coroutine[Any, Any, str | None]) -> str | None:
-    """Like asyncio.run, but tasks that refuse to end cannot keep it from returning."""
+    """Run a coroutine like asyncio.run, but return even if tasks refuse to end."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
     finally:
-        loop.set_exception_handler(lambda *_: None)  # of what is about to be torn down
+        loop.set_exception_handler(lambda *_: None)  # for what is about to be torn down
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
@@ -149,13 +134,13 @@ def run_in_new_loop(work: Coroutine[Any, Any, str | None]) -> str | None:
 
 
 def _finish(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any] | None) -> None:
-    """Run what tidies up to its end, though hooks raise what goes through the event loop."""
+    """Finish the cleanup, although hooks may raise SystemExit through the event loop."""
     if work is None:
         return
     task = loop.create_task(work)
-    for _ in range(_MOST_RAISED):
+    for _ in range(_MAX_RAISED):
         try:
             loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt):  # the user's is noted by his signal
+        except (SystemExit, KeyboardInterrupt):  # the user's is recorded by its signal
             continue
         return

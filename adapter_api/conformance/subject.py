@@ -1,77 +1,51 @@
-"""What is examined: a way to make the adapter, and the jobs to give it."""
+"""The adapter under examination: a way to make it, and the jobs to give it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import attrs
 
-from adapter_api.conformance.check import Misuse, Violation
-from adapter_api.conformance.given import check_capabilities, check_made, check_maker
+from adapter_api.conformance.jobs import ANSWER_LIMIT_S, Adapter, in_time
+from adapter_api.conformance.lab import Lab
 from adapter_api.conformance.patience import Patience
+from adapter_api.conformance.verdict import CAPABILITIES, Absent, Misuse, NotExamined
 from adapter_api.errors import WorkerError
-from adapter_api.events import End, Error, Started, Token, TokenEvent
-from adapter_api.health import EngineProps, HealthStatus
-from adapter_api.stream import TokenStream
+from adapter_api.events import Token, TokenEvent
+from adapter_api.faults import LIMIT_S
 from adapter_api.task import TaskRequest
 
-ANSWER_LIMIT_S = 30.0
-"""How long a job of a few tokens may take, on a slow engine that has to load its model."""
+MAX_EVENTS = 100_000
+"""The kit stops reading a job of a few tokens here: its adapter never ends it."""
 
-PROMPT_LIMIT_S = 3.0
-"""How long what ought to be immediate may take on a busy machine: closing, cancelling."""
+_LIMITS = ("first_token_timeout_s", "stall_timeout_s")
+"""The options that openai-http has for limits on waiting; other adapters' names have "timeout"."""
 
-MOST_EVENTS = 100_000
-"""Where the kit stops to read a job of a few tokens: its adapter never ends it."""
+_TROUBLED_S = 2.0
+"""The deadline of jobs that only show how they fail."""
 
-_T = TypeVar("_T")
+_REFUSALS = ("status-401", "status-429", "status-500", "body-400-text", "error-string")
+"""Scenarios in which the server repeats the key, in answers of different kinds."""
 
-
-class Adapter(Protocol):
-    """What `registry.get` returns, as far as the kit uses it."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the registry."""
-
-    @property
-    def distribution(self) -> str:
-        """Where it comes from..."""
-
-    @property
-    def version(self) -> str:
-        """...and the version of that."""
-
-    @property
-    def adapter(self) -> Any:
-        """The object with the hooks."""
-
-    @property
-    def config(self) -> Any:
-        """The config it was built from."""
-
-    def submit(self, task: TaskRequest) -> TokenStream: ...
-    async def cancel(self, job_id: str) -> bool: ...
-    async def health(self) -> HealthStatus: ...
-    async def props(self) -> EngineProps: ...
-    async def engine_version(self) -> str: ...
-    async def start(self) -> None: ...
-    async def aclose(self) -> None: ...
-
+_WRITE = "`return lambda **options: registry.get('your-adapter', options)`"
+_NAMES = ("name", "distribution", "version", "adapter", "config")
+_CALLS = ("submit", "cancel", "health", "props", "engine_version", "start", "aclose")
 
 MakeAdapter = Callable[..., Adapter]
 
 
 @attrs.frozen
 class Trace:
-    """What one job told, read from the hook itself: nothing stands between it and the kit.
+    """One job's events, read from the submit hook itself.
 
     Args:
         task: The job.
         events: Its events, in order.
-        error: What its iterator raised, None if it ended by itself.
+        error: The exception of its iterator, None if it ended by itself.
         ended: Whether it ended at all, by itself or with an error.
     """
 
@@ -82,34 +56,67 @@ class Trace:
 
     @property
     def tokens(self) -> list[Token]:
-        """Its Tokens."""
+        """Return its Tokens."""
         return [event for event in self.events if isinstance(event, Token)]
 
 
 @attrs.frozen
-class Outcome:
-    """What became of a job, as a user of the adapter sees it.
+class Network:
+    """The servers that an HTTP adapter can be sent to.
 
     Args:
-        text: What was delivered.
-        started: The Started event, None if the job failed before.
-        end: The End event, None if the job failed.
-        error: Its error, None if it ended well.
-        took_s: From submit to the end; time that other processes took does not count.
-        stood_s: That time.
+        lab: The running lab.
+        make: Makes the adapter; takes `base_url` among its options.
+        engine_url: The base URL of an engine that works: the author's, or the lab's.
+        own: Whether it is the author's.
+        asks: The methods and paths by which the adapter asked the lab's engine.
     """
 
-    text: str
-    started: Started | None
-    end: End | None
-    error: WorkerError | None
-    took_s: float = 0.0
-    stood_s: float = 0.0
+    lab: Lab
+    make: MakeAdapter
+    engine_url: str
+    own: bool = False
+    asks: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        if self.error is None:
-            return f"a whole answer of {len(self.text)} characters"
-        return f"{self.error.code} ({self.error.message})"
+    @property
+    def completions(self) -> bool:
+        """Return whether the adapter speaks the protocol of the lab's engine."""
+        return not self.asks or any(asked.endswith("/completions") for asked in self.asks)
+
+    @cached_property
+    def has_dialects(self) -> bool:
+        """Return whether an option names the kind of server."""
+        return hasattr(self.make(base_url=self.engine_url).config, "dialect")
+
+    def at(self, url: str, server: str | None = None, limit_s: float | None = LIMIT_S) -> "Subject":
+        """Return the adapter at another address.
+
+        Args:
+            url: The base URL.
+            server: The kind of server, for an adapter that has a `dialect`.
+            limit_s: The value of the config's timeouts; None for the adapter's own.
+        """
+        options: dict[str, Any] = {}
+        if limit_s is not None:
+            options |= dict.fromkeys(self._timeouts, limit_s)
+        if server is not None:
+            options["dialect"] = server
+        return Subject(partial(self.make, base_url=url, **options))
+
+    @cached_property
+    def _timeouts(self) -> tuple[str, ...]:
+        """Return the names of the config's timeouts, as far as they take a number of seconds."""
+        config = self.make(base_url=self.engine_url).config
+        names = [field.name for field in getattr(type(config), "__attrs_attrs__", ())]
+        names = [name for name in names if name in _LIMITS] or [n for n in names if "timeout" in n]
+        return tuple(filter(self._takes_seconds, names))
+
+    def _takes_seconds(self, name: str) -> bool:
+        try:
+            self.make(base_url=self.engine_url, **{name: LIMIT_S})
+        except Exception:
+            return False
+        return True
 
 
 @attrs.define(eq=False)
@@ -124,6 +131,7 @@ class Subject:
             own `ABSENT` declares.
         steady: Whether the engine is known to answer the same prompt with the same text, with or
             without a seed.
+        network: Where an adapter that takes a `base_url` can be sent; None for any other.
     """
 
     make: MakeAdapter
@@ -131,39 +139,74 @@ class Subject:
     failing: TaskRequest | None = None
     absent: Mapping[str, str] = attrs.field(default=MappingProxyType({}))
     steady: bool = attrs.field(default=False, kw_only=True)
+    network: Network | None = attrs.field(default=None, kw_only=True)
 
-    @property
-    def maker(self) -> MakeAdapter:
-        """The function that the adapter's author wrote."""
-        return self.make
+    @classmethod
+    def at_engine(cls, network: Network, **more: Any) -> "Subject":
+        """Return an HTTP adapter at the network's engine. `more` as for Subject."""
+
+        def make(**options: Any) -> Adapter:
+            return network.make(**{"base_url": network.engine_url, **options})
+
+        return cls(make, steady=not network.own, network=network, **more)
 
     def about(self) -> tuple[str, str]:
-        """The adapter's name; its distribution and the version of that.
+        """Return the adapter's name, and its distribution with the version.
 
         Raises:
-            Misuse: If this is no subject that can be examined.
+            Misuse: If this subject cannot be examined.
         """
         check_capabilities(self.absent, "absent")
-        check_maker(self.maker)
+        check_maker(self.make)
         adapter = self.make()
         check_made(adapter)
         try:
             self.job()
         except (TypeError, WorkerError) as exc:
-            raise Misuse(f"task has what no TaskRequest takes: {exc}") from exc
+            raise Misuse(f"`task` has a field that no TaskRequest takes: {exc}") from exc
         return adapter.name, f"{adapter.distribution} {adapter.version}"
 
     def lacks(self, capability: str, adapter: Adapter) -> bool:
-        """Whether a capability is declared absent, here or by the adapter."""
+        """Return whether a capability is declared absent, here or by the adapter."""
         return capability in {*self.absent, *getattr(adapter.adapter, "ABSENT", ())}
 
+    @property
+    def net(self) -> Network:
+        """Return the network.
+
+        Raises:
+            Absent: If the adapter takes no `base_url`.
+        """
+        if self.network is None:
+            raise Absent("it is no HTTP adapter: its config has no base_url")
+        return self.network
+
+    def require_engine(self) -> None:
+        """Refuse an adapter whose protocol the lab's engine does not speak.
+
+        Raises:
+            NotExamined: If it has no engine of its own.
+        """
+        if self.network is not None and not self.network.own and not self.network.completions:
+            raise NotExamined(
+                f"it asks {self.network.asks[0]}, which the kit's engine does not serve: name an "
+                "engine of its protocol (--base-url; in pytest the fixture engine_url)"
+            )
+
     def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
-        """Jobs that fail, or may fail, each with where to send it."""
+        """Return jobs that fail, or may fail, each with where to send it."""
         tasks = [self.job(model="no-such-model"), self.job("x" * 200_000)]
-        return [(self, task) for task in (*tasks, *([self.failing] if self.failing else []))]
+        jobs = [(self, task) for task in (*tasks, *([self.failing] if self.failing else []))]
+        if self.network is None:
+            return jobs
+        lab = self.network.lab
+        urls = [trouble.url for trouble in lab.troubles() if trouble.down and trouble.quick]
+        urls += [lab.server.url(name) for name in _REFUSALS]
+        more = [(self.network.at(url), self.job(deadline_s=_TROUBLED_S)) for url in urls]
+        return [*jobs, *more]
 
     def job(self, prompt: str = "Count from one to nine.", **fields: Any) -> TaskRequest:
-        """A small repeatable job."""
+        """Return a small repeatable job."""
         common = {"max_tokens": 16, "seed": 7, "temperature": 0.0, **self.task, **fields}
         if "messages" not in common:
             common.setdefault("prompt", prompt)
@@ -171,7 +214,7 @@ class Subject:
 
     @asynccontextmanager
     async def adapter(self, **options: Any) -> AsyncIterator[Adapter]:
-        """A new adapter, closed afterwards."""
+        """Yield a new adapter, and close it afterwards."""
         adapter = self.make(**options)
         try:
             yield adapter
@@ -181,8 +224,10 @@ class Subject:
     async def trace(
         self, adapter: Adapter, task: TaskRequest, limit_s: float | None = None
     ) -> Trace:
-        """Run a job through the bare submit hook, and read on past its end, but not for longer
-        than `limit_s`, by default ANSWER_LIMIT_S."""
+        """Run a job through the bare submit hook, and read on past its end.
+
+        Reading stops after `limit_s` seconds, by default ANSWER_LIMIT_S.
+        """
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
         events: list[TokenEvent] = []
         error: BaseException | None = None
@@ -192,7 +237,7 @@ class Subject:
             async with Patience(ANSWER_LIMIT_S if limit_s is None else limit_s):
                 async for event in stream:
                     events.append(event)
-                    if len(events) == MOST_EVENTS:
+                    if len(events) == MAX_EVENTS:
                         break
                 else:
                     ended = True
@@ -207,103 +252,54 @@ class Subject:
         return Trace(task, tuple(events), error, ended)
 
 
-async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
-    """Run a job as a user would.
+# What the kit is given is checked before anything is examined: one message says what to write.
+
+
+def check_capabilities(names: Iterable[str], where: str) -> None:
+    """Refuse names of capabilities that the kit does not know.
 
     Raises:
-        Violation: If it does not end within `limit_s`.
+        Misuse: At the first of them.
     """
-    pieces: list[str] = []
-    started: Started | None = None
-    end: End | None = None
-    error: WorkerError | None = None
-    stream = adapter.submit(task)
-    patience = Patience(limit_s)
-    try:
-        async with patience:
-            async for event in stream:
-                match event:
-                    case Started():
-                        started = event
-                    case Token(text=text):
-                        pieces.append(text)
-                    case End():
-                        end = event
-                    case Error():
-                        error = event.error
-                        break
-    except WorkerError as failure:
-        error = failure
-    except TimeoutError:
-        raise Violation(f"a job did not end within {limit_s:g} s") from None
-    finally:
-        await in_time(stream.aclose(), "closing the stream")
-    return Outcome("".join(pieces), started, end, error, patience.took_s, patience.stood_s)
+    for name in names:
+        if name not in CAPABILITIES:
+            raise Misuse(f"{where} has {name!r}: the names are {', '.join(CAPABILITIES)}")
 
 
-async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
-    """Run a job that must end well, within `limit_s`.
+def check_maker(make: Any) -> None:
+    """Refuse what cannot make adapters.
 
     Raises:
-        Violation: If it fails.
+        Misuse: It is not a function, or takes no options.
     """
-    outcome = await run(adapter, task, limit_s)
-    if outcome.error is not None:
-        raise Violation(f"a job that the adapter ran before now failed: {outcome}")
-    return outcome
+    if not callable(make):
+        raise Misuse(
+            f"make_adapter gave a {type(make).__name__}, and not a function that makes a new "
+            f"adapter each time: write {_WRITE}"
+        )
+    try:
+        parameters = inspect.signature(make).parameters
+    except ValueError:  # a builtin without a signature
+        return
+    if not parameters:
+        raise Misuse(
+            f"the function that make_adapter gave takes no options of the config: write {_WRITE}"
+        )
 
 
-async def first_token(stream: TokenStream) -> None:
-    """Read up to the first Token.
+def check_made(adapter: Any) -> None:
+    """Refuse an object that is not a BoundAdapter.
 
     Raises:
-        Violation: If there is none.
+        Misuse: It lacks attributes that the kit uses.
     """
-    try:
-        async with Patience(ANSWER_LIMIT_S):
-            async for event in stream:
-                if isinstance(event, Token):
-                    return
-    except (WorkerError, TimeoutError) as exc:
-        raise Violation(f"no Token came: {type(exc).__name__}: {exc}") from exc
-    raise Violation("the job ended without a Token")
-
-
-async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_S) -> _T:
-    """Wait for what ought to be quick.
-
-    Raises:
-        Violation: If it takes longer than `limit_s`. It is then left to itself, as it may not
-            be willing to be cancelled.
-    """
-    task = asyncio.ensure_future(wait)
-    try:
-        async with Patience(limit_s):
-            await asyncio.wait([task])
-    except TimeoutError:
-        task.cancel()
-        raise Violation(f"{what} did not return within {limit_s:g} s") from None
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if task.cancelled():
-        raise Violation(f"{what} raised CancelledError, and nobody had cancelled it")
-    return task.result()
-
-
-async def settled(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:
-    """Whether something comes true within a while."""
-    try:
-        async with Patience(limit_s):
-            while not is_so():  # noqa: ASYNC110  # what is waited for tells nobody
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        return False
-    return True
-
-
-def listed(items: Iterable[object], most: int = 5) -> str:
-    """The first few of many, for a message."""
-    shown = list(items)
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(map(str, shown[:most])) + more
+    missing = [name for name in (*_NAMES, *_CALLS) if not hasattr(adapter, name)]
+    if not missing:
+        return
+    if asyncio.iscoroutine(adapter):
+        adapter.close()  # nothing will await it
+    raise Misuse(
+        f"the function that make_adapter gave made a {type(adapter).__name__}, which has no "
+        f"{' and no '.join(missing[:3])}: write {_WRITE}, or put your object into a "
+        "`registry.BoundAdapter(your_object, name='your-adapter', config=your_config)`"
+    )

@@ -222,7 +222,9 @@ class Wire:
         await self.raw("".join(f"{line}\r\n" for line in [*lines, *headers, ""]).encode())
 
     async def chunk(self, data: bytes) -> None:
-        """Send a piece of the body, at most one chunk."""
+        """Send a piece of the body, at most one chunk; nothing if it is empty."""
+        if not data:
+            return
         await self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
 
     async def end(self) -> None:

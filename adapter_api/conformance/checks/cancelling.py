@@ -3,17 +3,18 @@
 import asyncio
 from contextlib import suppress
 
-from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.stream import WHOLE
-from adapter_api.conformance.subject import (
+from adapter_api.conformance.jobs import (
     PROMPT_LIMIT_S,
-    Subject,
     first_token,
     in_time,
     listed,
     settled,
     whole,
 )
+from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.errors import Cancelled, WorkerError
 from adapter_api.events import Token
 from adapter_api.stream import TokenStream

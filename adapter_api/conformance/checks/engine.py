@@ -4,20 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from adapter_api.conformance.check import Absent, Check, Misuse, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
-from adapter_api.conformance.given import check_capabilities
+from adapter_api.conformance.jobs import ANSWER_LIMIT_S, Adapter, first_token, in_time, run, whole
 from adapter_api.conformance.patience import Patience
-from adapter_api.conformance.subject import (
-    ANSWER_LIMIT_S,
-    Adapter,
-    Subject,
-    first_token,
-    in_time,
-    run,
-    whole,
-)
+from adapter_api.conformance.subject import Subject, check_capabilities
+from adapter_api.conformance.verdict import Absent, Misuse, Violation
 from adapter_api.errors import WorkerError
 from adapter_api.health import EngineProps, HealthStatus
 

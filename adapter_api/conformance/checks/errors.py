@@ -2,9 +2,11 @@
 
 import pickle
 
-from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.stream import WHOLE
-from adapter_api.conformance.subject import Subject, run
+from adapter_api.conformance.jobs import run
+from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.errors import ErrorCode, WorkerError
 
 _FOR_NOBODY = {ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW, ErrorCode.UPSTREAM_AUTH}

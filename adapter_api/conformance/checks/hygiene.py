@@ -8,9 +8,11 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from adapter_api.conformance.check import Check, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import STOPPED
-from adapter_api.conformance.subject import Subject, first_token, listed, run, settled
+from adapter_api.conformance.jobs import first_token, listed, run, settled
+from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Violation
 
 _DROPPED = "was dropped before its end"  # TokenStream's own warning, which the kit provokes
 _FILES = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"

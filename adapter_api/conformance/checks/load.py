@@ -5,19 +5,13 @@ import tracemalloc
 from itertools import pairwise
 from time import monotonic
 
-from adapter_api.conformance.check import Check, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import LONG_ANSWER_TOKENS, STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.jobs import Adapter, Outcome, first_token, in_time, run, whole
 from adapter_api.conformance.patience import Patience, undisturbed
-from adapter_api.conformance.subject import (
-    Adapter,
-    Outcome,
-    Subject,
-    first_token,
-    in_time,
-    run,
-    whole,
-)
+from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Violation
 from adapter_api.task import TaskRequest
 
 WINDOW_S = 0.25

@@ -12,8 +12,10 @@ from typing import Any
 
 import attrs
 
-from adapter_api.conformance.check import Absent, Check, Violation, check
-from adapter_api.conformance.subject import Adapter, Subject, listed, run
+from adapter_api.conformance.check import Check, check
+from adapter_api.conformance.jobs import Adapter, listed, run
+from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.task import TaskRequest
 
 CANARY = "canary-1f7d-secret-of-the-conformance-kit"

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterable
 
-from adapter_api.conformance.check import Absent, Check, Violation, check
-from adapter_api.conformance.subject import Adapter, Subject, Trace, listed, whole
+from adapter_api.conformance.check import Check, check
+from adapter_api.conformance.jobs import Adapter, listed, whole
+from adapter_api.conformance.subject import Subject, Trace
+from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
 
 FAILED_REASONS = {"abort", "error", "content_filter"}
@@ -39,6 +41,7 @@ def _one(events: Iterable[TokenEvent], kind: type[TokenEvent]) -> TokenEvent:
 @check("WA-INT-3001")
 async def answers(subject: Subject) -> str:
     """A small job gives at least one Token, and ends by itself, without an error."""
+    subject.require_engine()
     trace = await _sample(subject)
     if trace.error is not None:
         cause = f" ({trace.error.__cause__!r})" if trace.error.__cause__ is not None else ""

@@ -12,16 +12,16 @@ from adapter_api.conformance import (
     CAPABILITIES,
     CHECKS,
     Check,
+    Misuse,
     Report,
     Result,
     Status,
-    Subject,
-    judge_all,
+    Verdict,
+    examine,
+    with_needs,
 )
-from adapter_api.conformance.lab import FAULT_CHECKS, UNDERSTOOD, HttpSubject, Lab
 from adapter_api.conformance.report import prepare
-from adapter_api.conformance.runner import blocked, judge
-from adapter_api.conformance.subject import Adapter
+from adapter_api.errors import AdapterLoadError
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import (
     BaseUrl,
@@ -42,6 +42,13 @@ _MARKS = {
     Status.FAILED: "bold red",
     Status.ABSENT: "yellow",
     Status.BLOCKED: "dim red",
+    Status.NOT_EXAMINED: "bold yellow",
+}
+
+_EXITS = {
+    Verdict.CONFORMS: status.OK,
+    Verdict.VIOLATES: status.FAILED,
+    Verdict.INCOMPLETE: status.INCOMPLETE,
 }
 
 
@@ -69,9 +76,11 @@ def conformance(
         bool, typer.Option("--list", "-l", help="List the checks instead.")
     ] = False,
 ) -> Action:
-    """Examine an adapter with every check of the conformance kit; status 0 if it conforms.
+    """Examine an adapter with every check of the conformance kit.
 
-    Without --base-url, an adapter that speaks HTTP is examined against the kit's own server.
+    Exit status 0: it conforms, or the checks of --only passed; 1: it does not; 4: nothing is wrong,
+    but something could not be examined. Without --base-url, an adapter that speaks HTTP is examined
+    against the kit's own engine, which speaks the completions protocol.
     """
 
     def action() -> int:
@@ -87,7 +96,7 @@ def conformance(
         found = _examine(name, base_url, option or [], checks, given)
         if report is not None:
             _write(Report.write, found, report)
-        return status.OK if found.sound else status.FAILED
+        return _EXITS[found.verdict_of_selected]
 
     return action
 
@@ -119,24 +128,17 @@ def _write(write: Callable[[Any, Path], object], what: Any, folder: Path) -> Non
 
 def list_all_checks() -> int:
     """Print every check and its rule. Returns the exit status."""
-    rows = [(c.name, c.summary, c.requirement) for c in (*CHECKS, *FAULT_CHECKS)]
+    rows = [(c.name, c.summary, c.requirement) for c in CHECKS]
     show_rows(("check", "rule", "requirements"), rows)
     return status.OK
 
 
-def _chosen(names: list[str]) -> list[Check]:
-    """The checks of these names with all they need; all of them if no name is given."""
-    checks = {check.name: check for check in (*CHECKS, *FAULT_CHECKS)}
-    unknown = [name for name in names if name not in checks]
-    if unknown:
-        raise UsageError(
-            f"there is no check {unknown[0]!r}; see worker-adapters conformance --list"
-        )
-    wanted = set(names) or set(checks)
-    for check in reversed(checks.values()):
-        if check.name in wanted:
-            wanted.update(check.needs)
-    return [check for check in checks.values() if check.name in wanted]
+def _chosen(names: list[str]) -> tuple[Check, ...]:
+    """Return the checks of these names with all they need; all of them if no name is given."""
+    try:
+        return with_needs(names) if names else CHECKS
+    except LookupError as error:
+        raise UsageError(f"{error}; see worker-adapters conformance --list") from error
 
 
 def _absent(pairs: list[str]) -> dict[str, str]:
@@ -156,61 +158,25 @@ def _examine(
     name: str,
     base_url: str | None,
     pairs: list[str],
-    checks: list[Check],
+    checks: tuple[Check, ...],
     given: Mapping[str, Any],
 ) -> Report:
-    """Run the checks, telling each verdict as it comes; the general ones, and the faults if it
-    is an HTTP adapter that understands the fault server."""
+    """Run the checks, and print each verdict as it comes."""
     options = adapter_options(name, base_url, pairs)
-    fields = {field.name for field in registry.describe(name).config_fields}
+    engine_url = options.pop("base_url", None)
 
     def make(**more: Any) -> registry.BoundAdapter:
         return registry.get(name, {**options, **more})
 
-    results: list[Result]
-    adapter: Adapter
-    if "base_url" not in fields:
-        applicable = CHECKS
-        adapter = get_adapter(
-            name, base_url, pairs
-        )  # which explains what is wrong with the options
-        results = judge_all(_of(checks, CHECKS), Subject(make, **given), _tell)
-    else:
-        applicable = (*CHECKS, *FAULT_CHECKS)
-        with Lab() as lab:
-            if "base_url" in options:
-                subject = HttpSubject(make, **given, lab=lab, make_at=make)
-            else:
-                subject = HttpSubject.in_lab(lab, make, **given)
-            adapter = subject.make()
-            results = judge_all(_of(checks, CHECKS), subject, _tell)
-            results += _faults(subject, _of(checks, FAULT_CHECKS), results)
-    run = {result.check for result in results}
-    missing = [check.name for check in applicable if check.name not in run]
-    found = Report(name, f"{adapter.distribution} {adapter.version}", results, missing)
-    say(harmless(found.verdict))
+    try:
+        found = examine(make, engine_url=engine_url, checks=checks, tell=_tell, **given)
+    except Misuse as misuse:
+        raise UsageError(str(misuse)) from misuse
+    except AdapterLoadError:
+        get_adapter(name, base_url, pairs)  # explains options that the adapter refuses
+        raise
+    say(harmless(found.summary))
     return found
-
-
-def _faults(subject: HttpSubject, checks: list[Check], earlier: list[Result]) -> list[Result]:
-    """The verdicts of the lab. An adapter of another protocol is told so once, not failed."""
-    results = {result.check: result for result in earlier}
-    foreign = ""
-    for check in checks:
-        if foreign and UNDERSTOOD in check.needs:
-            results[check.name] = Result.of(check, Status.ABSENT, foreign)
-            continue
-        result = blocked(check, results) or judge(check, subject)
-        if check.name == UNDERSTOOD and result.status is not Status.PASSED:
-            foreign = f"the fault server speaks the completions protocol only: {result.remark}"
-            result = Result.of(check, Status.ABSENT, foreign)
-        results[check.name] = result
-        _tell(result)
-    return list(results.values())[len(earlier) :]
-
-
-def _of(checks: list[Check], kind: tuple[Check, ...]) -> list[Check]:
-    return [check for check in checks if check in kind]
 
 
 def _tell(result: Result) -> None:
@@ -219,6 +185,6 @@ def _tell(result: Result) -> None:
         say(f"{result.check}\t{result.status}\t{remark}")
         return
     line = Text(f"{result.check:<36} ")
-    line.append(f"{result.status:<8}", _MARKS[result.status])
+    line.append(f"{result.status:<12}", _MARKS[result.status])
     line.append(f" {remark}", "" if result.status is Status.FAILED else "dim")
     console().print(line)

@@ -1,38 +1,51 @@
-"""`python -m tests.adapter_api.conformance.examine NAME [http]`: which checks an adapter fails.
+"""`python -m tests.adapter_api.conformance.examine NAME [CHECK...]`: the checks an adapter fails.
 
-In a process of its own, for an examination waits more than it works, and several can wait at once.
+In a process of its own, as an examination waits more than it works, and several can run at once.
 """
 
+import configparser
 import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from adapter_api.conformance import CHECKS, Subject, judge_all
-from adapter_api.conformance.lab import FAULT_CHECKS, UNDERSTOOD, HttpSubject, Lab, down
+from adapter_api.conformance import CHECKS, Report, examine, with_needs
+from adapter_api.conformance.checks import down
 from adapter_api.conformance.report import failures
 from registry import BoundAdapter, Registry
+from tests.adapter_api.conformance.messages import messages_server
 
 ROOT = Path(__file__).parents[3]
 WRONG = ROOT / "tests" / "distributions" / "wrong_adapters"
 
-# What HTTP adapters are examined with here: everything but the other chapters of faults.
-HTTP_CHECKS = [
-    *CHECKS,
-    *(
-        check
-        for check in FAULT_CHECKS
-        if not check.name.startswith("faults-") or check.name in (UNDERSTOOD, "faults-refusals")
-    ),
-]
+
+def offered() -> dict[str, str]:
+    """Return the module of each sample adapter, by name."""
+    parser = configparser.ConfigParser()
+    parser.read(next(WRONG.glob("*.dist-info")) / "entry_points.txt")
+    return {name: target.partition(":")[0] for name, target in parser["worker_adapters"].items()}
 
 
-def examined(name: str, *, http: bool) -> list[str]:
-    """The checks that the sample adapter fails, found out in another process."""
+def examined(name: str, *checks: str) -> Report:
+    """Examine a sample adapter, with these checks and what they need, or with all."""
+    registry = Registry()
+
+    def make(**options: Any) -> BoundAdapter:
+        return registry.get(name, options)
+
+    chosen = with_needs(checks) if checks else CHECKS
+    foreign = offered().get(name) == "wrong_messages"
+    with messages_server() if foreign else nullcontext() as engine_url:
+        return examine(make, engine_url=engine_url, checks=chosen)
+
+
+def failures_elsewhere(name: str) -> list[str]:
+    """Return the checks that the sample adapter fails, examined in another process."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, name, *(["http"] if http else [])],
+        [sys.executable, "-m", __name__, name],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (WRONG, ROOT)))},
         capture_output=True,
@@ -45,21 +58,6 @@ def examined(name: str, *, http: bool) -> list[str]:
     return found
 
 
-def main(name: str, kind: str = "") -> None:
-    """Examine it here."""
-    down.DOWN_LIMIT_S = 2.0
-    registry = Registry()
-
-    def make(**options: Any) -> BoundAdapter:
-        return registry.get(name, options)
-
-    if kind == "http":
-        with Lab() as lab:
-            results = judge_all(HTTP_CHECKS, HttpSubject.in_lab(lab, make))
-    else:
-        results = judge_all(CHECKS, Subject(make))
-    print(json.dumps(failures(results)))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    down.DOWN_LIMIT_S = 2.0
+    print(json.dumps(failures(examined(*sys.argv[1:]).results)))

@@ -1,4 +1,4 @@
-"""The pytest classes, as a third party runs them."""
+"""The pytest class, as a third party runs it."""
 
 import json
 import os
@@ -8,8 +8,6 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from adapter_api.conformance import CHECKS
 from tests.adapter_api.conformance.conftest import WRONG
@@ -62,15 +60,20 @@ def test_a_failure_says_the_rule_and_what_to_do(tmp_path: Path) -> None:
     assert "1 failed" in result.stdout
 
 
-CLASS = """
+HEAD = """
     import asyncio
 
     import pytest
     import registry
-    from adapter_api.conformance import AdapterConformance, HttpAdapterConformance
+    from adapter_api.conformance import AdapterConformance
     from right_adapter import RightAdapter, RightConfig
 
-    class TestIt({kind}):
+    class TestNoFixture(AdapterConformance):
+        pass
+"""
+
+CLASS = """
+    class Test{number}(AdapterConformance):
         absent = {absent}
         task = {task}
 
@@ -81,47 +84,44 @@ CLASS = """
 
 RIGHT = "lambda **options: registry.get('right', options)"
 
+MISUSES: list[tuple[dict[str, Any], str]] = [
+    ({"maker": "registry.get('right')"}, "make_adapter gave a BoundAdapter"),
+    ({"maker": "lambda: registry.get('right')"}, "takes no options of the config"),
+    (
+        {"maker": "lambda **options: RightAdapter(RightConfig(**options))"},
+        "made a RightAdapter, which has no name and no distribution",
+    ),
+    ({"maker": "lambda **options: asyncio.sleep(0)"}, "made a coroutine, which has no name"),
+    ({"absent": {"sead": "none"}}, "absent has 'sead': the names are seed"),
+    ({"task": {"modle": "x"}}, "`task` has a field that no TaskRequest takes"),
+    ({"maker": "lambda **options: registry.get('rihgt', options)"}, "no adapter named"),
+]
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"maker": "registry.get('right')"}, "make_adapter gave a BoundAdapter"),
-        ({"maker": "registry.get('right')", "kind": "HttpAdapterConformance"}, "gave a Bound"),
-        ({"maker": "lambda: registry.get('right')"}, "takes no options of the config"),
-        (
-            {"maker": "lambda **options: RightAdapter(RightConfig(**options))"},
-            "made a RightAdapter, which has no name and no distribution",
-        ),
-        ({"maker": "lambda **options: asyncio.sleep(0)"}, "made a coroutine, which has no name"),
-        ({"absent": {"sead": "none"}}, "absent has 'sead': the names are seed"),
-        ({"task": {"modle": "x"}}, "task has what no TaskRequest takes"),
-        ({"maker": "lambda **options: registry.get('rihgt', options)"}, "no adapter named"),
-    ],
-)
-def test_what_cannot_be_examined_is_told_once(
-    given: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    """Who gives the kit something wrong gets one message that says what to write."""
-    values = {"kind": "AdapterConformance", "absent": {}, "task": {}, "maker": RIGHT, **given}
-    result = _pytest(tmp_path, CLASS.format(**values))
+
+def test_what_cannot_be_examined_is_reported_once(tmp_path: Path) -> None:
+    """Each misuse of the kit gets one message that says what to write, and no traceback."""
+    usual = {"absent": {}, "task": {}, "maker": RIGHT}
+    classes = [
+        CLASS.format(**{**usual, **given}, number=number)
+        for number, (given, _) in enumerate(MISUSES)
+    ]
+    result = _pytest(tmp_path, "".join([HEAD, *classes]), "-W", "ignore")
     assert result.returncode == 1
-    assert message in result.stdout
-    assert re.search(r"^1 failed, \d+ skipped in ", result.stdout, re.MULTILINE), result.stdout
+    for message in ("write a fixture make_adapter", *(message for _, message in MISUSES)):
+        assert message in result.stdout
+    failed = len(MISUSES) + 1
+    assert re.search(rf"^{failed} failed, \d+ skipped in ", result.stdout, re.MULTILINE)
     assert "Traceback" not in result.stdout
 
 
-def test_a_missing_fixture_is_explained_once(tmp_path: Path) -> None:
-    """Who forgets make_adapter is told what to write."""
-    text = """
-        from adapter_api.conformance import AdapterConformance
-
-        class TestIt(AdapterConformance):
-            pass
-    """
-    result = _pytest(tmp_path, text)
-    assert result.returncode == 1
-    assert "write a fixture make_adapter" in result.stdout
-    assert "1 failed" in result.stdout
+def test_what_is_absent_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    """A test passes only if its rule was examined."""
+    text = TEST.format(name="right") + "        absent = {'seed': 'it throws dice'}\n"
+    result = _pytest(tmp_path, text, "-rs", "-k", "answers or order or repeatable or proxy_cuts")
+    assert result.returncode == 0, result.stdout
+    assert "absent: it throws dice" in result.stdout
+    result = _pytest(tmp_path, text, "-rs", "-k", "lab-health")
+    assert "absent: it is no HTTP adapter" in result.stdout
 
 
 def test_a_part_of_the_tests_proves_nothing(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_part_of_the_tests_proves_nothing(tmp_path: Path) -> None:
     assert report["conforms"] is None
     assert "cancel" in report["not_examined"]
     page = (folder / "right.md").read_text()
-    assert f"examined in part only, with 2 of {len(CHECKS)} checks: 2 passed" in page
+    assert f"is incomplete: 2 passed (with 2 of {len(CHECKS)} checks)" in page
     assert "conforms" not in page
 
 
@@ -158,13 +158,13 @@ def test_a_check_that_is_broken_off_is_in_the_report(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
             if check.name == "order":
-                monkeypatch.setattr("adapter_api.conformance.cases.judge", interrupted)
+                monkeypatch.setattr("adapter_api.conformance.examination.judge", interrupted)
 """
     )
     assert _pytest(tmp_path, text).returncode == 2
     report = json.loads((tmp_path / "conformance-report" / "right.json").read_text())
     assert [result["status"] for result in report["results"]] == ["passed", "failed"]
-    assert report["results"][1]["remark"] == "it was broken off"
+    assert report["results"][1]["remark"] == "it was interrupted"
     assert report["conforms"] is False
 
 

@@ -1,4 +1,4 @@
-"""The fault server finds out an adapter that trusts its server."""
+"""The lab's servers expose an adapter that trusts its server."""
 
 import asyncio
 import gc
@@ -28,9 +28,10 @@ from adapter_api import (
     WorkerError,
     hookimpl,
 )
-from adapter_api.conformance import CHECKS, Result, Status, Violation, judge_all
-from adapter_api.conformance.lab import FAULT_CHECKS, HttpSubject, Lab, faults
-from adapter_api.conformance.subject import Outcome, in_time, run
+from adapter_api.conformance import CHECKS, Report, Status, Violation, examine, with_needs
+from adapter_api.conformance.checks import faults
+from adapter_api.conformance.jobs import Outcome, in_time, run
+from adapter_api.conformance.lab import Lab
 from adapter_api.faults import SCENARIOS, FaultServer
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
 from registry import BoundAdapter
@@ -45,13 +46,13 @@ class NaiveConfig:
 
 @attrs.define(eq=False)
 class NaiveAdapter:
-    """What is written in a first hour: it reads lines, and believes them."""
+    """A first draft: it reads lines, and trusts them."""
 
     config: NaiveConfig
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
-        """Every way to end is an end."""
+        """Take every end for the end of the answer."""
         client = httpx.AsyncClient(trust_env=False, timeout=None)
         url = f"{self.config.base_url}/v1/completions"
         body = {"prompt": task.prompt, "model": task.model, "max_tokens": task.max_tokens}
@@ -62,9 +63,9 @@ class NaiveAdapter:
             count = 0
             async for line in response.aiter_lines():
                 if line.startswith("data: {"):
-                    text = json.loads(line[6:])["choices"][0]["text"]
-                    if text:
-                        yield Token(text, count)
+                    choices = json.loads(line[6:])["choices"]
+                    if choices and choices[0]["text"]:
+                        yield Token(choices[0]["text"], count)
                         count += 1
                 if line == "data: [DONE]":
                     break
@@ -72,7 +73,7 @@ class NaiveAdapter:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """Always well."""
+        """Always healthy."""
         return HealthStatus(HealthState.HEALTHY)
 
 
@@ -81,11 +82,11 @@ def _make(**options: Any) -> BoundAdapter:
 
 
 class _OtherAdapter(OpenAIHttpAdapter):
-    """Asks once, whatever is said, and forgets for how long it ought to wait."""
+    """Never retries, and drops the delay that a server asks for."""
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
-        """Like openai-http, but for the error."""
+        """Submit like openai-http, but for the error."""
         try:
             async with OpenAIHttpAdapter.submit(self, task) as stream:
                 async for event in stream:
@@ -100,58 +101,50 @@ def _make_other(**options: Any) -> BoundAdapter:
     return BoundAdapter(_OtherAdapter(config), name="other", config=config)
 
 
-@pytest.fixture(scope="module")
-def naive() -> dict[str, Result]:
-    """What the fault server says of it."""
-    with Lab() as lab:
-        results = judge_all(FAULT_CHECKS[:3], HttpSubject.in_lab(lab, _make))
-    return {result.check: result for result in results}
+def _remarks(report: Report) -> dict[str, tuple[Status, str]]:
+    return {result.check: (result.status, result.remark) for result in report.results}
 
 
-def test_a_naive_adapter_is_not_understood_to_be_well(naive: dict[str, Result]) -> None:
-    """It fails on usage events already, which have no choices."""
-    assert naive["faults-understood"].status is Status.FAILED
-    assert naive["faults-answers-that-end-too-early"].status is Status.BLOCKED
-
-
-async def test_a_cut_answer_taken_for_whole_is_a_lie() -> None:
-    """The verdict names the faults, and what the adapter made of them (WA-INT-3002)."""
-    chapter = next(c for c in FAULT_CHECKS if c.name == "faults-answers-that-end-too-early")
-    with Lab() as lab, pytest.raises(Violation) as caught:
-        await chapter.run(HttpSubject.in_lab(lab, _make))
-    _, lie, *others = re.split("faults: |; ", str(caught.value))
+def test_a_cut_answer_taken_for_whole_is_a_lie() -> None:
+    """The verdict names the faults and what the adapter made of them (WA-INT-3002)."""
+    names = ("faults-answers-that-end-too-early", "proxy-cuts")
+    found = _remarks(examine(_make, checks=with_needs(names)))
+    status, remark = found["faults-answers-that-end-too-early"]
+    assert status is Status.FAILED
+    _, lie, *others = re.split("faults: |; ", remark)
     assert lie.startswith("it took a broken answer for a whole one (polite-end, ")
     assert any(re.fullmatch(r"it crashed with ReadError \(.*rst-mid-chunk.*\)", o) for o in others)
+    status, remark = found["proxy-cuts"]
+    assert status is Status.FAILED
+    assert "it took a broken answer for a whole one (end inside after 1 pieces, " in remark
 
 
-async def test_what_may_be_done_otherwise_is_told() -> None:
-    """Other counts of requests, waits that are not waited, a lost retry_after_ms: no failure, and
-    in the remark (WA-INT-3003)."""
-    chapter = next(c for c in FAULT_CHECKS if c.name == "faults-asking-again")
-    with Lab() as lab:
-        subject = HttpSubject.in_lab(lab, _make_other)
-        remark = await chapter.run(subject)
+def test_what_may_be_done_otherwise_is_reported() -> None:
+    """Other request counts and missing waits are in the remark (WA-INT-3003)."""
+    found = _remarks(examine(_make_other, checks=with_needs(["faults-asking-again"])))
+    status, remark = found["faults-asking-again"]
+    assert status is Status.PASSED
     assert "once-429 (refused with ADMISSION_REJECT, 1 request, not 2)" in remark
     assert "not as docs/reference/faults.md says" in remark
 
 
-async def test_an_adapter_may_refuse_to_start_without_its_engine() -> None:
-    """A WorkerError of start is an answer, as BoundAdapter makes it an unhealthy one."""
+def test_an_adapter_may_refuse_to_start_without_its_engine() -> None:
+    """A WorkerError of start() is an answer: BoundAdapter reports the engine unhealthy."""
 
     class Cautious(OpenAIHttpAdapter):
         @hookimpl
         async def start(self) -> None:
-            if "127.0.0.1" in self.config.base_url:
+            if "/engine" not in self.config.base_url:
                 raise EngineUnavailable("POOL_UNAVAILABLE", "there is no engine")
 
     def make(**options: Any) -> BoundAdapter:
         config = OpenAIHttpConfig(**options)
         return BoundAdapter(Cautious(config), name="cautious", config=config)
 
-    with Lab() as lab:
-        for name in ("lab-health", "lab-props"):
-            check = next(c for c in FAULT_CHECKS if c.name == name)
-            assert "does not listen" in await check.run(HttpSubject.in_lab(lab, make))
+    found = _remarks(examine(make, checks=with_needs(["lab-health", "lab-props"])))
+    for name in ("lab-health", "lab-props"):
+        assert found[name][0] is Status.PASSED
+        assert "does not listen" in found[name][1]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +157,7 @@ async def test_an_adapter_may_refuse_to_start_without_its_engine() -> None:
     ],
 )  # fmt: skip
 def test_differences(name: str, error: dict[str, Any], differs: str) -> None:
-    """Each is named with what openai-http does."""
+    """Each difference is named together with openai-http's behaviour."""
     found = WorkerError.of(**{"code": "ADMISSION_REJECT", "message": "later", **error})
     outcome = Outcome("", None, None, found, took_s=0.01)
     assert faults._wrong(SCENARIOS[name], outcome) == ""
@@ -180,14 +173,14 @@ def test_differences(name: str, error: dict[str, Any], differs: str) -> None:
     ],
 )
 def test_errors_that_no_adapter_may_make(error: WorkerError, wrong: str) -> None:
-    """They are explained without a cause, too (WA-INT-3003)."""
+    """They are explained even without a cause (WA-INT-3003)."""
     outcome = Outcome("", None, None, error)
     assert faults._wrong(SCENARIOS["status-401"], outcome).startswith(wrong)
     assert bool(faults._wrong(SCENARIOS["status-401"], outcome)) is bool(wrong)
 
 
 async def test_the_lab_engine_is_an_engine() -> None:
-    """It answers, counts, refuses what is too long and models it does not have."""
+    """It answers, counts, and refuses long prompts and unknown models."""
     with Lab() as lab:
         adapter = _make(base_url=lab.engine_url)
         outcome = await run(adapter, TaskRequest(prompt="x", model="no-such-model"))
@@ -200,10 +193,10 @@ async def test_the_lab_engine_is_an_engine() -> None:
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_no_connection_is_lost_when_the_lab_closes(turns: int) -> None:
-    """Also those that have been accepted, and have no protocol yet."""
+async def test_no_connection_is_lost_when_a_server_closes(turns: int) -> None:
+    """Connections that were accepted and have no protocol yet are closed, too."""
     clients: list[socket.socket] = []
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         async with FaultServer() as server:
             port = httpx.URL(server.base_url).port
@@ -211,7 +204,7 @@ async def test_no_connection_is_lost_when_the_lab_closes(turns: int) -> None:
             for _ in range(turns):
                 await asyncio.sleep(0)
         gc.collect()
-    assert [str(warning.message) for warning in told] == []
+    assert [str(warning.message) for warning in caught] == []
     for client in clients:
         client.settimeout(5)
         with client, suppress(ConnectionResetError):
@@ -220,17 +213,12 @@ async def test_no_connection_is_lost_when_the_lab_closes(turns: int) -> None:
 
 async def test_what_must_be_quick_is_given_up_in_time() -> None:
     """A call that does not return is a violation, and does not hang the kit."""
-    import asyncio
-
     with pytest.raises(Violation, match=r"waiting did not return within 0\.05 s"):
         await in_time(asyncio.Event().wait(), "waiting", 0.05)
 
 
-def test_the_general_checks_run_in_the_lab_too() -> None:
-    """The lab's engine is good enough to prove what needs no fault: the naive adapter's mistakes
-    are those of its stream."""
-    with Lab() as lab:
-        subject = HttpSubject.in_lab(lab, _make)
-        [first] = judge_all(CHECKS[:1], subject)
-    assert first.status is Status.FAILED
-    assert "IndexError" in first.remark
+def test_needs_are_selected_too() -> None:
+    """A selection keeps the order of the checks."""
+    names = [check.name for check in with_needs(["proxy-cuts"])]
+    assert names == ["answers", "proxied", "proxy-cuts"]
+    assert with_needs([check.name for check in CHECKS]) == CHECKS

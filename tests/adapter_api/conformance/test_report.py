@@ -24,21 +24,23 @@ def _report(*statuses: Status) -> Report:
         ([Status.PASSED, Status.ABSENT], True),
         ([Status.PASSED, Status.FAILED], False),
         ([Status.PASSED, Status.BLOCKED], False),
+        ([Status.PASSED, Status.NOT_EXAMINED], None),
+        ([Status.FAILED, Status.NOT_EXAMINED], False),
         ([Status.ABSENT], False),
         ([], False),
     ],
 )
-def test_conforms(statuses: list[Status], conforms: bool) -> None:
-    """Absent is no failure, and a report in which nothing passed proves nothing."""
+def test_conforms(statuses: list[Status], conforms: bool | None) -> None:
+    """Absent is not a failure. What was not examined proves nothing, nor does an empty report."""
     assert _report(*statuses).conforms is conforms
 
 
 @pytest.mark.parametrize(
     ("statuses", "conforms", "verdict"),
     [
-        ([Status.PASSED], None, "examined in part only, with 1 of 3 checks: 1 passed"),
-        ([Status.ABSENT], None, "examined in part only, with 1 of 3 checks: 1 absent"),
-        ([], None, "examined in part only, with 0 of 2 checks: nothing"),
+        ([Status.PASSED], None, "is incomplete: 1 passed (with 1 of 3 checks)"),
+        ([Status.ABSENT], None, "is incomplete: 1 absent (with 1 of 3 checks)"),
+        ([], None, "is incomplete: nothing (with 0 of 2 checks)"),
         (
             [Status.PASSED, Status.FAILED],
             False,
@@ -50,7 +52,7 @@ def test_a_part_is_no_proof(statuses: list[Status], conforms: bool | None, verdi
     """A report of some of the checks says which, and can only say that an adapter is wrong."""
     report = attrs.evolve(_report(*statuses), missing=["cancel", "leaks"])
     assert report.conforms is conforms
-    assert verdict in report.verdict
+    assert verdict in report.summary
     assert json.loads(report.to_json())["not_examined"] == ["cancel", "leaks"]
     assert "Not examined: cancel, leaks." in report.to_markdown()
 
@@ -58,7 +60,7 @@ def test_a_part_is_no_proof(statuses: list[Status], conforms: bool | None, verdi
 def test_json() -> None:
     """The JSON form has a format, its version, and every verdict."""
     document = json.loads(_report(Status.PASSED, Status.FAILED).to_json())
-    assert document["format_version"] == 1
+    assert document["format_version"] == 2
     assert document["conforms"] is False
     assert document["results"][1] == {
         "check": "answers",

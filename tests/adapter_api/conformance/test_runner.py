@@ -67,7 +67,7 @@ def test_a_check_without_end_is_a_verdict(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (SystemExit(7), "the adapter raised SystemExit: 7; no hook may end the whole process"),
         (KeyboardInterrupt(), "the adapter raised KeyboardInterrupt; no hook may end"),
-        (asyncio.CancelledError(), "raised CancelledError, and nobody had cancelled it"),
+        (asyncio.CancelledError(), "raised CancelledError, although nothing had cancelled it"),
         (GeneratorExit("x"), "the adapter raised GeneratorExit: x; no hook may end"),
     ],
 )

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from adapter_api.conformance import CHECKS
-from adapter_api.conformance.lab import FAULT_CHECKS
 from registry.cli.toy.server import ToyServer
 
 Cli = Callable[..., Any]
@@ -47,9 +46,9 @@ def test_a_part_is_told_as_a_part(cli: Cli, tmp_path: Path) -> None:
     arguments = ("--only", "order", "--report", str(tmp_path))
     done = cli("conformance", "openai-http", *arguments)
     assert done.code == 0, done.out
-    every = len(CHECKS) + len(FAULT_CHECKS)
+    every = len(CHECKS)
     assert done.out.splitlines()[-1] == (
-        f"openai-http was examined in part only, with 2 of {every} checks: 2 passed"
+        f"the report on openai-http is incomplete: 2 passed (with 2 of {every} checks)"
     )
     report = json.loads((tmp_path / "openai-http.json").read_text())
     assert report["conforms"] is None
@@ -119,16 +118,17 @@ def test_a_real_engine_may_be_given(cli: Cli, serve: Callable[..., ToyServer]) -
     assert _verdicts(done.out)["concurrent"] == "passed"
 
 
-def test_another_protocol_is_no_failure(cli: Cli, site: Any, adapter_source: str) -> None:
-    """An adapter that does not speak to the fault server's engine is told so."""
-    source = adapter_source.replace("size: int = 1", 'base_url: str = ""').replace(
-        'yield Started(task.job_id, "made", "1")',
-        'raise OSError("this is another protocol")\n        yield',
-    )
-    site.install("made-other", "made-other = made_other:Adapter", {"made_other.py": source})
-    done = cli("conformance", "made-other", "--only", "faults-refusals", "--only", "health")
-    assert done.code == 0, done.out
-    assert _verdicts(done.out) == {"health": "passed", "faults-understood": "absent"}
+def test_another_protocol_without_its_engine_is_incomplete(
+    cli: Cli, samples: Callable[..., None]
+) -> None:
+    """What the kit's engine cannot examine is reported so, with exit status 4."""
+    samples("wrong_adapters")
+    done = cli("conformance", "right-messages", "--only", "faults-refusals", "--only", "health")
+    assert done.code == 4, done.out
+    verdicts = _verdicts(done.out)
+    assert verdicts["health"] == "passed"
+    assert verdicts["answers"] == verdicts["faults-refusals"] == "not_examined"
+    assert "--base-url" in done.out
 
 
 def test_engines_that_are_down_need_no_protocol(cli: Cli, site: Any, adapter_source: str) -> None:
@@ -138,7 +138,7 @@ def test_engines_that_are_down_need_no_protocol(cli: Cli, site: Any, adapter_sou
     done = cli("conformance", "made-blind", "--only", "lab-health")
     assert done.code == 1, done.out
     assert _verdicts(done.out) == {"health": "passed", "lab-health": "failed"}
-    assert "health() says ready" in done.out
+    assert "health() reports ready" in done.out
 
 
 def test_a_list_of_the_checks(cli: Cli) -> None:
@@ -146,7 +146,7 @@ def test_a_list_of_the_checks(cli: Cli) -> None:
     done = cli("conformance", "--list")
     names = [line.split("\t")[0] for line in done.out.splitlines()]
     assert done.code == 0
-    assert names == [check.name for check in (*CHECKS, *FAULT_CHECKS)]
+    assert names == [check.name for check in CHECKS]
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,28 @@
-"""What an adapter says of engines that are down, or that answer nonsense."""
+"""What an adapter reports about engines that are down, or that answer nonsense."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from adapter_api.conformance.check import Absent, Check, Violation, check
+from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.engine import asked_health
-from adapter_api.conformance.lab.server import Trouble
-from adapter_api.conformance.lab.subject import HttpSubject
-from adapter_api.conformance.subject import Adapter, Subject, in_time, listed
+from adapter_api.conformance.jobs import Adapter, in_time, listed
+from adapter_api.conformance.lab import Trouble
+from adapter_api.conformance.subject import Network, Subject
+from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.errors import WorkerError
 from adapter_api.health import EngineProps
 
 DOWN_LIMIT_S = 10.0
-"""How long an adapter may take to find out that its engine says nothing: twice what openai-http
-gives a check."""
+"""The limit for a report about a silent engine: twice openai-http's own."""
 
 _ASKED: dict[str, type[Any]] = {"props": EngineProps, "engine_version": str}
 
 
 @check("ORCH-3057", needs=("health",))
 async def lab_health(subject: Subject) -> str:
-    """health() says in time that an engine which is down is not ready, and raises nothing."""
+    """health() reports in time that an engine which is down is not ready, and raises nothing."""
     return await _at_every_trouble(subject, _examine_health)
 
 
@@ -31,14 +31,14 @@ async def _examine_health(adapter: Adapter, trouble: Trouble) -> None:
         return
     found = await asked_health(adapter, DOWN_LIMIT_S)
     if trouble.down and found.ready:
-        raise Violation("health() says ready: ask the engine, and believe no silence")
+        raise Violation("health() reports ready: ask the engine, and take silence for a failure")
 
 
 @check("ORCH-3603 ORCH-3055", needs=("health",))
 async def lab_props(subject: Subject) -> str:
     """props() and engine_version() of such an engine return in time, or raise a WorkerError."""
-    assert isinstance(subject, HttpSubject)
-    hooks = subject.make_at(base_url=subject.lab.engine_url).adapter
+    network = subject.net
+    hooks = network.make(base_url=network.engine_url).adapter
     names = [name for name in _ASKED if hasattr(hooks, name)]
     if not names:
         raise Absent("the adapter has neither props nor engine_version")
@@ -48,7 +48,7 @@ async def lab_props(subject: Subject) -> str:
 async def _examine_props(names: list[str], adapter: Adapter, _: Trouble) -> None:
     try:
         await in_time(adapter.start(), "start()", DOWN_LIMIT_S)
-    except Exception:  # which lab_health judges
+    except Exception:  # lab_health judges it
         return
     await asyncio.gather(*(_examine_answer(name, adapter) for name in names))
 
@@ -75,9 +75,9 @@ async def _at_every_trouble(subject: Subject, examine: _Examine) -> str:
     Raises:
         Violation: With what was found wrong, and at which engines.
     """
-    assert isinstance(subject, HttpSubject)
-    troubles = subject.lab.troubles()
-    found = await asyncio.gather(*(_at(subject, trouble, examine) for trouble in troubles))
+    network = subject.net
+    troubles = network.lab.troubles()
+    found = await asyncio.gather(*(_at(network, trouble, examine) for trouble in troubles))
     wrong: dict[str, list[str]] = {}
     for trouble, said in zip(troubles, found, strict=True):
         if said:
@@ -88,10 +88,10 @@ async def _at_every_trouble(subject: Subject, examine: _Examine) -> str:
     return f"of an engine that {listed((trouble.what for trouble in troubles), 20)}"
 
 
-async def _at(subject: HttpSubject, trouble: Trouble, examine: _Examine) -> str:
-    """What is wrong with an adapter of this engine, "" if nothing."""
+async def _at(network: Network, trouble: Trouble, examine: _Examine) -> str:
+    """Return what is wrong with an adapter of this engine; "" if nothing."""
     try:
-        async with subject.at(trouble.url).adapter() as adapter:
+        async with network.at(trouble.url).adapter() as adapter:
             await examine(adapter, trouble)
     except Violation as violation:
         return str(violation)
@@ -99,8 +99,7 @@ async def _at(subject: HttpSubject, trouble: Trouble, examine: _Examine) -> str:
 
 
 async def _started(adapter: Adapter) -> bool:
-    """Whether it starts. One that says that it cannot need not be asked: BoundAdapter calls its
-    engine unhealthy."""
+    """Return whether it starts. BoundAdapter reports one that refuses as unhealthy."""
     try:
         await in_time(adapter.start(), "start()", DOWN_LIMIT_S)
     except Violation:

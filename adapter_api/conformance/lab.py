@@ -1,63 +1,54 @@
-"""The lab: an engine that works, the fault server, and engines that are down."""
+"""The lab: servers for HTTP adapters. One works, one has every known fault, some are down."""
 
 import asyncio
 import hashlib
 import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from threading import Thread
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
-from adapter_api.faults import SCENARIOS, FaultServer
-from adapter_api.faults.scenario import Scenario, fails, scenario, whole
-from adapter_api.faults.wire import Wire, to_event
+from adapter_api.faults import SCENARIOS, Damage, FaultProxy, FaultServer, Scenario, Wire
+from adapter_api.faults.scenario import fails, scenario, whole
+
+_T = TypeVar("_T")
 
 _START_LIMIT_S = 10.0
-_MOST_PACED_TOKENS = 256
+_MAX_PACED_TOKENS = 256
 _CONTEXT_CHARS = 100_000
 _SYLLABLES = ("al", "be", "cor", "den", "el", "fa", "gro", "hin")
-
-_FLOOD_TEXT = " flood" * 32
-_FLOOD_EVENTS = 16
-"""How many events the flood sends at once, so that no client reads faster than it sends."""
 
 
 @scenario("answers like a sound engine with a small vocabulary", whole(text=None))
 async def engine(wire: Wire) -> None:
     body = wire.request.json()
     asked = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
-    most = int(body.get("max_tokens") or 16)
+    count = int(body.get("max_tokens") or 16)
     if body.get("model") == "no-such-model":
         await wire.answer_json(404, wire.complaint("there is no such model"))
     elif len(asked) > _CONTEXT_CHARS:
         more = {"code": "context_length_exceeded"}
         await wire.answer_json(400, wire.complaint("the prompt is too long", **more))
     else:
-        await _generate(wire, f"{asked} {body.get('seed')}", most)
+        await _generate(wire, f"{asked} {body.get('seed')}", count)
 
 
-async def _generate(wire: Wire, source: str, most: int) -> None:
+async def _generate(wire: Wire, source: str, count: int) -> None:
     await wire.head()
-    for index in range(most):
+    for index in range(count):
         digest = hashlib.blake2b(f"{source} {index}".encode()).digest()
         await wire.text(f" {_SYLLABLES[digest[0] % 8]}{_SYLLABLES[digest[1] % 8]}")
-        if most <= _MOST_PACED_TOKENS:
+        if count <= _MAX_PACED_TOKENS:
             await wire.sleep(0.001)
     await wire.finish("length")
-    await wire.usage({"prompt_tokens": 3, "completion_tokens": most, "total_tokens": 3 + most})
+    await wire.usage({"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count})
     await wire.done()
     await wire.end()
 
 
-@scenario("sends tokens for ever, as fast as the client reads them", fails("DEADLINE_UNMET"))
-async def flood(wire: Wire) -> None:
-    await wire.head()
-    events = to_event(wire.payload(_FLOOD_TEXT)) * _FLOOD_EVENTS
-    while True:
-        await wire.chunk(events)
-
-
-# Engines that are down, whatever they are asked
+# Engines that are down for every request
 
 _DOWN = fails("POOL_UNAVAILABLE")
 
@@ -88,7 +79,7 @@ async def silent(wire: Wire) -> None:
     await wire.wait_closed()
 
 
-# Engines that may be ready, for all that a health check can tell
+# Engines that a health check may take for ready
 
 _ODD = fails("UPSTREAM_PROTOCOL")
 
@@ -119,8 +110,8 @@ class Trouble:
     Args:
         what: What it does, in the words that follow "an engine that ...".
         url: Its base URL.
-        down: It is not ready, whatever it is asked. Of others a health check may say anything.
-        quick: It is found out at once, and not by waiting.
+        down: health() must not report it as ready. Otherwise any report is right.
+        quick: A client detects it at once, without waiting for a limit.
     """
 
     what: str
@@ -139,13 +130,12 @@ class Lab:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="fault server", daemon=True)
-        own: dict[str, Scenario] = {one.name: one for one in (engine, flood)}
-        self.server = FaultServer({**SCENARIOS, **own})
+        self.server = FaultServer({**SCENARIOS, engine.name: engine})
         self._down = FaultServer({one.name: one for one in _TROUBLES}, fault_gets=True)
         self._closed_port = socket.socket()
 
     def __enter__(self) -> Self:
-        self._closed_port.bind(("127.0.0.1", 0))  # taken, so that nobody else listens there
+        self._closed_port.bind(("127.0.0.1", 0))  # taken, so that nothing else listens there
         self._thread.start()
         self._run(self.server.__aenter__())
         self._run(self._down.__aenter__())
@@ -161,21 +151,28 @@ class Lab:
             self._thread.join(_START_LIMIT_S)
             self._loop.close()
 
-    def _run(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_LIMIT_S)
+    def _run(self, work: Coroutine[Any, Any, _T], limit_s: float = _START_LIMIT_S) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit_s)
+
+    @contextmanager
+    def proxied(
+        self, upstream: str, damage: Damage, path: str | None = None
+    ) -> Iterator[FaultProxy]:
+        """Run a proxy beside the servers, while entered. Arguments as for FaultProxy."""
+        proxy = FaultProxy(upstream, damage, path=path)
+        self._run(proxy.start())
+        try:
+            yield proxy
+        finally:
+            self._run(proxy.stop())
 
     @property
     def engine_url(self) -> str:
-        """The base URL of the engine that works."""
+        """Return the base URL of the engine that works."""
         return self.server.url(engine.name)
 
-    @property
-    def flood_url(self) -> str:
-        """The base URL of the engine whose answers have no end."""
-        return self.server.url(flood.name)
-
     def troubles(self) -> list[Trouble]:
-        """Every kind of engine that cannot be used."""
+        """Return every kind of engine that cannot be used."""
         port = self._closed_port.getsockname()[1]
         return [
             Trouble("does not listen", f"http://127.0.0.1:{port}"),

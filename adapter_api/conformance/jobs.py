@@ -1,0 +1,187 @@
+"""Running jobs as a user would, and limits on what ought to be immediate."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from adapter_api.conformance.patience import Patience
+from adapter_api.conformance.verdict import Violation
+from adapter_api.errors import WorkerError
+from adapter_api.events import End, Error, Started, Token
+from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.stream import TokenStream
+from adapter_api.task import TaskRequest
+
+ANSWER_LIMIT_S = 30.0
+"""The limit for a job of a few tokens, on a slow engine that has to load its model."""
+
+PROMPT_LIMIT_S = 3.0
+"""The limit for what ought to be immediate, on a busy machine: closing, cancelling."""
+
+_T = TypeVar("_T")
+
+
+class Adapter(Protocol):
+    """The part of a BoundAdapter that the kit uses."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+        ...
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that it comes from."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """That distribution's version."""
+        ...
+
+    @property
+    def adapter(self) -> Any:
+        """The object with the hooks."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """The config it was built from."""
+        ...
+
+    def submit(self, task: TaskRequest) -> TokenStream: ...
+    async def cancel(self, job_id: str) -> bool: ...
+    async def health(self) -> HealthStatus: ...
+    async def props(self) -> EngineProps: ...
+    async def engine_version(self) -> str: ...
+    async def start(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+@attrs.frozen
+class Outcome:
+    """The outcome of a job as a user of the adapter sees it.
+
+    Args:
+        text: The delivered text.
+        started: The Started event, None if the job failed before.
+        end: The End event, None if the job failed.
+        error: Its error, None if it ended well.
+        took_s: From submit to the end, without the time that other processes took.
+        stood_s: That time.
+    """
+
+    text: str
+    started: Started | None
+    end: End | None
+    error: WorkerError | None
+    took_s: float = 0.0
+    stood_s: float = 0.0
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return f"a whole answer of {len(self.text)} characters"
+        return f"{self.error.code} ({self.error.message})"
+
+
+async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
+    """Run a job as a user would.
+
+    Raises:
+        Violation: If it does not end within `limit_s`.
+    """
+    pieces: list[str] = []
+    started: Started | None = None
+    end: End | None = None
+    error: WorkerError | None = None
+    stream = adapter.submit(task)
+    patience = Patience(limit_s)
+    try:
+        async with patience:
+            async for event in stream:
+                match event:
+                    case Started():
+                        started = event
+                    case Token(text=text):
+                        pieces.append(text)
+                    case End():
+                        end = event
+                    case Error():
+                        error = event.error
+                        break
+    except WorkerError as failure:
+        error = failure
+    except TimeoutError:
+        raise Violation(f"a job did not end within {limit_s:g} s") from None
+    finally:
+        await in_time(stream.aclose(), "closing the stream")
+    return Outcome("".join(pieces), started, end, error, patience.took_s, patience.stood_s)
+
+
+async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
+    """Run a job that must end well, within `limit_s`.
+
+    Raises:
+        Violation: If it fails.
+    """
+    outcome = await run(adapter, task, limit_s)
+    if outcome.error is not None:
+        raise Violation(f"a job that the adapter ran before now failed: {outcome}")
+    return outcome
+
+
+async def first_token(stream: TokenStream) -> None:
+    """Read up to the first Token.
+
+    Raises:
+        Violation: If there is none.
+    """
+    try:
+        async with Patience(ANSWER_LIMIT_S):
+            async for event in stream:
+                if isinstance(event, Token):
+                    return
+    except (WorkerError, TimeoutError) as exc:
+        raise Violation(f"no Token came: {type(exc).__name__}: {exc}") from exc
+    raise Violation("the job ended without a Token")
+
+
+async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_S) -> _T:
+    """Return the result of something that must return within `limit_s`.
+
+    Raises:
+        Violation: If it does not, or raises CancelledError by itself.
+    """
+    task = asyncio.ensure_future(wait)
+    try:
+        async with Patience(limit_s):
+            await asyncio.wait([task])
+    except TimeoutError:
+        task.cancel()
+        raise Violation(f"{what} did not return within {limit_s:g} s") from None
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if task.cancelled():
+        raise Violation(f"{what} raised CancelledError, although nothing had cancelled it")
+    return task.result()
+
+
+async def settled(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:
+    """Return whether a condition becomes true within a while."""
+    try:
+        async with Patience(limit_s):
+            while not is_so():  # noqa: ASYNC110  # the condition has no event to wait for
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        return False
+    return True
+
+
+def listed(items: Iterable[object], limit: int = 5) -> str:
+    """Return the first few items as a text that also counts the rest."""
+    shown = list(items)
+    more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return ", ".join(map(str, shown[:limit])) + more
