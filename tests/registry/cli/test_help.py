@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +17,6 @@ Cli = Callable[..., Any]
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text()
 NAMES = [command.name for command in COMMANDS]
-
-
-OWN_PAGES = {"gateway", "batch"}
-"""Commands whose options are on pages of their own."""
 
 
 def _described(name: str) -> str:
@@ -53,13 +48,6 @@ def test_the_page_has_every_command_and_status() -> None:
         assert f"`{command.name}" in PAGE, command.name
     for code, meaning in status.TABLE.items():
         assert f"| {code} | {meaning} |" in PAGE
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_PAGES])
-def test_the_page_has_every_option(cli: Cli, name: str) -> None:
-    """Each long option of each command is on the page."""
-    options = re.findall(r"(--[a-z][a-z-]+)", cli(name, "-h").out.partition("Options:")[2])
-    assert {option for option in options if option not in PAGE} <= {"--help"}
 
 
 def _complete(words: str, shell: str = "bash") -> list[str]:
