@@ -1,73 +1,77 @@
-"""TokenStream: the order of events, cancelling, deadline and completion proof for every adapter."""
+"""TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
+import copy
+import inspect
 import logging
 import sys
 import warnings
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
-from weakref import WeakSet, ref
+from weakref import ref
 
 from adapter_api.answer import Answer, AnswerParts
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
-from adapter_api.events import End, Error, MetricsFrame, Started, Token, TokenEvent
+from adapter_api.events import End, Error, Started, Token, TokenEvent
+from adapter_api.interruption import RELEASE_S, STARTING, GaveUp, Interruption
 from adapter_api.limits import StreamClock
+from adapter_api.order import EventOrder, State, Violation
 from adapter_api.task import TaskRequest
 
 logger = logging.getLogger("worker_adapters.stream")
-# A library stays silent unless the application asks to hear it.
+# A library stays silent unless the application configures logging.
 logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
 
 
 class StreamWatcher(Protocol):
-    """Is told what becomes of a stream. It must not raise, wait, or hold the stream.
+    """Receives lifecycle callbacks for one stream.
 
-    What is no Exception, KeyboardInterrupt say, may leave it, and goes on after the release.
+    Callbacks must not raise, block, or keep a reference to the stream. BaseExceptions such as
+    KeyboardInterrupt propagate after cleanup.
     """
 
     def opened(self) -> None:
-        """Somebody reads for the first time: the job is being sent."""
+        """The stream is read for the first time: the job is being sent."""
 
     def started(self, event: Started) -> None:
-        """The engine accepted it."""
+        """The engine accepted the job."""
 
     def first_token(self) -> None:
         """The first Token is about to be delivered."""
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """It is over: with `end`, with `error`, or dropped with neither. Told once, if opened.
+        """The job is over: with `end`, with `error`, or dropped with neither. Called once.
 
-        A drop is told from a destructor, and so at any point of any thread.
+        A drop is reported from a destructor, and so at any point of any thread.
 
         Args:
             end: The End event.
-            error: What it failed with, Cancelled included.
+            error: The error it failed with, Cancelled included.
             delivered: How many Tokens were delivered.
         """
 
 
 class TokenStream(AsyncIterator[TokenEvent]):
-    """The events of one job, whoever produces them.
+    """The events of one job, whatever adapter produces them.
 
     `await` it, enter it with `async with`, or iterate it: each opens it, which sends the job. A
     failure before the engine accepted the job raises from there. A later one arrives as the
-    Error event, and iterating past that raises its error, again and again, so that no loop
-    takes half an answer for a whole one. One task reads at a time; any task may cancel.
+    Error event, and iterating past that raises its error each time, so that no loop takes half an
+    answer for a whole one. One task reads at a time; any task may cancel.
 
     Args:
-        events: The adapter's events, usually an async generator. The stream closes it. Instead of
-            single Tokens it may give lists of them, as they came off the connection at once; the
-            stream empties these.
+        events: The adapter's events, usually an async generator. The stream closes it. It may give
+            lists of Tokens that came off the connection at once; the stream empties these.
         task: The job.
         clock: The job's limits, if the adapter has more than the task's deadline. That deadline
             is kept in any case.
 
     Cancellation:
-        Cancelling the reading task at any point closes `events`, and with that the
-        connection, and the CancelledError goes on, also where the adapter answers it with
-        another exception or with its end.
+        Cancelling the reading task at any point closes `events`, and with that the connection. The
+        CancelledError propagates, even if the adapter swallows it. An adapter that does not leave
+        within RELEASE_S is abandoned: its code runs on in a task of its own.
     """
 
     __slots__ = (
@@ -75,21 +79,21 @@ class TokenStream(AsyncIterator[TokenEvent]):
         "_advance",
         "_clock",
         "_closed",
+        "_count",
         "_events",
+        "_expected",
         "_failure",
         "_held",
-        "_index",
         "_opened_at",
-        "_phase",
+        "_order",
         "_ready",
         "_released",
         "_releaser",
+        "_settled",
         "_unread",
         "_watcher",
         "job_id",
     )
-
-    _NEW, _STARTED, _OPEN, _METRICS = range(4)  # _STARTED: the first Token is to be told
 
     def __init__(
         self,
@@ -99,15 +103,17 @@ class TokenStream(AsyncIterator[TokenEvent]):
         clock: StreamClock | None = None,
     ) -> None:
         self.job_id = task.job_id
-        self._events = events
-        self._advance = events.__anext__
+        self._events: Any = events
+        self._advance = _steps_of(events)
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
         if self._clock.deadline_at is None and task.deadline_s is not None:
             self._clock.deadline_at = self._clock.started_at + task.deadline_s
+        self._order = EventOrder()
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
-        self._ready: list[Token] = []  # as many as came at once, the next one last
-        self._index = 0
-        self._phase = self._NEW
+        self._ready: list[Token] = []  # what came at once, the next one last
+        self._settled = False  # the next step is known without the adapter
+        self._expected: int | None = None  # the index of a plain Token, where one may come
+        self._count = 0  # Tokens delivered, where `_expected` is None
         self._closed = False
         self._failure: WorkerError | None = None
         self._released = asyncio.Event()
@@ -118,14 +124,14 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     @property
     def clock(self) -> StreamClock:
-        """The job's limits, for whoever hands the stream on."""
+        """The job's limits, for code that hands the stream on."""
         return self._clock
 
     def watch(self, watcher: StreamWatcher) -> Self:
-        """Tell `watcher` what becomes of the stream, from now on; one at most. Returns the stream.
+        """Call `watcher` at each step from now on, and return the stream. One watcher at most.
 
         Raises:
-            RuntimeError: If the stream is watched already, or was opened.
+            RuntimeError: If the stream has a watcher already, or was opened.
         """
         if self._watcher is not None or self._opened_at is not None or self._closed:
             raise RuntimeError(f"the stream of job {self.job_id} can no longer be watched")
@@ -150,8 +156,8 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     async def _open(self) -> Self:
         await self._note_caller()
-        if self._phase == self._NEW:
-            self._held.append(await self.__anext__())
+        if self._order.state is State.OPENING and not self._held:
+            self._hold(await self.__anext__())
         return self
 
     async def _note_caller(self) -> None:
@@ -162,6 +168,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         self._opened_at = (frame.f_code.co_filename, frame.f_lineno)
         if self._clock.deadline_at is not None:
             self._clock.on_unread = partial(_end_unread, ref(self))
+            self._clock.watch()
         if first and self._watcher is not None:
             try:
                 self._watcher.opened()
@@ -176,7 +183,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         return self
 
     async def __anext__(self) -> TokenEvent:
-        """The next event.
+        """Return the next event.
 
         Raises:
             StopAsyncIteration: After End.
@@ -184,131 +191,165 @@ class TokenStream(AsyncIterator[TokenEvent]):
             RuntimeError: If another task is reading.
         """
         clock = self._clock
-        if self._closed or self._held or clock.stopped_by is not None:
+        if self._settled or clock.stopped_by is not None:
             return await self._next_known()
         if self._ready:
-            event: TokenEvent | list[Token] = self._ready.pop()
-            if type(event) is Token and event.index == self._index and self._phase == self._OPEN:
-                self._index += 1
-                return event
-            return await self._on_rare(event)
-        if clock.reader is not None:
-            raise RuntimeError(f"two tasks read the stream of job {self.job_id} at the same time")
-        if self._opened_at is None:
-            await self._note_caller()
-        clock.enter()
-        try:
-            event = await self._advance()
-        except BaseException as exc:
-            return await self._on_failure(exc)
-        if type(event) is list and event:
-            self._ready = event
-            event.reverse()
-            event = event.pop()
+            event: Any = self._ready.pop()
+            waited = False
+        else:
+            if clock.reader is not None:
+                raise RuntimeError(f"two tasks read the stream of job {self.job_id} at once")
+            if self._opened_at is None:
+                await self._note_caller()
+            clock.reader = STARTING
+            try:
+                step = self._advance()
+                future = step.send(None)
+                clock.enter()
+                event = await clock.drive(step, future)
+                waited = True
+            except StopIteration as stop:  # the adapter had the event at once
+                clock.reader = None
+                event = stop.value
+                waited = False
+            except BaseException as exc:
+                return await self._on_failure(exc)
+            if type(event) is list and event:
+                self._ready = event
+                event.reverse()
+                event = event.pop()
         if (
             type(event) is Token
-            and event.index == self._index
-            and self._phase == self._OPEN
+            and event.index == self._expected
+            and type(event.text) is str
             and clock.stopped_by is None
+            and not (waited and clock.was_thrown)
         ):
-            self._index += 1
-            clock.leave(True)
+            self._expected += 1
+            clock.reader = None
+            clock.spent_s = 0.0
             return event
-        return await self._on_rare(event)
+        return await self._on_rare(event, waited)
 
     def take_buffered(self) -> list[Token]:
-        """The Tokens that came at once with the last one that was read, taken out of the stream.
+        """Return and consume the Tokens buffered by the last read.
 
-        For whoever hands a stream's events on: one list costs less than as many single steps.
+        For code that hands a stream's events on: one list costs less than as many single steps.
         """
-        if not self._ready:
+        ready, expected = self._ready, self._expected
+        if not ready or expected is None:
             return []
-        ready, self._ready = self._ready, []
+        if set(map(type, ready)) != {Token} or ready[0].index != expected + len(ready) - 1:
+            return []  # they are checked one by one
+        self._ready = []
         ready.reverse()
-        self._index += len(ready)
+        self._expected = expected + len(ready)
         return ready
 
     async def _next_known(self) -> TokenEvent:
-        """What is known without asking the adapter: a held event, the failure, or the end."""
+        """Return or raise what is known without the adapter: a held event, the failure, the end."""
         if self._held:
-            return self._held.pop(0)
+            event = self._held.pop(0)
+            self._settled = self._closed or bool(self._held)
+            return event
         if not self._closed:
             assert self._clock.stopped_by is not None
             return await self._fail(self._clock.stopped_by)
         await self._released.wait()
         if self._failure is not None:
-            raise self._failure
+            raise _twin(self._failure)
         raise StopAsyncIteration
 
     async def _on_failure(self, exc: BaseException) -> TokenEvent:
-        """The adapter raised or ended without a last word: the error it amounts to."""
+        """Handle what the adapter raised, or that its events ended without a last word."""
         clock = self._clock
-        goes_on = _what_goes_on(exc, cancelled=clock.take_back())
-        if goes_on is not None:
-            self._close(_ended_by(goes_on))
-            if isinstance(exc, GeneratorExit):
-                self._released.set()  # the reader's coroutine is destroyed and may not wait
-                self._tell(None, None)
-            else:
-                await self._release()
-            raise goes_on
-        if clock.stopped_by is not None:
-            if not isinstance(exc, asyncio.CancelledError | StopAsyncIteration | WorkerError):
-                self._log_untidy(exc)
-            return await self._fail(clock.stopped_by)
-        if isinstance(exc, StopAsyncIteration):
-            return await self._fail(
-                StreamingError(
-                    ErrorCode.STREAM_TRUNCATED, "the adapter's events ended without End or Error"
-                )
-            )
+        within = clock.reader is STARTING or clock.reader is _current_task()
+        gone = isinstance(exc, GaveUp)
+        if gone:
+            self._abandon()
+        exc.__traceback__ = _without_own_frames(exc.__traceback__)
+        goes_on = _what_goes_on(exc, cancelled=clock.take_back(), within=within)
+        try:
+            if goes_on is not None:
+                self._close(_ended_by(goes_on))
+                if isinstance(goes_on, GeneratorExit):
+                    self._released.set()  # the reader's coroutine is destroyed and may not wait
+                    self._tell(None, None)
+                else:
+                    await self._release()
+                raise goes_on
+            if clock.stopped_by is not None:
+                if not gone and not isinstance(
+                    exc, asyncio.CancelledError | StopAsyncIteration | WorkerError
+                ):
+                    self._log_untidy(exc)
+                return await self._fail(clock.stopped_by)
+            return await self._fail(self._error_of(exc))
+        finally:
+            del exc, goes_on  # their tracebacks hold this frame
+
+    def _error_of(self, exc: BaseException) -> WorkerError:
+        """Return the error that an adapter's exception amounts to."""
         if isinstance(exc, WorkerError):
-            return await self._fail(exc)
-        error = InternalError(ErrorCode.INTERNAL, f"the adapter failed with {type(exc).__name__}")
+            return exc
+        if isinstance(exc, StopAsyncIteration):
+            message = f"the events of {self._adapter()} ended without End or Error"
+            return StreamingError(ErrorCode.STREAM_TRUNCATED, message)
+        message = f"{self._adapter()} failed with {type(exc).__name__}"
+        error = InternalError(ErrorCode.INTERNAL, message)
         error.__cause__ = exc
-        return await self._fail(error)
+        return error
 
-    async def _on_rare(self, event: TokenEvent | list[Token]) -> TokenEvent:
-        """Everything but the next Token in its place."""
+    def _adapter(self) -> str:
+        """Name the code that gives the events, for a message."""
+        source = self._events
+        name = getattr(source, "__qualname__", type(source).__qualname__)
+        return f"the adapter ({name.replace('.<locals>', '')})"
+
+    async def _on_rare(self, event: Any, waited: bool) -> TokenEvent:
+        """Handle everything but a plain Token in its place."""
         clock = self._clock
-        if clock.stopped_by is not None:  # the adapter swallowed the interruption
-            return await self._on_failure(asyncio.CancelledError())
-        if isinstance(event, Token) and self._phase == self._STARTED and event.index == 0:
-            self._phase = self._OPEN
-            self._index = 1
-            clock.leave(True)
-            if self._watcher is not None:
+        if clock.stopped_by is not None or (waited and clock.was_thrown and clock.is_cancelled):
+            return await self._on_failure(asyncio.CancelledError())  # the adapter swallowed it
+        if waited:
+            clock.leave()
+        state, delivered = self._order.state, self._delivered()
+        try:
+            self._order.admit(event, delivered)
+        except Violation as violation:
+            message = f"{self._adapter()} gave {violation}"
+            return await self._fail(InternalError(ErrorCode.INTERNAL, message))
+        if isinstance(event, Token):
+            clock.spent_s = 0.0
+            self._expected = delivered + 1
+            if state is State.ACCEPTED and self._watcher is not None:
                 self._watcher.first_token()
-            return event
-        clock.leave(False)
-        if isinstance(event, Started) and self._phase == self._NEW:
-            self._phase = self._OPEN
-            if self._watcher is not None:
-                self._phase = self._STARTED
-                self._watcher.started(event)
-            return event
-        if isinstance(event, Error):
+        elif isinstance(event, Error):
+            self._order.state = state
             return await self._fail(event.error)
-        if isinstance(event, MetricsFrame) and self._phase in (self._STARTED, self._OPEN):
-            self._phase = self._METRICS
-            return event
-        if isinstance(event, End) and self._phase != self._NEW:
-            self._close(None)
-            try:
-                await self._release(event)
-            except BaseException:
-                self._held.append(event)  # the answer is whole, whoever reads on
-                raise
-            return event
-        return await self._fail(InternalError(ErrorCode.INTERNAL, self._violation(event)))
+        elif isinstance(event, End):
+            await self._finish(event)
+        elif isinstance(event, Started):
+            if self._watcher is not None:
+                self._watcher.started(event)
+        else:
+            self._count, self._expected = delivered, None
+        return event  # type: ignore[no-any-return]
 
-    def _violation(self, event: object) -> str:
-        if isinstance(event, Token) and self._phase in (self._STARTED, self._OPEN):
-            return f"the adapter gave Token index {event.index}, expected {self._index}"
-        if isinstance(event, Started | Token | MetricsFrame | End):
-            after = ("nothing", "Started", "Started", "MetricsFrame")[self._phase]
-            return f"the adapter gave {type(event).__name__} after {after}"
-        return f"the adapter gave a {type(event).__name__}, which is not an event"
+    async def _finish(self, end: End) -> None:
+        self._close(None)
+        try:
+            await self._release(end)
+        except BaseException:
+            self._hold(end)  # the answer is whole, whoever reads on
+            raise
+
+    def _delivered(self) -> int:
+        return self._count if self._expected is None else self._expected
+
+    def _hold(self, event: TokenEvent) -> None:
+        self._held.append(event)
+        self._settled = True
 
     async def text(self) -> str:
         """Return the whole text of the answer; closes the stream. With tools, use `answer`.
@@ -317,7 +358,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             WorkerError: If the answer is not whole.
             RuntimeError: If a part of the stream was read already.
         """
-        self._whole()
+        self._require_all()
         async with self:
             return "".join([event.text async for event in self if isinstance(event, Token)])
 
@@ -328,7 +369,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             WorkerError: If the answer is not whole.
             RuntimeError: If a part of the stream was read already.
         """
-        self._whole()
+        self._require_all()
         parts = AnswerParts()
         end: End | None = None
         async with self:
@@ -351,18 +392,20 @@ class TokenStream(AsyncIterator[TokenEvent]):
                 if isinstance(event, Token):
                     yield event
 
-    def _whole(self) -> None:
+    def _require_all(self) -> None:
         """Raise RuntimeError if an event was read: what follows would pass for the whole answer."""
         ended = self._closed and self._failure is None and not self._held
-        if self._index or ended:
+        if self._delivered() or ended:
             raise RuntimeError(
                 f"a part of the stream of job {self.job_id} was read already: collect the events "
                 "and use Answer.of(events), or call text() or answer() first"
             )
 
     async def frames(self) -> AsyncIterator[dict[str, Any]]:
-        """The events as JSON-able dicts; closes the stream. Never raises WorkerError: a failure
-        is the last frame, of type "error"."""
+        """Yield the events as JSON-able dicts; closes the stream.
+
+        It never raises WorkerError: a failure is the last frame, of type "error".
+        """
         from adapter_api.frames import to_frame  # cattrs takes as long to import as all the rest
 
         try:
@@ -400,39 +443,51 @@ class TokenStream(AsyncIterator[TokenEvent]):
             self._clock.interrupt(_cancelled(why))
             error = self._clock.stopped_by
             assert error is not None
+            if self._order.state is not State.OPENING:
+                self._hold(Error(error))
             self._close(error)
-            if self._phase != self._NEW:
-                self._held.append(Error(error))
             await self._release()
         else:
             self._clock.interrupt(_cancelled(why))
-            if reader is not caller:
+            if reader is not STARTING and reader is not caller:
                 await self._released.wait()
 
     def _end_unread(self) -> None:
-        """The deadline passed and nobody reads: what the job holds is released now, and not when
-        somebody reads on. Called by the clock."""
+        """The deadline passed between two reads: release what the job holds now, and not at the
+        next read. Called by the clock."""
         self._unread = asyncio.create_task(self._stop("the deadline passed"))
 
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""
-        self._close(error)
-        await self._release()
-        if self._phase != self._NEW:
+        opening = self._order.state is State.OPENING
+        # What is raised gets a traceback that holds this stream; what is kept must not.
+        self._close(_twin(error) if opening else error)
+        try:
+            await self._release()
+            if opening:
+                error.job_id = self.job_id
+                raise error
             return Error(error)
-        raise error
+        finally:
+            del error  # its traceback holds this frame
 
     def _close(self, failure: WorkerError | None) -> None:
+        delivered = self._delivered()
+        self._count, self._expected = delivered, None
         if failure is not None:
             failure.job_id = self.job_id
-            failure.tokens_emitted = self._index
-        self._closed = True
+            failure.tokens_emitted = delivered
+            self._failure = failure
+            if self._clock.stopped_by is not None:
+                self._clock.stopped_by = failure
+        self._closed = self._settled = True
+        if self._order.state is not State.OPENING:
+            self._order.state = State.ENDED
         self._ready = []
-        self._failure = failure
         self._clock.stop()
 
     async def _release(self, end: End | None = None) -> None:
-        """Tell how it ended, and close the adapter's generator."""
+        """Report how it ended, and close the adapter's generator."""
         try:
             self._tell(end, self._failure)
         finally:
@@ -441,30 +496,45 @@ class TokenStream(AsyncIterator[TokenEvent]):
     def _tell(self, end: End | None, error: WorkerError | None) -> None:
         watcher, self._watcher = self._watcher, None
         if watcher is not None and self._opened_at is not None:
-            watcher.ended(end, error, self._index)
+            watcher.ended(end, error, self._count)
 
     async def _close_events(self) -> None:
-        """Close the adapter's generator. An error in its clean-up is logged: the outcome stands."""
+        """Close the adapter's generator. An error in its cleanup is logged: the outcome stands."""
         task, before, goes_on = None, 0, None
         try:
             self._releaser = task = asyncio.current_task()
             before = 0 if task is None else task.cancelling()
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
-                await aclose()
+                await _in_time(aclose())
+        except GaveUp:
+            self._abandon()
         except BaseException as exc:
+            exc.__traceback__ = _without_own_frames(exc.__traceback__)
             cancelled = task is not None and task.cancelling() > before
-            goes_on = _what_goes_on(exc, cancelled=cancelled)
+            goes_on = _what_goes_on(exc, cancelled=cancelled, within=True)
             if goes_on is not exc:
                 self._log_untidy(exc)
         finally:
             self._releaser = None
             self._released.set()
         if goes_on is not None:
-            raise goes_on
+            try:
+                raise goes_on
+            finally:
+                del goes_on  # its traceback holds this frame
+
+    def _abandon(self) -> None:
+        logger.warning(
+            "%s did not stop within %g s after job %s was over: it runs on by itself",
+            self._adapter(),
+            RELEASE_S,
+            self.job_id,
+        )
+        self._events = None
 
     def _log_untidy(self, exc: BaseException) -> None:
-        # Foreign texts may hold a key: they are for the one who asks to debug.
+        # Foreign texts may hold a key: they are for debugging only.
         logger.warning(
             "closing the events of job %s failed with %s",
             self.job_id,
@@ -477,6 +547,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         if getattr(self, "_closed", True) or self._opened_at is None:
             return
         self._clock.stop()
+        self._count = self._delivered()
         self._tell(None, None)
         filename, line = self._opened_at
         warnings.warn(
@@ -494,6 +565,39 @@ def _end_unread(stream: "ref[TokenStream]") -> None:
         found._end_unread()
 
 
+def _steps_of(events: Any) -> Any:
+    """Return what makes the awaitable of the next event: one with `send`, `throw` and `close`."""
+    advance = events.__anext__
+    if isinstance(events, AsyncGenerator) or inspect.iscoroutinefunction(advance):
+        return advance
+    return lambda: _awaited(advance())
+
+
+async def _awaited(step: Awaitable[Any]) -> Any:
+    return await step
+
+
+async def _in_time(closing: Awaitable[object]) -> None:
+    """Wait for the cleanup of an adapter's generator, for RELEASE_S at most.
+
+    Raises:
+        GaveUp: If it takes longer.
+    """
+    step: Any = closing if hasattr(closing, "send") else _awaited(closing)
+    try:
+        future = step.send(None)
+    except StopIteration:
+        return
+    await Interruption().outwait(step, future, RELEASE_S)
+
+
+def _current_task() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a coroutine is destroyed after its loop was closed
+        return None
+
+
 def _cancelled(why: str) -> Cancelled:
     return Cancelled(ErrorCode.CANCELLED, why)
 
@@ -502,39 +606,69 @@ def _ended_by(exc: BaseException) -> Cancelled:
     return _cancelled(f"the reader was ended by {type(exc).__name__}")
 
 
-def _what_goes_on(exc: BaseException, *, cancelled: bool) -> BaseException | None:
-    """What leaves the stream because of an adapter's exception, whatever the job's outcome.
+def _twin(error: WorkerError) -> WorkerError:
+    """Return a copy of `error` with its cause and without its traceback."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
 
-    A cancellation that somebody asked for, also where the adapter made another exception of it,
-    and what is no Exception (KeyboardInterrupt). A CancelledError that nobody asked for comes from
-    inside of the adapter, a task it waits for, say, and is a failure like any other.
+
+def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop our frames at the beginning: they hold the stream, which would hold itself."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _what_goes_on(exc: BaseException, *, cancelled: bool, within: bool) -> BaseException | None:
+    """Return what leaves the stream because of an adapter's exception, whatever the job's outcome.
+
+    That is a cancellation from elsewhere, even where the adapter made another exception of it,
+    KeyboardInterrupt, and a GeneratorExit from outside the reading task, which destroys the
+    reader's coroutine. Everything else is a failure of this job only: SystemExit, and a
+    CancelledError of a task that the adapter waits for.
     """
-    if cancelled and isinstance(exc, Exception):
-        again = asyncio.CancelledError()
-        again.__cause__ = exc
-        return again
-    if cancelled or not isinstance(exc, Exception | asyncio.CancelledError):
+    if isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GeneratorExit) and not within):
         return exc
-    return None
+    if not cancelled:
+        return None
+    if isinstance(exc, asyncio.CancelledError):
+        return exc
+    again = asyncio.CancelledError()
+    again.__cause__ = None if isinstance(exc, GaveUp) else exc
+    return again
 
 
 class StreamTable:
-    """The running streams of one adapter, for cancelling by job_id. Holds them weakly."""
+    """The streams of one adapter, for cancelling by job_id. Holds them weakly."""
 
     def __init__(self) -> None:
-        self._streams: WeakSet[TokenStream] = WeakSet()
+        self._streams: dict[str, list[ref[TokenStream]]] = {}
 
     def add(self, stream: TokenStream) -> TokenStream:
-        """Remember `stream` for as long as somebody holds it; returns it."""
-        self._streams.add(stream)
+        """Remember `stream` for as long as it exists, and return it."""
+        forget = partial(_forget, self._streams, stream.job_id)
+        self._streams.setdefault(stream.job_id, []).append(ref(stream, forget))
         return stream
 
     async def cancel(self, job_id: str) -> bool:
-        """Cancel the job's stream. False if no such job is running."""
-        streams = [stream for stream in self._streams if stream.job_id == job_id]
-        return any([await stream.cancel() for stream in streams])
+        """Cancel the job's stream. Returns False if no such job is running."""
+        streams = [stream() for stream in self._streams.get(job_id, ())]
+        return any([await stream.cancel() for stream in streams if stream is not None])
 
     async def aclose(self) -> None:
         """Close every stream."""
-        for stream in list(self._streams):
-            await stream.aclose()
+        streams = [stream() for streams in list(self._streams.values()) for stream in streams]
+        for stream in streams:
+            if stream is not None:
+                await stream.aclose()
+
+
+def _forget(
+    streams: dict[str, list["ref[TokenStream]"]], job_id: str, gone: "ref[TokenStream]"
+) -> None:
+    rest = [stream for stream in streams.get(job_id, ()) if stream is not gone]
+    if rest:
+        streams[job_id] = rest
+    else:
+        streams.pop(job_id, None)

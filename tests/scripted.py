@@ -69,6 +69,11 @@ async def _do(step: Any) -> None:
     await asyncio.sleep(step)
 
 
+def facts(error: Any) -> Any:
+    """Return what two copies of one error have in common."""
+    return type(error), error.fields()
+
+
 async def collect(stream: TokenStream, seen: list[Any] | None = None) -> list[Any]:
     """Every event, and the WorkerError that ended the stream, if one did."""
     seen = [] if seen is None else seen

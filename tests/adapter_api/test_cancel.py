@@ -24,7 +24,7 @@ from adapter_api import (
     WorkerReset,
     WorkerTimeout,
 )
-from tests.scripted import END, STARTED, TASK, Script, collect, reading, tokens, turns
+from tests.scripted import END, STARTED, TASK, Script, collect, facts, reading, tokens, turns
 
 # The job is cancelled
 
@@ -46,7 +46,8 @@ async def test_cancel_while_another_task_waits(until: int) -> None:
     assert reader.cancelling() == 0
     assert len(seen) == until + (2 if until else 1)
     if until:
-        assert seen[-2] == Error(seen[-1])
+        assert isinstance(seen[-2], Error)
+        assert facts(seen[-2].error) == facts(seen[-1])
 
 
 async def test_cancel_between_two_reads() -> None:
@@ -72,7 +73,7 @@ async def test_cancel_after_opening_keeps_the_order() -> None:
     assert await stream.cancel()
     seen = await collect(stream)
     assert [type(item) for item in seen] == [Started, Error, Cancelled]
-    assert seen[1].error is seen[2]
+    assert facts(seen[1].error) == facts(seen[2])
     with pytest.raises(Cancelled):
         await stream.text()
 
@@ -464,7 +465,7 @@ async def test_a_cancellation_from_within_is_a_failure() -> None:
 
     seen = await collect(TokenStream(pumped(), TASK))
     assert isinstance(seen[-1], InternalError)
-    assert seen[-1].message == "the adapter failed with CancelledError"
+    assert seen[-1].message.endswith(".pumped) failed with CancelledError")
     assert isinstance(seen[-1].__cause__, asyncio.CancelledError)
 
 

@@ -30,6 +30,11 @@ from tests.virtual_time import in_virtual_time, now_s, work
 Events = Callable[[StreamClock], AsyncIterator[TokenEvent]]
 
 
+async def _play(*events: TokenEvent) -> AsyncIterator[TokenEvent]:
+    for event in events:
+        yield event
+
+
 def _late() -> WorkerError:
     return WorkerTimeout("DECODE_TIMEOUT", "silent")
 
@@ -498,7 +503,7 @@ async def test_tokens_set_no_timers() -> None:
     with _timers() as delays:
         await _limited(quick, 30).text()
         assert len(delays) == 2  # the deadline's, and then the limit's
-        await Script(STARTED, *tokens(10), END).stream().text()
+        await TokenStream(_play(STARTED, *tokens(10), END), TASK).text()
         assert len(delays) == 2
 
 

@@ -27,7 +27,7 @@ from adapter_api import (
     TokenStream,
     WorkerReset,
 )
-from tests.scripted import END, STARTED, TASK, Script, collect, reading, tokens, turns
+from tests.scripted import END, STARTED, TASK, Script, collect, facts, reading, tokens, turns
 
 # Opening
 
@@ -98,7 +98,7 @@ async def test_a_failure_after_started_is_the_last_event_then_raises() -> None:
     seen = await collect(stream)
     assert seen[:3] == [STARTED, *tokens(2)]
     assert isinstance(seen[3], Error)
-    assert seen[3].error is seen[4]
+    assert facts(seen[3].error) == facts(seen[4])
     assert (seen[4].tokens_emitted, seen[4].job_id) == (2, "job")
     for _ in range(3):
         with pytest.raises(WorkerReset):
@@ -109,7 +109,8 @@ async def test_a_yielded_error_is_the_same_as_a_raised_one() -> None:
     """An adapter may yield Error, after Started or instead of it."""
     error = WorkerReset("WORKER_RESET", "gone")
     seen = await collect(Script(STARTED, Error(error), Token("never", 0)).stream())
-    assert seen == [STARTED, Error(error), error]
+    assert seen[:2] == [STARTED, Error(error)]
+    assert facts(seen[2]) == facts(error)
     with pytest.raises(WorkerReset):
         await Script(Error(error)).stream()
 
@@ -134,7 +135,7 @@ async def test_an_error_tells_of_the_job_it_ended() -> None:
         ([STARTED, Token("x", -1)], "index -1, expected 0"),
         ([STARTED, Token("x", 0), Token("y", 0)], "index 0, expected 1"),
         ([STARTED, Token("x", 0), Token("y", 2)], "index 2, expected 1"),
-        ([STARTED, Token("x", 0), STARTED], "Started after Started"),
+        ([STARTED, Token("x", 0), STARTED], "Started after Token"),
         ([STARTED, MetricsFrame({}), Token("x", 0)], "Token after MetricsFrame"),
         ([STARTED, MetricsFrame({}), MetricsFrame({})], "MetricsFrame after MetricsFrame"),
         ([STARTED, "text"], "a str, which is not an event"),
@@ -174,7 +175,7 @@ def test_whatever_an_adapter_gives_the_reader_sees_a_legal_stream(steps: list[An
         assert seen == steps[: len(seen)]
     elif kinds[0] == "Started":
         assert kinds[-2] == "Error"
-        assert seen[-2].error is seen[-1]
+        assert facts(seen[-2].error) == facts(seen[-1])
         assert seen[:-2] == steps[: len(seen) - 2]
         del kinds[-2]
     else:
@@ -214,15 +215,11 @@ async def test_a_foreign_exception_is_internal_with_its_cause() -> None:
 
 
 async def test_what_is_no_exception_goes_on() -> None:
-    """A KeyboardInterrupt, say, passes as it is; the job is over."""
-
-    class Interrupt(BaseException):
-        pass
-
-    script = Script(STARTED, Interrupt("now"))
+    """A KeyboardInterrupt propagates; the job is over."""
+    script = Script(STARTED, KeyboardInterrupt("now"))
     stream = await script.stream()
     await anext(stream)
-    with pytest.raises(Interrupt, match="now"):
+    with pytest.raises(KeyboardInterrupt, match="now"):
         await anext(stream)
     assert script.closed
     with pytest.raises(Cancelled):

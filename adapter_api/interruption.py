@@ -1,0 +1,219 @@
+"""How a job's reader is taken out of the adapter's code that it waits in.
+
+Interrupting is done as `asyncio.timeout` does it: the task is cancelled, and the cancellation is
+taken back where it is caught. Foreign code may swallow a cancellation and go on waiting. So every
+wait for an adapter runs through `Interruption.drive`, which sees each future that the adapter waits
+for. RELEASE_S after an unanswered cancellation it gives up: the reader goes on, and the adapter's
+code is left to a task of its own.
+"""
+
+import asyncio
+import logging
+import types
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+from adapter_api.errors import WorkerError
+
+logger = logging.getLogger("worker_adapters.stream")
+
+RELEASE_S = 2.0
+"""How long an adapter may take to leave after a cancellation; closing a connection takes less."""
+
+STARTING: Any = object()
+"""Stands for the reader while the adapter's code runs that has not waited yet."""
+
+
+class GaveUp(BaseException):
+    """The adapter did not leave in time. Never leaves TokenStream."""
+
+
+class Interruption:
+    """Interrupts the task that waits for a job's next event.
+
+    Attributes:
+        reader: The task that waits for the adapter, STARTING, or None.
+        stopped_by: The error that ends the job, once it was interrupted.
+        was_thrown: An exception, usually a cancellation, went into the adapter's code.
+    """
+
+    __slots__ = (
+        "_before",
+        "_gave_up",
+        "_giving_up",
+        "_interrupted",
+        "reader",
+        "stopped_by",
+        "was_thrown",
+    )
+
+    def __init__(self) -> None:
+        self.reader: asyncio.Task[object] | None = None
+        self.stopped_by: WorkerError | None = None
+        self.was_thrown = False
+        self._interrupted = False
+        self._before = 0
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._gave_up = False
+
+    def interrupt(self, error: WorkerError) -> None:
+        """End the job with `error`, now. The first error given stays."""
+        if self.stopped_by is None:
+            self.stopped_by = error
+        reader = self.reader
+        if reader is None or self._interrupted:
+            return
+        if reader is STARTING or reader is asyncio.current_task():
+            # The adapter's own code stops its job. A task that cancels itself and does not wait
+            # before it gives the next event would be cancelled later, outside of the stream.
+            asyncio.get_running_loop().call_soon(self.interrupt, error)
+            return
+        self._interrupted = True
+        reader.cancel()
+
+    def take_back(self) -> bool:
+        """Uncancel the reader if `interrupt` cancelled it.
+
+        Returns:
+            Whether the task was also cancelled from elsewhere during this wait, before or after
+            `interrupt`: that cancellation must propagate.
+        """
+        reader, ours = self.reader, self._interrupted
+        self._interrupted = False
+        if reader is None or reader is STARTING:
+            return False
+        return (reader.uncancel() if ours else reader.cancelling()) > self._before
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the reader was cancelled during this wait, by `interrupt` or from elsewhere."""
+        reader = self.reader
+        return reader is not None and reader is not STARTING and reader.cancelling() > self._before
+
+    @types.coroutine
+    def drive(self, step: Any, future: Any) -> Generator[Any, Any, Any]:
+        """Wait for an awaitable of the adapter that was started with `step.send(None)`.
+
+        Args:
+            step: An awaitable with `send`, `throw` and `close`.
+            future: What `send` returned.
+
+        Raises:
+            GaveUp: If the adapter goes on waiting for RELEASE_S after a cancellation.
+        """
+        self.was_thrown = False
+        try:
+            while True:
+                if isinstance(future, asyncio.Future) and type(future) is not asyncio.Future:
+                    yield from self._outlast(step, future)
+                    future = step.send(None)
+                    continue
+                try:
+                    sent = yield future
+                except Exception as exc:
+                    future = step.throw(exc)
+                except asyncio.CancelledError as exc:
+                    self._note_cancelled(step)
+                    future = step.throw(exc)
+                else:
+                    future = step.send(sent)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit:  # the reader's coroutine is destroyed, or the adapter raised it
+            step.close()
+            raise
+        finally:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+                self._giving_up = None
+
+    async def outwait(self, step: Any, future: Any, limit_s: float) -> Any:
+        """Drive `step` in the current task, which is given up after `limit_s` seconds.
+
+        Raises:
+            GaveUp: If it takes longer.
+        """
+        self.reader = asyncio.current_task()
+        self._before = -1  # counts as cancelled from the beginning
+        self.give_up_after(limit_s)
+        return await self.drive(step, future)
+
+    def _outlast(self, step: Any, future: Any) -> Generator[Any, Any, None]:
+        """Wait for a future that may outlive its cancellation, such as a Task.
+
+        Cancelling a task that waits for another one wakes it only when that one ends. Here it wakes
+        at once, and waits on.
+        """
+        future._asyncio_future_blocking = False
+        while not future.done():
+            mine: Any = asyncio.get_running_loop().create_future()
+            wake = partial(_wake, mine)
+            future.add_done_callback(wake)
+            mine._asyncio_future_blocking = True
+            try:
+                yield mine
+            except asyncio.CancelledError:
+                self._note_cancelled(step)
+                future.cancel()
+            finally:
+                future.remove_done_callback(wake)
+
+    def _note_cancelled(self, step: Any) -> None:
+        """The reader was cancelled: give the adapter a while to leave, or give up if it is over."""
+        if self._gave_up:
+            _leave_alone(step)
+            raise GaveUp
+        self.was_thrown = True
+        if self._giving_up is None:
+            self.give_up_after(RELEASE_S)
+
+    def give_up_after(self, limit_s: float) -> None:
+        """Have a timer that ends the wait, although the adapter does not."""
+        self._giving_up = asyncio.get_running_loop().call_later(limit_s, self._give_up)
+
+    def _give_up(self) -> None:
+        reader = self.reader
+        if reader is None or not self.is_cancelled:  # it was asyncio.timeout in the adapter's code
+            self._giving_up = None
+            return
+        self._gave_up = True
+        reader.cancel()
+        reader.uncancel()
+
+
+def _wake(future: "asyncio.Future[None]", _: object) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _leave_alone(step: Any) -> None:
+    orphan = asyncio.get_running_loop().create_task(_finish(step))
+    _orphans.add(orphan)
+    orphan.add_done_callback(_orphans.discard)
+
+
+_orphans: set["asyncio.Task[None]"] = set()  # the loop itself holds tasks weakly
+
+
+async def _finish(step: Any) -> None:
+    """Run what is left of an abandoned step; its outcome interests no one."""
+    try:
+        await _rest_of(step)
+    except (Exception, asyncio.CancelledError) as exc:
+        logger.debug("the abandoned code of an adapter ended with %s", type(exc).__name__)
+
+
+@types.coroutine
+def _rest_of(step: Any) -> Generator[Any, Any, Any]:
+    try:
+        future = step.throw(asyncio.CancelledError())
+        while True:
+            try:
+                sent = yield future
+            except BaseException as exc:
+                future = step.throw(exc)
+            else:
+                future = step.send(sent)
+    except StopIteration as stop:
+        return stop.value
