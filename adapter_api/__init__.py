@@ -74,7 +74,8 @@ if TYPE_CHECKING:
         JobNotice,
         ReplicaNotice,
     )
-    from adapter_api.stream import StreamTable, TokenStream
+    from adapter_api.stream import TokenStream
+    from adapter_api.table import StreamTable
     from adapter_api.task import TaskRequest
     from adapter_api.version import __version__
 

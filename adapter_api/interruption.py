@@ -18,6 +18,8 @@ from adapter_api.errors import WorkerError
 
 logger = logging.getLogger("worker_adapters.stream")
 
+_Future = asyncio.Future  # looked up with each wait
+
 RELEASE_S = 2.0
 """How long an adapter may take to leave after a cancellation; closing a connection takes less."""
 
@@ -35,6 +37,7 @@ class Interruption:
     Attributes:
         reader: The task that waits for the adapter, STARTING, or None.
         stopped_by: The error that ends the job, once it was interrupted.
+        was_destroyed: The reader's coroutine was destroyed while it waited.
         was_thrown: An exception, usually a cancellation, went into the adapter's code.
     """
 
@@ -45,6 +48,7 @@ class Interruption:
         "_interrupted",
         "reader",
         "stopped_by",
+        "was_destroyed",
         "was_thrown",
     )
 
@@ -52,6 +56,7 @@ class Interruption:
         self.reader: asyncio.Task[object] | None = None
         self.stopped_by: WorkerError | None = None
         self.was_thrown = False
+        self.was_destroyed = False
         self._interrupted = False
         self._before = 0
         self._giving_up: asyncio.TimerHandle | None = None
@@ -105,12 +110,15 @@ class Interruption:
         self.was_thrown = False
         try:
             while True:
-                if isinstance(future, asyncio.Future) and type(future) is not asyncio.Future:
+                if type(future) is not _Future and isinstance(future, _Future):
                     yield from self._outlast(step, future)
                     future = step.send(None)
                     continue
                 try:
                     sent = yield future
+                except GeneratorExit:
+                    self._destroy(step)
+                    raise
                 except Exception as exc:
                     future = step.throw(exc)
                 except asyncio.CancelledError as exc:
@@ -120,9 +128,6 @@ class Interruption:
                     future = step.send(sent)
         except StopIteration as stop:
             return stop.value
-        except GeneratorExit:  # the reader's coroutine is destroyed, or the adapter raised it
-            step.close()
-            raise
         finally:
             if self._giving_up is not None:
                 self._giving_up.cancel()
@@ -153,11 +158,19 @@ class Interruption:
             mine._asyncio_future_blocking = True
             try:
                 yield mine
+            except GeneratorExit:
+                self._destroy(step)
+                raise
             except asyncio.CancelledError:
                 self._note_cancelled(step)
                 future.cancel()
             finally:
                 future.remove_done_callback(wake)
+
+    def _destroy(self, step: Any) -> None:
+        """The reader's coroutine is destroyed, and the adapter's with it."""
+        self.was_destroyed = True
+        step.close()
 
     def _note_cancelled(self, step: Any) -> None:
         """The reader was cancelled: give the adapter a while to leave, or give up if it is over."""

@@ -79,6 +79,8 @@ TRANSITIONS: dict[State, dict[type, State]] = {
 }
 
 _KINDS: tuple[type, ...] = get_args(TokenEvent)
+_KIND_OF: dict[type, type] = {kind: kind for kind in _KINDS}
+_KIND_OF |= dict.fromkeys((Reasoning, ToolCallDelta, ScoredToken), Token)
 
 _LAST = {
     State.OPENING: "nothing",
@@ -116,8 +118,8 @@ class EventOrder:
         Raises:
             Violation: If it is not an event, comes out of order, or has contents of no use.
         """
-        kind = next((kind for kind in _KINDS if isinstance(event, kind)), None)
         name = type(event).__name__
+        kind = _KIND_OF.get(type(event)) or _kind_of(event)
         if kind is None:
             raise Violation(f"a {name}, which is not an event")
         state = TRANSITIONS[self.state].get(kind)
@@ -202,6 +204,11 @@ class EventOrder:
             return "two calls of one id"
         lost = [call_id for call_id in self._calls.values() if call_id not in ids]
         return f"no word of call {lost[0]!r}, which was begun" if lost else None
+
+
+def _kind_of(event: object) -> type | None:
+    """Return the kind of an event whose class derives from it."""
+    return next((kind for kind in _KINDS if isinstance(event, kind)), None)
 
 
 def _is_text(value: object) -> bool:

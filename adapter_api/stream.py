@@ -1,59 +1,38 @@
 """TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
-import copy
-import inspect
-import logging
-import sys
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from weakref import ref
 
-from adapter_api.answer import Answer, AnswerParts
-from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
+from adapter_api.errors import Cancelled, ErrorCode, InternalError, WorkerError
 from adapter_api.events import End, Error, Started, Token, TokenEvent
-from adapter_api.interruption import RELEASE_S, STARTING, GaveUp, Interruption
+from adapter_api.foreign import (
+    caller,
+    cancellation,
+    close_in_time,
+    ended_by,
+    error_of,
+    name_of,
+    steps_of,
+    twin_of,
+    warn_of_abandoned,
+    warn_of_untidy,
+    what_propagates,
+    without_our_frames,
+)
+from adapter_api.interruption import STARTING, GaveUp
 from adapter_api.limits import StreamClock
 from adapter_api.order import EventOrder, State, Violation
 from adapter_api.task import TaskRequest
-
-logger = logging.getLogger("worker_adapters.stream")
-# A library stays silent unless the application configures logging.
-logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
+from adapter_api.watcher import StreamWatcher
+from adapter_api.whole import WholeReading
 
 
-class StreamWatcher(Protocol):
-    """Receives lifecycle callbacks for one stream.
-
-    Callbacks must not raise, block, or keep a reference to the stream. BaseExceptions such as
-    KeyboardInterrupt propagate after cleanup.
-    """
-
-    def opened(self) -> None:
-        """The stream is read for the first time: the job is being sent."""
-
-    def started(self, event: Started) -> None:
-        """The engine accepted the job."""
-
-    def first_token(self) -> None:
-        """The first Token is about to be delivered."""
-
-    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """The job is over: with `end`, with `error`, or dropped with neither. Called once.
-
-        A drop is reported from a destructor, and so at any point of any thread.
-
-        Args:
-            end: The End event.
-            error: The error it failed with, Cancelled included.
-            delivered: How many Tokens were delivered.
-        """
-
-
-class TokenStream(AsyncIterator[TokenEvent]):
+class TokenStream(WholeReading):
     """The events of one job, whatever adapter produces them.
 
     `await` it, enter it with `async with`, or iterate it: each opens it, which sends the job. A
@@ -104,7 +83,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
     ) -> None:
         self.job_id = task.job_id
         self._events: Any = events
-        self._advance = _steps_of(events)
+        self._advance = steps_of(events)
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
         if self._clock.deadline_at is None and task.deadline_s is not None:
             self._clock.deadline_at = self._clock.started_at + task.deadline_s
@@ -162,10 +141,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
 
     async def _note_caller(self) -> None:
         first = self._opened_at is None
-        frame = sys._getframe(1)
-        while frame.f_code.co_filename == __file__ and frame.f_back is not None:
-            frame = frame.f_back
-        self._opened_at = (frame.f_code.co_filename, frame.f_lineno)
+        self._opened_at = caller()
         if self._clock.deadline_at is not None:
             self._clock.on_unread = partial(_end_unread, ref(self))
             self._clock.watch()
@@ -173,7 +149,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             try:
                 self._watcher.opened()
             except BaseException as exc:  # the caller has no stream yet that it could close
-                self._close(_ended_by(exc))
+                self._close(ended_by(exc))
                 await self._release()
                 raise
 
@@ -257,21 +233,21 @@ class TokenStream(AsyncIterator[TokenEvent]):
             return await self._fail(self._clock.stopped_by)
         await self._released.wait()
         if self._failure is not None:
-            raise _twin(self._failure)
+            raise twin_of(self._failure)
         raise StopAsyncIteration
 
     async def _on_failure(self, exc: BaseException) -> TokenEvent:
         """Handle what the adapter raised, or that its events ended without a last word."""
         clock = self._clock
-        within = clock.reader is STARTING or clock.reader is _current_task()
         gone = isinstance(exc, GaveUp)
         if gone:
             self._abandon()
-        exc.__traceback__ = _without_own_frames(exc.__traceback__)
-        goes_on = _what_goes_on(exc, cancelled=clock.take_back(), within=within)
+        exc.__traceback__ = without_our_frames(exc.__traceback__)
+        cancelled = clock.take_back()
+        goes_on = what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
         try:
             if goes_on is not None:
-                self._close(_ended_by(goes_on))
+                self._close(ended_by(goes_on))
                 if isinstance(goes_on, GeneratorExit):
                     self._released.set()  # the reader's coroutine is destroyed and may not wait
                     self._tell(None, None)
@@ -282,29 +258,11 @@ class TokenStream(AsyncIterator[TokenEvent]):
                 if not gone and not isinstance(
                     exc, asyncio.CancelledError | StopAsyncIteration | WorkerError
                 ):
-                    self._log_untidy(exc)
+                    warn_of_untidy(exc, self.job_id)
                 return await self._fail(clock.stopped_by)
-            return await self._fail(self._error_of(exc))
+            return await self._fail(error_of(exc, self._events))
         finally:
             del exc, goes_on  # their tracebacks hold this frame
-
-    def _error_of(self, exc: BaseException) -> WorkerError:
-        """Return the error that an adapter's exception amounts to."""
-        if isinstance(exc, WorkerError):
-            return exc
-        if isinstance(exc, StopAsyncIteration):
-            message = f"the events of {self._adapter()} ended without End or Error"
-            return StreamingError(ErrorCode.STREAM_TRUNCATED, message)
-        message = f"{self._adapter()} failed with {type(exc).__name__}"
-        error = InternalError(ErrorCode.INTERNAL, message)
-        error.__cause__ = exc
-        return error
-
-    def _adapter(self) -> str:
-        """Name the code that gives the events, for a message."""
-        source = self._events
-        name = getattr(source, "__qualname__", type(source).__qualname__)
-        return f"the adapter ({name.replace('.<locals>', '')})"
 
     async def _on_rare(self, event: Any, waited: bool) -> TokenEvent:
         """Handle everything but a plain Token in its place."""
@@ -317,7 +275,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         try:
             self._order.admit(event, delivered)
         except Violation as violation:
-            message = f"{self._adapter()} gave {violation}"
+            message = f"{name_of(self._events)} gave {violation}"
             return await self._fail(InternalError(ErrorCode.INTERNAL, message))
         if isinstance(event, Token):
             clock.spent_s = 0.0
@@ -344,79 +302,18 @@ class TokenStream(AsyncIterator[TokenEvent]):
             self._hold(end)  # the answer is whole, whoever reads on
             raise
 
+    @property
+    def was_read(self) -> bool:
+        """Whether a Token or the end was read."""
+        ended = self._closed and self._failure is None and not self._held
+        return ended or self._delivered() > 0
+
     def _delivered(self) -> int:
         return self._count if self._expected is None else self._expected
 
     def _hold(self, event: TokenEvent) -> None:
         self._held.append(event)
         self._settled = True
-
-    async def text(self) -> str:
-        """Return the whole text of the answer; closes the stream. With tools, use `answer`.
-
-        Raises:
-            WorkerError: If the answer is not whole.
-            RuntimeError: If a part of the stream was read already.
-        """
-        self._require_all()
-        async with self:
-            return "".join([event.text async for event in self if isinstance(event, Token)])
-
-    async def answer(self) -> Answer:
-        """Return the whole answer with calls and reasoning; closes the stream.
-
-        Raises:
-            WorkerError: If the answer is not whole.
-            RuntimeError: If a part of the stream was read already.
-        """
-        self._require_all()
-        parts = AnswerParts()
-        end: End | None = None
-        async with self:
-            async for event in self:
-                if isinstance(event, Token):
-                    parts.add(event)
-                elif isinstance(event, End):
-                    end = event
-        assert end is not None  # a stream without it raises
-        return parts.answer(end)
-
-    async def tokens(self) -> AsyncIterator[Token]:
-        """Yield the Tokens; closes the stream.
-
-        Raises:
-            WorkerError: If the answer is not whole.
-        """
-        async with self:
-            async for event in self:
-                if isinstance(event, Token):
-                    yield event
-
-    def _require_all(self) -> None:
-        """Raise RuntimeError if an event was read: what follows would pass for the whole answer."""
-        ended = self._closed and self._failure is None and not self._held
-        if self._delivered() or ended:
-            raise RuntimeError(
-                f"a part of the stream of job {self.job_id} was read already: collect the events "
-                "and use Answer.of(events), or call text() or answer() first"
-            )
-
-    async def frames(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the events as JSON-able dicts; closes the stream.
-
-        It never raises WorkerError: a failure is the last frame, of type "error".
-        """
-        from adapter_api.frames import to_frame  # cattrs takes as long to import as all the rest
-
-        try:
-            async for event in self:
-                yield to_frame(event)
-                if isinstance(event, Error):
-                    return
-        except WorkerError as error:
-            yield to_frame(Error(error))
-        finally:
-            await self.aclose()
 
     # Ending
 
@@ -440,7 +337,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             if self._releaser is None or self._releaser is not caller:
                 await self._released.wait()
         elif reader is None:
-            self._clock.interrupt(_cancelled(why))
+            self._clock.interrupt(cancellation(why))
             error = self._clock.stopped_by
             assert error is not None
             if self._order.state is not State.OPENING:
@@ -448,7 +345,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
             self._close(error)
             await self._release()
         else:
-            self._clock.interrupt(_cancelled(why))
+            self._clock.interrupt(cancellation(why))
             if reader is not STARTING and reader is not caller:
                 await self._released.wait()
 
@@ -461,7 +358,7 @@ class TokenStream(AsyncIterator[TokenEvent]):
         """Close with `error`: as the last event after Started, by raising it before."""
         opening = self._order.state is State.OPENING
         # What is raised gets a traceback that holds this stream; what is kept must not.
-        self._close(_twin(error) if opening else error)
+        self._close(twin_of(error) if opening else error)
         try:
             await self._release()
             if opening:
@@ -506,15 +403,15 @@ class TokenStream(AsyncIterator[TokenEvent]):
             before = 0 if task is None else task.cancelling()
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
-                await _in_time(aclose())
+                await close_in_time(aclose())
         except GaveUp:
             self._abandon()
         except BaseException as exc:
-            exc.__traceback__ = _without_own_frames(exc.__traceback__)
+            exc.__traceback__ = without_our_frames(exc.__traceback__)
             cancelled = task is not None and task.cancelling() > before
-            goes_on = _what_goes_on(exc, cancelled=cancelled, within=True)
+            goes_on = what_propagates(exc, cancelled=cancelled, destroyed=False)
             if goes_on is not exc:
-                self._log_untidy(exc)
+                warn_of_untidy(exc, self.job_id)
         finally:
             self._releaser = None
             self._released.set()
@@ -525,22 +422,8 @@ class TokenStream(AsyncIterator[TokenEvent]):
                 del goes_on  # its traceback holds this frame
 
     def _abandon(self) -> None:
-        logger.warning(
-            "%s did not stop within %g s after job %s was over: it runs on by itself",
-            self._adapter(),
-            RELEASE_S,
-            self.job_id,
-        )
+        warn_of_abandoned(self._events, self.job_id)
         self._events = None
-
-    def _log_untidy(self, exc: BaseException) -> None:
-        # Foreign texts may hold a key: they are for debugging only.
-        logger.warning(
-            "closing the events of job %s failed with %s",
-            self.job_id,
-            type(exc).__name__,
-            exc_info=exc if logger.isEnabledFor(logging.DEBUG) else None,
-        )
 
     def __del__(self) -> None:
         # asyncio closes the adapter's generator, and so its connection, when it is collected.
@@ -563,112 +446,3 @@ def _end_unread(stream: "ref[TokenStream]") -> None:
     found = stream()
     if found is not None:
         found._end_unread()
-
-
-def _steps_of(events: Any) -> Any:
-    """Return what makes the awaitable of the next event: one with `send`, `throw` and `close`."""
-    advance = events.__anext__
-    if isinstance(events, AsyncGenerator) or inspect.iscoroutinefunction(advance):
-        return advance
-    return lambda: _awaited(advance())
-
-
-async def _awaited(step: Awaitable[Any]) -> Any:
-    return await step
-
-
-async def _in_time(closing: Awaitable[object]) -> None:
-    """Wait for the cleanup of an adapter's generator, for RELEASE_S at most.
-
-    Raises:
-        GaveUp: If it takes longer.
-    """
-    step: Any = closing if hasattr(closing, "send") else _awaited(closing)
-    try:
-        future = step.send(None)
-    except StopIteration:
-        return
-    await Interruption().outwait(step, future, RELEASE_S)
-
-
-def _current_task() -> "asyncio.Task[Any] | None":
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # a coroutine is destroyed after its loop was closed
-        return None
-
-
-def _cancelled(why: str) -> Cancelled:
-    return Cancelled(ErrorCode.CANCELLED, why)
-
-
-def _ended_by(exc: BaseException) -> Cancelled:
-    return _cancelled(f"the reader was ended by {type(exc).__name__}")
-
-
-def _twin(error: WorkerError) -> WorkerError:
-    """Return a copy of `error` with its cause and without its traceback."""
-    twin = copy.copy(error)
-    twin.__cause__ = error.__cause__
-    return twin
-
-
-def _without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop our frames at the beginning: they hold the stream, which would hold itself."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-        traceback = traceback.tb_next
-    return traceback
-
-
-def _what_goes_on(exc: BaseException, *, cancelled: bool, within: bool) -> BaseException | None:
-    """Return what leaves the stream because of an adapter's exception, whatever the job's outcome.
-
-    That is a cancellation from elsewhere, even where the adapter made another exception of it,
-    KeyboardInterrupt, and a GeneratorExit from outside the reading task, which destroys the
-    reader's coroutine. Everything else is a failure of this job only: SystemExit, and a
-    CancelledError of a task that the adapter waits for.
-    """
-    if isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GeneratorExit) and not within):
-        return exc
-    if not cancelled:
-        return None
-    if isinstance(exc, asyncio.CancelledError):
-        return exc
-    again = asyncio.CancelledError()
-    again.__cause__ = None if isinstance(exc, GaveUp) else exc
-    return again
-
-
-class StreamTable:
-    """The streams of one adapter, for cancelling by job_id. Holds them weakly."""
-
-    def __init__(self) -> None:
-        self._streams: dict[str, list[ref[TokenStream]]] = {}
-
-    def add(self, stream: TokenStream) -> TokenStream:
-        """Remember `stream` for as long as it exists, and return it."""
-        forget = partial(_forget, self._streams, stream.job_id)
-        self._streams.setdefault(stream.job_id, []).append(ref(stream, forget))
-        return stream
-
-    async def cancel(self, job_id: str) -> bool:
-        """Cancel the job's stream. Returns False if no such job is running."""
-        streams = [stream() for stream in self._streams.get(job_id, ())]
-        return any([await stream.cancel() for stream in streams if stream is not None])
-
-    async def aclose(self) -> None:
-        """Close every stream."""
-        streams = [stream() for streams in list(self._streams.values()) for stream in streams]
-        for stream in streams:
-            if stream is not None:
-                await stream.aclose()
-
-
-def _forget(
-    streams: dict[str, list["ref[TokenStream]"]], job_id: str, gone: "ref[TokenStream]"
-) -> None:
-    rest = [stream for stream in streams.get(job_id, ()) if stream is not gone]
-    if rest:
-        streams[job_id] = rest
-    else:
-        streams.pop(job_id, None)

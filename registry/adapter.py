@@ -20,8 +20,10 @@ from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.hookspecs import ADAPTER_HOOKS, PROJECT
 from adapter_api.notices import AdapterNotice
-from adapter_api.stream import StreamTable, StreamWatcher, TokenStream
+from adapter_api.stream import TokenStream
+from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest
+from adapter_api.watcher import StreamWatcher
 from registry.middleware import Layered, close, drive, shared_failure
 from registry.observers.notify import AdapterReport, JobReport, Observers
 from registry.plugins.guard import Contained

@@ -1,0 +1,142 @@
+"""How TokenStream runs an adapter's code, and what it makes of its exceptions."""
+
+import asyncio
+import copy
+import logging
+import sys
+from collections.abc import Awaitable
+from inspect import iscoroutinefunction
+from types import AsyncGeneratorType, FrameType, TracebackType
+from typing import Any
+
+from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
+from adapter_api.interruption import RELEASE_S, GaveUp, Interruption
+
+logger = logging.getLogger("worker_adapters.stream")
+# A library stays silent unless the application configures logging.
+logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
+
+_OURS = frozenset(
+    {f"adapter_api.{name}" for name in ("stream", "whole", "interruption", "foreign")}
+)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in _OURS
+
+
+def caller() -> tuple[str, int]:
+    """Return the file and the line from which the stream's methods were called."""
+    frame = sys._getframe(1)
+    while _is_ours(frame) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def name_of(events: Any) -> str:
+    """Name the code that gives the events, for a message."""
+    name = getattr(events, "__qualname__", type(events).__qualname__)
+    return f"the adapter ({name.replace('.<locals>', '')})"
+
+
+def error_of(exc: BaseException, events: Any) -> WorkerError:
+    """Return the error that an adapter's exception amounts to."""
+    if isinstance(exc, WorkerError):
+        return exc
+    if isinstance(exc, StopAsyncIteration):
+        message = f"the events of {name_of(events)} ended without End or Error"
+        return StreamingError(ErrorCode.STREAM_TRUNCATED, message)
+    message = f"{name_of(events)} failed with {type(exc).__name__}"
+    error = InternalError(ErrorCode.INTERNAL, message)
+    error.__cause__ = exc
+    return error
+
+
+def warn_of_abandoned(events: Any, job_id: str) -> None:
+    """Log that an adapter's code did not stop."""
+    logger.warning(
+        "%s did not stop within %g s after job %s was over: it runs on by itself",
+        name_of(events),
+        RELEASE_S,
+        job_id,
+    )
+
+
+def warn_of_untidy(exc: BaseException, job_id: str) -> None:
+    """Log an exception of an adapter's cleanup. The outcome of the job stands."""
+    # Foreign texts may hold a key: they are for debugging only.
+    logger.warning(
+        "closing the events of job %s failed with %s",
+        job_id,
+        type(exc).__name__,
+        exc_info=exc if logger.isEnabledFor(logging.DEBUG) else None,
+    )
+
+
+def steps_of(events: Any) -> Any:
+    """Return what makes the awaitable of the next event: one with `send`, `throw` and `close`."""
+    advance = events.__anext__
+    if isinstance(events, AsyncGeneratorType) or iscoroutinefunction(advance):
+        return advance
+    return lambda: _awaited(advance())
+
+
+async def _awaited(step: Awaitable[Any]) -> Any:
+    return await step
+
+
+async def close_in_time(closing: Awaitable[object]) -> None:
+    """Wait for the cleanup of an adapter's generator, for RELEASE_S at most.
+
+    Raises:
+        GaveUp: If it takes longer.
+    """
+    step: Any = closing if hasattr(closing, "send") else _awaited(closing)
+    try:
+        future = step.send(None)
+    except StopIteration:
+        return
+    await Interruption().outwait(step, future, RELEASE_S)
+
+
+def cancellation(why: str) -> Cancelled:
+    return Cancelled(ErrorCode.CANCELLED, why)
+
+
+def ended_by(exc: BaseException) -> Cancelled:
+    return cancellation(f"the reader was ended by {type(exc).__name__}")
+
+
+def twin_of(error: WorkerError) -> WorkerError:
+    """Return a copy of `error` with its cause and without its traceback."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
+
+
+def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Drop our frames at the beginning: they hold the stream, which would hold itself."""
+    while traceback is not None and _is_ours(traceback.tb_frame):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def what_propagates(
+    exc: BaseException, *, cancelled: bool, destroyed: bool
+) -> BaseException | None:
+    """Return what leaves the stream because of an adapter's exception, whatever the job's outcome.
+
+    That is a cancellation from elsewhere, even where the adapter made another exception of it,
+    KeyboardInterrupt, and the GeneratorExit that destroys the reader's coroutine. Everything else
+    is a failure of this job only: SystemExit, and a CancelledError of a task that the adapter
+    waits for.
+    """
+    if isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GeneratorExit) and destroyed):
+        return exc
+    if not cancelled:
+        return None
+    if isinstance(exc, asyncio.CancelledError):
+        return exc
+    again = asyncio.CancelledError()
+    again.__cause__ = None if isinstance(exc, GaveUp) else exc
+    return again

@@ -1,0 +1,97 @@
+"""The ways to read a job as a whole, on top of its single events."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from adapter_api.answer import Answer, AnswerParts
+from adapter_api.errors import WorkerError
+from adapter_api.events import End, Error, Token, TokenEvent
+
+
+class WholeReading(AsyncIterator[TokenEvent]):
+    """Reads events to their end. A subclass has the events, and says what was read already."""
+
+    __slots__ = ()
+
+    job_id: str
+
+    async def __aenter__(self) -> Self:
+        raise NotImplementedError
+
+    async def __aexit__(self, *error: Any) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Release everything the job holds."""
+        raise NotImplementedError
+
+    @property
+    def was_read(self) -> bool:
+        """Whether a Token or the end was read."""
+        raise NotImplementedError
+
+    async def text(self) -> str:
+        """Return the whole text of the answer; closes the stream. With tools, use `answer`.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+            RuntimeError: If a part of the stream was read already.
+        """
+        self._require_all()
+        async with self:
+            return "".join([event.text async for event in self if isinstance(event, Token)])
+
+    async def answer(self) -> Answer:
+        """Return the whole answer with calls and reasoning; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+            RuntimeError: If a part of the stream was read already.
+        """
+        self._require_all()
+        parts = AnswerParts()
+        end: End | None = None
+        async with self:
+            async for event in self:
+                if isinstance(event, Token):
+                    parts.add(event)
+                elif isinstance(event, End):
+                    end = event
+        assert end is not None  # a stream without it raises
+        return parts.answer(end)
+
+    async def tokens(self) -> AsyncIterator[Token]:
+        """Yield the Tokens; closes the stream.
+
+        Raises:
+            WorkerError: If the answer is not whole.
+        """
+        async with self:
+            async for event in self:
+                if isinstance(event, Token):
+                    yield event
+
+    def _require_all(self) -> None:
+        """Raise RuntimeError if an event was read: what follows would pass for the whole answer."""
+        if self.was_read:
+            raise RuntimeError(
+                f"a part of the stream of job {self.job_id} was read already: collect the events "
+                "and use Answer.of(events), or call text() or answer() first"
+            )
+
+    async def frames(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the events as JSON-able dicts; closes the stream.
+
+        It never raises WorkerError: a failure is the last frame, of type "error".
+        """
+        from adapter_api.frames import to_frame  # cattrs takes as long to import as all the rest
+
+        try:
+            async for event in self:
+                yield to_frame(event)
+                if isinstance(event, Error):
+                    return
+        except WorkerError as error:
+            yield to_frame(Error(error))
+        finally:
+            await self.aclose()
