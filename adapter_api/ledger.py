@@ -4,9 +4,7 @@ from typing import Literal
 
 import attrs
 
-StepKind = Literal[
-    "queue", "skip", "choose", "attempt", "answer", "retry", "fallback", "end"
-]
+StepKind = Literal["queue", "skip", "choose", "attempt", "answer", "retry", "fallback", "end"]
 
 
 @attrs.frozen

@@ -12,7 +12,8 @@ from adapter_api.errors import EngineUnavailable, ErrorCode
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
-from adapter_api.stream import StreamTable, TokenStream
+from adapter_api.stream import TokenStream
+from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest, new_id
 from registry.adapter import BoundAdapter
 from registry.host.dispatch import Job, copied
