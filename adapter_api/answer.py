@@ -102,7 +102,7 @@ class Answer:
         Args:
             reasoning: False leaves the plain reasoning out, for servers that refuse it.
         """
-        extra = dict(self.message_extra)
+        extra = {key: value for key, value in self.message_extra.items() if value is not None}
         if not reasoning or not (self.tool_calls or extra.get("reasoning_details")):
             for key in _REASONING_KEYS:
                 extra.pop(key, None)
