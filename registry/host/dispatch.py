@@ -46,7 +46,9 @@ def copied(task: TaskRequest, **changes: object) -> TaskRequest:
     `attrs.evolve`."""
     copy = object.__new__(TaskRequest)
     for name, value in zip(_NAMES, _values_of(task), strict=True):
-        _set(copy, name, changes.get(name, value))
+        _set(copy, name, value)
+    for name, value in changes.items():
+        _set(copy, name, value)
     return copy
 
 
@@ -64,9 +66,9 @@ class Job:
     __slots__ = (
         "__weakref__",
         "_asked",
-        "_began_at",
         "_priority",
         "_rng",
+        "began_at",
         "limits",
         "replica",
         "report",
@@ -87,7 +89,7 @@ class Job:
         self.replica: Replica | None = None  # the one that is being asked
         self._priority = priority
         self._rng = rng
-        self._began_at = _now()
+        self.began_at = _now()
         self._asked: list[str] = []  # the replica of each attempt
 
     async def events(
@@ -162,11 +164,6 @@ class Job:
     def earlier(self) -> int:
         """How many attempts there were before the present one."""
         return len(self._asked) - 1
-
-    @property
-    def waited_ms(self) -> float:
-        """How long the job has been under way."""
-        return (_now() - self._began_at) * 1000
 
     def backoff_s(self, error: WorkerError) -> float:
         """Return how long the job leaves a replica alone that failed it."""
@@ -394,8 +391,7 @@ class Attempt:
     def _answer(self, is_token: bool) -> None:
         """Note that this replica gives the answer: from now on no other will."""
         self._answered = True
-        took_s = _now() - self.lease.taken_at if is_token else None
-        self._queue.note_answer(self.lease, took_s)
+        self._queue.note_answer(self.lease, is_token)
 
     def _whole(self, event: End) -> End:
         """Return End with the numbers of the whole job: earlier attempts and their time are part
@@ -404,8 +400,7 @@ class Attempt:
         self._record.end("ok")
         first_ms = metrics.time_to_first_token_ms
         if first_ms is not None:
-            before_ms = job.waited_ms - (_now() - self.lease.taken_at) * 1000
-            first_ms = round(first_ms + before_ms, 3)
+            first_ms = round(first_ms + (self.lease.taken_at - job.began_at) * 1000, 3)
         whole = attrs.evolve(
             metrics,
             attempts=metrics.attempts + job.earlier,

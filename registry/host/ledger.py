@@ -88,7 +88,10 @@ class JobRecord:
 
     def _in_order(self) -> list[tuple[float, StepKind, str | None, str, float | None, str]]:
         """Return the steps by the times at which they began: a wait is noted when it ends."""
-        return sorted(self._steps, key=lambda step: self._ms(step[0]))
+        steps = self._steps
+        if any(step[4] is not None and step[1] != "end" for step in steps):
+            return sorted(steps, key=lambda step: self._ms(step[0]))
+        return steps
 
     def _ms(self, at: float) -> int:
         return max(0, round((at - self._began_at) * 1000))

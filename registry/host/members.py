@@ -8,7 +8,7 @@ in its place in each view; no job makes anything walk all replicas.
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 
@@ -58,9 +58,11 @@ class Members:
         self.everyone = View(None, is_whole=True)
         self.on_return: Callable[[], object] = lambda: None
         self.unready_since: float | None = -math.inf
-        self._views: OrderedDict[str | None, View] = OrderedDict({None: View(None)})
+        self._views: OrderedDict[str | None, View] = OrderedDict()  # by model
+        self._all: tuple[View, ...] = (self.everyone,)
         self._listed: Counter[str] = Counter()  # how many replicas list each model
         self._names: dict[str, frozenset[str]] = {}  # what each replica lists
+        self._without: set[str] = set()  # those that lack the model they are configured for
         self._away: dict[str, Replica] = {}  # those that cannot take a job now
         self._leaving: set[Replica] = set()  # out of their places, with streams that still run
         self._version: str | None = None
@@ -118,21 +120,23 @@ class Members:
 
     def _forget(self, replica: Replica) -> None:
         name = replica.replica_id
-        for view in (self.everyone, *self._views.values()):
+        for view in self._all:
             view.remove(name)
         self._away.pop(name, None)
         self._unchecked.discard(name)
+        self._without.discard(name)
         self._listed.subtract(self._names.pop(name, ()))
         self._note_version(name, None)
         self.generation += 1
 
     # Keeping order
 
-    def refresh(self, replica: Replica) -> None:
+    def refresh(self, replica: Replica, now: float | None = None) -> None:
         """Put the replica in its place in every view, after anything about it changed."""
         if not self.is_present(replica):
             return
-        now = _now()
+        if now is None:
+            now = _now()
         name, priority = replica.replica_id, replica.binding.priority
         accepts = replica.accepts and not self._refuses_version_of(replica)
         allowed = accepts and replica.resting_until <= now and replica.breaker.allows(now)
@@ -143,7 +147,7 @@ class Members:
             self._away.pop(name, None)
         else:
             self._away[name] = replica
-        for view in (self.everyone, *self._views.values()):
+        for view in self._all:
             if name not in view.members:
                 continue
             if (name in view.allowed) is not allowed or (name in view.accepting) is not accepts:
@@ -160,27 +164,29 @@ class Members:
             self.refresh(replica)
             self.on_return()
 
-        for view in (self.everyone, *self._views.values()):
+        for view in self._all:
             view._is_known = False
         if when is not None:
             asyncio.get_running_loop().call_at(when + LATE_S, look)
 
     def view(self, model: str | None) -> View:
         """Return the replicas for a task: those that list its model, or all if none does."""
+        if model is None and not self._without:
+            return self.everyone
         view = self._views.get(model)
         if view is None:
-            if model is None or self._listed[model] <= 0:
-                self._listed.pop(model or "", None)
+            if model is not None and self._listed.get(model, 0) <= 0:
                 return self.everyone
             view = self._make_view(model)
-        elif model is not None:
+        elif len(self._views) > 1:
             self._views.move_to_end(model)
         return view if view.members else self.everyone
 
-    def _make_view(self, model: str) -> View:
-        if len(self._views) > MAX_VIEWS:
-            self._views.pop(next(name for name in self._views if name is not None))
+    def _make_view(self, model: str | None) -> View:
+        if len(self._views) >= MAX_VIEWS:
+            self._views.popitem(last=False)
         view = self._views[model] = View(model)
+        self._all = (self.everyone, *self._views.values())
         for replica in self.replicas.values():
             view.sort_in(replica)
             self.refresh(replica)
@@ -195,20 +201,22 @@ class Members:
         """Whether no replica was checked yet: nothing is known about what the pool can take."""
         return len(self._unchecked) == len(self.replicas)
 
-    def skipped(self, model: str | None, tried: Iterable[str]) -> Iterator[tuple[str | None, str]]:
-        """Yield replicas that cannot take a job now, each with the reason; the last one counts
+    def skipped(self, model: str | None, tried: Collection[str]) -> list[tuple[str | None, str]]:
+        """Return replicas that cannot take a job now, each with the reason; the last entry counts
         those that are not named."""
-        now, view = _now(), self.view(model)
-        away = self._away
+        view, away = self.view(model), self._away
+        if not (away or view.others or tried):
+            return []
+        now = _now()
         reasons = chain(
             ((name, self._why_not(replica, now)) for name, replica in away.items()),
             ((name, "other_model") for name in view.others if name not in away),
             ((name, "tried") for name in tried if name in view.allowed and name not in away),
         )
-        yield from islice(reasons, MAX_SKIPS)
-        more = sum(1 for _ in islice(reasons, 1)) and len(away) + len(view.others) - MAX_SKIPS
-        if more > 0:
-            yield None, f"and up to {more} more"
+        found: list[tuple[str | None, str]] = list(islice(reasons, MAX_SKIPS))
+        if next(reasons, None) is not None:
+            found.append((None, f"up to {len(away) + len(view.others) - MAX_SKIPS} more"))
+        return found
 
     def _why_not(self, replica: Replica, now: float) -> str:
         if not replica.accepts:
@@ -229,12 +237,15 @@ class Members:
             self._unchecked.add(name)
         else:
             self._unchecked.discard(name)
+        if replica.lists(None) is (name in self._without):
+            self.generation += 1
+            (self._without.discard if replica.lists(None) else self._without.add)(name)
         if replica.names != names:
             self.generation += 1
             self._listed.subtract(names or ())
             self._listed.update(replica.names)
             self._names[name] = replica.names
-        for view in (self.everyone, *self._views.values()):
+        for view in self._all:
             view.sort_in(replica)
         self._note_version(name, replica.engine_version if replica.accepts else None)
         self.refresh(replica)
@@ -314,14 +325,14 @@ class Members:
 
     def lease(self, replica: Replica, model: str | None) -> Lease:
         """Begin an attempt."""
-        now = _now()
-        with self._watched(replica, "probe"):
-            trial = replica.breaker.begin(now)
+        now, before = _now(), replica.breaker.state
+        trial = replica.breaker.begin(now)
         if model is not None:
             replica.asked_for = model
         replica.pace.begin(replica.load)
         lease = Lease(replica, now, trial)
-        self.refresh(replica)
+        self.refresh(replica, now)
+        self._tell_breaker(replica, before, "probe")
         return lease
 
     def give_back(self, lease: Lease) -> None:
@@ -329,24 +340,32 @@ class Members:
         if lease.release():
             self.refresh(lease.replica)
 
-    def note_answer(self, lease: Lease, took_s: float | None) -> None:
-        """Note an attempt's first event of the answer, and its first token after `took_s`."""
-        replica = lease.replica
+    def note_answer(self, lease: Lease, is_token: bool) -> bool:
+        """Note an attempt's first event of the answer.
+
+        Returns:
+            Whether the replica may now take more than before.
+        """
+        replica, now = lease.replica, _now()
         lease.answered = True
-        replica.answered_at = _now()
+        replica.answered_at = now
         replica.refusals = 0
-        if took_s is not None:
-            replica.note_first_token(took_s * 1000)
+        if is_token:
+            replica.note_first_token((now - lease.taken_at) * 1000)
+        was_held = replica.pace.limit is not None or replica.breaker.is_probing
         replica.pace.answered(replica.hard_limit(self.policy.max_in_flight))
-        with self._watched(replica, "answered"):
-            lease.trial.answered()
+        lease.trial.answered()
+        if was_held:
+            self.refresh(replica)
+        return was_held
 
     def note_whole(self, lease: Lease) -> None:
         """Note that an answer is whole."""
-        replica = lease.replica
-        replica.pace.whole(replica.load, replica.hard_limit(self.policy.max_in_flight))
-        with self._watched(replica, "answered"):
-            lease.trial.succeeded()
+        replica, before = lease.replica, lease.replica.breaker.state
+        if replica.pace.limit is not None:
+            replica.pace.whole(replica.load, replica.hard_limit(self.policy.max_in_flight))
+        lease.trial.succeeded()
+        self._tell_breaker(replica, before, "answered")
 
     def note_failure(self, lease: Lease, error: WorkerError, counts: bool) -> Trial | None:
         """Note that an attempt failed.

@@ -133,13 +133,9 @@ class Queue:
         else:
             self.serve()
 
-    def note_answer(self, lease: Lease, first_token_s: float | None) -> None:
+    def note_answer(self, lease: Lease, is_token: bool) -> None:
         """Note the first event of an answer: a half open breaker now lets others through."""
-        members = self.pool.members
-        was_held = lease.replica.breaker.is_probing or lease.replica.pace.limit is not None
-        members.note_answer(lease, first_token_s)
-        if was_held:
-            members.refresh(lease.replica)
+        if self.pool.members.note_answer(lease, is_token):
             self.serve()
 
     # Serving
