@@ -20,6 +20,10 @@ def _to_state(value: HealthState | str) -> HealthState:
     return HealthState(value)
 
 
+def _is_up(status: "HealthStatus") -> bool:
+    return status.state is not HealthState.UNHEALTHY
+
+
 @attrs.frozen
 class HealthStatus:
     """The result of a health check.
@@ -36,18 +40,10 @@ class HealthStatus:
 
     state: HealthState = attrs.field(converter=_to_state)
     message: str = ""
-    live: bool = attrs.field()
-    ready: bool = attrs.field()
+    live: bool = attrs.field(default=attrs.Factory(_is_up, takes_self=True))
+    ready: bool = attrs.field(default=attrs.Factory(_is_up, takes_self=True))
     latency_ms: float | None = None
     model_listed: bool | None = None
-
-    @live.default
-    def _live(self) -> bool:
-        return self.state is not HealthState.UNHEALTHY
-
-    @ready.default
-    def _ready(self) -> bool:
-        return self.state is not HealthState.UNHEALTHY
 
 
 @attrs.frozen

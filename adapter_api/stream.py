@@ -201,7 +201,7 @@ class TokenStream(WholeReading):
             and clock.stopped_by is None
             and not (waited and clock.was_thrown)
         ):
-            self._expected += 1
+            self._expected = event.index + 1
             clock.reader = None
             clock.spent_s = 0.0
             return event

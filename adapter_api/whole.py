@@ -1,6 +1,7 @@
 """The ways to read a job as a whole, on top of its single events."""
 
 from collections.abc import AsyncIterator
+from types import TracebackType
 from typing import Any, Self
 
 from adapter_api.answer import Answer, AnswerParts
@@ -18,7 +19,12 @@ class WholeReading(AsyncIterator[TokenEvent]):
     async def __aenter__(self) -> Self:
         raise NotImplementedError
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         raise NotImplementedError
 
     async def aclose(self) -> None:

@@ -178,7 +178,7 @@ def test_messages_take_the_wire_form() -> None:
             {
                 "id": "c",
                 "function": {"name": "h", "arguments": {"x": 1}},
-                "extra_content": {"s": 1},
+                "extra_content": 1,
             },
             {"id": "d", "name": "i", "arguments": "{}"},
         ],
