@@ -48,20 +48,25 @@ from adapters.http_util.transport.connection import Connection
 from adapters.http_util.transport.stream import BodyStream, StreamTransport
 
 if TYPE_CHECKING:
+    from adapters.http_util.calls import CallParts
     from adapters.http_util.recording.exchange import RecordingError
     from adapters.http_util.recording.reading import read_recording
     from adapters.http_util.recording.replaying import RecordingTransport, ReplayTransport
+    from adapters.http_util.streaming import AnswerStream, Decoder, decode_json, open_stream
 
 __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_LINE_BYTES",
     "MAX_SEARCHED_CHARS",
     "REDACTED",
+    "AnswerStream",
     "BodyStream",
+    "CallParts",
     "ClientOptions",
     "Connection",
     "DaemonThreads",
     "DecodeLimitError",
+    "Decoder",
     "ErrorBody",
     "LineDecoder",
     "Posted",
@@ -80,12 +85,14 @@ __all__ = [
     "check_egress",
     "clean_copy",
     "code_for",
+    "decode_json",
     "error_from_exception",
     "error_from_payload",
     "error_from_response",
     "make_client",
     "make_transport",
     "may_repeat",
+    "open_stream",
     "post",
     "read_bounded",
     "read_error_body",

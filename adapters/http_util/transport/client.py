@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -180,7 +181,11 @@ class AdapterClient(httpx.AsyncClient):
 
 
 def make_client(
-    options: ClientOptions, transport: httpx.AsyncBaseTransport | None = None
+    options: ClientOptions | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    *,
+    record: str | Path | None = None,
+    replay: str | Path | None = None,
 ) -> AdapterClient:
     """Return a client that reads no environment, follows no redirect and sets no read timeout.
 
@@ -189,9 +194,27 @@ def make_client(
     Args:
         options: How to connect.
         transport: Used instead of the one make_transport would make.
+        record: A new file to which every exchange is written, without credentials.
+        replay: A recording that answers instead of a server.
+
+    Raises:
+        ImportError, OSError, ValueError: As make_transport.
+        OSError: The recording cannot be made; FileExistsError if the file exists.
+        RecordingError: The file to replay is not a recording.
     """
+    options = ClientOptions() if options is None else options
+    if replay is not None:
+        from adapters.http_util.recording.replaying import ReplayTransport  # few need it
+
+        transport = ReplayTransport(replay)
+    if transport is None:
+        transport = make_transport(options)
+    if record is not None:
+        from adapters.http_util.recording.replaying import RecordingTransport
+
+        transport = RecordingTransport(transport, record)
     return AdapterClient(
-        make_transport(options) if transport is None else transport,
+        transport,
         timeout=httpx.Timeout(None, connect=options.connect_timeout_s, pool=POOL_TIMEOUT_S),
         follow_redirects=False,
         trust_env=False,
