@@ -270,8 +270,7 @@ class _Completion:
 
         def stalled() -> None:
             gateway.cancel(job_id)
-            if (server := scope.get("extensions", {}).get(ABORT)) is not None:
-                server["abort"]()
+            _abort(scope)
 
         def left(_: object) -> None:
             gateway.cancel(job_id)
@@ -293,7 +292,10 @@ class _Completion:
             code = ""
         except WorkerError as error:
             code = error.code
-            await reply.fail(from_worker_error(error), break_off=settings.break_off)
+            if reply.started and settings.break_off and _abort(scope):
+                await gone
+            else:
+                await reply.fail(from_worker_error(error))
         finally:
             pulse.stop()
             gone.remove_done_callback(left)
@@ -333,6 +335,15 @@ def _too_large(max_bytes: int) -> ApiError:
         code="request_too_large",
         headers={"connection": "close"},
     )
+
+
+def _abort(scope: relay.Message) -> bool:
+    """Break the connection; return False if the server cannot."""
+    server = scope.get("extensions", {}).get(ABORT)
+    if server is None:
+        return False
+    server["abort"]()
+    return True
 
 
 async def _until_gone(receive: relay.Receive) -> None:

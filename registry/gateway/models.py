@@ -10,6 +10,10 @@ REFRESH_S = 1.0
 """How old the list may be: replicas learn their models in health checks, which are rarer."""
 
 
+ANY = "*"
+"""The alias of a pool that takes every model that no other pool has."""
+
+
 class KnowsModels(Protocol):
     """A host, as far as this module needs it."""
 
@@ -51,6 +55,9 @@ class ModelDirectory:
                 return pool_id
         if model in self._pools and (allowed is None or model in allowed):
             return model
+        fallback = self._aliases.get(ANY)
+        if fallback is not None and (allowed is None or fallback in allowed):
+            return fallback
         raise model_not_found(model, self.names(allowed))
 
     def upstream_name(self, model: str) -> str | None:
@@ -73,7 +80,8 @@ class ModelDirectory:
             for name in known[pool_id]:
                 pools_of[name] = (*pools_of.get(name, ()), pool_id)
         for name, pool_id in self._aliases.items():
-            pools_of[name] = (pool_id,)
+            if name != ANY:
+                pools_of[name] = (pool_id,)
         self._pools_of = pools_of
         self._pools = frozenset(known)
 

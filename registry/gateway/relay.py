@@ -30,10 +30,6 @@ _STREAM_HEADERS: Headers = [
 _JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 
 
-class ConnectionBroken(Exception):
-    """The answer cannot go on, and its connection is to break instead of ending in order."""
-
-
 class Reply:
     """The answer to one request: its head is held back until there is something to send.
 
@@ -75,23 +71,17 @@ class Reply:
         self.ended = True
         await self._sent({"type": "http.response.body", "body": body})
 
-    async def fail(self, error: ApiError, *, break_off: bool = False) -> None:
-        """End the answer with an error: with its status if that is possible, else as an event.
-
-        Raises:
-            ConnectionBroken: If the head was sent and `break_off` is true.
-        """
+    async def fail(self, error: ApiError) -> None:
+        """End the answer with an error: with its status if that is possible, else as an event."""
         if self._beat is not None:
             await self._beat
-        if not self.started:
-            body = error.body()
-            length = (b"content-length", str(len(body)).encode())
-            await self.start(error.status, [*_JSON_HEADERS, length, *error.wire_headers()])
-            await self.end(body)
-        elif break_off:
-            raise ConnectionBroken(error.message)
-        else:
+        if self.started:
             await self.end(error.event())
+            return
+        body = error.body()
+        length = (b"content-length", str(len(body)).encode())
+        await self.start(error.status, [*_JSON_HEADERS, length, *error.wire_headers()])
+        await self.end(body)
 
     def beat(self) -> None:
         """Send a comment, so that no proxy takes a long wait for a dead connection."""

@@ -2,7 +2,8 @@
 
 import ipaddress
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -64,7 +65,7 @@ class GatewayPlan:
 
 
 async def run(plan: GatewayPlan, listening: Callable[[str], None]) -> int | None:
-    """Serve until a signal comes.
+    """Serve what the plan's files declare until a signal comes.
 
     Args:
         plan: What to serve.
@@ -77,12 +78,37 @@ async def run(plan: GatewayPlan, listening: Callable[[str], None]) -> int | None
         ConfigError: If a file, or without any the environment, is wrong.
         OSError: If the address cannot be used.
     """
+
+    @asynccontextmanager
+    async def declared(observers: Sequence[object]) -> AsyncIterator[AdapterHost]:
+        make = AdapterHost if plan.workers or plan.handoff else AdapterHost.from_environment
+        async with (
+            make(observers=observers) as host,
+            WorkersWatch(host, plan.workers, handoff=plan.handoff),
+        ):
+            yield host
+
+    return await run_over(declared, plan, listening)
+
+
+async def run_over(
+    open_host: Callable[[Sequence[object]], AbstractAsyncContextManager[AdapterHost]],
+    plan: GatewayPlan,
+    listening: Callable[[str], None],
+) -> int | None:
+    """Serve a host until a signal comes.
+
+    Args:
+        open_host: Opens the host with these observers.
+        plan: How to serve it; its files of workers are not read.
+        listening: Called with the base URL once requests are accepted.
+
+    Returns and raises as `run`.
+    """
     keys = plan.check()
     figures, events = CollectorRegistry(), EventLog()
     observers = (PrometheusObserver(figures), events, *plan.observers)
-    declared = plan.workers or plan.handoff
-    make = AdapterHost if declared else AdapterHost.from_environment
-    async with make(observers=observers) as host:
+    async with open_host(observers) as host:
         gateway = Gateway(
             host,
             keys,
@@ -90,12 +116,11 @@ async def run(plan: GatewayPlan, listening: Callable[[str], None]) -> int | None
             lambda: (generate_latest(figures), CONTENT_TYPE_LATEST),
             events,
         )
-        async with WorkersWatch(host, plan.workers, handoff=plan.handoff):
-            with stop_on_signals() as stop:
-                whole = await serve(
-                    gateway, gateway.application(), plan.server, stop, listening=listening
-                )
-            return None if whole else stop.signal
+        with stop_on_signals() as stop:
+            whole = await serve(
+                gateway, gateway.application(), plan.server, stop, listening=listening
+            )
+        return None if whole else stop.signal
 
 
 def is_loopback(host: str) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
 import attrs
@@ -117,6 +117,32 @@ async def serve(
             serving.cancel()
             await asyncio.wait({serving})
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def running(gateway: Gateway, settings: ServerSettings) -> AsyncIterator[str]:
+    """Serve while entered; yield the base URL. Leaving it cuts off the jobs that are left.
+
+    Args:
+        gateway: The gateway.
+        settings: How to listen.
+
+    Raises:
+        OSError: If the address cannot be used.
+    """
+    stop, url = Stop(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve(gateway, gateway.application(), settings, stop, listening=url.set_result)
+    )
+    await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+    try:
+        yield url.result()
+    finally:
+        stop()
+        stop()
+        await serving
 
 
 def _url(listener: socket.socket) -> str:

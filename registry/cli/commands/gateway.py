@@ -1,6 +1,5 @@
 """`gateway`: OpenAI's API over pools of engines, with a dashboard."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import Workers
 from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.packages import need_gateway
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import say
 
@@ -69,7 +69,7 @@ def gateway(
         return _nothing
 
     def action() -> int:
-        _need_extra()
+        need_gateway()
         from registry.cli.terminal.serving import run_gateway
         from registry.gateway.run import GatewayPlan
         from registry.gateway.server import ServerSettings
@@ -108,7 +108,7 @@ def key(
     """Make a key for a client. The key is shown once; the file gets only its hash."""
 
     def action() -> int:
-        _need_extra()
+        need_gateway()
         from registry.gateway.keys import add_key
 
         try:
@@ -125,12 +125,6 @@ def key(
 
 def _nothing() -> int:
     return status.OK
-
-
-def _need_extra() -> None:
-    for package in ("starlette", "uvicorn", "prometheus_client"):
-        if find_spec(package) is None:
-            raise UsageError(f"the gateway needs {package}: pip install 'worker-adapters[gateway]'")
 
 
 def _aliases(pairs: list[str]) -> dict[str, str]:

@@ -2,15 +2,23 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from registry.cli.terminal import status
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
 from registry.cli.terminal.status import UsageError
 from registry.gateway.run import GatewayPlan, run
 
+Serve = Callable[[GatewayPlan, Callable[[str], None]], Coroutine[Any, Any, int | None]]
 
-def run_gateway(plan: GatewayPlan) -> int:
+
+def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
     """Serve until a signal comes.
+
+    Args:
+        plan: What to serve.
+        serve: Serves it.
 
     Returns:
         The exit status: OK if every job came to its own end, else that of the signal.
@@ -23,7 +31,7 @@ def run_gateway(plan: GatewayPlan) -> int:
     _log_access()
     plan = plan.with_observer(ChangeLog())
     try:
-        cut_by = asyncio.run(run(plan, _say_where))
+        cut_by = asyncio.run(serve(plan, _say_where))
     except OSError as error:
         where = f"{plan.server.host}:{plan.server.port}"
         raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error

@@ -1,0 +1,16 @@
+"""What a command needs besides the extra `[cli]`."""
+
+from importlib.util import find_spec
+
+from registry.cli.terminal.status import UsageError
+
+
+def need_gateway() -> None:
+    """Check that the packages of the gateway are installed.
+
+    Raises:
+        UsageError: One of them is missing.
+    """
+    for package in ("starlette", "uvicorn", "prometheus_client"):
+        if find_spec(package) is None:
+            raise UsageError(f"the gateway needs {package}: pip install 'worker-adapters[gateway]'")
