@@ -61,11 +61,10 @@ class Row:
         """
         if self.problem:
             raise ApiError(400, self.problem, code="invalid_row")
-        body = {"model": "", **fields, **self.body, "stream": False}
-        model = body["model"] or None
-        if model is None:
-            body["model"] = "default"
-        return requests.read(self.kind, body, {}, model=model, job_id=new_id())
+        body = {**fields, **self.body, "stream": False}
+        model = requests.requested_model(body)
+        name = model or "default"
+        return requests.read(self.kind, name, body, {}, model=model, job_id=new_id())
 
 
 @attrs.frozen

@@ -140,6 +140,7 @@ class Gateway:
         pool_id = self.models.find(model, None if key is None else key.pools)
         request = requests.read(
             kind,
+            model or pool_id,
             fields,
             headers,
             model=self.models.upstream_name(model),
@@ -147,7 +148,9 @@ class Gateway:
         )
         now = asyncio.get_running_loop().time()
         name = "" if key is None else key.name
-        return request, Job(request.task.job_id, pool_id, model, name, request.priority, now)
+        return request, Job(
+            request.task.job_id, pool_id, request.model, name, request.priority, now
+        )
 
     def _job_id(self, wanted: str | None) -> str:
         """Return the client's id of the request if it can be a job's id and is free."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from registry.serving.openai_api.errors import model_not_found
+from registry.serving.openai_api.errors import ApiError, model_not_found
 
 REFRESH_S = 1.0
 """How old the list may be: replicas learn their models in health checks, which are rarer."""
@@ -37,11 +37,11 @@ class ModelDirectory:
         self._pools: frozenset[str] = frozenset()
         self._read_at = float("-inf")
 
-    def find(self, model: str, allowed: frozenset[str] | None) -> str:
+    def find(self, model: str | None, allowed: frozenset[str] | None) -> str:
         """Return the pool that serves `model`.
 
         Args:
-            model: The name in the request.
+            model: The name in the request; None only if there is no choice of pools.
             allowed: The pools that the client may use; None for all.
 
         Raises:
@@ -50,6 +50,8 @@ class ModelDirectory:
         now = asyncio.get_running_loop().time()
         if now - self._read_at > REFRESH_S:
             self._refresh(now)
+        if model is None:
+            return self._only_pool()
         for pool_id in self._pools_of.get(model, ()):
             if allowed is None or pool_id in allowed:
                 return pool_id
@@ -60,7 +62,19 @@ class ModelDirectory:
             return fallback
         raise model_not_found(model, self.names(allowed))
 
-    def upstream_name(self, model: str) -> str | None:
+    def _only_pool(self) -> str:
+        if ANY in self._aliases:
+            return self._aliases[ANY]
+        if len(self._pools) == 1:
+            return next(iter(self._pools))
+        raise ApiError(
+            400,
+            "model must be given: there are several. GET /v1/models lists them.",
+            code="invalid_value",
+            param="model",
+        )
+
+    def upstream_name(self, model: str | None) -> str | None:
         """Return the name that a task gets: None for an alias or a pool, which no engine knows."""
         return model if model in self._pools_of and model not in self._aliases else None
 

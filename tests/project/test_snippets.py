@@ -1,6 +1,5 @@
 """Every snippet of the README and the docs does what it shows."""
 
-import asyncio
 import os
 import re
 import shlex
@@ -12,8 +11,6 @@ from threading import Thread
 
 import attrs
 import pytest
-
-from registry.cli.toy.server import ToyServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,17 +55,17 @@ SHELL = [s for s in COMMANDS if s.page != TUTORIAL and not RUN_BY_CI.search(s.te
 
 @pytest.fixture(scope="module")
 def server_url() -> Iterator[str]:
-    """The toy server, in a thread of its own, in place of the reader's server."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = ToyServer()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-    yield server.base_url
-    asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    """`worker-adapters demo --serve`, as a reader would start it, in place of localhost:8000."""
+    command = [sys.executable, "-m", "registry.cli", "demo", "--serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        found = re.search(r"listening on (\S+);", process.stderr.readline())
+        assert found is not None
+        drain = Thread(target=process.stderr.read)
+        drain.start()
+        yield found[1]
+        process.kill()
+        drain.join()
 
 
 def _run(

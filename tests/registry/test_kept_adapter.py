@@ -9,7 +9,7 @@ import pytest
 from adapter_api import HealthState, TaskRequest
 from registry import Registry
 from registry.adapter import BoundAdapter
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 
 @pytest.fixture

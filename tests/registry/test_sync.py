@@ -13,9 +13,9 @@ import registry
 from adapter_api import Cancelled, End, HealthState, Started, TaskRequest, Token, WorkerError
 from adapter_api.adapter import Adapter
 from registry import Registry, sync
-from registry.cli.toy.server import ToyServer
 from registry.host import AdapterHost
 from registry.sync import SyncAdapter
+from tests.toy.server import ToyServer
 from tests.witness import Recorder
 
 WORDS = {"tokens": ["one ", "two ", "three"]}

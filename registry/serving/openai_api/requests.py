@@ -96,25 +96,26 @@ def decode(body: bytes | bytearray) -> dict[str, Any]:
     return fields
 
 
-def requested_model(fields: Mapping[str, Any]) -> str:
-    """Return the name of the model.
+def requested_model(fields: Mapping[str, Any]) -> str | None:
+    """Return the name of the model; None if the request leaves it open.
 
     Raises:
-        ApiError: 400 if there is none.
+        ApiError: 400 if it is not a name.
     """
     model = fields.get("model")
-    if not isinstance(model, str) or not model.strip():
+    if model is not None and (not isinstance(model, str) or not model.strip()):
         raise _invalid("model", "must be the name of a model: GET /v1/models lists them")
     return model
 
 
 def read(
-    kind: Kind, fields: Mapping[str, Any], headers: Mapping[str, str], **task: Any
+    kind: Kind, name: str, fields: Mapping[str, Any], headers: Mapping[str, str], **task: Any
 ) -> ApiRequest:
     """Read a request.
 
     Args:
         kind: Which endpoint was called.
+        name: The model's name in the answer.
         fields: The JSON object of its body.
         headers: The request's headers, with names in lower case.
         **task: Fields of the TaskRequest that the caller has decided: model, job_id, ...
@@ -151,7 +152,7 @@ def read(
         ) from error
     return ApiRequest(
         kind,
-        requested_model(fields),
+        name,
         job,
         stream,
         include_usage=bool((options or {}).get("include_usage")),

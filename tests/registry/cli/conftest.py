@@ -19,7 +19,7 @@ import pytest
 
 import registry
 from registry.cli.entry import run
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-W", "error", "-m", "registry.cli"]

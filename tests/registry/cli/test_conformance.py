@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapter_api.conformance import CHECKS
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

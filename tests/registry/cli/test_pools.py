@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

@@ -2,7 +2,7 @@
 
 import registry
 from registry.cli.commands.probe import Probe
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 
 async def facts_of(adapter: registry.BoundAdapter, model: str | None = None) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 import registry
 from adapter_api.conformance.lab import Lab
 from registry.cli.commands.record import show_recording
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 

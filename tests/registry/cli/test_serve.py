@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.toy.server import ToyServer
+from tests.toy.server import ToyServer
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Serve = Callable[..., ToyServer]

@@ -19,9 +19,9 @@ from rich.console import Console
 from adapter_api.ledger import Explanation, Step
 from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
 from registry.cli.terminal.overview import Overview, View
-from registry.cli.toy.server import ToyServer
 from registry.serving.jobs import Failure, Totals
 from registry.serving.state import StateWriter
+from tests.toy.server import ToyServer
 
 Cli = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli.toy.engine import Answer, Job, Refusal, parse_job, toy_words
+from tests.toy.engine import Answer, Job, Refusal, parse_job, toy_words
 
 
 def _job(chat: bool = False, **fields: Any) -> Job:

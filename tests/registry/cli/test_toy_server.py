@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.cli.toy.server import MAX_BODY_BYTES, ToyServer
+from tests.toy.server import MAX_BODY_BYTES, ToyServer
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ PATH = "/v1/chat/completions"
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": CHAT["messages"]}, "model"),
+        ({"model": 7, "messages": CHAT["messages"]}, "model"),
         ({**CHAT, "n": 2}, "n"),
         ({**CHAT, "temperature": "hot"}, "temperature"),
         ({**CHAT, "stream": "yes"}, "stream"),

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from adapter_api import ErrorCode, InternalError, TaskRequest, TokenStream, WorkerError, hookimpl
 from registry import Registry
 from registry.adapter import BoundAdapter
-from registry.cli.toy.server import ToyServer
 from registry.plugins.extensions import NOTICES
+from tests.toy.server import ToyServer
 from tests.witness import Recorder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the stream of job:ResourceWarning")

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import attrs
 
-from registry.cli.toy.engine import MODEL, VERSION, Answer, Job, Refusal, parse_job
+from tests.toy.engine import MODEL, VERSION, Answer, Job, Refusal, parse_job
 
 MAX_BODY_BYTES = 1 << 20  # far more than a prompt to a toy needs
 
