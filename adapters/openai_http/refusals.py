@@ -1,4 +1,4 @@
-"""Which field a server refuses, read from the words of its 400 or 422."""
+"""The fields that a server refuses, read from the words of its 400 or 422."""
 
 import re
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from adapters.http_util import ErrorBody
 from adapters.openai_http.request import DROPPABLE_FIELDS
 
-# Not compiled here: few servers refuse anything, and whoever imports this would wait for it.
+# Not compiled here: few servers refuse anything, and compiling would make every import slower.
 _REFUSED = (
     r"(?i)unrecogni[sz]ed|unexpected|unknown|unsupported|not supported|does ?n[o']t support"
     r"|not permitted|not allowed|extra[ _](?:inputs?|fields?|forbidden)|no such field"
@@ -26,13 +26,15 @@ _SENTENCE_END = r"[.!?;]\s+"
 def refused_fields(
     status: int, body: ErrorBody, sent: Collection[str], *, chat: bool
 ) -> frozenset[str]:
-    """The fields that were sent, are refused by name, and may be left out or sent differently.
+    """Return the fields that the server refuses by name, and that may be left out or renamed.
+
+    A field that can change the meaning of the answer is never among them.
 
     Args:
         status: The answer's status.
-        body: What it says.
+        body: The refusal.
         sent: The names of the request's fields.
-        chat: Whether max_tokens has another name to go by (max_completion_tokens).
+        chat: Whether max_tokens can be sent as max_completion_tokens.
     """
     codes = " ".join(body.codes)
     if status not in (400, 422) or re.search(_VALUE, codes):
@@ -44,7 +46,7 @@ def refused_fields(
         for sentence in re.split(_SENTENCE_END, body.message)
         if (by_code or re.search(_REFUSED, sentence)) and not re.search(_VALUE, sentence)
     ]
-    if refusals and body.param in sent:
+    if refusals and body.param is not None and body.param in sent:
         refusals = [body.param]
     return frozenset(
         name

@@ -86,8 +86,7 @@ class ReplayAdapter:
     _transport: ReplayTransport = attrs.field(init=False, repr=False)
 
     def __init__(self, config: ReplayConfig | None = None, /, **options: Any) -> None:
-        self.__attrs_init__(ReplayConfig(**options) if config is None else config)
-        config = self.config
+        self.config = config = ReplayConfig(**options) if config is None else config
         self._transport = ReplayTransport(config.path, config.speed)
         self._inner = OpenAIHttpAdapter(
             OpenAIHttpConfig(

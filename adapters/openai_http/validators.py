@@ -5,7 +5,7 @@ No message repeats a value that may be a secret in the wrong place: it names the
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -161,13 +161,17 @@ def to_patterns(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def to_tags(value: tuple[str, str] | None) -> tuple[str, str] | None:
-    """Return a list as a tuple, and anything else unchanged."""
-    return tuple(value) if isinstance(value, list) else value
+    """Return a list as a tuple, anything else unchanged."""
+    return _to_pair(value) if isinstance(value, list) else value
 
 
 def to_files(value: str | tuple[str, str] | None) -> str | tuple[str, str] | None:
     """Return a list as a tuple, anything else unchanged."""
-    return tuple(value) if isinstance(value, list) else value
+    return _to_pair(value) if isinstance(value, list) else value
+
+
+def _to_pair(value: list[str]) -> tuple[str, str]:
+    return cast("tuple[str, str]", tuple(value))  # the validator refuses another number of items
 
 
 def to_policy(value: RetryPolicy) -> RetryPolicy:
