@@ -38,7 +38,8 @@ from adapter_api import (
 )
 from adapter_api.conformance import CAPABILITIES, CHECKS
 from adapter_api.hookspecs import ADAPTER_HOOKS
-from adapters.http_util import read_recording
+from adapters.http_util import error_from_response, read_recording
+from adapters.http_util.retry import REPEATABLE_STATUSES
 
 EVENTS = "Started | Token | MetricsFrame | End | Error"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -55,6 +56,23 @@ def test_every_error_is_listed_with_its_class_and_whether_to_retry(code: ErrorCo
     retriable = "yes" if error.retriable else "no"
     row = rf"\| {type(error).__name__} \| {code} \| {retriable} \|"
     assert len(re.findall(row, page("errors"))) == 1
+
+
+def test_the_statuses_of_a_server_have_the_codes_that_the_page_lists() -> None:
+    """Each status that a row names, without a body."""
+    table = page("errors").partition("| status | code |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (.+) \| (\w+) \|$", table, re.MULTILINE)
+    named = [(int(status), code) for text, code in rows for status in re.findall(r"\d{3}", text)]
+    assert len(named) > 30
+    for status, code in named:
+        found = str(error_from_response(status, {}, b"").code)
+        assert found == code or (status == 503 and code == "ADMISSION_REJECT")
+
+
+def test_the_statuses_that_are_repeated_are_listed() -> None:
+    """The page's list is the one that the retry loop goes by."""
+    line = page("errors").partition("pooled connection")[2].partition("unless")[0]
+    assert set(map(int, re.findall(r"\b\d{3}\b", line))) == REPEATABLE_STATUSES
 
 
 @pytest.mark.parametrize("adapter", ["openai-http", "mock", "replay"])
