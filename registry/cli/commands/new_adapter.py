@@ -1,7 +1,7 @@
-"""Write a complete distribution with an adapter in it.
+"""`new-adapter`: write a complete distribution with an adapter in it.
 
-The templates beside this module are a distribution named acme-echo, file by file; another name
-takes the place of that one.
+The templates beside this package are a distribution with an adapter named acme-echo; the chosen
+name replaces that one.
 """
 
 import keyword
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -32,19 +33,22 @@ _TEMPLATES = "templates"
 
 def new_adapter(
     name: Annotated[str, typer.Argument(help="Lower case with hyphens, such as acme-echo.")],
-    http: Annotated[
-        bool, typer.Option("--http", help="For an engine that is asked over HTTP.")
-    ] = False,
+    http: Annotated[bool, typer.Option("--http", help="For an engine behind HTTP.")] = False,
     into: Annotated[
-        Path | None, typer.Option(help="The folder to write; by default ./NAME.")
+        Path | None, typer.Option("--into", help="The folder to write; by default ./NAME.")
+    ] = None,
+    distribution: Annotated[
+        str | None,
+        typer.Option(help="What pip installs; by default worker-adapters-NAME."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if something of that name is installed.")
+        bool, typer.Option("--force", "-f", help="Take a name that is in use here.")
     ] = False,
 ) -> Action:
     """Write a new distribution: an adapter, its entry point, and the test that proves it right."""
     folder = Path(name) if into is None else into
-    return lambda: write_adapter(name, folder, http=http, force=force)
+    pip_name = distribution or f"worker-adapters-{name}"
+    return lambda: _write(name, pip_name, folder, http=http, force=force)
 
 
 COMMAND = Command(
@@ -54,23 +58,13 @@ COMMAND = Command(
 )
 
 
-def write_adapter(name: str, folder: Path, *, http: bool, force: bool = False) -> int:
-    """Write the distribution and say how to go on. Returns the exit status.
-
-    Args:
-        name: The adapter's and the distribution's name.
-        folder: Where to; it must be an empty folder or not exist.
-        http: Whether it is an HTTP adapter.
-        force: Take the name even if an adapter or a distribution has it.
-
-    Raises:
-        UsageError: If the name or the folder cannot be used.
-    """
+def _write(name: str, distribution: str, folder: Path, *, http: bool, force: bool) -> int:
     _check_name(name)
+    _check_distribution(distribution)
     if not force:
-        _check_free(name)
+        _check_free(name, distribution)
     _check_folder(folder)
-    for path, text in rendered(name, http=http):
+    for path, text in rendered(name, distribution, http=http):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -84,16 +78,20 @@ Next:
     return status.OK
 
 
-def rendered(name: str, *, http: bool) -> Iterator[tuple[str, str]]:
-    """The files of the distribution, as paths and texts, the paths sorted."""
+def rendered(name: str, distribution: str, *, http: bool) -> Iterator[tuple[str, str]]:
+    """Yield the paths and texts of the distribution's files, sorted by path."""
     package = name.replace("-", "_")
     title = "".join(part.capitalize() for part in name.split("-"))
     words = {"acme-echo": name, "acme_echo": package, "AcmeEcho": title}
     words |= {
         "ACME_ECHO": package.upper(),
+        "DISTRIBUTION": distribution,
+        "#PROTOCOL": _HTTP if http else _PLAIN,
         "  #HTTP ": "  ",
         "#URL": " --base-url http://localhost:8000" if http else "",
-        "#WIRE": f"| `{package}/wire.py` | what is sent, and what is read |\n" if http else "",
+        "#WIRE": f"| `{package}/wire.py` | the wire format: what is sent and read |\n"
+        if http
+        else "",
     }
     if not http:
         words['  #HTTP "httpx>=0.28,<1",\n'] = ""
@@ -106,7 +104,7 @@ def rendered(name: str, *, http: bool) -> Iterator[tuple[str, str]]:
     }
     for path, text in sorted(found.items()):
         new_path, new_text = (pattern.sub(lambda m: words[m[0]], part) for part in (path, text))
-        yield {"gitignore": ".gitignore"}.get(new_path, new_path), new_text
+        yield _HIDDEN.get(new_path, new_path), new_text
 
 
 def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -118,7 +116,7 @@ def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _program(name: str) -> str:
-    """What to type for a program of the environment that runs this."""
+    """Return what to type for a program of the environment that runs this."""
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path):
         return name
@@ -131,44 +129,68 @@ def _check_name(name: str) -> None:
         better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         example = better if _NAME.fullmatch(better) else "acme-echo"
         raise UsageError(
-            f"{name!r} is no name for an adapter: lower-case letters and digits, with single "
+            f"{name!r} cannot be an adapter's name: use lower-case letters and digits, with single "
             f"hyphens between the words, such as {example}"
         )
     package = name.replace("-", "_")
     if keyword.iskeyword(package):
-        raise UsageError(f"{package} is a word of Python itself: choose a longer name")
+        raise UsageError(f"{package} is a keyword of Python: choose a longer name")
     if package in sys.stdlib_module_names or package in _OURS:
         raise UsageError(f"{package} is the name of another Python module: choose a longer name")
-    if package in _PASSED_OVER:
+    if package in _known():
         raise UsageError(
-            f"many tools pass over a folder named {package}, and the adapter would be missing from "
+            f"{package} is the module of a well-known package, which yours would hide: choose a "
+            f"longer name, such as my-{name} or {name}-adapter"
+        )
+    if package in _IGNORED:
+        raise UsageError(
+            f"many tools ignore a folder named {package}, and the adapter would be missing from "
             "what they build or check: choose a longer name"
         )
 
 
+def _check_distribution(distribution: str) -> None:
+    # Source: packaging.python.org, name normalization.
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", distribution):
+        raise UsageError(f"--distribution: {distribution!r} cannot be a distribution's name")
+
+
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is there already, and no folder: choose another with --into")
+        raise UsageError(f"{folder} is not a folder: choose another with --into")
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is there already, and not empty: choose another with --into")
+        raise UsageError(f"{folder} is not empty: choose another with --into")
 
 
-def _check_free(name: str) -> None:
-    """Installing what has the name of something else would replace that, or hide it."""
-    hint = "choose another name, or write it nevertheless with --force"
+def _check_free(name: str, distribution: str) -> None:
+    """Refuse names that are in use here: installing would replace or hide something."""
+    hint = "choose another name, or use it nevertheless with --force"
     if name in registry.names():
         raise UsageError(f"an adapter named {name} is installed already: {hint}")
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        spec = find_spec(name.replace("-", "_"))
-        if spec is not None and spec.origin is not None:
-            raise UsageError(f"there is a Python module of that name: {hint}") from None
-    else:
-        raise UsageError(f"a distribution named {name} ({found}) is installed already: {hint}")
+    for each in (distribution, name):
+        with suppress(PackageNotFoundError):
+            raise UsageError(f"a distribution named {each} ({version(each)}) is installed: {hint}")
+    spec = find_spec(name.replace("-", "_"))
+    if spec is not None and spec.origin is not None:
+        raise UsageError(f"a Python module of that name is installed: {hint}")
 
+
+_HIDDEN = {"gitignore": ".gitignore", "ci.yml": ".github/workflows/ci.yml"}
+
+_HTTP = """\
+It speaks OpenAI's completions protocol (`POST /v1/completions` with `stream: true`). Another
+protocol needs changes in two places: `request_body` and `Answer` in `wire.py`, and the paths in
+`adapter.py`."""
+_PLAIN = """\
+It answers with the words of the prompt, in this process. Put your engine in the place of `_words`
+in `adapter.py`."""
 
 # The last two are in the new distribution itself.
 _OURS = {"adapter_api", "adapters", "registry", "worker_adapters", "tests", "test_conformance"}
 # By the default settings of git, hatchling, pytest or ruff.
-_PASSED_OVER = {"build", "dist", "node_modules", "site_packages", "venv"}
+_IGNORED = {"build", "dist", "node_modules", "site_packages", "venv"}
+
+
+def _known() -> set[str]:
+    """Return top-level modules on PyPI that authors of adapters, or their users, often have."""
+    return set((files("registry.cli") / _TEMPLATES / "known.txt").read_text().split())

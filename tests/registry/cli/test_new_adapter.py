@@ -105,7 +105,7 @@ def test_a_new_adapter_installs_and_passes_the_kit_at_once(
         assert _run(*line, cwd=project, PATH=path)
 
     _run(fresh / "pip", "install", "--force-reinstall", _wheel(project, tmp_path), cwd=tmp_path)
-    assert f"{name}\t{name}\t0.1.0\tinstalled" in _run(
+    assert f"{name}\tworker-adapters-{name}\t0.1.0\tinstalled" in _run(
         fresh / "worker-adapters", "list", cwd=tmp_path
     )
     assert _run(fresh / "worker-adapters", "check", name, cwd=tmp_path).endswith("ok\n")
@@ -171,7 +171,7 @@ def test_everything_imported_is_declared(http: bool) -> None:
     """What the adapter imports are its dependencies, and what its tests import besides is in the
     extra; nobody relies on what others happen to bring."""
     ours = {"adapter_api", "adapters", "registry"}
-    written = dict(rendered("acme-echo", http=http))
+    written = dict(rendered("acme-echo", "worker-adapters-acme-echo", http=http))
     project = tomllib.loads(written["pyproject.toml"])["project"]
     needed = {re.split(r"[^\w-]", text)[0] for text in project["dependencies"]}
     tested = {re.split(r"[^\w-]", text)[0] for text in project["optional-dependencies"]["test"]}
@@ -188,6 +188,9 @@ def test_everything_imported_is_declared(http: bool) -> None:
     assert used_in_tests <= needed | tested
 
 
+LEFT_OVER = ("acme", "Acme", "ACME", "#HTTP", "#URL", "#WIRE", "#PROTOCOL", "DISTRIBUTION")
+
+
 @pytest.mark.parametrize("http", [False, True])
 @pytest.mark.parametrize("name", ["x1", "my-own-engine", "the-engine-of-a-large-company"])
 def test_what_is_written_is_tidy(name: str, http: bool, cli: Cli, tmp_path: Path) -> None:
@@ -199,6 +202,7 @@ def test_what_is_written_is_tidy(name: str, http: bool, cli: Cli, tmp_path: Path
     assert done.code == 0
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
+        ".github/workflows/ci.yml",
         ".gitignore",
         "README.md",
         f"{package}/__init__.py",
@@ -208,9 +212,21 @@ def test_what_is_written_is_tidy(name: str, http: bool, cli: Cli, tmp_path: Path
         "pyproject.toml",
         "tests/test_conformance.py",
     }
-    for path, text in rendered(name, http=http):
+    for path, text in rendered(name, f"worker-adapters-{name}", http=http):
         assert (folder / path).read_text() == text
-        assert not any(word in text for word in ("acme", "Acme", "ACME", "#HTTP", "#URL", "#WIRE"))
+        assert not any(
+            word in text
+            for word in (
+                "acme",
+                "Acme",
+                "ACME",
+                "#HTTP",
+                "#URL",
+                "#WIRE",
+                "#PROTOCOL",
+                "DISTRIBUTION",
+            )
+        )
         if path.endswith(".py"):
             compile(text, path, "exec")
             assert max(map(len, text.splitlines())) <= 100
@@ -244,17 +260,19 @@ def test_the_next_commands_are_of_this_environment(
         ("2acme", "lower-case"),
         ("", "lower-case"),
         ("-acme", "No such option"),
-        ("class", "class is a word of Python itself"),
+        ("class", "class is a keyword of Python"),
         ("test-conformance", "another Python module"),
         ("tests", "another Python module"),
-        ("dist", "many tools pass over a folder named dist"),
-        ("build", "many tools pass over a folder named build"),
+        ("dist", "many tools ignore a folder named dist"),
+        ("build", "many tools ignore a folder named build"),
         ("json", "another Python module"),
         ("registry", "another Python module"),
         ("worker-adapters", "another Python module"),
         ("mock", "an adapter named mock is installed already"),
-        ("pytest", "a distribution named pytest"),
-        ("attr", "there is a Python module of that name"),
+        ("openai", "openai is the module of a well-known package"),
+        ("httpx", "httpx is the module of a well-known package"),
+        ("pytest-asyncio", "a distribution named pytest-asyncio"),
+        ("typing-extensions", "a distribution named typing-extensions"),
     ],
 )
 def test_a_name_that_cannot_be_used(name: str, reason: str, cli: Cli, tmp_path: Path) -> None:
@@ -288,7 +306,7 @@ def test_a_file_is_no_folder(cli: Cli, tmp_path: Path) -> None:
     file.write_text("")
     done = cli("new-adapter", "acme-echo", "--into", str(file))
     assert done.code == 2
-    assert f"{file} is there already, and no folder" in done.err
+    assert f"{file} is not a folder" in done.err
     done = cli("new-adapter", "acme-echo", "--into", str(file / "below"))
     assert done.code == 1
     assert str(file) in done.err
@@ -296,5 +314,7 @@ def test_a_file_is_no_folder(cli: Cli, tmp_path: Path) -> None:
 
 def test_what_git_leaves_out_is_at_the_top() -> None:
     """A package of the author's that is called dist is theirs, and not what a build left."""
-    lines = dict(rendered("acme-echo", http=False))[".gitignore"].splitlines()
+    lines = dict(rendered("acme-echo", "worker-adapters-acme-echo", http=False))[
+        ".gitignore"
+    ].splitlines()
     assert {"/dist/", "/.venv/", "/conformance-report/"} <= set(lines)
