@@ -25,7 +25,7 @@ from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.adapter import BoundAdapter
-from registry.host import AdapterHost
+from registry.host import AdapterHost, HostPool
 
 __all__ = ["SyncAdapter", "SyncHost", "SyncStream", "get", "host", "wrap"]
 
@@ -330,6 +330,10 @@ class SyncHost:
             self._made = self._make()
         result = function(self._made)
         return await result if isinstance(result, Awaitable) else result
+
+    def pool(self, pool_id: str) -> SyncAdapter[HostPool]:
+        """Return a pool as a blocking adapter; closing it leaves the host open."""
+        return SyncAdapter(self.call(lambda made: made.pool(pool_id)), self._lease)
 
     def submit(self, pool_id: str, task: TaskRequest, **options: Any) -> SyncStream:
         """Run `task` on a replica of the pool; takes what `AdapterHost.submit` does."""

@@ -16,7 +16,7 @@ ALLOWED = {
     "adapter_api.faults": {"adapter_api", "attrs"},
     "adapter_api.conformance.cases": {"adapter_api", "attrs", "pytest"},
     "adapters.http_util": {
-        "adapter_api", "attrs", "h2", "httptools", "httpx", "msgspec",
+        "adapter_api", "attrs", "certifi", "h2", "httptools", "httpx", "msgspec",
     },
     "adapters.mock": {"adapter_api", "attrs"},
     "adapters.openai_http": {

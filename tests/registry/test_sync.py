@@ -169,6 +169,9 @@ def test_a_host_for_blocking_use() -> None:
     with sync.host(AdapterHost) as host:
         host.call(lambda made: made.bind("chat", "r1", found.get("mock", WORDS)))
         assert host.submit("chat", _task()).text() == "one two three"
+        with host.pool("chat") as pool:
+            assert pool.submit(_task()).text() == "one two three"
+        assert host.pool("chat").health().state is HealthState.HEALTHY
         assert not host.cancel("chat", "unknown")
         (pool,) = host.host.snapshot().pools
         assert pool.pool_id == "chat"
