@@ -11,6 +11,7 @@ import pytest
 
 import registry
 from adapter_api import (
+    CODES,
     AdapterNotice,
     AttemptNotice,
     BreakerNotice,
@@ -54,7 +55,8 @@ def test_every_error_is_listed_with_its_class_and_whether_to_retry(code: ErrorCo
     """docs/reference/errors.md has one row for each code."""
     error = WorkerError.of(code, "x")
     retriable = "yes" if error.retriable else "no"
-    row = rf"\| {type(error).__name__} \| {code} \| {retriable} \|"
+    status = CODES[code].http_status
+    row = rf"\| {type(error).__name__} \| {code} \| {retriable} \| {status} \|"
     assert len(re.findall(row, page("errors"))) == 1
 
 
