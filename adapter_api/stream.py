@@ -142,7 +142,7 @@ class TokenStream(WholeReading):
     async def _note_caller(self) -> None:
         first = self._opened_at is None
         self._opened_at = caller()
-        if self._clock.deadline_at is not None:
+        if self._clock.deadline_at is not None and not self._closed:
             self._clock.on_unread = partial(_end_unread, ref(self))
             self._clock.watch()
         if first and self._watcher is not None:
