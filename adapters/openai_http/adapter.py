@@ -31,11 +31,12 @@ from adapters.http_util import (
     redact,
     try_and_retry,
 )
-from adapters.openai_http.answer import AnswerReader, Phase
+from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.attempt import Job
 from adapters.openai_http.body import Body
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected, connect
+from adapters.openai_http.outcome import Phase
 
 
 class OpenAIHttpAdapter:

@@ -12,13 +12,10 @@ may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended
 """
 
 from collections.abc import Iterable
-from enum import Enum, auto
 from typing import Any
 
-import attrs
-
-from adapter_api import ErrorCode, InvalidToolCall, StreamingError, Token, ToolCall, WorkerError
-from adapter_api.events import Proof
+from adapter_api import ErrorCode, StreamingError, Token, WorkerError
+from adapter_api.events import Proof, tokens_of
 from adapters.http_util import (
     DecodeLimitError,
     ServerSentEvent,
@@ -29,6 +26,7 @@ from adapters.http_util import (
 from adapters.openai_http.endings import Ending, Finish
 from adapters.openai_http.framing import Framing
 from adapters.openai_http.lanes import chat_texts, completion_texts
+from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode, is_error
 from adapters.openai_http.pieces import Pieces
 from adapters.openai_http.usage import Usage, read_usage, single_logprob, token_logprobs
@@ -40,56 +38,6 @@ MAX_NAME_CHARS = 256
 
 MAX_SHOWN_CHARS = 120
 """What an error shows of an event that cannot be read."""
-
-
-class Phase(Enum):
-    """How far an answer has come; see the module."""
-
-    OPEN = auto()
-    FINISHED = auto()
-    CLOSED = auto()
-
-
-@attrs.frozen
-class Wanted:
-    """What a job wants of its answer besides text.
-
-    Args:
-        reasoning: Deliver reasoning as events.
-        history: Keep reasoning for the next turn, as a job with tools needs it.
-        logprobs: Deliver log-probabilities with each piece of text.
-        max_tokens: The limit that was sent, None for none.
-        salt: Makes replaced call ids unique among answers, and repeatable.
-    """
-
-    reasoning: bool = False
-    history: bool = False
-    logprobs: bool = False
-    max_tokens: int | None = None
-    salt: str = ""
-
-
-@attrs.frozen
-class Verdict:
-    """A whole answer: its proof, and what End says of it.
-
-    Args:
-        proof: What proves it whole.
-        tokens: Pieces that were held back until the end.
-        tool_calls: The calls that may be run.
-        invalid_tool_calls: The others.
-        refused: The model refused.
-        message_extra: What the next request sends back.
-        said_nothing: Neither text nor a call came, but reasoning.
-    """
-
-    proof: Proof
-    tokens: list[Token]
-    tool_calls: tuple[ToolCall, ...]
-    invalid_tool_calls: tuple[InvalidToolCall, ...]
-    refused: bool
-    message_extra: dict[str, Any]
-    said_nothing: bool
 
 
 class AnswerReader:
@@ -222,11 +170,17 @@ class AnswerReader:
         """
         if not self.begun or self._slow:  # the first event shows which server answers
             return None
-        if self._pieces.in_call:
-            tokens = self._pieces.add_arguments(lines)
+        pieces = self._pieces
+        if pieces.in_call:
+            tokens = pieces.add_arguments(lines)
         else:
             texts = self._texts(lines)
-            tokens = None if texts is None else self._pieces.add_texts(texts)
+            if texts is None:
+                return None
+            tokens = tokens_of(texts, pieces.index)
+            pieces.index += len(texts)
+            pieces.count += len(texts)
+            pieces.answered = True
         if self.phase is not Phase.OPEN:
             self._note_phase()
         return tokens

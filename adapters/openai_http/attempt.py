@@ -31,10 +31,11 @@ from adapters.http_util import (
     read_up_to,
 )
 from adapters.openai_http.advice import advice
-from adapters.openai_http.answer import AnswerReader, Verdict, Wanted
+from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected
 from adapters.openai_http.endpoints import Endpoints
+from adapters.openai_http.outcome import Verdict, Wanted
 from adapters.openai_http.refusals import refused_fields
 from adapters.openai_http.request import encode, request_fields
 

@@ -6,7 +6,7 @@ import httpx
 
 from adapter_api import ErrorCode, StreamClock, StreamingError
 from adapters.http_util import Posted, error_from_exception
-from adapters.openai_http.answer import Phase
+from adapters.openai_http.outcome import Phase
 
 LINGER_S = 1.0
 """How long to wait, after the finish_reason, for usage and [DONE] together. The answer is whole

@@ -12,7 +12,6 @@ from adapter_api import (
     TokenLogprob,
     ToolCallDelta,
 )
-from adapter_api.events import tokens_of
 from adapters.openai_http.calls import CallPiece, Calls
 from adapters.openai_http.lanes import call_arguments
 from adapters.openai_http.tags import TagSplitter
@@ -69,15 +68,7 @@ class Pieces:
         """The words of a refusal."""
         return self._refusal.getvalue()
 
-    # Fast lanes
-
-    def add_texts(self, texts: list[str]) -> list[Token]:
-        """Return the Tokens of texts that hold nothing unusual."""
-        index, count = self.index, len(texts)
-        self.index = index + count
-        self.count += count
-        self.answered = True
-        return tokens_of(texts, index)
+    # The fast lane of calls
 
     def add_arguments(self, lines: bytes) -> list[Token] | None:
         """Return the Tokens of chunks that go on with one call; None if any of them does not."""

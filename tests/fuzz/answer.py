@@ -11,7 +11,8 @@ import atheris
 
 with atheris.instrument_imports(include=["adapters"]):
     from adapters.http_util import SSEDecoder, read_error_body
-    from adapters.openai_http.answer import AnswerReader, Phase, Wanted
+    from adapters.openai_http.answer import AnswerReader
+    from adapters.openai_http.outcome import Phase, Wanted
     from adapters.openai_http.refusals import refused_fields
 
 from adapter_api import Token, WorkerError

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adapter_api import Answer, End, Metrics, Token
-from adapters.openai_http.answer import AnswerReader, Phase, Wanted
+from adapters.openai_http.answer import AnswerReader
+from adapters.openai_http.outcome import Phase, Wanted
 
 CHAT = Path(__file__).parents[2] / "data" / "chat"
 

@@ -15,7 +15,8 @@ from adapter_api import (
     Token,
     WorkerError,
 )
-from adapters.openai_http.answer import AnswerReader, Phase, Wanted
+from adapters.openai_http.answer import AnswerReader
+from adapters.openai_http.outcome import Phase, Wanted
 from tests.adapters.openai_http.reading import body_of, pieces_of, read, whole
 from tests.openai_chunks import STREAMS, delta, piece, recorded, usage
 from tests.strategies import json_values

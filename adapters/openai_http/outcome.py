@@ -1,0 +1,59 @@
+"""What a job wants of its answer, how far the answer has come, and what End says of it."""
+
+from enum import Enum, auto
+from typing import Any
+
+import attrs
+
+from adapter_api import InvalidToolCall, Token, ToolCall
+from adapter_api.events import Proof
+
+
+class Phase(Enum):
+    """How far an answer has come; answer.py shows the transitions."""
+
+    OPEN = auto()
+    FINISHED = auto()
+    CLOSED = auto()
+
+
+@attrs.frozen
+class Wanted:
+    """What a job wants of its answer besides text.
+
+    Args:
+        reasoning: Deliver reasoning as events.
+        history: Keep reasoning for the next turn, as a job with tools needs it.
+        logprobs: Deliver log-probabilities with each piece of text.
+        max_tokens: The limit that was sent, None for none.
+        salt: Makes replaced call ids unique among answers, and repeatable.
+    """
+
+    reasoning: bool = False
+    history: bool = False
+    logprobs: bool = False
+    max_tokens: int | None = None
+    salt: str = ""
+
+
+@attrs.frozen
+class Verdict:
+    """A whole answer: its proof, and what End says of it.
+
+    Args:
+        proof: What proves it whole.
+        tokens: Pieces that were held back until the end.
+        tool_calls: The calls that may be run.
+        invalid_tool_calls: The others.
+        refused: The model refused.
+        message_extra: What the next request sends back.
+        said_nothing: Neither text nor a call came, but reasoning.
+    """
+
+    proof: Proof
+    tokens: list[Token]
+    tool_calls: tuple[ToolCall, ...]
+    invalid_tool_calls: tuple[InvalidToolCall, ...]
+    refused: bool
+    message_extra: dict[str, Any]
+    said_nothing: bool
