@@ -13,20 +13,20 @@ _MAX_MOMENT_MS = 1e14  # the year 5138
 
 _MS_HEADERS = ("retry-after-ms", "x-ms-retry-after-ms")
 
+# Patterns are compiled when the first error comes: most processes see none.
 _UNITS_MS = {"ms": 1, "mi": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NUMBER = r"\d{1,12}(?:\.\d{1,9})?"
 _UNIT = r"milliseconds?|millis|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d"
-_PART = re.compile(rf"({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])", re.IGNORECASE)
+_PART = rf"(?i)({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])"
 _PARTS = rf"(?:{_NUMBER}\s{{0,3}}(?:{_UNIT})(?![a-z])[\s,]{{0,3}}(?:and\s)?){{1,4}}"
-_DURATION = re.compile(rf"\s*{_PARTS}\s*", re.IGNORECASE)
-_WORDS = re.compile(
-    r"\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?)"
+_DURATION = rf"(?i)\s*{_PARTS}\s*"
+_WORDS = (
+    r"(?i)\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?)"
     r"(?:\s(?:again|after|in|for|about|at least|approximately|another)){0,3}\s{1,3}"
-    rf"({_PARTS})",
-    re.IGNORECASE,
+    rf"({_PARTS})"
 )
 
-_RESET = re.compile(r"(?:x-)?ratelimit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset")
+_RESET = r"(?:x-)?ratelimit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset"
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
@@ -61,7 +61,7 @@ def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
     reason for the refusal, so its reset says nothing."""
     waits = []
     for name, value in headers.items():
-        match = _RESET.fullmatch(name)
+        match = re.fullmatch(_RESET, name)
         if match is None:
             continue
         if match["of"]:
@@ -112,11 +112,11 @@ def _bounded(delay_ms: float) -> int | None:
 
 def duration_ms(text: str) -> int | None:
     """Return a duration such as "1.2s", "6m0s", "120ms" or "2 minutes" in milliseconds."""
-    return _sum_ms(text) if _DURATION.fullmatch(text[:64]) else None
+    return _sum_ms(text) if re.fullmatch(_DURATION, text[:64]) else None
 
 
 def _sum_ms(text: str) -> int | None:
-    parts = ((float(count), unit.lower()) for count, unit in _PART.findall(text))
+    parts = ((float(count), unit.lower()) for count, unit in re.findall(_PART, text))
     return _bounded(sum(count * _unit_ms(unit) for count, unit in parts))
 
 
@@ -128,7 +128,7 @@ def _unit_ms(unit: str) -> int:
 
 def delay_in_words_ms(text: str) -> int | None:
     """Return the delay in a sentence such as "Please try again in 1.2s", in milliseconds."""
-    match = _WORDS.search(text)
+    match = re.search(_WORDS, text)
     return None if match is None else _sum_ms(match[1])
 
 

@@ -48,18 +48,18 @@ _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", 
 _SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
 
 # Facts inside of a text: a status at its start or behind a word for it, an exception's class, and
-# the fields of a JSON object or a Python dict.
-_LEADING_STATUS = re.compile(r"\W{0,3}([45]\d\d)(?:\s{0,3}[:\-\u2013\u2014|]|\W{0,3}$|\s(?=\w))")
-_NAMED_STATUS = re.compile(
-    r"\b(?:error[ _]code|status(?:[ _]code)?|http(?:/\d(?:\.\d)?)?(?: error| status)?)"
-    r"[\"']?\s{0,3}[:=]?\s{0,3}\(?([45]\d\d)\b",
-    re.IGNORECASE,
+# the fields of a JSON object or a Python dict. Compiled when the first error comes.
+_LEADING_STATUS = r"\W{0,3}([45]\d\d)(?:\s{0,3}[:\-\u2013\u2014|]|\W{0,3}$|\s(?=\w))"
+_NAMED_STATUS = (
+    r"(?i)\b(?:error[ _]code|status(?:[ _]code)?|http(?:/\d(?:\.\d)?)?(?: error| status)?)"
+    r"[\"']?\s{0,3}[:=]?\s{0,3}\(?([45]\d\d)\b"
 )
-_EXCEPTION = re.compile(r"\b([A-Z][A-Za-z]{2,60}(?:Error|Exception))\b")
-_FIELD = re.compile(
-    r"""["'](?:code|type|error_type|status|reason)["']\s{0,3}[:=]\s{0,3}["']([A-Za-z][\w.-]{2,63})["']"""
+_EXCEPTION = r"\b([A-Z][A-Za-z]{2,60}(?:Error|Exception))\b"
+_FIELD = (
+    r"""["'](?:code|type|error_type|status|reason)["']\s{0,3}[:=]\s{0,3}"""
+    r"""["']([A-Za-z][\w.-]{2,63})["']"""
 )
-_CODE_LIKE = re.compile(r"[A-Za-z][\w.-]{0,63}(?: [\w.-]{1,20}){0,2}")
+_CODE_LIKE = r"[A-Za-z][\w.-]{0,63}(?: [\w.-]{1,20}){0,2}"
 
 
 @attrs.frozen
@@ -231,7 +231,7 @@ class _Found:
     def _note_code(self, value: Any) -> None:
         if not isinstance(value, str) or len(self.codes) >= MAX_CODES or "/" in value:
             return
-        if _CODE_LIKE.fullmatch(value.rpartition("#")[2]):
+        if re.fullmatch(_CODE_LIKE, value.rpartition("#")[2]):
             code = snake(value)
             if code and code not in _SAYS_NOTHING:
                 self.codes.add(code)
@@ -273,12 +273,12 @@ class _Found:
 
     def _scan(self, text: str) -> None:
         head = text[: 8 * MAX_SHOWN_CHARS]
-        for code in (*_FIELD.findall(head), *_EXCEPTION.findall(head)):
+        for code in (*re.findall(_FIELD, head), *re.findall(_EXCEPTION, head)):
             self._note_code(code)
-        leading = _LEADING_STATUS.match(head)
+        leading = re.match(_LEADING_STATUS, head)
         if leading and self.status_in_text is None and _is_status_line(head, leading):
             self.status_in_text = int(leading[1])
-        named = _NAMED_STATUS.search(head)
+        named = re.search(_NAMED_STATUS, head)
         if named and self.status_in_text is None:
             self.status_in_text = int(named[1])
 

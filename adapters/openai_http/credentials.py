@@ -8,9 +8,12 @@ from base64 import b64encode
 from collections import deque
 from time import monotonic
 
+import httpx
+
 from adapter_api import AuthenticationFailed, ErrorCode
 from adapters.http_util import REDACTED, check_credential, redact_headers, with_bearer
 from adapters.openai_http.config import OpenAIHttpConfig
+from adapters.openai_http.endpoints import hidden_in
 from adapters.openai_http.validators import KeySource
 
 TOKEN_LIFETIME_S = 300.0
@@ -25,6 +28,13 @@ earlier request may still come."""
 KEY_VARIABLE, URL_VARIABLE = "ORCHD_OPENAI_API_KEY", "ORCHD_OPENAI_URL"
 """The variables that the registry takes api_key and base_url from; read here only to explain a
 refusal."""
+
+
+def _hidden_in_proxy(proxy: str | None) -> tuple[str, ...]:
+    try:
+        return () if proxy is None else hidden_in(httpx.URL(proxy))
+    except httpx.InvalidURL:  # no connection is made with it
+        return ()
 
 
 def _encode(user_and_password: str) -> str:
@@ -70,6 +80,7 @@ class Credentials:
         self._configured = (
             *hidden,
             *endpoints.hidden,
+            *_hidden_in_proxy(config.proxy),
             *([self._key] if isinstance(self._key, str) else []),
             *(() if basic is None else (basic, basic.partition(":")[2], _encode(basic))),
         )

@@ -89,7 +89,7 @@ def resolve(
     """
     url = _parse(base_url)
     userinfo = unquote(url.userinfo.decode("ascii")) if url.userinfo else None
-    hidden = _hidden(url)
+    hidden = hidden_in(url)
     url = url.copy_with(userinfo=b"")
     found = _resolve(url, azure, azure_deployment, api_version, api_path)
     return attrs.evolve(found, userinfo=userinfo, hidden=hidden)
@@ -181,7 +181,7 @@ def _path(url: httpx.URL) -> str:
     return url.raw_path.partition(b"?")[0].decode("ascii")
 
 
-def _hidden(url: httpx.URL) -> tuple[str, ...]:
+def hidden_in(url: httpx.URL) -> tuple[str, ...]:
     """Return the parts of a URL that may be secret: its userinfo and the values of its query."""
     raw = url.userinfo.decode("ascii")
     secrets = {raw, unquote(raw), *raw.split(":", 1), *map(unquote, raw.split(":", 1))}

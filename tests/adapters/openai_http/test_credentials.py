@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapter_api import AuthenticationFailed, EngineUnavailable, TaskRequest, WorkerError
+from adapters.http_util import redact
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, credentials
 from adapters.openai_http.credentials import MAX_REMEMBERED, Credentials
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
@@ -315,3 +316,21 @@ async def test_only_so_many_keys_are_remembered(keys: Callable[[], str]) -> None
     for _ in range(3):
         await fixed.headers()
     assert fixed.secrets == ("same",)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": "hunter2-key"},
+        {"basic_auth": "me:hunter2-key"},
+        {"base_url": "http://me:hunter2-key@h"},
+        {"base_url": "http://h/x/chat/completions?sig=hunter2-key"},
+        {"proxy": "http://me:hunter2-key@proxy:8080"},
+        {"headers": {"X-Api-Key": "hunter2-key"}},
+    ],
+)
+def test_every_option_that_holds_a_secret_is_kept_out_of_texts(options: dict[str, Any]) -> None:
+    """HTU-1004: whatever repeats it, a server, a proxy or a library."""
+    secrets = Credentials(OpenAIHttpConfig(**{"base_url": "http://h", **options})).secrets
+    for said in ("hunter2-key", "http://me:hunter2-key@proxy:8080 is down"):
+        assert "hunter2" not in redact(f"no: {said}", secrets)
