@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 from adapter_api import (
+    Cancelled,
     Error,
     ErrorCode,
     MetricsFrame,
@@ -571,3 +572,14 @@ async def test_a_clock_keeps_nothing_alive() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@in_virtual_time
+async def test_a_stream_that_is_over_sets_no_timer() -> None:
+    """Reading on after a cancel leaves no deadline behind that would hold the stream's clock."""
+    stream = await Script(STARTED, 60).stream(deadline_s=100)
+    assert await stream.cancel()
+    with _timers() as delays:
+        with pytest.raises(Cancelled):
+            await stream.text()
+        assert delays == []
