@@ -3,6 +3,7 @@
 from adapter_api.faults.scenarios import (
     breaks,
     connections,
+    endings,
     failures,
     field,
     hostile,
@@ -21,6 +22,7 @@ CHAPTERS = {
     "Refusals": refusals.SCENARIOS,
     "Asking again": retries.SCENARIOS,
     "As reported by users": field.SCENARIOS,
+    "Endings and channels, as reported": endings.SCENARIOS,
     "Connections": connections.SCENARIOS,
 }
 
