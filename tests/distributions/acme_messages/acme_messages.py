@@ -8,8 +8,7 @@ import attrs
 import adapter_api as api
 from adapters import http_util
 
-# Source: https://docs.anthropic.com/en/api/messages-streaming
-WHOLE = ("end_turn", "stop_sequence", "tool_use", "max_tokens")
+WHOLE = ("end_turn", "stop_sequence", "tool_use", "max_tokens")  # docs.anthropic.com/en/api
 VERSION = {"anthropic-version": "2023-06-01"}
 
 
