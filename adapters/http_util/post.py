@@ -108,14 +108,10 @@ async def _post_directly(
     transport = client.stream_transport
     assert isinstance(transport, StreamTransport)
     origin, head = client.post_head(url, headers)
-    own = header_lines(
-        [
-            (_RAW_CORRELATION_HEADER, correlation_id.encode("ascii")),
-            (b"Content-Length", b"%d" % len(content)),
-        ]
-    )
+    own = header_lines([(_RAW_CORRELATION_HEADER, correlation_id.encode("ascii"))])
+    wire = b"%s%sContent-Length: %d\r\n\r\n%s" % (head, own, len(content), content)
     timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
-    body = await transport.exchange(origin, b"".join((head, own, b"\r\n", content)), timeouts)
+    body = await transport.exchange(origin, wire, timeouts)
     return Posted(
         body.status, _by_name(body.headers), body.read, body.aclose, body.ended, body.resent
     )

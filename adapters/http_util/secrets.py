@@ -5,7 +5,7 @@ Nothing here reads the environment (HTU-CAP-1005, HTU-1004, OC-ADAPT-OAI 6020).
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import httpx
@@ -20,6 +20,9 @@ MAX_SEARCHED_CHARS = 16 << 10
 
 MAX_SHOWN_CHARS = 500
 """Enough of a server's words to act on; some put whole prompts and pages into an error."""
+
+MAX_NAME_CHARS = 128
+"""Texts up to this length are remembered with their safe form."""
 
 _Target = TypeVar("_Target", bound=MutableMapping[str, str] | httpx.Request)
 
@@ -88,6 +91,17 @@ def safe_text(text: str, secrets: Iterable[str] = (), max_chars: int = MAX_SHOWN
     Returns:
         The text without credentials, control characters and runs of white space.
     """
+    if len(text) <= MAX_NAME_CHARS:  # models, versions and reasons come again with each answer
+        return _safe_name(text, tuple(secrets), max_chars)
+    return _one_line(text, secrets, max_chars)
+
+
+@lru_cache(maxsize=256)
+def _safe_name(text: str, secrets: tuple[str, ...], max_chars: int) -> str:
+    return _one_line(text, secrets, max_chars)
+
+
+def _one_line(text: str, secrets: Iterable[str], max_chars: int) -> str:
     text = redact(text, secrets)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= max_chars else line[: max(0, max_chars - 3)] + "..."

@@ -102,7 +102,10 @@ class StreamTransport(httpx.AsyncBaseTransport):
         connection = pool.take_at_once(origin) or await pool.acquire(origin, timeouts)
         resent = False
         try:
-            await _send(connection, wire, limit_s, bodiless)
+            if limit_s is None:
+                await connection.send(wire, bodiless=bodiless)
+            else:
+                await _send(connection, wire, limit_s, bodiless)
         except httpx.ReadError:
             await connection.aclose()
             if connection.exchanges == 1 or connection.received:
@@ -148,14 +151,11 @@ class StreamTransport(httpx.AsyncBaseTransport):
 
 
 async def _send(connection: Connection, wire: bytes, limit_s: float | None, bodiless: bool) -> None:
-    if limit_s is None:
-        await connection.send(wire, bodiless=bodiless)
-        return
     try:
         async with asyncio.timeout(limit_s):
             await connection.send(wire, bodiless=bodiless)
     except TimeoutError as exc:
-        raise httpx.ReadTimeout(f"no answer in {limit_s:g} s") from exc
+        raise httpx.ReadTimeout(f"no answer in {limit_s or 0:g} s") from exc
 
 
 class BodyStream(httpx.AsyncByteStream):

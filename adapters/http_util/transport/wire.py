@@ -84,7 +84,7 @@ def header_lines(headers: RawHeaders) -> bytes:
 def announced_idle_s(headers: RawHeaders) -> float | None:
     """Return one second less than the server's `Keep-Alive: timeout=N`; None if it sent none."""
     for name, value in headers:
-        if name.lower() == b"keep-alive":
+        if len(name) == 10 and name.lower() == b"keep-alive":
             for item in value.split(b","):
                 key, _, seconds = item.strip().partition(b"=")
                 if key.lower() == b"timeout" and seconds.isdigit() and len(seconds) < 9:
