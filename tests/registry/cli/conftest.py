@@ -104,8 +104,12 @@ def serve() -> Iterator[Callable[..., ToyServer]]:
         yield lambda **options: stack.enter_context(_serving(**options))
 
 
+MODELS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+MODELS += b'Content-Length: 12\r\n\r\n{"data": []}'
+
+
 class Engine:
-    """A server that gives every request the same bytes, and then closes the connection.
+    """A server that lists no models, answers every task with the same bytes, and closes.
 
     Attributes:
         bodies: The bodies of the requests that came.
@@ -125,6 +129,9 @@ class Engine:
         while True:
             connection, _ = self._socket.accept()
             with connection, connection.makefile("rb") as request:
+                first = request.readline()
+                if not first:  # from `close`
+                    return
                 length, authorization = 0, b""
                 while (line := request.readline()).strip():
                     name, _, value = line.partition(b":")
@@ -132,15 +139,16 @@ class Engine:
                         length = int(value)
                     elif name.lower() == b"authorization":
                         authorization = value
-                if not length:  # `close` asks for an end so
-                    return
+                if first.startswith(b"GET"):
+                    connection.sendall(MODELS)
+                    continue
                 self.authorizations.append(authorization.decode().strip())
                 self.bodies.append(json.loads(request.read(length)))
                 with suppress(ConnectionError):
                     connection.sendall(self._answer)
 
     def close(self) -> None:
-        """Serve nobody any more."""
+        """Stop serving."""
         socket.create_connection(self._socket.getsockname()).close()
         self._thread.join(10)
         self._socket.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.registry.cli.conftest import Engine
 from tests.toy.server import ToyServer
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -214,11 +215,55 @@ def test_no_more_is_read_than_can_run(run: Callable[..., Serving], serve: Serve)
     assert [frame["type"] for frame in frames if frame["type"] in ("end", "error")] == ["end"] * 6
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_line_is_lost_to_a_full_queue(run: Callable[..., Serving], serve: Serve) -> None:
+    """Many tasks for a pool whose queue takes one are all answered, each exactly once."""
+    text = workers(serve(delay_s=0.002).base_url, head="[pools.p]\nmax_queue = 1\n")
+    serving = run(text + "limit = 1\n")
+    for number in range(40):
+        serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": f"j{number}"})
+    status, frames, err = serving.end()
+    assert status == 0
+    ends = [frame["job_id"] for frame in frames if frame["type"] in ("end", "error")]
+    assert sorted(ends) == sorted(f"j{number}" for number in range(40))
+    assert err.endswith("INFO jobs: 40 answered, 0 failed\n")
+    assert serving.snapshot()["totals"]["answered"] == 40
+
+
+def test_failed_jobs_are_a_status(run: Callable[..., Serving], engine: Callable[..., Any]) -> None:
+    """A job that fails makes the run end with 1, and the state has it among the last failures."""
+    serving = run(workers(engine("half", whole=False).base_url))
+    serving.say({"pool": "p", "prompt": "x", "job_id": "j"})
+    status, _, err = serving.end()
+    assert status == 1
+    assert err.endswith("INFO jobs: 0 answered, 1 failed (STREAM_TRUNCATED 1)\n")
+    (failure,) = serving.snapshot()["failures"]
+    assert (failure["job_id"], failure["code"]) == ("j", "STREAM_TRUNCATED")
+
+
+def test_the_state_holds_no_prompt(run: Callable[..., Serving], tmp_path: Path) -> None:
+    """Not even where a server's refusal repeats it."""
+    prompt = "my grandmother's secret recipe has 3 eggs"
+    refusal = json.dumps({"error": {"message": f"invalid prompt: {prompt.upper()}"}}).encode()
+    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(refusal)}\r\n\r\n"
+    server = Engine(head.encode() + refusal)
+    try:
+        serving = run(workers(server.base_url))
+        serving.say({"pool": "p", "prompt": prompt, "job_id": "j"})
+        assert serving.frames("j")[-1]["code"] == "INVALID_PARAMS"
+        assert serving.end()[0] == 1
+    finally:
+        server.close()
+    kept = b"".join(path.read_bytes() for path in serving.state.iterdir())
+    assert b'"j"' in kept
+    for word in (b"grandmother", b"recipe", b"eggs"):
+        assert word not in kept.lower()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_drains(
     run: Callable[..., Serving], serve: Serve, until: Until, number: signal.Signals
 ) -> None:
-    """Ctrl-C or SIGTERM: running jobs come to their end, new lines are not read, status 0."""
+    """Ctrl-C, SIGTERM, SIGHUP: running jobs come to their end, new lines are not read, status 0."""
     server = serve(delay_s=0.02)
     serving = run(workers(server.base_url))
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 40, "job_id": "j"})
