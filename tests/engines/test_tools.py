@@ -177,3 +177,15 @@ async def test_log_probabilities_have_alternatives(adapter: OpenAIHttpAdapter) -
         answer = await _ask(adapter, "@hello", tools=(), logprobs=2, max_tokens=4, **more)
         assert len(answer.logprobs) == 4
         assert all(len(score.top) == 2 for score in answer.logprobs)
+
+
+def test_the_agent_loop_of_the_how_to_runs(actor_url: str, tmp_path: Path) -> None:
+    """The page's program calls the tool and prints what the model makes of its result."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "agent-loop.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    script = tmp_path / "agent.py"
+    script.write_text(program.replace("http://localhost:8000", actor_url))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "It is 21 degrees in Oslo.", done.stderr
