@@ -206,6 +206,15 @@ class EventOrder:
         return f"no word of call {lost[0]!r}, which was begun" if lost else None
 
 
+class CheckedOrder(EventOrder):
+    """The order of events that another TokenStream has checked already, contents and all."""
+
+    __slots__ = ()
+
+    def _contents(self, event: object) -> str | None:
+        return None
+
+
 def _kind_of(event: object) -> type | None:
     """Return the kind of an event whose class derives from it."""
     return next((kind for kind in _KINDS if isinstance(event, kind)), None)

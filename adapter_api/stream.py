@@ -26,7 +26,7 @@ from adapter_api.foreign import (
 )
 from adapter_api.interruption import STARTING, GaveUp
 from adapter_api.limits import StreamClock
-from adapter_api.order import EventOrder, State, Violation
+from adapter_api.order import CheckedOrder, EventOrder, State, Violation
 from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
@@ -46,6 +46,8 @@ class TokenStream(WholeReading):
         task: The job.
         clock: The job's limits, if the adapter has more than the task's deadline. That deadline
             is kept in any case.
+        checked: Whether another TokenStream has checked the contents of every event, so that only
+            their order is checked here.
 
     Cancellation:
         Cancelling the reading task at any point closes `events`, and with that the connection. The
@@ -80,6 +82,7 @@ class TokenStream(WholeReading):
         task: TaskRequest,
         *,
         clock: StreamClock | None = None,
+        checked: bool = False,
     ) -> None:
         self.job_id = task.job_id
         self._events: Any = events
@@ -87,7 +90,7 @@ class TokenStream(WholeReading):
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
         if self._clock.deadline_at is None and task.deadline_s is not None:
             self._clock.deadline_at = self._clock.started_at + task.deadline_s
-        self._order = EventOrder()
+        self._order = CheckedOrder() if checked else EventOrder()
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
         self._ready: list[Token] = []  # what came at once, the next one last
         self._settled = False  # the next step is known without the adapter

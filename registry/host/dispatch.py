@@ -4,10 +4,10 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar, cast
 
 import attrs
 
@@ -36,19 +36,25 @@ FindQueue = Callable[[str, Queue | None], Queue]
 """Returns the queue of a pool that takes new jobs. For a job that is in a queue already it returns
 that pool's present one."""
 
-_NAMES = tuple(field.name for field in attrs.fields(TaskRequest))
-_values_of = attrgetter(*_NAMES)
+_T = TypeVar("_T")
 _set = object.__setattr__
 
 
-def copied(task: TaskRequest, **changes: object) -> TaskRequest:
-    """Return a copy of `task` with changes that need no checking, at a third of the price of
-    `attrs.evolve`."""
-    copy = object.__new__(TaskRequest)
-    for name, value in zip(_NAMES, _values_of(task), strict=True):
-        _set(copy, name, value)
-    for name, value in changes.items():
-        _set(copy, name, value)
+@cache
+def _fields_of(cls: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(field.name for field in attrs.fields(cls))
+    return names, attrgetter(*names)
+
+
+def copied(value: _T, **changes: object) -> _T:
+    """Return a copy of an attrs object with changes that need no checking, at a third of the price
+    of `attrs.evolve`."""
+    names, values_of = _fields_of(cast(type, type(value)))
+    copy = object.__new__(type(value))
+    for name, field in zip(names, values_of(value), strict=True):
+        _set(copy, name, field)
+    for name, field in changes.items():
+        _set(copy, name, field)
     return copy
 
 
@@ -367,7 +373,7 @@ class Attempt:
                     replica.pool_id,
                     said,
                 )
-        return attrs.evolve(event, replica_id=replica.replica_id)
+        return copied(event, replica_id=replica.replica_id)
 
     def rare(self, event: TokenEvent) -> TokenEvent:
         """Return an event that is not the next of many Tokens, as the user gets it.
@@ -401,13 +407,13 @@ class Attempt:
         first_ms = metrics.time_to_first_token_ms
         if first_ms is not None:
             first_ms = round(first_ms + (self.lease.taken_at - job.began_at) * 1000, 3)
-        whole = attrs.evolve(
+        whole = copied(
             metrics,
             attempts=metrics.attempts + job.earlier,
             time_to_first_token_ms=first_ms,
             ledger=self._record.ledger(),
         )
-        return attrs.evolve(event, metrics=whole)
+        return copied(event, metrics=whole)
 
     def _judge(self, error: BaseException | None) -> None:
         """Note, once, how the attempt went."""

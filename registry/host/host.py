@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
@@ -300,7 +299,7 @@ class AdapterHost:
         report = self._observers.job(task, pool_id)
         job = Job(task, priority, limits, report, self._rng)
         events = job.events(pool_id, self._find_queue, self._ledger)
-        stream = TokenStream(events, task, clock=limits).watch(report)
+        stream = TokenStream(events, task, clock=limits, checked=True).watch(report)
         self._running.add(pool_id, stream, job)
         return stream
 
@@ -313,10 +312,12 @@ class AdapterHost:
         stopped = False
         for stream, job in self._running.of(pool_id, job_id):
             replica = job.replica
-            with nullcontext() if replica is None else replica.kept():
+            if replica is None:
                 stopped |= await stream.cancel()
-                if replica is not None:  # some engines stop only when they are told
-                    stopped |= await replica.adapter.cancel(job_id)
+                continue
+            with replica.kept():  # some engines stop only when they are told
+                stopped |= await stream.cancel()
+                stopped |= await replica.adapter.cancel(job_id)
         return stopped
 
     def explain(self, job_id: str) -> Explanation | None:

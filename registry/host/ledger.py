@@ -6,6 +6,7 @@ A record has a reason and a time for every step of a job.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
@@ -68,33 +69,30 @@ class JobRecord:
             self.outcome = outcome
 
     def ledger(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the steps so far as plain data, for the job's End or error."""
-        return tuple(
-            {
-                "at_ms": self._ms(at),
-                "kind": kind,
-                "replica_id": replica_id,
-                "reason": reason,
-                "took_ms": None if took_s is None else round(took_s * 1000),
-                "detail": detail,
-            }
-            for at, kind, replica_id, reason, took_s, detail in self._in_order()
-        )
+        """Return the steps so far as plain data, for the job's End or error.
+
+        They are in the order in which they began: a wait is noted when it ends.
+        """
+        began_at, steps = self._began_at, []
+        for at, kind, replica_id, reason, took_s, detail in self._steps:
+            steps.append(
+                {
+                    "at_ms": max(0, round((at - began_at) * 1000)),
+                    "kind": kind,
+                    "replica_id": replica_id,
+                    "reason": reason,
+                    "took_ms": None if took_s is None else round(took_s * 1000),
+                    "detail": detail,
+                }
+            )
+        if len(steps) > 3:  # fewer are in order: choose, attempt, end
+            steps.sort(key=itemgetter("at_ms"))
+        return tuple(steps)
 
     def explanation(self) -> Explanation:
         """Return the record so far."""
         steps = tuple(Step(**step) for step in self.ledger())
         return Explanation(self.job_id, self.pool_id, self.outcome, steps, self._omitted)
-
-    def _in_order(self) -> list[tuple[float, StepKind, str | None, str, float | None, str]]:
-        """Return the steps by the times at which they began: a wait is noted when it ends."""
-        steps = self._steps
-        if any(step[4] is not None and step[1] != "end" for step in steps):
-            return sorted(steps, key=lambda step: self._ms(step[0]))
-        return steps
-
-    def _ms(self, at: float) -> int:
-        return max(0, round((at - self._began_at) * 1000))
 
 
 class Ledger:

@@ -32,6 +32,9 @@ MAX_REST_S = 60.0
 REFUSALS_IN_A_ROW = 2
 """So many refused keys or missing models, one after another, rest a replica."""
 
+MIN_REFUSED_S = 1.0
+"""How long a replica rests at least that refuses for itself; doubled with each further refusal."""
+
 LATE_S = 0.001
 """Timers ring this much after the moment they wait for, which has then surely come."""
 
@@ -388,10 +391,11 @@ class Members:
             replica.refusals += 1
             replica.poked.set()
             if replica.refusals >= REFUSALS_IN_A_ROW:
-                self._rest(replica, self.policy.probe_interval_s)
+                first_s = max(MIN_REFUSED_S, self.policy.probe_interval_s)
+                self._rest(replica, first_s * 2.0 ** (replica.refusals - REFUSALS_IN_A_ROW))
         asked_ms = error.retry_after_ms
         if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
-            self._rest(replica, min(asked_ms / 1000, MAX_REST_S))
+            self._rest(replica, asked_ms / 1000)
         if verdict is not Verdict.BROKEN:
             return None
         replica.failures += 1
@@ -406,7 +410,7 @@ class Members:
         return lease.trial
 
     def _rest(self, replica: Replica, rest_s: float) -> None:
-        until = _now() + rest_s
+        until = _now() + min(rest_s, MAX_REST_S)
         if until > replica.resting_until:
             replica.resting_until = until
             self.refresh(replica)

@@ -30,6 +30,9 @@ FIRST_GUESS_S = 1.0
 MAX_COLD = 10_000
 """Jobs that may wait for the first health check of any replica: seconds of heavy traffic."""
 
+DUE = 1.0 - 1e-9
+"""The credit that gives a batch job the next start; shares such as 0.1 do not add up to 1."""
+
 MAX_LOOKS = 32
 """Jobs that came back and cannot use a replica with room: so many are passed over at once."""
 
@@ -172,16 +175,17 @@ class Queue:
         return None
 
     def _order(self) -> tuple[Priority, ...]:
-        return PRIORITIES if self._credit < 1.0 else PRIORITIES[::-1]
+        is_due = self._credit + self.pool.policy.batch_share >= DUE
+        return PRIORITIES[::-1] if is_due else PRIORITIES
 
     def _note_start(self, priority: Priority) -> None:
         """Give batch jobs their share of the starts while both kinds wait."""
         if not self._lanes.count("batch"):
             self._credit = 0.0
-        elif priority == "batch":
-            self._credit = max(0.0, self._credit - 1.0)
         else:
             self._credit += self.pool.policy.batch_share
+            if priority == "batch":
+                self._credit = max(0.0, self._credit - 1.0)
 
     def recheck(self) -> None:
         """Decide again for every job: who is ready, allowed or listed has changed."""
