@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 _START_LIMIT_S = 10.0
 _MAX_PACED_TOKENS = 256
-_CONTEXT_CHARS = 100_000
+_CONTEXT_CHARS = 50_000
 _SYLLABLES = ("al", "be", "cor", "den", "el", "fa", "gro", "hin")
 
 

@@ -25,6 +25,9 @@ MAX_EVENTS = 100_000
 _LIMITS = ("first_token_timeout_s", "stall_timeout_s")
 """The options that openai-http has for limits on waiting; other adapters' names have "timeout"."""
 
+LONG_PROMPT = "x" * 60_000
+"""Longer than small contexts. Not longer than that: some tokenizers need quadratic time."""
+
 _TROUBLED_S = 2.0
 """The deadline of jobs that only show how they fail."""
 
@@ -195,7 +198,7 @@ class Subject:
 
     def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
         """Return jobs that fail, or may fail, each with where to send it."""
-        tasks = [self.job(model="no-such-model"), self.job("x" * 200_000)]
+        tasks = [self.job(model="no-such-model"), self.job(LONG_PROMPT)]
         jobs = [(self, task) for task in (*tasks, *([self.failing] if self.failing else []))]
         if self.network is None:
             return jobs

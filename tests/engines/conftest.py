@@ -1,4 +1,4 @@
-"""A real llama.cpp server (llama-cpp-python) with the tiny model, for the suite marked `engine`."""
+"""A real llama.cpp server, for the suite marked `engine`."""
 
 import os
 import socket
@@ -13,19 +13,24 @@ from pathlib import Path
 import attrs
 import pytest
 
-START_LIMIT_S = 90.0
+START_LIMIT_S = 60.0
 KEY = "sk-engine-test-key"
+ROOT = Path(__file__).parents[2]
+ACTOR = ROOT / "tests" / "data" / "models" / "actor.gguf"
+"""A two-layer model that answers some user messages by heart: `@hello` with text, `@weather` with a
+tool call, `@parallel` with two, `@say_weather` with text and a call, `@think` with reasoning and an
+answer, `@think_weather` with reasoning and a call."""
 
 
 @attrs.frozen
 class Engine:
-    """A running server: where it is, and its process."""
+    """A running server: its address and its process."""
 
     base_url: str
     process: "subprocess.Popen[bytes]"
 
     def cpu_s(self) -> float:
-        """CPU seconds the process has used so far."""
+        """Return the processor seconds that the process has used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -48,13 +53,13 @@ def _wait_until_up(engine: Engine, log: Path) -> None:
             with urllib.request.urlopen(request, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+            time.sleep(0.1)
     raise RuntimeError(f"the engine did not start:\n{log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, made here."""
+    """Return the tiny model of random weights, made here."""
     from tests.engines.tiny_gguf import write_tiny_gguf  # needs gguf and numpy
 
     return write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
@@ -64,23 +69,18 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start_engine(
     model_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Engine]]:
-    """A function that starts a server with further command-line arguments."""
+    """Return a function that starts a server with further command-line arguments.
+
+    `model` is the path of the model, by default the tiny one.
+    """
     engines: list[Engine] = []
 
-    def start(*arguments: str) -> Engine:
+    def start(*arguments: str, model: Path = model_file) -> Engine:
         port = _free_port()
         log = tmp_path_factory.mktemp("engine") / "log.txt"
+        command = [sys.executable, "-m", "tests.engines.server", str(model), str(port), *arguments]
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "llama_cpp.server",
-                    "--model", str(model_file), "--model_alias", "tiny",
-                    "--n_ctx", "4096", "--n_threads", "1",
-                    "--host", "127.0.0.1", "--port", str(port), *arguments,
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         engine = Engine(f"http://127.0.0.1:{port}", process)
         engines.append(engine)
         _wait_until_up(engine, log)

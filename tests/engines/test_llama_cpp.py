@@ -24,7 +24,7 @@ from adapter_api import (
     Token,
     WorkerError,
 )
-from tests.engines.conftest import KEY, Engine
+from tests.engines.conftest import ACTOR, KEY, Engine
 
 pytestmark = pytest.mark.engine
 
@@ -55,8 +55,8 @@ async def test_streams_started_tokens_end(start_engine: StartEngine) -> None:
 
 async def test_messages_are_answered_by_the_chat_endpoint(start_engine: StartEngine) -> None:
     """OC-ADAPT-OAI 6001: messages go to /v1/chat/completions."""
-    engine = start_engine("--chat_format", "chatml")
-    messages = [{"role": "user", "content": "hello"}]
+    engine = start_engine(model=ACTOR)
+    messages = [{"role": "user", "content": "@hello"}]
     async with registry.get("openai-http", base_url=engine.base_url) as adapter:
         text = await adapter.submit(_task(prompt=None, messages=messages)).text()
     assert text
@@ -99,7 +99,7 @@ async def test_cancel_stops_generation(start_engine: StartEngine) -> None:
 
 async def test_an_unknown_key_is_refused(start_engine: StartEngine) -> None:
     """HTU-ERR-4002: a wrong key is UPSTREAM_AUTH, and is shown nowhere (HTU-1004)."""
-    engine = start_engine("--api_key", KEY)
+    engine = start_engine("--key", KEY)
     wrong = "sk-not-the-key-at-all"
     async with registry.get("openai-http", base_url=engine.base_url, api_key=wrong) as adapter:
         with pytest.raises(AuthenticationFailed) as caught:

@@ -5,30 +5,15 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapter_api import Answer, Reasoning, TaskRequest, Token, Tool, ToolCallDelta
 from adapters.openai_http import OpenAIHttpAdapter
+from tests.engines.conftest import ACTOR, ROOT
 
 pytestmark = pytest.mark.engine
-
-MODEL = Path(__file__).parents[1] / "data" / "models" / "actor.gguf"
-"""A model of two layers, 1 MB, trained to answer `@weather`, `@parallel` and others."""
-
-SERVER = """
-import signal, sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path = sys.argv[1]
-params.hostnames, params.port = ["127.0.0.1"], 0
-params.n_ctx, params.n_parallel, params.use_jinja = 4096, 2, True
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-server = xllamacpp.Server(params)
-print(server.listening_address, flush=True)
-signal.sigwait({signal.SIGTERM})
-"""
 
 CITY = {"type": "string", "enum": ["Oslo", "Paris"]}
 UNIT = {"type": "string", "enum": ["C", "F"]}
@@ -50,7 +35,8 @@ OSLO = {"city": "Oslo", "unit": "C"}
 def actor_url() -> Iterator[str]:
     """The address of a server with the model."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(MODEL)],
+        [sys.executable, "-m", "tests.engines.server", str(ACTOR), "0", "--slots", "2"],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

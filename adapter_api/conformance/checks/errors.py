@@ -5,7 +5,7 @@ import pickle
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.stream import WHOLE
 from adapter_api.conformance.jobs import run
-from adapter_api.conformance.subject import Subject
+from adapter_api.conformance.subject import LONG_PROMPT, Subject
 from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.errors import ErrorCode, WorkerError
 
@@ -38,7 +38,7 @@ async def failing_jobs(subject: Subject) -> str:
     tasks = [
         subject.job(model="no-such-model"),
         subject.job(extra={"no_such_field": 1}),
-        subject.job("x" * 200_000),
+        subject.job(LONG_PROMPT),
         subject.job("\N{GRINNING FACE} \u0000 \u202e"),
         subject.job(max_tokens=1),
         subject.job(stop=["\n", "e"]),
@@ -65,7 +65,7 @@ async def failing_jobs(subject: Subject) -> str:
 async def error_pickles(subject: Subject) -> str:
     """An error can be pickled, so that it crosses processes, and keeps its code and message."""
     tasks = [subject.failing] if subject.failing else []
-    tasks += [subject.job(model="no-such-model"), subject.job("x" * 200_000)]
+    tasks += [subject.job(model="no-such-model"), subject.job(LONG_PROMPT)]
     async with subject.adapter() as adapter:
         errors = [(await run(adapter, task)).error for task in tasks]
     found = [error for error in errors if error is not None]

@@ -265,7 +265,7 @@ class FailingJobs(RightAdapter):
     """Lets its own mistakes through where the engine refuses."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        if len(task.prompt or "") > 100_000:
+        if len(task.prompt or "") > 50_000:
             raise IndexError("list index out of range")
         async for word in RightAdapter.words(self, task):
             yield word
@@ -283,7 +283,7 @@ class ErrorPickles(RightAdapter):
     """Raises errors that cannot leave the process."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        if len(task.prompt or "") > 100_000:
+        if len(task.prompt or "") > 50_000:
             raise _Held
         async for word in RightAdapter.words(self, task):
             yield word

@@ -113,7 +113,7 @@ class InRefusal(RightAdapter):
     """Repeats the request, headers and all, where its engine refuses it."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        if len(task.prompt or "") > 100_000:
+        if len(task.prompt or "") > 50_000:
             raise EngineUnavailable("POOL_UNAVAILABLE", f"refused: {self.config.api_key}")
         async for word in RightAdapter.words(self, task):
             yield word

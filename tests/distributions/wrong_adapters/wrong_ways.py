@@ -79,7 +79,7 @@ class Retriable(RightAdapter):
     """Lets others try what nobody can do."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
-        if len(task.prompt or "") > 100_000:
+        if len(task.prompt or "") > 50_000:
             raise InvalidRequest("INVALID_PARAMS", "the prompt is too long", retriable=True)
         async for word in RightAdapter.words(self, task):
             yield word
