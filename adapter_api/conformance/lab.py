@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import socket
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -31,8 +32,27 @@ async def engine(wire: Wire) -> None:
     elif len(asked) > _CONTEXT_CHARS:
         more = {"code": "context_length_exceeded"}
         await wire.answer_json(400, wire.complaint("the prompt is too long", **more))
+    elif body.get("tool_choice") not in (None, "auto", "none"):
+        await _call(wire, body)
     else:
         await _generate(wire, f"{asked} {body.get('seed')}", count)
+
+
+async def _call(wire: Wire, body: dict[str, Any]) -> None:
+    """Call the first tool, with a text for every argument that it requires."""
+    function = body["tools"][0]["function"]
+    names = function.get("parameters", {}).get("required", [])
+    arguments = json.dumps(dict.fromkeys(names, "Oslo"))
+    begin = {"name": function["name"], "arguments": ""}
+    first: dict[str, Any] = {"index": 0, "id": "call_lab", "type": "function", "function": begin}
+    await wire.head()
+    for piece in ("", arguments[:5], arguments[5:]):
+        call = {"index": 0, "function": {"arguments": piece}} if piece else first
+        await wire.event(wire.with_choice(delta={"tool_calls": [call]}))
+    await wire.finish("tool_calls")
+    await wire.usage({"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6})
+    await wire.done()
+    await wire.end()
 
 
 async def _generate(wire: Wire, source: str, count: int) -> None:

@@ -1,7 +1,7 @@
 """A scripted adapter: deterministic, with faults on demand (ORCH-3058)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -12,8 +12,10 @@ from adapter_api import (
     EngineUnavailable,
     ErrorCode,
     HealthStatus,
+    InvalidToolCall,
     Message,
     Metrics,
+    Reasoning,
     Started,
     StreamClock,
     StreamTable,
@@ -21,6 +23,9 @@ from adapter_api import (
     Token,
     TokenEvent,
     TokenStream,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
     WorkerError,
     hookimpl,
 )
@@ -65,7 +70,7 @@ class MockAdapter:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """What the script says."""
+        """Return the scripted health."""
         config = self.config
         status = HealthStatus(config.health, "scripted")
         return attrs.evolve(
@@ -76,13 +81,13 @@ class MockAdapter:
 
     @hookimpl
     async def props(self) -> EngineProps:
-        """The engine "mock", with the scripted version and model."""
+        """Return the engine "mock", with the scripted version and model."""
         config = self.config
         return EngineProps(ENGINE, config.engine_version, models=(config.model,))
 
     @hookimpl
     async def engine_version(self) -> str:
-        """The scripted version."""
+        """Return the scripted version."""
         return self.config.engine_version
 
     @hookimpl
@@ -118,23 +123,58 @@ class MockAdapter:
             seed=task.seed,
             replica_id=config.replica_id,
         )
-        texts = _words(task) if config.echo else config.tokens
-        count = len(texts) if task.max_tokens is None else min(len(texts), task.max_tokens)
+        pieces = list(self._pieces(task))
+        count = len(pieces) if task.max_tokens is None else min(len(pieces), task.max_tokens)
         for index in range(count):
             await self._faults(index)
             await asyncio.sleep(config.delay_s)
-            yield Token(texts[index], index)
+            yield attrs.evolve(pieces[index], index=index)
             if index == 0:
                 clock.allow(config.stall_timeout_s)
         await self._faults(count)
-        yield End(
-            Metrics(count, time_to_first_token_ms=0.0 if count else None),  # the same in every run
-            finish_reason="length" if count < len(texts) else config.finish_reason,
+        yield self._end(task, count, cut=count < len(pieces))
+
+    def _pieces(self, task: TaskRequest) -> Iterator[Token]:
+        """Yield the tokens of the whole answer; their indexes do not count yet."""
+        if task.include_reasoning:
+            yield from (Reasoning("", 0, reasoning=text) for text in self.config.reasoning)
+        texts = _words(task) if self.config.echo else self.config.tokens
+        yield from (Token(text, 0) for text in texts)
+        for number, call in enumerate(self._calls(task)):
+            yield ToolCallDelta("", 0, call=number, id=call.id, name=call.name)
+            yield ToolCallDelta("", 0, call=number, arguments=call.arguments)
+
+    def _calls(self, task: TaskRequest) -> tuple[ToolCall, ...]:
+        """Return the calls of the answer: the scripted ones, or one that the task demands."""
+        if not task.tools or task.tool_choice == "none":
+            return ()
+        if self.config.tool_calls or task.tool_choice in (None, "auto"):
+            return self.config.tool_calls  # type: ignore[return-value]  # converted
+        names = [tool.name if isinstance(tool, Tool) else _name(tool) for tool in task.tools]
+        chosen = task.tool_choice
+        named = _name(chosen) if isinstance(chosen, Mapping) else names[0]
+        return (ToolCall("call_0", named, "{}"),)
+
+    def _end(self, task: TaskRequest, count: int, *, cut: bool) -> End:
+        calls = self._calls(task)
+        reason = "length" if cut else "tool_calls" if calls else self.config.finish_reason
+        metrics = Metrics(count, time_to_first_token_ms=0.0 if count else None)  # always the same
+        if not calls:
+            return End(metrics, finish_reason=reason, proof="finish_reason")
+        told = max(0, count - len(list(self._pieces(task))) + 2 * len(calls))
+        begun = calls[told // 2 : (told + 1) // 2]
+        return End(
+            metrics,
+            finish_reason=reason,
             proof="finish_reason",
+            tool_calls=calls[: told // 2],
+            invalid_tool_calls=tuple(
+                InvalidToolCall(call.id, call.name, "", reason="cut") for call in begun
+            ),
         )
 
     async def _faults(self, index: int) -> None:
-        """The error or the stall that the script has after `index` tokens."""
+        """Raise the error, or begin the stall, that the script has after `index` tokens."""
         config = self.config
         if config.error_code is not None and index >= config.error_after:
             raise self._error(config.error_code)
@@ -145,8 +185,13 @@ class MockAdapter:
         return WorkerError.of(code, "scripted", retry_after_ms=self.config.retry_after_ms)
 
 
+def _name(wire: Mapping[str, Any]) -> str:
+    """Return the name in the wire's form of a tool or a tool choice."""
+    return str(wire.get("function", wire).get("name", ""))
+
+
 def _words(task: TaskRequest) -> tuple[str, ...]:
-    """The words of the task, each but the first with the space before it."""
+    """Return the words of the task, each but the first with the space before it."""
     text = task.prompt if task.messages is None else " ".join(map(_said, task.messages))
     return tuple(f" {word}" if i else word for i, word in enumerate((text or "").split()))
 

@@ -1,8 +1,12 @@
 """The script of a mock adapter."""
 
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import attrs
 
-from adapter_api import ErrorCode, HealthState
+from adapter_api import ErrorCode, HealthState, ToolCall
 from adapter_api.validators import integer, number, one_of
 
 WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " test", ".")
@@ -11,26 +15,55 @@ WORDS = ("Once", " upon", " a", " time", " there", " was", " a", " test", ".")
 _limit = number(0, unit="seconds", optional=True)
 
 
-def _to_texts(value: tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(value, str):  # it is a sequence of strings, too, but hardly meant so
-        raise ValueError(f"tokens must be a list of non-empty strings, got {value!r}")
-    return tuple(value)
+def _to_texts(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    # A string is a sequence of strings, too; the validator reports it as what it is.
+    return (value, "") if isinstance(value, str) else tuple(value)
 
 
-def _texts(_: object, __: object, value: tuple[str, ...]) -> None:
+def _texts(_: object, field: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
     if not all(isinstance(text, str) and text for text in value):
-        raise ValueError(f"tokens must be a list of non-empty strings, got {list(value)!r}")
+        got = value[0] if len(value) == 2 and value[1] == "" else list(value)
+        raise ValueError(f"{field.name} must be a list of non-empty strings, got {got!r}")
+
+
+def _to_call(value: ToolCall | Mapping[str, Any], number: int) -> ToolCall:
+    if isinstance(value, ToolCall):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ValueError(
+            f"tool_calls must be a list of mappings with a name and arguments, got {value!r}"
+        )
+    arguments = value.get("arguments", {})
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return ToolCall(value.get("id", f"call_{number}"), value["name"], text)
+
+
+def _to_calls(value: Iterable[ToolCall | Mapping[str, Any]]) -> tuple[ToolCall, ...]:
+    if isinstance(value, str | Mapping):
+        raise ValueError(f"tool_calls must be a list, got {value!r}")
+    return tuple(_to_call(one, number) for number, one in enumerate(value))
 
 
 @attrs.frozen
 class MockConfig:
-    """What the adapter plays. The same config and task give the same events."""
+    """The script. The same config and task give the same events."""
 
     tokens: tuple[str, ...] = attrs.field(
         default=WORDS,
         converter=_to_texts,
         validator=_texts,
         metadata={"help": "The texts of the tokens, in order"},
+    )
+    reasoning: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_to_texts,
+        validator=_texts,
+        metadata={"help": "Pieces of reasoning before the text, for tasks that ask for it"},
+    )
+    tool_calls: tuple[ToolCall | Mapping[str, Any], ...] = attrs.field(
+        default=(),
+        converter=_to_calls,
+        metadata={"help": "Calls after the text, for tasks with tools: name, arguments, id"},
     )
     delay_s: float = attrs.field(
         default=0.0, validator=number(0), metadata={"help": "Seconds before each token"}

@@ -11,8 +11,18 @@ from adapter_api.conformance.checks.load import LOAD
 from adapter_api.conformance.checks.proxied import PROXIED
 from adapter_api.conformance.checks.secrets import SECRETS
 from adapter_api.conformance.checks.stream import STREAM
+from adapter_api.conformance.checks.tools import TOOLS
 
-GENERAL: tuple[Check, ...] = (*STREAM, *CANCELLING, *LOAD, *ERRORS, *ENGINE, *HYGIENE, *SECRETS)
+GENERAL: tuple[Check, ...] = (
+    *STREAM,
+    *TOOLS,
+    *CANCELLING,
+    *LOAD,
+    *ERRORS,
+    *ENGINE,
+    *HYGIENE,
+    *SECRETS,
+)
 HTTP: tuple[Check, ...] = (*PROXIED, *FAULTS, *DOWN)
 CHECKS: tuple[Check, ...] = (*GENERAL, *HTTP)
 

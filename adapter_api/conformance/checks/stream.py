@@ -7,7 +7,17 @@ from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.jobs import Adapter, listed, whole
 from adapter_api.conformance.subject import Subject, Trace
 from adapter_api.conformance.verdict import Absent, Violation
-from adapter_api.events import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
+from adapter_api.events import (
+    End,
+    Error,
+    Metrics,
+    MetricsFrame,
+    Reasoning,
+    Started,
+    Token,
+    TokenEvent,
+    ToolCallDelta,
+)
 
 FAILED_REASONS = {"abort", "error", "content_filter"}
 """Words of engines for an answer that is not whole."""
@@ -63,7 +73,11 @@ async def order(subject: Subject) -> None:
     strange = [e for e in trace.events if not isinstance(e, Started | Token | MetricsFrame | End)]
     if strange:
         raise Violation(f"{type(strange[0]).__name__} is not an event of a whole answer")
-    body = [type(e).__name__ for e in trace.events if not isinstance(e, End)]
+    body = [
+        "Token" if isinstance(e, Token) else type(e).__name__
+        for e in trace.events
+        if not isinstance(e, End)
+    ]
     tokens = len(trace.tokens)
     metrics = body.count("MetricsFrame")
     if body != ["Started"] + ["Token"] * tokens + ["MetricsFrame"] * metrics or metrics > 1:
@@ -99,8 +113,10 @@ async def indexes(subject: Subject) -> str:
 
 @check("ADAPT-3001", needs=_SAMPLED)
 async def texts(subject: Subject) -> None:
-    """A Token's text is a str and not empty; what is empty gives no Token."""
+    """A Token's text is a str and not empty; only reasoning and pieces of calls have none."""
     for token in (await _sample(subject)).tokens:
+        if isinstance(token, Reasoning | ToolCallDelta):
+            continue
         if not isinstance(token.text, str) or not token.text:
             raise Violation(f"Token {token.index} has the text {token.text!r}")
 

@@ -20,6 +20,7 @@ from adapter_api import (
     Started,
     TaskRequest,
     Token,
+    Tool,
     WorkerError,
 )
 from adapters.mock import MockAdapter, MockConfig
@@ -257,3 +258,56 @@ def test_every_option_says_what_it_does() -> None:
     assert [f.name for f in fields] == [f.name for f in attrs.fields(MockConfig)]
     assert all(field.help for field in fields)
     assert not any(field.required for field in fields)
+
+
+CALL = {"name": "get_weather", "arguments": {"city": "Oslo"}}
+WEATHER = Tool("get_weather")
+
+
+async def test_calls_are_played_for_tasks_with_tools() -> None:
+    """A scripted call comes in pieces after the text, and whole at the end."""
+    adapter = MockAdapter(tokens=("Checking.",), tool_calls=[CALL])
+    answer = await adapter.submit(TaskRequest(prompt="x", tools=[WEATHER])).answer()
+    assert (answer.text, answer.finish_reason) == ("Checking.", "tool_calls")
+    assert [(call.name, call.json()) for call in answer.tool_calls] == [
+        ("get_weather", {"city": "Oslo"})
+    ]
+    plain = await adapter.submit(TaskRequest(prompt="x")).answer()
+    assert (plain.tool_calls, plain.finish_reason) == ((), "stop")
+
+
+async def test_a_call_can_be_cut() -> None:
+    """max_tokens counts pieces; a call that has begun is invalid."""
+    adapter = MockAdapter(tokens=("a",), tool_calls=[CALL, CALL])
+    task = TaskRequest(prompt="x", tools=[WEATHER], max_tokens=4)
+    answer = await adapter.submit(task).answer()
+    assert answer.finish_reason == "length"
+    assert [call.name for call in answer.tool_calls] == ["get_weather"]
+    assert [call.reason for call in answer.invalid_tool_calls] == ["cut"]
+
+
+async def test_a_demanded_call_comes_without_a_script() -> None:
+    """A task that demands a call gets one of the named tool, or of the first."""
+    adapter = MockAdapter()
+    named = {"type": "function", "function": {"name": "get_time"}}
+    tools = [WEATHER, Tool("get_time")]
+    for choice, name in (("required", "get_weather"), (named, "get_time")):
+        task = TaskRequest(prompt="x", tools=tools, tool_choice=choice)
+        answer = await adapter.submit(task).answer()
+        assert [(call.name, call.json()) for call in answer.tool_calls] == [(name, {})]
+
+
+async def test_reasoning_comes_only_if_asked_for() -> None:
+    """Reasoning precedes the text, for tasks with include_reasoning."""
+    adapter = MockAdapter(tokens=("a",), reasoning=("hm", "m"))
+    asked = await adapter.submit(TaskRequest(prompt="x", include_reasoning=True)).answer()
+    silent = await adapter.submit(TaskRequest(prompt="x")).answer()
+    assert (asked.reasoning, silent.reasoning) == ("hmm", "")
+    assert asked.text == silent.text == "a"
+
+
+@pytest.mark.parametrize("calls", ["get_weather", [1], [{"arguments": "{}"}]])
+def test_malformed_calls_are_refused(calls: Any) -> None:
+    """The option is named."""
+    with pytest.raises(ValueError, match="tool_calls"):
+        MockAdapter(tool_calls=calls)

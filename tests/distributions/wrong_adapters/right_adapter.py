@@ -13,10 +13,13 @@ from adapter_api import (
     HealthState,
     HealthStatus,
     Metrics,
+    Reasoning,
     Started,
     TaskRequest,
     Token,
     TokenEvent,
+    ToolCall,
+    ToolCallDelta,
     hookimpl,
 )
 
@@ -41,10 +44,24 @@ class RightAdapter:
             raise EngineUnavailable("POOL_UNAVAILABLE", "there is no such model")
         yield Started(task.job_id, "right", "1.0", seed=task.seed)
         count = 0
+        if task.include_reasoning:
+            yield Reasoning("", count, reasoning="Easy.")
+            count += 1
+        if task.tools and task.tool_choice not in (None, "none"):
+            call = self.call(task)
+            first, rest = call.arguments[:3], call.arguments[3:]
+            yield ToolCallDelta("", count, call=0, id=call.id, name=call.name, arguments=first)
+            yield ToolCallDelta("", count + 1, call=0, arguments=rest)
+            yield End(Metrics(count + 2), "tool_calls", "finish_reason", tool_calls=(call,))
+            return
         async for text in self.words(task):
             yield Token(text, count)
             count += 1
         yield End(Metrics(count), "stop", "finish_reason")
+
+    def call(self, task: TaskRequest) -> ToolCall:
+        """Return a call of the first tool."""
+        return ToolCall("call_1", task.tools[0].name, '{"city": "Oslo"}')
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
         """The answer's words, one at a time."""

@@ -22,10 +22,12 @@ from adapter_api import (
     InvalidRequest,
     Metrics,
     MetricsFrame,
+    Reasoning,
     Started,
     TaskRequest,
     Token,
     TokenEvent,
+    ToolCall,
     WorkerReset,
     hookimpl,
 )
@@ -130,6 +132,22 @@ class Messages(RightAdapter):
             raise InvalidRequest("INVALID_PARAMS", "messages are not supported")
         async for word in RightAdapter.words(self, task):
             yield word
+
+
+class Tools(RightAdapter):
+    """Passes on calls whose arguments are broken."""
+
+    def call(self, task: TaskRequest) -> ToolCall:
+        return ToolCall("call_1", task.tools[0].name, '{"city": "Os')
+
+
+class Thinks(Editor):
+    """Shows its reasoning to everyone."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        if isinstance(event, Token) and event.index == 0 and type(event) is Token:
+            return [Reasoning("", 0, reasoning=event.text)]
+        return [event]
 
 
 class Closing(RightAdapter):
