@@ -19,7 +19,7 @@ other. A check asks for one thing after the other, and few run at once."""
 
 @attrs.define(eq=False)
 class Connected:
-    """The clients of one adapter, and what they are used with.
+    """The clients of one adapter, with their credentials and what is known of the server.
 
     Args:
         client: Sends jobs.

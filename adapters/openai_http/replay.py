@@ -27,7 +27,7 @@ _ENDPOINTS = ("/chat/completions", "/completions", "/models")
 
 @attrs.frozen
 class ReplayConfig:
-    """What to play, and how to read it. What is not here is as in openai-http."""
+    """The recording to play, and how to read it. All else is as in openai-http."""
 
     path: str = attrs.field(metadata={"help": "The recording"})
     speed: float = attrs.field(
@@ -52,7 +52,7 @@ class ReplayConfig:
         default=30.0, metadata={"help": "Limit between two tokens"}
     )
     attempts: int = attrs.field(
-        default=4, metadata={"help": "How often to ask, as the recorded job did"}
+        default=4, metadata={"help": "The most requests for one job, as in the recorded one"}
     )
     strict: bool = attrs.field(
         default=False, metadata={"help": "Fail when the server refuses a field, as openai-http"}
@@ -61,7 +61,7 @@ class ReplayConfig:
 
 @attrs.frozen
 class _Paced(RetryPolicy):
-    """Waits before the next request as fast as the recording is played."""
+    """A retry policy whose delays are as fast as the recording is played."""
 
     speed: float = 0.0
 
@@ -71,10 +71,10 @@ class _Paced(RetryPolicy):
 
 @attrs.define(eq=False, init=False)
 class ReplayAdapter:
-    """Plays a recording, so that a failure seen once can be seen again.
+    """Plays a recording, so that a failure can be reproduced.
 
     Args:
-        config: What to play.
+        config: The recording and its options.
         **options: Fields of ReplayConfig, when no config is given.
 
     Raises:
@@ -114,7 +114,7 @@ class ReplayAdapter:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """How the recorded server was; if it was not asked, that the recording can be read."""
+        """Return the recorded server's health; healthy if it was not asked."""
         if any(exchange.method == "GET" for exchange in self._transport.exchanges):
             return await self._inner.health()
         count = len(self._transport.exchanges)
@@ -122,12 +122,12 @@ class ReplayAdapter:
 
     @hookimpl
     async def props(self) -> EngineProps:
-        """What the recorded server told, as far as it was asked."""
+        """Return what the recorded server reported, as far as it was asked."""
         return await self._inner.props()
 
     @hookimpl
     async def engine_version(self) -> str:
-        """The recorded server's version, as far as it was asked."""
+        """Return the recorded server's version, as far as it was asked."""
         return await self._inner.engine_version()
 
     @hookimpl
