@@ -29,7 +29,7 @@ class ReplicaState(StrEnum):
     DRAINING = "draining"
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class AdapterNotice:
     """Identity of an adapter.
 

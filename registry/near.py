@@ -1,10 +1,10 @@
-"""The nearest name to one that was misspelt."""
+"""The nearest match for a misspelt name."""
 
 from collections.abc import Iterable
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that looks most like `word`, whatever its case; None if none does."""
+    """Return the choice most similar to `word`, ignoring case; None if none is similar."""
     from difflib import get_close_matches  # needed for messages only
 
     by_folded = {choice.casefold(): choice for choice in choices}

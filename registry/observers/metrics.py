@@ -1,6 +1,6 @@
 """Counts of jobs and attempts in this process (ORCH-3028)."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from operator import add
 from threading import RLock
@@ -128,74 +128,148 @@ class MetricsSnapshot:
 
 
 @attrs.define(eq=False)
+class _Measure:
+    """A Summary that grows."""
+
+    count: int = 0
+    total: float = 0.0
+    min: float = 0.0
+    max: float = 0.0
+
+    def add(self, value: float | None) -> None:
+        """Count a value, if there is one."""
+        if value is None:
+            return
+        self.min = min(self.min, value) if self.count else value
+        self.max = max(self.max, value) if self.count else value
+        self.count += 1
+        self.total += value
+
+    def summary(self) -> Summary:
+        """Return what was counted so far."""
+        return Summary(self.count, self.total, self.min, self.max)
+
+
+@attrs.define(eq=False)
+class _Jobs:
+    """A JobMetrics that grows."""
+
+    dispatches: int = 0
+    ended: int = 0
+    cancels: int = 0
+    failures: Counter[str] = attrs.field(factory=Counter)
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tool_calls: int = 0
+    first_token: _Measure = attrs.field(factory=_Measure)
+    decode: _Measure = attrs.field(factory=_Measure)
+
+    def add_answer(self, job: JobNotice) -> None:
+        """Count what a job brought, whatever its outcome."""
+        self.retries += max(0, job.attempts - 1)
+        self.tokens_in += job.tokens_in or 0
+        self.tokens_out += job.tokens_out
+        self.tool_calls += job.tool_calls
+        self.decode.add(job.decode_time_ms)
+
+    def metrics(self) -> JobMetrics:
+        """Return what was counted so far."""
+        return JobMetrics(
+            dispatches=self.dispatches,
+            ended=self.ended,
+            cancels=self.cancels,
+            failures=Counter(self.failures),
+            retries=self.retries,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            tool_calls=self.tool_calls,
+            latency_first_token_ms=self.first_token.summary(),
+            latency_decode_ms=self.decode.summary(),
+        )
+
+
+@attrs.define(eq=False)
+class _Attempts:
+    """An AttemptMetrics that grows."""
+
+    started: int = 0
+    ended: int = 0
+    failures: Counter[str] = attrs.field(factory=Counter)
+
+
+@attrs.define(eq=False)
 class MetricsObserver:
     """Counts jobs and attempts in this process. Thread-safe."""
 
-    _jobs: dict[AdapterNotice, JobMetrics] = attrs.field(factory=dict, init=False)
-    _attempts: dict[AdapterNotice, AttemptMetrics] = attrs.field(factory=dict, init=False)
+    _jobs: defaultdict[AdapterNotice, _Jobs] = attrs.field(
+        factory=lambda: defaultdict(_Jobs), init=False
+    )
+    _attempts: defaultdict[AdapterNotice, _Attempts] = attrs.field(
+        factory=lambda: defaultdict(_Attempts), init=False
+    )
     # A destructor may notify while this thread holds the lock.
     _lock: RLock = attrs.field(factory=RLock, init=False, repr=False)
 
     def snapshot(self) -> MetricsSnapshot:
         """Return the numbers at this moment; they do not change afterwards."""
         with self._lock:
-            return MetricsSnapshot(dict(self._jobs), dict(self._attempts))
+            return MetricsSnapshot(
+                {adapter: jobs.metrics() for adapter, jobs in self._jobs.items()},
+                {
+                    adapter: AttemptMetrics(each.started, each.ended, Counter(each.failures))
+                    for adapter, each in self._attempts.items()
+                },
+            )
 
     @hookimpl
     def job_submitted(self, job: JobNotice) -> None:
         """Count a dispatch."""
-        self._add(job, JobMetrics(dispatches=1))
+        with self._lock:
+            self._jobs[job.adapter].dispatches += 1
 
     @hookimpl
     def job_first_token(self, job: JobNotice) -> None:
         """Measure the first token."""
-        latency = Summary.of(job.time_to_first_token_ms)
-        self._add(job, JobMetrics(latency_first_token_ms=latency))
+        with self._lock:
+            self._jobs[job.adapter].first_token.add(job.time_to_first_token_ms)
 
     @hookimpl
     def job_ended(self, job: JobNotice) -> None:
         """Count a whole answer."""
-        self._add(job, JobMetrics(ended=1, **_answer(job)))
+        with self._lock:
+            jobs = self._jobs[job.adapter]
+            jobs.ended += 1
+            jobs.add_answer(job)
 
     @hookimpl
     def job_failed(self, job: JobNotice) -> None:
         """Count a failure by its code."""
-        self._add(job, JobMetrics(failures=Counter([job.code or "unknown"]), **_answer(job)))
+        with self._lock:
+            jobs = self._jobs[job.adapter]
+            jobs.failures[job.code or "unknown"] += 1
+            jobs.add_answer(job)
 
     @hookimpl
     def job_cancelled(self, job: JobNotice) -> None:
         """Count a cancel."""
-        self._add(job, JobMetrics(cancels=1, **_answer(job)))
+        with self._lock:
+            jobs = self._jobs[job.adapter]
+            jobs.cancels += 1
+            jobs.add_answer(job)
 
     @hookimpl
     def attempt_started(self, attempt: AttemptNotice) -> None:
         """Count a request."""
-        self._add_attempt(attempt, AttemptMetrics(started=1))
+        with self._lock:
+            self._attempts[attempt.adapter].started += 1
 
     @hookimpl
     def attempt_ended(self, attempt: AttemptNotice) -> None:
         """Count how a request ended."""
-        if attempt.code is None:
-            self._add_attempt(attempt, AttemptMetrics(ended=1))
-        else:
-            self._add_attempt(attempt, AttemptMetrics(failures=Counter([attempt.code])))
-
-    def _add(self, job: JobNotice, more: JobMetrics) -> None:
         with self._lock:
-            known = self._jobs.get(job.adapter)
-            self._jobs[job.adapter] = more if known is None else known + more
-
-    def _add_attempt(self, attempt: AttemptNotice, more: AttemptMetrics) -> None:
-        with self._lock:
-            known = self._attempts.get(attempt.adapter)
-            self._attempts[attempt.adapter] = more if known is None else known + more
-
-
-def _answer(job: JobNotice) -> dict[str, Any]:
-    return {
-        "retries": max(0, job.attempts - 1),
-        "tokens_in": job.tokens_in or 0,
-        "tokens_out": job.tokens_out,
-        "tool_calls": job.tool_calls,
-        "latency_decode_ms": Summary.of(job.decode_time_ms),
-    }
+            attempts = self._attempts[attempt.adapter]
+            if attempt.code is None:
+                attempts.ended += 1
+            else:
+                attempts.failures[attempt.code] += 1

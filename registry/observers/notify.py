@@ -68,18 +68,22 @@ class Observers:
             for name, function in observing_methods(plugin).items():
                 self._hooks[name].append(_Hook(plugin, function, getattr(plugin, "wants", None)))
 
-    def tell(self, hook: str, notice: object | Callable[[], object]) -> None:
+    def wanted(self, hook: str) -> bool:
+        """Return whether an observer wants a call of `hook` now."""
+        return bool(self._wanting(hook))
+
+    def _wanting(self, hook: str) -> "list[_Hook]":
+        hooks = self._hooks[hook]
+        return [each for each in hooks if each.wants is None or each.wants(hook)]
+
+    def tell(self, hook: str, notice: object) -> None:
         """Call `hook` of every observer that wants it.
 
         Args:
             hook: The hook's name.
-            notice: Its argument, or a function that makes it, called only if it is needed.
+            notice: Its argument.
         """
-        for each in self._hooks[hook]:
-            if each.wants is not None and not each.wants(hook):
-                continue
-            if callable(notice):
-                notice = notice()
+        for each in self._wanting(hook):
             with Contained() as call:
                 each.function(notice)
             if call.error is not None:
@@ -286,8 +290,9 @@ class JobReport:
             self._begin_attempt()
 
     def _tell(self, hook: str, **facts: Any) -> None:
-        make = partial(JobNotice, **self.known, attempts=self.attempts, **facts)
-        self._observers.tell(hook, make)
+        if self._observers.wanted(hook):
+            notice = JobNotice(**self.known, attempts=self.attempts, **facts)
+            self._observers.tell(hook, notice)
 
     def later(self, tell: Callable[[], None]) -> None:
         """Notify from the event loop. A destructor runs at any point, even where an observer holds
@@ -355,15 +360,14 @@ class AttemptReport:
         self._tell("attempt_ended", **facts)
 
     def _tell(self, hook: str, **facts: Any) -> None:
-        self._observers.tell(hook, partial(self._notice, **facts))
-
-    def _notice(self, **facts: Any) -> AttemptNotice:
+        if not self._observers.wanted(hook):
+            return
         known, engine = self._job.known, self._engine
         if engine is not None:
             facts |= {"engine": engine.engine, "engine_version": engine.engine_version}
         loop = self._job._loop
         elapsed_ms = 0.0 if loop is None else round((loop.time() - self._began_at) * 1000, 3)
-        return AttemptNotice(
+        notice = AttemptNotice(
             job_id=known["job_id"],
             session_id=known["session_id"],
             correlation_id=known["correlation_id"],
@@ -374,3 +378,4 @@ class AttemptReport:
             model=known["model"],
             **facts,
         )
+        self._observers.tell(hook, notice)

@@ -35,7 +35,7 @@ class _Hook:
 
     @property
     def form(self) -> str:
-        """How to write it."""
+        """The hook as an author writes it."""
         head = f"async def {self.name}({', '.join(('self', *self.arguments))})"
         return f"`{head}: ... yield event`" if self.streams else f"`{head}`"
 
@@ -57,13 +57,13 @@ HOOKS: Mapping[str, _Hook] = _hooks()
 
 
 def contract_problems(cls: object) -> list[str]:
-    """Everything in which `cls` does not fulfil the contract of an adapter class.
+    """Return every problem of `cls` as an adapter class.
 
     Args:
-        cls: What the entry point names.
+        cls: The object that the entry point names.
 
     Returns:
-        One sentence for each problem, with what to write instead; empty if all is well.
+        One sentence for each problem, with what to write instead; empty if there is none.
     """
     if not isinstance(cls, type):
         return [
@@ -80,7 +80,7 @@ def contract_problems(cls: object) -> list[str]:
 
 
 def find_config_class(cls: type) -> tuple[type | None, str | None]:
-    """The attrs class of an adapter's options, or the problem with it.
+    """Return the attrs class of an adapter's options, or the problem with it.
 
     Args:
         cls: The adapter class; its `Config` attribute, or else the annotation of its `config`
@@ -91,7 +91,7 @@ def find_config_class(cls: type) -> tuple[type | None, str | None]:
     """
     try:
         named = getattr(cls, "Config", None) or _annotation_of_config(cls)
-    except Exception as error:  # the annotation is the author's text: anything may come of it
+    except Exception as error:  # evaluating the author's text may raise anything
         return None, (
             f"the annotation of `config` cannot be resolved ({error}): define the class at module "
             "level and import it at run time, or set `Config = ...` in the class"
@@ -104,11 +104,11 @@ def find_config_class(cls: type) -> tuple[type | None, str | None]:
             "no config class: annotate `config: YourConfig` with an attrs class, or set "
             "`Config = YourConfig` (without options: an attrs class without fields)"
         )
-    return (named, None) if attrs_class(named) else (None, _no_attrs_class(named))
+    return (named, None) if attrs_class(named) else (None, _not_attrs_class(named))
 
 
-def _no_attrs_class(named: Any) -> str:
-    """What is wrong with a config that is no attrs class, with advice that can be followed."""
+def _not_attrs_class(named: Any) -> str:
+    """Return what is wrong with a config that is not an attrs class, with advice for its kind."""
     shown = getattr(named, "__name__", None) or repr(named)
     if attrs.has(type(named)):
         return f"the config {shown} is an object: let `Config` be its class"
@@ -122,7 +122,7 @@ def _no_attrs_class(named: Any) -> str:
 
 
 def attrs_class(cls: object) -> bool:
-    """Whether `cls` is an attrs class."""
+    """Return whether `cls` is an attrs class."""
     return isinstance(cls, type) and attrs.has(cls)
 
 
@@ -130,7 +130,7 @@ def _annotation_of_config(cls: type) -> Any:
     for base in cls.__mro__:
         annotation = inspect.get_annotations(base).get("config")
         if isinstance(annotation, str):
-            # Only this one: another annotation may well be there for type checkers alone.
+            # Only this one: other annotations may exist for type checkers alone.
             scope = vars(sys.modules[base.__module__])
             annotation = eval(annotation, scope, dict(vars(base)))
         if annotation is not None:
@@ -172,7 +172,7 @@ def _hook_problems(cls: type) -> Iterator[str]:
 def hook_methods(
     cls: type, hooks: Iterable[str] = HOOKS
 ) -> tuple[dict[str, FunctionType], dict[str, FunctionType], list[str]]:
-    """The methods with and without @hookimpl, and what is wrong with those that are neither."""
+    """Return the methods with and without @hookimpl, and the problems of other attributes."""
     names = set(hooks)
     decorated: dict[str, FunctionType] = {}
     undecorated: dict[str, FunctionType] = {}
@@ -198,7 +198,7 @@ def hook_methods(
 
 
 def _is_marked(value: object) -> bool:
-    # Statically: an attribute may be any object, and must not be made to do anything.
+    # Statically, because evaluating an attribute may run foreign code.
     return isinstance(inspect.getattr_static(value, IMPL, None), dict)
 
 
@@ -207,7 +207,7 @@ def _is_callable(value: object) -> bool:
 
 
 def unknown_hook(name: str, hooks: Iterable[str] = HOOKS) -> str:
-    """What is wrong with an implementation of no hook."""
+    """Return the problem of a method that is marked as a hook that does not exist."""
     near = nearest(name, hooks)
     if near is not None:
         return f"{name} is not a hook: did you mean {near}?"
@@ -233,7 +233,7 @@ def _function_problems(name: str, function: FunctionType, hook: _Hook) -> Iterat
 
 
 def _kind(function: FunctionType) -> _Kind:
-    # A decorator that wraps an async function passes on what that returns.
+    # A decorator around an async function returns what that returns.
     for candidate in (function, inspect.unwrap(function)):
         if inspect.isasyncgenfunction(candidate):
             return "async generator"
@@ -272,11 +272,11 @@ def _returns_stream(function: FunctionType) -> bool:
 def argument_problems(
     function: FunctionType, arguments: Sequence[str], *, optional: bool = False
 ) -> Iterator[str]:
-    """What is wrong with the arguments of a method that implements a hook.
+    """Yield the problems of the arguments of a method that implements a hook.
 
     Args:
         function: The method.
-        arguments: The hook's own arguments.
+        arguments: The hook's arguments.
         optional: Whether they may be left out.
     """
     parameters = list(inspect.signature(function).parameters.values())

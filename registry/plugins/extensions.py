@@ -1,4 +1,4 @@
-"""The check of what an application gives to a registry: middleware and observers."""
+"""The check of the objects that an application gives to a registry: middleware and observers."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +15,14 @@ NOTICES = tuple(
 
 
 def middleware_problems(plugin: object, before: Sequence[object] = ()) -> list[str]:
-    """Everything because of which `plugin` cannot be middleware.
+    """Return every reason why `plugin` cannot be middleware.
 
     Args:
         plugin: The object with `@hookimpl(wrapper=True)` methods.
-        before: The middleware it is used together with.
+        before: The middleware that precedes it.
 
     Returns:
-        One sentence for each problem; empty if all is well.
+        One sentence for each problem; empty if there is none.
     """
     problems = _identity_problems(plugin, before)
     if problems:
@@ -33,7 +33,7 @@ def middleware_problems(plugin: object, before: Sequence[object] = ()) -> list[s
             "it has no hook: write `def submit(self, task)` and @hookimpl(wrapper=True)"
         )
     for name in sorted(undecorated.keys() & HOOKS.keys()):
-        # It may have methods of its own, `aclose` say. What yields, or is submit, is meant as hook.
+        # It may have methods of its own, such as `aclose`. One that yields, or submit, is a hook.
         if name == "submit" or inspect.isgeneratorfunction(undecorated[name]):
             problems.append(f"{name} is not decorated: put @hookimpl(wrapper=True) above it")
     for attribute, function in decorated.items():
@@ -61,14 +61,14 @@ def _wrapper_problems(attribute: str, function: FunctionType) -> Iterator[str]:
 
 
 def observer_problems(plugin: object, before: Sequence[object] = ()) -> list[str]:
-    """Everything because of which `plugin` cannot be an observer.
+    """Return every reason why `plugin` cannot be an observer.
 
     Args:
         plugin: The object with `@hookimpl` methods of ObserverHooks.
-        before: The observers it is used together with.
+        before: The observers that precede it.
 
     Returns:
-        One sentence for each problem; empty if all is well.
+        One sentence for each problem; empty if there is none.
     """
     problems = _identity_problems(plugin, before)
     if problems:
@@ -90,7 +90,7 @@ def _notice_problems(attribute: str, function: FunctionType) -> Iterator[str]:
         yield unknown_hook(name, NOTICES)
         return
     if options.get("wrapper") or options.get("hookwrapper"):
-        yield f"{attribute} is a wrapper, and observers change nothing: @hookimpl"
+        yield f"{attribute} is a wrapper, and observers change nothing: use a bare @hookimpl"
     elif not _plain(function):
         yield f"{attribute} must be a plain function: observers are not waited for"
     (wanted,) = inspect.signature(getattr(ObserverHooks, name)).parameters.keys() - {"self"}

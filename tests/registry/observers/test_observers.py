@@ -17,18 +17,24 @@ from adapter_api import (
     AdapterNotice,
     BreakerNotice,
     ContractError,
+    End,
     HealthNotice,
     HealthState,
+    HealthStatus,
     JobNotice,
+    Metrics,
     ObserverHooks,
     ReplicaNotice,
+    Started,
     TaskRequest,
     Token,
     TokenStream,
+    ToolCall,
     WorkerError,
     hookimpl,
 )
 from registry import Registry
+from registry.adapter import BoundAdapter
 from registry.observers import JobReport, MetricsObserver, Observers, Summary
 from registry.plugins.extensions import NOTICES, observer_problems
 from tests.witness import OUTCOMES, Recorder
@@ -542,3 +548,26 @@ async def test_a_busy_replica_accepts_work() -> None:
         assert collector.get_sample_value("worker_adapters_replica_ready", place) == ready
     observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
     assert collector.get_sample_value("worker_adapters_replica_ready", place) is None
+
+
+async def test_tool_calls_are_counted() -> None:
+    """Complete calls of an answer are counted; their arguments appear in no notice."""
+
+    class Calling:
+        @hookimpl
+        async def submit(self, task: TaskRequest) -> Any:
+            yield Started(task.job_id, "made", "1")
+            calls = (ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", "{}"))
+            yield End(Metrics(0), "tool_calls", "finish_reason", tool_calls=calls)
+
+        @hookimpl
+        async def health(self) -> HealthStatus:
+            return HealthStatus(HealthState.HEALTHY)
+
+    metrics, recorder = MetricsObserver(), Recorder()
+    observers = Observers([metrics, recorder])
+    async with BoundAdapter(Calling(), name="calling", observers=observers) as adapter:
+        await adapter.submit(_task()).answer()
+    assert metrics.snapshot().total.tool_calls == 2
+    assert recorder.last("job_ended").tool_calls == 2
+    assert '"x"' not in repr(recorder.told)
