@@ -12,8 +12,10 @@ from contextlib import suppress
 from contextvars import copy_context
 from threading import Lock, Thread
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 _T = TypeVar("_T")
+_all: "WeakSet[DaemonThreads]" = WeakSet()
 
 
 class DaemonThreads:
@@ -28,8 +30,7 @@ class DaemonThreads:
         self._max_threads = max_threads
         self._name = name
         self._forget()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        _all.add(self)
 
     def _forget(self) -> None:
         self._lock = Lock()
@@ -83,6 +84,16 @@ class DaemonThreads:
                     self._running -= 1
                     return
                 work = self._waiting.popleft()
+
+
+def _forget_all() -> None:
+    """Forget the threads of the parent process, which a child does not have."""
+    for threads in _all:
+        threads._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _as_exception(exc: BaseException) -> Exception:

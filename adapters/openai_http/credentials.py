@@ -11,7 +11,13 @@ from time import monotonic
 import httpx
 
 from adapter_api import AuthenticationFailed, ErrorCode
-from adapters.http_util import REDACTED, check_credential, redact_headers, with_bearer
+from adapters.http_util import (
+    REDACTED,
+    DaemonThreads,
+    check_credential,
+    redact_headers,
+    with_bearer,
+)
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.endpoints import hidden_in
 from adapters.openai_http.validators import KeySource
@@ -24,6 +30,10 @@ MAX_REMEMBERED = 32
 """How many tokens are kept out of texts after newer ones have taken their place: an answer to an
 earlier request may still come."""
 
+
+MAX_KEY_THREADS = 4
+"""Calls of a function for the key that run at the same time. They are not asyncio's own threads, so
+that hung ones stop nothing else."""
 
 KEY_VARIABLE, URL_VARIABLE = "ORCHD_OPENAI_API_KEY", "ORCHD_OPENAI_URL"
 """The variables that the registry takes api_key and base_url from; read here only to explain a
@@ -42,12 +52,12 @@ def _encode(user_and_password: str) -> str:
     return b64encode(user_and_password.encode()).decode("ascii")
 
 
-async def _ask(source: KeySource, what: str) -> str:
+async def _ask(source: KeySource, what: str, threads: DaemonThreads) -> str:
     try:
         if inspect.iscoroutinefunction(source):
             value = await source()
         else:
-            value = await asyncio.to_thread(source)  # it may go to the network
+            value = await threads.call(source)  # it may go to the network, and hang
             if inspect.isawaitable(value):
                 value = await value
     except Exception as exc:
@@ -88,6 +98,7 @@ class Credentials:
         self._token: str | None = None
         self._token_until = 0.0
         self._refreshing = asyncio.Lock()
+        self._threads = DaemonThreads(MAX_KEY_THREADS, "worker-adapters-key")
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -132,7 +143,7 @@ class Credentials:
         if isinstance(self._key, str):
             key = check_credential(self._key, "api_key")
         else:
-            key = self._remember(await _ask(self._key, "the api_key function"))
+            key = self._remember(await _ask(self._key, "the api_key function", self._threads))
         if self._key_header == "Authorization":
             return with_bearer({}, key)
         return {**basic, self._key_header: key}
@@ -141,7 +152,7 @@ class Credentials:
         if self._token is None or monotonic() >= self._token_until:
             async with self._refreshing:  # many callers, one refresh
                 if self._token is None or monotonic() >= self._token_until:
-                    token = await _ask(provider, "azure_token_provider")
+                    token = await _ask(provider, "azure_token_provider", self._threads)
                     self._token = self._remember(token)
                     self._token_until = monotonic() + TOKEN_LIFETIME_S
         return self._token

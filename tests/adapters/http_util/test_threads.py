@@ -9,6 +9,7 @@ from threading import Event, current_thread
 import pytest
 
 from adapters.http_util import DaemonThreads
+from adapters.http_util.threads import _forget_all
 
 
 async def test_results_errors_and_context_pass() -> None:
@@ -62,3 +63,14 @@ async def test_a_cancelled_wait_ends_at_once() -> None:
         await call
     gate.set()
     assert await threads.call(lambda: "next") == "next"
+
+
+async def test_a_child_process_begins_without_the_threads_of_its_parent() -> None:
+    """What ran or waited in the parent does not block the child."""
+    threads, gate = DaemonThreads(1, "example"), Event()
+    call = asyncio.create_task(threads.call(gate.wait, 5))
+    await asyncio.sleep(0.01)
+    _forget_all()  # as after a fork
+    assert await asyncio.wait_for(threads.call(lambda: "next"), 5) == "next"
+    gate.set()
+    assert await call

@@ -334,3 +334,20 @@ def test_every_option_that_holds_a_secret_is_kept_out_of_texts(options: dict[str
     secrets = Credentials(OpenAIHttpConfig(**{"base_url": "http://h", **options})).secrets
     for said in ("hunter2-key", "http://me:hunter2-key@proxy:8080 is down"):
         assert "hunter2" not in redact(f"no: {said}", secrets)
+
+
+async def test_hung_key_functions_stop_nothing_else() -> None:
+    """They take a few threads of their own: asyncio's executor stays free, and so do other keys."""
+    gate = threading.Event()
+    hung = Credentials(OpenAIHttpConfig("http://host", api_key=lambda: str(gate.wait(10))))
+    other = Credentials(OpenAIHttpConfig("http://host", api_key=lambda: "the-key"))
+    waiting = [asyncio.create_task(hung.headers()) for _ in range(40)]
+    try:
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "free") == "free"
+            assert (await other.headers())["Authorization"] == "Bearer the-key"
+    finally:
+        gate.set()
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
