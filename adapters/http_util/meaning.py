@@ -93,6 +93,8 @@ _EXCESS = (
     r"|\bwhile (?:the )?limit\b|\bbut (?:the )?(?:max|limit|`?max)|\blimit(?:ed)? (?:is|of|to)\b"
     r"|\breached\b|\bsurpass\w{0,4}\b|\babove\b|\bbeyond\b|\bshould not exceed\b"
 )
+# TGI's words hold both numbers: the limit for prompt and answer together, and the prompt's tokens.
+_COUNTS = r"max_new_tokens` must be <= (\d{1,9})\. given: (\d{1,9}) `inputs` tokens"
 _OVERFLOW_WORDS = (
     r"maximum (?:context|prompt|input|sequence|model) (?:length|size|window)"
     r"|\b(?:prompt|input|inputs|conversation|chat|sequence)(?: text| length)? (?:is|are|was|were)?"
@@ -246,6 +248,9 @@ def _general(status: int | None, body: ErrorBody) -> ErrorCode:
 
 def _is_overflow(message: str) -> bool:
     """Return whether a message says that the prompt does not fit the model."""
+    counts = _compiled(_COUNTS).search(message)
+    if counts is not None and int(counts[2]) < int(counts[1]):
+        return False  # the prompt fits; the number of tokens to generate is too large
     if not _matches(_OVERFLOW_WORDS, message) or _matches(_RATES, message):
         return False
     return not _matches(_OTHER_LIMITS, message) or _matches(_SURE, message)

@@ -216,6 +216,9 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (404, {"detail": "Not Found"}, MISSING),
     # The job's fault
     (None, {"error": "`stop` is too long", "error_type": "validation"}, INVALID),
+    (None, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. "
+            "Given: 6 `inputs` tokens and 4091 `max_new_tokens`", "error_type": "validation"},
+     INVALID),
     (None, {"error": {"message": "Error code: 400 - {'error': {'message': 'no', 'type': 'x'}}"}},
      INVALID),
     (500, {"error": {"message": "image input is not supported - hint: you may need mmproj"}},
