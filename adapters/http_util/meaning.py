@@ -85,11 +85,12 @@ _CONTEXT = r"\bcontext\b(?! (?:deadline|cancel|manager))"
 _MUCH = (
     r"\bexceed(?:s|ed|ing)?\b|\boverflow(?:s|ed|ing)?\b|\btoo (?:long|large|many|big)\b"
     r"|\b(?:longer|larger|greater|bigger|more|higher) than\b|\bnot enough\b|\bcannot fit\b"
-    r"|\bdo(?:es)?(?: no|n[o'\u2019])t fit\b"
+    r"|\bdo(?:es)?(?: no|n[o'\u2019])t fit\b|\btoo small\b|\blarge enough\b|\bis full\b"
+    r"|\bonly (?:handle|process|accept|hold)"
 )
 _EXCESS = (
     rf"{_MUCH}|\bover the\b|\bmust (?:be|have) (?:<|less|fewer|at most)"
-    r"|\bonly (?:has|have|supports?|allows?)\b|>=?|\brun(?:s|ning)? out of\b"
+    r"|\bonly (?:has|have|supports?|allows?|\d+)\b|>=?|\brun(?:s|ning)? out of\b"
     r"|\bwhile (?:the )?limit\b|\bbut (?:the )?(?:max|limit|`?max)|\blimit(?:ed)? (?:is|of|to)\b"
     r"|\breached\b|\bsurpass\w{0,4}\b|\babove\b|\bbeyond\b|\bshould not exceed\b"
 )
@@ -97,8 +98,10 @@ _EXCESS = (
 _COUNTS = r"max_new_tokens` must be <= (\d{1,9})\. given: (\d{1,9}) `inputs` tokens"
 _OVERFLOW_WORDS = (
     r"maximum (?:context|prompt|input|sequence|model) (?:length|size|window)"
-    r"|\b(?:prompt|input|inputs|conversation|chat|sequence)(?: text| length)? (?:is|are|was|were)?"
-    r" ?(?:far |much |way )?too (?:long|many tokens)"
+    r"|\b(?:prompt|inputs?|conversation|chat|sequence|history)(?: \w{1,12}){0,2}"
+    r" (?:is|are|was|were)? ?(?:far |much |way )?too (?:long|many tokens)"
+    r"|\bmaximum (?:number of )?tokens exceeded|context(?:length|window)\w*error"
+    r"|\bshorten (?:your|the) (?:prompt|input|messages?|conversation)"
     r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
     r" (?:the |what )?(?:max\w{0,5} )?(?:model|context)"
     rf"|(?:{_LENGTH})[^\n]{{0,160}}?(?:{_EXCESS})"
@@ -121,7 +124,7 @@ _SURE = (
 
 _WORDS = {
     _QUOTA: (
-        r"exceed\w* your (?:current |monthly |daily )?(?:quota|budget|spend)|\bout of credits?\b"
+        r"exceed\w* your (?:\w{1,12} ){0,2}(?:quota|budget|spend|credits?)\b|\bout of credits?\b"
         r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
         r"|balance is (?:too low|insufficient)|not enough (?:credits?|balance|funds)"
         r"|billing|payment required|top up|recharge"
@@ -143,13 +146,14 @@ _WORDS = {
         r"|is unknown|no longer (?:available|supported)|not available\b|has been (?:deprecated|"
         r"decommissioned|retired)|is unavailable on)"
         r"|(?:unknown|no such|unrecogni[sz]ed|could ?n[o\u2019']t find|cannot find)(?: the)?"
-        r" (?:model|deployment)\b|no model (?:named|found|called|matches)|not a valid model"
+        r" (?:model|deployment)\b|no (?:model|endpoint)s? (?:named|found|called|matches)"
+        r"|not a valid model"
         r"|invalid model (?:name|id|identifier)|(?:unexpected|unknown) (?:endpoint|url|route|path)"
         r"|(?:endpoint|route|path) not found"
     ),
     _AUTH: (
         r"(?:invalid|incorrect|wrong|expired|missing|bad|no|malformed)(?: \w{1,12}){0,2}"
-        r" (?:(?:api|access|auth|authentication|bearer|secret|server)[ _-]?(?:key|token)"
+        r" (?:(?:x-)?(?:api|access|auth|authentication|bearer|secret|server)[ _-]?(?:key|token)"
         r"|credentials)"
         r"|authentication (?:failed|required|error|fails)|unauthori[sz]ed|not authori[sz]ed"
         r"|not authenticated"
@@ -167,7 +171,8 @@ _WORDS = {
         r"|\bloading\b|not (?:yet )?ready|bad gateway|starting up"
     ),
     _INVALID: (
-        r"not supported|unsupported|does ?n[o\u2019']t support|validation error|failed to parse"
+        r"\bonly [^.\n]{1,60} (?:is|are) supported"
+        r"|not supported|unsupported|does ?n[o\u2019']t support|validation error|failed to parse"
         r"|(?:could|can) ?not (?:be )?pars|invalid (?:request|argument|parameter|value|input|json"
         r"|type|format|field|image|url|role|message|schema|grammar|tool)|bad request"
         r"|not implemented"

@@ -103,7 +103,68 @@ TOO_LONG_UNSEEN = [
     "The requested tokens exceed the model's context window",
 ]
 
+# A second round: a third of these was missed at first.
+TOO_LONG_LATER = [
+    "Cannot truncate prompt with n_keep (5000) >= n_ctx (4096)",
+    "Unable to submit request because the input token count is 32791 but the model only "
+    "supports up to 32768.",
+    "Input Tokens Exceeded: Number of input tokens exceeds maximum length. Please update the "
+    "input to try again.",
+    "Too many input tokens. Max input tokens: 8192, request input token count: 9000",
+    "The estimated number of input and maximum output tokens (9000) exceeded this model "
+    "context window limit (8192).",
+    "Input is too long: 5000 tokens",
+    "Input tokens: 9000 exceeds the max 8192",
+    "This request would exceed the model's context window",
+    "Token indices sequence length is longer than the specified maximum sequence length for "
+    "this model (9000 > 8192)",
+    "the number of input tokens 9000 cannot exceed the total tokens limit 8192 for this model",
+    "the input length exceeds the context length",
+    "Prompt tokens 9000 exceed max_context 8192",
+    "Prompt sequence length is greater than 8192",
+    "No deployments available with a context window large enough for 9000 tokens",
+    "inputs tokens + max_new_tokens must be <= 8192",
+    "your prompt is 9000 tokens long, but this model can only handle 8192",
+    "The prompt size exceeds the context window size and cannot be processed",
+    "The maximum sequence length is 8192 but the request has 9000 tokens",
+    "Maximum tokens exceeded: the request needs 9000, the model has 8192",
+    "KV cache is too small for this request: 9000 tokens needed, 8192 available",
+    "Request requires 9000 tokens of KV cache but only 8192 are available",
+    "input too large for the context: 9000 > 8192",
+    "Please shorten your prompt. The model's limit is 8192 tokens",
+    "Message is too long for this model's context",
+    "prompt has 9000 tokens; limit is 8192",
+    "Requested tokens 9000 > context size 8192",
+    "ContextLengthError: 9000 > 8192",
+    "Context overflow",
+    "The context is full",
+    "The conversation history is too long",
+]
+
 NOT_TOO_LONG = [
+    "max_tokens must be at least 1",
+    "max_tokens (9000) exceeds the limit of 4096 output tokens",
+    "max_completion_tokens is too large: this model supports at most 4096 completion tokens",
+    "The requested number of logprobs exceeds the maximum of 20",
+    "n must be less than 8",
+    "tool call arguments exceed 4096 characters",
+    "Message content part 3 is not supported",
+    "messages must not be empty",
+    "model is required",
+    "The request body exceeds 4 MB",
+    "File is larger than 25 MB",
+    "Invalid token in JSON at position 5: more than one value",
+    "prompt must be a string or a list of strings",
+    "you requested more than 1 choice",
+    "connection limit reached for model x",
+    "Only one of prompt and messages is allowed",
+    "Input should be a valid string",
+    "messages: at least one message is required",
+    "seed must be greater than -1",
+    "number of images (9) exceeds the limit of 5",
+    "Concurrent request limit exceeded",
+    "context canceled",
+    "best_of must be greater than n",
     "the answer is longer than usual",
     "context: exceedingly odd",
     "context deadline exceeded",
@@ -121,7 +182,7 @@ NOT_TOO_LONG = [
 ]
 
 
-@pytest.mark.parametrize("words", TOO_LONG + TOO_LONG_UNSEEN)
+@pytest.mark.parametrize("words", TOO_LONG + TOO_LONG_UNSEEN + TOO_LONG_LATER)
 def test_a_prompt_that_does_not_fit_is_recognized_by_the_words(words: str) -> None:
     """CONTEXT_OVERFLOW with any status for the client's fault, in a stream, and with 500."""
     for status in (400, 413, 422, 500):
@@ -251,6 +312,58 @@ def test_what_real_servers_say(status: int | None, payload: Any, code: ErrorCode
     """One reader for refusals and for errors inside an answer."""
     error = error_from_payload(payload) if status is None else _refused(status, payload)
     assert error.code is code
+
+
+WORDS_ALONE: list[tuple[int | None, str, ErrorCode]] = [
+    (429, "You have exceeded your monthly included credits for Inference Providers", QUOTA),
+    (429, "You've reached your usage limit. Please upgrade your plan or add credits", QUOTA),
+    (403, "Your account has insufficient balance. Please recharge", QUOTA),
+    (429, "Quota exceeded for this project", QUOTA),
+    (403, "This account has been disabled due to unpaid invoices", AUTH),
+    (429, "Rate limit reached for requests", BUSY),
+    (429, "Too many concurrent requests", BUSY),
+    (400, "The prompt violates our content policies", FILTER),
+    (400, "Your request was blocked by our content filter", FILTER),
+    (400, "The response was blocked due to SAFETY", FILTER),
+    (400, "Input contains sensitive content", FILTER),
+    (400, "This request has been flagged by our moderation system", FILTER),
+    (400, "Model gpt-9 not found", MISSING),
+    (400, "The model 'x' does not exist or you do not have access to it", MISSING),
+    (400, "Unknown model: x", MISSING),
+    (400, "model x is not available in your region", MISSING),
+    (500, 'model "x" not found, try pulling it first', MISSING),
+    (400, "No endpoints found for x/y", MISSING),
+    (400, "Model not exist", MISSING),
+    (500, "Unsupported parameter: 'foo'", INVALID),
+    (500, "1 validation error for ChatCompletionRequest", INVALID),
+    (500, "Only 'text' content type is supported", INVALID),
+    (500, "This model does not support image inputs", INVALID),
+    (500, "KeyError: 'choices'", RESET),
+    (500, "EngineCore encountered an issue", RESET),
+    (500, "unexpected EOF", RESET),
+    (500, "dial tcp 10.0.0.1: connect: connection refused", RESET),
+    (503, "no healthy upstream", AWAY),
+    (503, "All workers are busy", BUSY),
+    (503, "Server overloaded, please retry", BUSY),
+    (503, "Too many requests in queue", BUSY),
+    (None, "Server disconnected without sending a response", RESET),
+    (None, "The server is overloaded", BUSY),
+    (None, "Unauthorized: bad api key", AUTH),
+    (None, "invalid x-api-key", AUTH),
+    (None, "upstream timed out", AWAY),
+    (None, "402 Payment Required", QUOTA),
+    (None, "Error code: 401 - {'detail': 'x'}", AUTH),
+    (None, "HTTP 503", AWAY),
+    (None, "status code 422: bad body", INVALID),
+]
+
+
+@pytest.mark.parametrize(("status", "words", "code"), WORDS_ALONE)
+def test_words_of_each_family(status: int | None, words: str, code: ErrorCode) -> None:
+    """A message without any code: the words and the status decide."""
+    error = {"error": {"message": words}}
+    found = error_from_payload(error) if status is None else _refused(status, error)
+    assert found.code is code
 
 
 FIREWALLS = [b"error code: 1010", b"<html><h1>403 Forbidden</h1></html>", b"Blocked by our WAF"]
