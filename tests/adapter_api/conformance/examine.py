@@ -16,7 +16,7 @@ from adapter_api.conformance import CHECKS, Report, examine, with_needs
 from adapter_api.conformance.checks import down
 from adapter_api.conformance.report import failures
 from registry import BoundAdapter, Registry
-from tests.adapter_api.conformance.messages import messages_server
+from tests.adapter_api.conformance.engines import engine, messages
 
 ROOT = Path(__file__).parents[3]
 WRONG = ROOT / "tests" / "distributions" / "wrong_adapters"
@@ -38,7 +38,7 @@ def examined(name: str, *checks: str) -> Report:
 
     chosen = with_needs(checks) if checks else CHECKS
     foreign = offered().get(name) == "wrong_messages"
-    with messages_server() if foreign else nullcontext() as engine_url:
+    with engine(messages) if foreign else nullcontext() as engine_url:
         return examine(make, engine_url=engine_url, checks=chosen)
 
 

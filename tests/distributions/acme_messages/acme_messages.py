@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
+import httpx
 
 import adapter_api as api
 from adapters import http_util
@@ -29,6 +30,10 @@ class MessagesAdapter:
     config: MessagesConfig
     _client: Any = attrs.field(init=False, repr=False, factory=http_util.make_client)
 
+    @property
+    def _key(self) -> dict[str, str]:
+        return {"x-api-key": self.config.api_key} if self.config.api_key else {}
+
     @api.hookimpl
     def submit(self, task: api.TaskRequest) -> api.TokenStream:
         """Run a job."""
@@ -38,7 +43,7 @@ class MessagesAdapter:
     async def _events(
         self, task: api.TaskRequest, clock: api.StreamClock
     ) -> AsyncIterator[api.TokenEvent]:
-        secrets = [self.config.api_key] if self.config.api_key else []
+        secrets = list(self._key.values())
         calls, usage, reason, whole = http_util.CallParts(), dict[str, int](), None, False
         async with http_util.open_stream(
             self._client,
@@ -47,7 +52,7 @@ class MessagesAdapter:
             decoder=http_util.SSEDecoder(),
             clock=clock,
             task=task,
-            headers={**VERSION, **dict(zip(["x-api-key"], secrets, strict=False))},
+            headers={**VERSION, **self._key},
             secrets=secrets,
             first_s=self.config.first_token_timeout_s,
             stall_s=self.config.stall_timeout_s,
@@ -87,8 +92,13 @@ class MessagesAdapter:
 
     @api.hookimpl
     async def health(self) -> api.HealthStatus:
-        """Ask nothing: every request of this API is billed."""
-        return api.HealthStatus(api.HealthState.HEALTHY)
+        """Ask for the models, which costs nothing."""
+        url, headers = f"{self.config.base_url}/v1/models", {**VERSION, **self._key}
+        try:
+            good = (await self._client.get(url, headers=headers, timeout=5.0)).status_code == 200
+        except httpx.HTTPError:
+            good = False
+        return api.HealthStatus(api.HealthState.HEALTHY if good else api.HealthState.UNHEALTHY)
 
     @api.hookimpl
     async def aclose(self) -> None:

@@ -1,0 +1,39 @@
+"""Adapters for other protocols, written with http_util, pass the kit through the fault proxy."""
+
+import pytest
+
+from adapter_api.conformance import Status, examine
+from adapter_api.faults import Script
+from registry import Registry
+from tests.adapter_api.conformance.engines import chat, engine, messages
+from tests.adapter_api.conformance.examine import ROOT
+
+DISTRIBUTIONS = ROOT / "tests" / "distributions"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("name", "script", "absent"),
+    [
+        ("acme-messages", messages, {"seed": "the protocol has none"}),
+        ("acme-generate", chat, {}),
+    ],
+)
+def test_a_sample_adapter_conforms(
+    name: str, script: Script, absent: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anthropic's Messages and Ollama's native API, each behind its own scripted engine."""
+    monkeypatch.syspath_prepend(DISTRIBUTIONS / name.replace("-", "_"))
+    registry = Registry()
+    with engine(script) as url:
+        report = examine(
+            lambda **options: registry.get(name, options), engine_url=url, absent=absent
+        )
+    wrong = {
+        result.check: result.remark
+        for result in report.results
+        if result.status not in (Status.PASSED, Status.ABSENT)
+    }
+    assert wrong == {}
+    passed = {result.check for result in report.results if result.status is Status.PASSED}
+    assert {"tools", "proxy-cuts", "proxy-error-events", "proxy-silence", "lab-health"} <= passed
