@@ -19,11 +19,11 @@ class Recorder:
         return [hook for hook, _ in self.told if not hook.startswith("attempt")]
 
     def outcomes(self) -> list[str]:
-        """Those of them that tell how a job ended."""
+        """Return those of them that report how a job ended."""
         return [hook for hook in self.hooks() if hook in OUTCOMES]
 
     def last(self, hook: str) -> Any:
-        """The last notice of this hook."""
+        """Return the last notice of this hook."""
         return next(notice for name, notice in reversed(self.told) if name == hook)
 
 

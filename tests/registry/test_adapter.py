@@ -188,7 +188,7 @@ async def _coroutine(job: TaskRequest) -> None: ...
     ("make", "what"), [(lambda job: [1], "list"), (_coroutine, "coroutine")], ids=["list", "coro"]
 )
 async def test_wrong_answer_is_an_internal_error(make, what):
-    """An answer that is no stream is the adapter's defect, told when the stream is opened."""
+    """An answer that is not a stream is the adapter's defect, raised when the stream is opened."""
     stream = bind(Giving(make=make)).submit(task())
     with pytest.raises(InternalError, match=f"submit of adapter 'made' returned a {what}"):
         await stream
@@ -294,7 +294,7 @@ async def test_first_stream_without_an_end():
 
 
 async def test_failed_start_in_async_with_releases():
-    """If entering fails the adapter is closed, since nobody else will; the first error stays."""
+    """If entering fails, the adapter is closed, and the first error propagates."""
 
     class Worse(Whole):
         @hookimpl
@@ -328,7 +328,7 @@ async def test_cancel_stops_the_stream():
 
 
 async def test_cancel_asks_the_adapter_too():
-    """The cancel hook is told as well, and knows jobs of its own."""
+    """The cancel hook is called, too; it may know jobs of its own."""
     whole = Whole()
     async with bind(whole) as adapter:
         assert await adapter.cancel("only the engine knows it")
@@ -423,7 +423,7 @@ async def test_closing_while_starting():
 
 
 async def test_dropped_adapter_leaves_nothing():
-    """An adapter nobody closed warns of nothing: it holds no task and no timer of its own."""
+    """An adapter that was never closed warns of nothing: it holds no task and no timer."""
     adapter = bind(Least())
     await adapter.submit(task()).text()
     del adapter

@@ -63,7 +63,7 @@ def test_an_adapter_with_a_start_hook(site, adapter_source) -> None:
 
 
 def test_two_running_loops_are_refused(site, adapter_source) -> None:
-    """A second loop beside the first one is told to get an adapter of its own."""
+    """A second loop beside the first one raises an error that says to get another adapter."""
     source = adapter_source
     source += "\n    @hookimpl\n    async def start(self):\n        pass\n"
     site.install("made-it", "made = made_two:Adapter", {"made_two.py": source})

@@ -54,7 +54,7 @@ class Changing:
 
 
 class WithoutTwo(Changing):
-    """Leaves a Token out and numbers the others anew."""
+    """Leaves a Token out and renumbers the others."""
 
     async def change(self, events: AsyncIterator[TokenEvent]) -> AsyncIterator[TokenEvent]:
         index = 0
@@ -85,7 +85,7 @@ class WithoutEnd(Changing):
 
 
 async def test_a_token_may_be_left_out() -> None:
-    """A filter numbers its Tokens by itself; what it delivers is what is told."""
+    """A filter numbers its Tokens by itself; what it delivers is what is reported."""
     recorder = Recorder()
     registry = Registry(middleware=[WithoutTwo()], observers=[recorder])
     async with registry.get("mock", WORDS) as adapter:
@@ -169,7 +169,7 @@ class Cache:
 
 @pytest.mark.parametrize("as_stream", [False, True])
 async def test_an_answer_from_a_cache_is_told(as_stream: bool) -> None:
-    """The job is told with what the user sees, and the engine hears nothing of it (ORCH-3027)."""
+    """The job is reported as the caller sees it, and the engine receives no request (ORCH-3027)."""
     recorder = Recorder()
     registry = Registry(middleware=[Cache(as_stream=as_stream)], observers=[recorder])
     async with registry.get("mock", {"error_code": "WORKER_RESET"}) as adapter:
@@ -199,7 +199,7 @@ async def test_another_adapter_may_answer() -> None:
 
 
 async def test_middleware_that_gives_no_stream() -> None:
-    """A wrapper that forgets to return the stream fails its job, which is told."""
+    """A wrapper that forgets to return the stream fails its job, which is reported."""
 
     class Forgetful:
         @hookimpl(wrapper=True)
@@ -244,7 +244,7 @@ async def test_failing_middleware_is_not_called_the_adapter(middleware: object) 
 
 
 async def test_errors_of_the_contract_pass_middleware() -> None:
-    """A WorkerError says by itself what happened, whoever raised it."""
+    """A WorkerError propagates unchanged, whether the adapter or middleware raised it."""
 
     class Refusing:
         @hookimpl(wrapper=True)

@@ -110,7 +110,7 @@ def test_refresh_reads_the_environment_again(samples, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [None, 5, b"mock", ["mock"]])
-def test_a_name_that_is_no_string_is_a_type_error(name):
+def test_a_name_that_is_not_a_string_is_a_type_error(name):
     """It says what was given."""
     for call in (Registry().get, Registry().describe, Registry().configure):
         with pytest.raises(TypeError, match=f"is a string, got {type(name).__name__}"):
@@ -567,7 +567,7 @@ async def test_dispatch_sees_what_refresh_found(samples):
 
 
 async def test_aclose_ends_streams_and_can_be_repeated(counted):
-    """Closing cancels what runs; afterwards dispatch builds anew."""
+    """Closing cancels running jobs; afterwards dispatch builds a new adapter."""
     registry = Registry()
     stream = await registry.dispatch("counted", task())
     await registry.aclose()

@@ -105,7 +105,7 @@ def test_options_become_the_config():
 
 
 def test_all_problems_come_together():
-    """Unknown, missing, mistyped and refused options are told at once, each with its path."""
+    """Unknown, missing, mistyped and refused options are reported together, each with its path."""
     assert problems_of(base_ur="http://a", timeout_s=-1, strict="yes", retry={"attempts": 0}) == (
         "$.base_ur: unknown option; did you mean base_url?",
         "$.base_url: missing; give base_url=...",
@@ -240,7 +240,7 @@ def test_environment_gives_the_config(monkeypatch):
 
 
 def test_environment_problems_name_the_variable(monkeypatch):
-    """What cannot be read, and what is missing, is told by its variable."""
+    """A value that cannot be read, or is missing, is reported with its variable."""
     for variable, value in {
         "MADE_KEY": "abc",
         "MADE_TIMEOUT": "soon",
@@ -266,7 +266,7 @@ def test_environment_problems_name_the_variable(monkeypatch):
 
 
 def test_secret_variable_is_not_shown(monkeypatch):
-    """A secret variable of the wrong type is told without its value."""
+    """A secret variable of the wrong type is reported without its value."""
 
     @attrs.frozen
     class Pin:

@@ -217,7 +217,7 @@ def test_converter_with_an_annotation_says_what_it_takes():
     "converter", [float, lambda value: value, lambda: 0, attrs.Converter(lambda value: value), max]
 )
 def test_converter_without_an_annotation(converter):
-    """If the converter does not say, the field's type does."""
+    """Without an annotation of the converter, the field's type counts."""
     cls = attrs.make_class("One", {"x": attrs.field(type=float, converter=converter)})
     with pytest.raises(Problems) as caught:
         structure(cls, {"x": "1"})

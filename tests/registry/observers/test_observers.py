@@ -1,4 +1,4 @@
-"""Observers are told of everything once, and harm nobody."""
+"""Observers are notified of everything once, and affect nothing."""
 
 import asyncio
 import gc
@@ -44,8 +44,8 @@ def _task(**fields: Any) -> TaskRequest:
     return TaskRequest(**{"prompt": "hi", "model": "m", "session_id": "s", **fields})
 
 
-async def test_a_whole_job_is_told_step_by_step() -> None:
-    """Start, submit, first token, end and aclose, with ids and timings (ORCH-3027)."""
+async def test_a_whole_job_is_reported_step_by_step() -> None:
+    """Start, submit, first token, end and aclose are reported, with ids and timings (ORCH-3027)."""
     recorder = Recorder()
     registry = Registry(observers=[recorder])
     async with registry.get("mock", {"replica_id": "r7"}) as adapter:
@@ -69,8 +69,8 @@ async def test_a_whole_job_is_told_step_by_step() -> None:
     assert ended.decode_time_ms >= 0
 
 
-async def test_a_failure_is_told_with_its_code() -> None:
-    """A job that fails after Tokens is told with what was delivered."""
+async def test_a_failure_is_reported_with_its_code() -> None:
+    """A job that fails after Tokens is reported with the number of delivered ones."""
     recorder = Recorder()
     options = {"error_code": "WORKER_RESET", "error_after": 2}
     async with Registry(observers=[recorder]).get("mock", options) as adapter:
@@ -81,8 +81,8 @@ async def test_a_failure_is_told_with_its_code() -> None:
     assert OUTCOMES & set(recorder.hooks()) == {"job_failed"}
 
 
-async def test_a_failure_before_started_is_told() -> None:
-    """An engine that does not accept the job leaves a submit and a failure."""
+async def test_a_failure_before_started_is_reported() -> None:
+    """A job that the engine does not accept is reported as submitted and failed."""
     recorder = Recorder()
     async with Registry(observers=[recorder]).get("mock", error_code="UPSTREAM_AUTH") as adapter:
         with pytest.raises(WorkerError):
@@ -91,8 +91,8 @@ async def test_a_failure_before_started_is_told() -> None:
     assert recorder.last("job_failed").engine is None
 
 
-async def test_a_stream_nobody_reads_is_not_told() -> None:
-    """Nothing was sent, so there is nothing to tell."""
+async def test_a_stream_that_is_never_read_is_not_reported() -> None:
+    """Nothing was sent, so nothing is reported."""
     recorder = Recorder()
     async with Registry(observers=[recorder]).get("mock", {}) as adapter:
         await adapter.submit(_task()).aclose()
@@ -100,7 +100,7 @@ async def test_a_stream_nobody_reads_is_not_told() -> None:
 
 
 async def test_a_dropped_stream_is_cancelled() -> None:
-    """A stream that is dropped in mid-answer is told as cancelled, and is not kept alive."""
+    """A stream that is dropped in mid-answer is reported as cancelled, and is not kept alive."""
     recorder = Recorder()
     async with Registry(observers=[recorder]).get("mock", {}) as adapter:
         stream = adapter.submit(_task())
@@ -118,8 +118,8 @@ async def test_a_dropped_stream_is_cancelled() -> None:
     assert sum(hook in OUTCOMES for hook in recorder.hooks()) == 1
 
 
-async def test_health_is_told_when_it_changes() -> None:
-    """The first check and every change are told, not every check (ORCH-3057)."""
+async def test_health_is_reported_when_it_changes() -> None:
+    """The first check and every change are reported, not every check (ORCH-3057)."""
     recorder = Recorder()
     adapter = Registry(observers=[recorder]).get("mock", {})
     await adapter.health()
@@ -137,8 +137,8 @@ async def test_health_is_told_when_it_changes() -> None:
     assert (changes[-1].live, changes[-1].ready) == (False, False)
 
 
-async def test_a_raising_observer_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, without what it says; the job and the other observers go on."""
+async def test_a_raising_observer_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged without its text; the job and the other observers continue."""
 
     class Raising:
         @hookimpl
@@ -164,7 +164,7 @@ async def test_a_raising_observer_harms_nobody(caplog: pytest.LogCaptureFixture)
 async def test_what_is_no_exception_is_a_failure_of_the_observer(
     raised: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It ends neither the job nor the program, nor hides anything from the other observers."""
+    """It ends neither the job nor the program, and the other observers are notified."""
 
     class Raising:
         @hookimpl
@@ -193,7 +193,7 @@ async def test_what_is_no_exception_is_a_failure_of_the_observer(
 
 
 def test_an_interruption_goes_on() -> None:
-    """Ctrl-C in an observer is the user's, not the observer's."""
+    """KeyboardInterrupt in an observer propagates."""
 
     class Interrupted:
         @hookimpl
@@ -205,8 +205,8 @@ def test_an_interruption_goes_on() -> None:
         observers.tell("job_ended", None)
 
 
-async def test_what_the_user_sees_is_what_is_told() -> None:
-    """With middleware the outermost stream is told: here one from a cache (ORCH-3055)."""
+async def test_what_the_caller_sees_is_what_is_reported() -> None:
+    """With middleware the outermost stream is reported: here one from a cache (ORCH-3055)."""
 
     class Cache:
         @hookimpl(wrapper=True)
@@ -314,7 +314,7 @@ class KeywordOnly:
 
 
 class WithDefault:
-    """Would never be told."""
+    """Would never receive its argument."""
 
     @hookimpl
     def job_ended(self, job: JobNotice | None = None) -> None: ...
@@ -350,7 +350,7 @@ def test_wrong_observers(observer: object, problem: str) -> None:
 
 
 def test_an_observer_is_given_once() -> None:
-    """Twice the same would be told twice."""
+    """The same observer given twice is refused."""
     recorder = Recorder()
     assert "give each once" in observer_problems(recorder, [recorder])[0]
 
@@ -448,7 +448,7 @@ def test_a_summary_keeps_its_bounds() -> None:
 
 
 def test_a_snapshot_stays_as_it_was() -> None:
-    """What was asked for is not counted on."""
+    """A snapshot does not change afterwards."""
     metrics = MetricsObserver()
     job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), code="WORKER_RESET")
     metrics.job_failed(job)
@@ -459,7 +459,7 @@ def test_a_snapshot_stays_as_it_was() -> None:
 
 
 def test_metrics_of_several_threads() -> None:
-    """Registries may be used in one event loop for each thread; nothing is lost."""
+    """Registries may be used in one event loop per thread; no count is lost."""
     metrics = MetricsObserver()
     job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), tokens_out=3)
 

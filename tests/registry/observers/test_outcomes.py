@@ -1,4 +1,4 @@
-"""A job that is sent is told of exactly one outcome, whatever happens."""
+"""A job that is submitted has exactly one outcome, whatever happens."""
 
 import asyncio
 import gc
@@ -132,7 +132,7 @@ async def _run(adapter: BoundAdapter, stop: Stop, turns: int) -> bool:
 
 @pytest.mark.parametrize("how", STOPS)
 async def test_stopped_at_each_await(how: str) -> None:
-    """At whatever point a job is stopped, it is told once (ORCH-3026, ORCH-3028)."""
+    """A job that is stopped at any point is reported once (ORCH-3026, ORCH-3028)."""
     turns, running = 0, True
     while running:
         recorder = Recorder()
@@ -203,7 +203,7 @@ def test_every_job_has_exactly_one_outcome(
 
 
 async def test_opened_several_times() -> None:
-    """A stream may be awaited, entered and iterated; the job is sent, and told, once."""
+    """A stream may be awaited, entered and iterated; the job is sent and reported once."""
     recorder = Recorder()
     async with Registry(observers=[recorder]).get("mock", {}) as adapter:
         stream = await adapter.submit(_task())
@@ -219,7 +219,7 @@ async def test_opened_several_times() -> None:
 @settings(max_examples=40, deadline=None)
 @given(events=st.integers(0, 12), loop_ends=st.booleans())
 def test_an_abandoned_stream_is_cancelled(events: int, loop_ends: bool) -> None:
-    """A stream that is dropped, before its loop's end or after it, is told of as well."""
+    """A stream that is dropped, before its loop's end or after it, is reported, too."""
     recorder = Recorder()
     kept: list[TokenStream] = []
 
@@ -287,7 +287,7 @@ async def test_a_destructor_waits_for_no_lock() -> None:
 
 @pytest.mark.parametrize("observed", [False, True])
 async def test_observers_keep_no_stream_alive(observed: bool) -> None:
-    """Notices do not refer to the stream: it goes with its last user, without the collector."""
+    """Notices do not refer to the stream: its last reference frees it, without the collector."""
     recorder = Recorder()
     async with Registry(observers=[recorder] if observed else []).get("mock", {}) as adapter:
         stream = adapter.submit(_task())
@@ -303,7 +303,7 @@ async def test_observers_keep_no_stream_alive(observed: bool) -> None:
 
 @pytest.mark.parametrize("hook", ["job_submitted", "job_first_token", "job_ended", "job_failed"])
 async def test_an_interruption_releases_the_job(hook: str) -> None:
-    """What an observer may raise through a stream leaves it closed, and told once."""
+    """An interruption raised by an observer leaves the stream closed, and reported once."""
 
     class Interrupting:
         pass
@@ -359,7 +359,7 @@ async def test_observers_cost_nothing_per_token() -> None:
 
 
 def test_no_warning_of_an_unread_stream() -> None:
-    """A stream that nobody reads is dropped in silence, and is not told."""
+    """A stream that is never read is dropped without a warning, and is not reported."""
     recorder = Recorder()
 
     async def go() -> None:

@@ -127,7 +127,7 @@ def test_all_problems_come_together():
 
 
 def test_target_that_is_no_class():
-    """A function or a module as target is told to name the class."""
+    """A function or a module as target gets the advice to name the class."""
     assert "not a class" in only_problem(len)
 
 
@@ -189,7 +189,7 @@ def test_data_under_the_name_of_an_optional_hook():
 
 
 def test_misspelt_hook():
-    """A decorated method that is no hook gets the nearest hook's name."""
+    """A decorated method that is not a hook gets the nearest hook's name."""
 
     class Wrong(Good):
         @hookimpl
@@ -280,7 +280,7 @@ def test_hook_that_is_no_ordinary_method(kind):
 
 
 def test_static_method_beside_the_hooks():
-    """A static method of another name is nobody's business."""
+    """A static method of another name is ignored."""
 
     class Fine(Good):
         @staticmethod
@@ -326,7 +326,7 @@ def test_wrong_arguments(source, problem):
 
 
 def test_no_self():
-    """A hook without self is told so."""
+    """A hook without self is a problem."""
 
     class Wrong(Good):
         @hookimpl
@@ -370,7 +370,7 @@ def hook_of_kind(name: str, source: str) -> type:
     ],
 )
 def test_wrong_kind_of_function(name, source, problem):
-    """Sync where async is needed, and one value where a stream is, are told apart."""
+    """Sync instead of async, and one value instead of a stream, are different problems."""
     assert problem in only_problem(hook_of_kind(name, source))
 
 
@@ -425,7 +425,7 @@ class Holder:
 
 
 def test_no_config_class():
-    """An adapter whose options nothing names is told both ways to name them."""
+    """An adapter without a config class gets both ways to name one."""
     assert "annotate `config: YourConfig`" in only_problem(Holder)
 
 
@@ -500,7 +500,7 @@ def test_unresolvable_types_in_the_config():
 
 
 def test_attrs_class_is_a_class():
-    """An attrs object is no attrs class."""
+    """An attrs object is not an attrs class."""
     assert attrs_class(Options)
     assert not attrs_class(Options())
 
@@ -557,7 +557,7 @@ def test_comparing_by_value():
 
 
 def test_unhashable():
-    """Objects that only lack a hash are told so."""
+    """Objects that only lack a hash are a problem of their own."""
 
     class Wrong(Good):
         __hash__ = None
@@ -670,7 +670,7 @@ class UndecoratedWrapper:
     ],
 )
 def test_wrong_middleware(plugin, problem):
-    """Whatever cannot be middleware is told what to write."""
+    """Invalid middleware gets the advice what to write."""
     (found,) = middleware_problems(plugin)
     assert problem in found
 

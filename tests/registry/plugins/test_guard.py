@@ -108,7 +108,7 @@ def test_an_object_that_cannot_be_shown(site: Any) -> None:
 
 
 def test_a_secret_that_code_of_the_config_says(site: Any) -> None:
-    """What was given may be a secret: only the type of what was raised is told."""
+    """Given values may be secrets, so only the exception's type is shown."""
     source = adapter("key: str = attrs.field(default='', converter=says)").replace(
         "def exits", "def says(key): raise SystemExit(f'bad {key}')\ndef exits"
     )

@@ -116,7 +116,7 @@ def test_keyboard_interrupt_passes(site, adapter_source, place):
 
 
 def test_missing_attribute_without_a_near_one(site):
-    """A module that has nothing like the attribute is only told so."""
+    """A module without a similar attribute gets no suggestion."""
     site.install("made", "a = made_empty:Adapter", {"made_empty.py": "x = 1"})
     with pytest.raises(AdapterLoadError, match=r"made_empty has no Adapter$"):
         load(record_of("a"))
@@ -152,7 +152,7 @@ def test_check_that_fails(site):
 
 
 def test_missing_module_without_a_name(site):
-    """A ModuleNotFoundError that somebody raised by hand has no name and is quoted."""
+    """A ModuleNotFoundError that was raised by hand has no name and is quoted."""
     source = "raise ModuleNotFoundError('install the other thing')"
     site.install("made", "a = made_hand:Adapter", {"made_hand.py": source})
     with pytest.raises(AdapterLoadError, match="raised ModuleNotFoundError: install the other"):
@@ -254,7 +254,7 @@ def test_foreign_package_in_the_same_folder(site):
 
 
 def test_own_package_that_fails_is_no_intruder(site):
-    """A distribution's own package that fails is blamed on nobody else."""
+    """A distribution's own package that fails is not blamed on another one."""
     modules = {"made_own/__init__.py": "1 / 0", "made_own/part.py": ""}
     site.install("made-part", "a = made_own.part:Adapter", modules, record=True)
     with pytest.raises(
@@ -279,7 +279,7 @@ def test_missing_namespace_is_no_intruder(site):
 
 
 def test_module_without_a_spec_is_no_intruder(site, monkeypatch):
-    """A module object that somebody put together by hand cannot be traced, and is not blamed."""
+    """A module object that was made by hand cannot be traced, and is accepted."""
     fake = type(sys)("made_fake")
     fake.__spec__ = None
     monkeypatch.setitem(sys.modules, "made_fake", fake)
@@ -332,7 +332,7 @@ def test_whose_module_cannot_be_told(site, another_site, adapter_source, monkeyp
 
 
 def test_one_package_of_two_distributions(site, adapter_source):
-    """A namespace that both fill is no conflict, and neither is a target that is one."""
+    """A namespace that both fill is not a conflict, even as a target."""
     for name in ("one", "two"):
         modules = {f"made_common/{name}.py": adapter_source}
         site.install(f"made-{name}", f"{name} = made_common.{name}:Adapter", modules, record=True)

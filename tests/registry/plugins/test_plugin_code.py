@@ -75,7 +75,7 @@ def test_a_plugin_that_asks_for_another_one(site, adapter_source):
 
 
 def test_a_circular_import(site, adapter_source):
-    """Modules that import each other are told so."""
+    """Modules that import each other are named as the cause."""
     modules = {
         "made_round/__init__.py": "from made_round.one import Adapter\n",
         "made_round/one.py": f"from made_round.two import x\n{adapter_source}",
