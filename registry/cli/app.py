@@ -144,5 +144,11 @@ def _common(
             "--version", "-V", callback=_show_version, is_eager=True, help="Show the version."
         ),
     ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log to standard error, as JSON lines.")
+    ] = False,
 ) -> None:
-    pass
+    if log_json:
+        from registry.cli.terminal.logs import log_to_stderr
+
+        log_to_stderr(as_json=True)

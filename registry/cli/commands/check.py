@@ -50,6 +50,9 @@ def check(
                     _show(info)
         if as_json:
             say(json.dumps([as_data(info) for info in found], indent=2))
+        for info in found:
+            for remark in info.notes:
+                status.note(f"{info.name}: {remark}")
         broken = [info for info in found if info.status not in ("ok", "blocked")]
         if not as_json:
             for info in broken:
@@ -122,7 +125,8 @@ def _checked_in_child(name: str) -> Iterator[AdapterInfo]:
         return
     for data in found:
         fields = tuple(registry.ConfigField(**field) for field in data.pop("config_fields"))
-        yield AdapterInfo(**data, config_fields=fields)
+        notes = tuple(data.pop("notes"))
+        yield AdapterInfo(**data, config_fields=fields, notes=notes)
 
 
 def _crashed(name: str, reason: str) -> AdapterInfo:

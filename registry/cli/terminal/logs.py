@@ -1,6 +1,8 @@
 """The log of a long run, on standard error."""
 
+import json
 import logging
+from datetime import UTC, datetime
 
 from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
 from registry.cli.terminal.text import harmless, one_line
@@ -38,12 +40,44 @@ class OneLineFormatter(logging.Formatter):
         return harmless(one_line(super().format(record)))
 
 
-def log_to_stderr() -> None:
-    """Write warnings, and everything about workers and the run, to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
+class JsonFormatter(logging.Formatter):
+    """Formats records as JSON lines: time, level, logger, message, and the record's own facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        facts = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": at,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **facts,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+_LOGGERS = ("worker_adapters.serving", "worker_adapters.workers")
+
+
+def log_to_stderr(*, as_json: bool = False) -> None:
+    """Write the log to standard error; the first call in a process decides on the form.
+
+    Args:
+        as_json: JSON lines with every record from INFO on. Otherwise plain lines with warnings,
+            and with what concerns workers and the run.
+    """
     root = logging.getLogger("worker_adapters")
+    ours = OneLineFormatter | JsonFormatter
+    if any(isinstance(handler.formatter, ours) for handler in root.handlers):
+        return
+    handler = logging.StreamHandler()
+    plain = OneLineFormatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if as_json else plain)
     root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    for name in ("worker_adapters.serving", "worker_adapters.workers"):
+    root.setLevel(logging.INFO if as_json else logging.WARNING)
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)

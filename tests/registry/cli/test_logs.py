@@ -1,0 +1,45 @@
+"""The log of the command line."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+
+from registry.cli.terminal.logs import JsonFormatter, OneLineFormatter
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def test_outcomes_as_json(start: Start) -> None:
+    """--log-json writes one record for the job, with its facts, and nothing else to stderr."""
+    process = start("--log-json", "submit", "hi", "--adapter", "mock")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    records = [json.loads(line) for line in err.splitlines()]
+    (ended,) = [record for record in records if record["message"] == "the answer is whole"]
+    assert ended["level"] == "INFO"
+    assert ended["adapter"] == "mock"
+    assert ended["tokens_out"] == 9
+
+
+def _record(text: str, **facts: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "levelname": "INFO", "name": "x", **facts})
+
+
+def test_a_record_is_one_line_of_json() -> None:
+    """Facts are keys of their own, and an exception has its traceback."""
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        record = _record("x\ny", job_id="j", odd={1}, exc_info=sys.exc_info())
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    data = json.loads(line)
+    assert (data["message"], data["job_id"], data["odd"]) == ("x\ny", "j", "{1}")
+    assert "ValueError: a" in data["exception"]
+
+
+def test_a_plain_record_is_one_harmless_line() -> None:
+    """Texts from elsewhere neither steer the terminal nor forge a second record."""
+    assert OneLineFormatter("%(message)s").format(_record("a\n\x1b[2Jb")) == "a; \ufffd[2Jb"
