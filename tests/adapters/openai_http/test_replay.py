@@ -352,13 +352,13 @@ async def test_waits_before_the_next_request_are_not_waited(
 
 
 async def test_health_is_played(serving: Serving, tmp_path: Path) -> None:
-    """A server that was ill when it was recorded is so in the replay, and tells its models."""
+    """A server that was loading when it was recorded is so in the replay, and lists its models."""
     path = tmp_path / "r.jsonl"
 
     async def loading(request: Request, wire: Wire) -> None:
         await wire.reply({"error": {"message": "Loading model"}}, 503)
 
-    async with serving({"/health": loading}, record=str(path)) as (_, adapter):
+    async with serving({"/readiness": loading}, record=str(path)) as (_, adapter):
         seen, props = await adapter.health(), await adapter.props()
     async with registry.get("replay", path=str(path)) as replay:
         health = await replay.health()
