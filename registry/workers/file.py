@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from adapter_api.errors import Problem
-from adapter_api.validators import integer, must_be
+from adapter_api.validators import integer, must_be, number
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, LoadedModel, PrefixAffinity, SessionAffinity
@@ -76,6 +76,10 @@ class ReplicaTable:
         replica: Its name in the pool.
         adapter: The adapter's name, or "distribution:name".
         limit: The maximum number of streams at once.
+        weight: Its share of the load compared with the other replicas.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        model: The engine's own name of its model.
+        aliases: Other names by which tasks may ask for that model.
         options: The adapter's options.
         secrets: For each secret option, the environment variable that holds it.
     """
@@ -84,6 +88,10 @@ class ReplicaTable:
     replica: str = attrs.field(validator=is_name)
     adapter: str
     limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    weight: float = attrs.field(default=1.0, validator=number(above=0))
+    priority: int = 0
+    model: str | None = None
+    aliases: tuple[str, ...] = ()
     options: dict[str, Any] = attrs.field(factory=dict)
     secrets: dict[str, str] = attrs.field(factory=dict)
 
@@ -198,15 +206,18 @@ def _replica(
     if not isinstance(adapter, str) or fields is None:
         return None
     options, places = _options(data, fields, place, problems)
-    spec = ReplicaSpec(
-        pool_id="" if table is None else table.pool,
-        replica_id="" if table is None else table.replica,
-        adapter=adapter,
-        options=options,
-        config=None,
-        limit=None if table is None else table.limit,
-        source=place,
-    )
+    spec = ReplicaSpec("", "", adapter, options, config=None, source=place)
+    if table is not None:
+        spec = attrs.evolve(
+            spec,
+            pool_id=table.pool,
+            replica_id=table.replica,
+            limit=table.limit,
+            weight=table.weight,
+            priority=table.priority,
+            model=table.model,
+            aliases=table.aliases,
+        )
     spec = configured(spec, fields, registry, problems, places)
     return None if table is None else spec
 

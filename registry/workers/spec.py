@@ -12,6 +12,7 @@ from registry.config import structure as strict
 from registry.config.declared import hide, option_of
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
+from registry.host.replica import Binding
 from registry.registry import Registry
 
 _T = TypeVar("_T")
@@ -54,6 +55,10 @@ class ReplicaSpec:
         options: The adapter's options as declared, secrets included.
         config: The adapter's config, made of the options.
         limit: The maximum number of streams at once; None for the engine's own or the policy's.
+        weight: Its share of the load compared with the other replicas.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        model: The engine's own name of its model; None if tasks name it.
+        aliases: Other names by which tasks may ask for that model.
         engine: The engine's kind and version as declared; another engine is another replica.
         source: The file, and the path in it.
     """
@@ -64,6 +69,10 @@ class ReplicaSpec:
     options: Mapping[str, Any] = attrs.field(repr=False, eq=_exactly)
     config: object = attrs.field(repr=False, eq=False)
     limit: int | None = None
+    weight: float = 1.0
+    priority: int = 0
+    model: str | None = None
+    aliases: tuple[str, ...] = ()
     engine: tuple[str, ...] = ()
     source: str = attrs.field(default="$", eq=False)
 
@@ -71,6 +80,10 @@ class ReplicaSpec:
     def key(self) -> tuple[str, str]:
         """Pool and replica, which identify it."""
         return self.pool_id, self.replica_id
+
+    def binding(self, adapter: BoundAdapter) -> Binding:
+        """Return how the host binds this adapter."""
+        return Binding(adapter, self.limit, self.weight, self.priority, self.model, self.aliases)
 
     def build(self, registry: Registry) -> BoundAdapter:
         """Return its adapter, not started.

@@ -21,7 +21,6 @@ from registry.host.places import (
     close_in_time,
 )
 from registry.host.policy import PoolPolicy
-from registry.host.replica import Binding
 from registry.registry import Registry
 from registry.workers.following import Declared
 from registry.workers.spec import PoolSpec, ReplicaSpec, Workers, WorkersError
@@ -136,7 +135,16 @@ class WorkersWatch:
         for pool_id, policy in self._policies(workers).items():
             self._host.set_policy(pool_id, policy)
         for key, adapter in adapters.items():
-            self._host.bind(*key, adapter, limit=workers.replicas[key].limit)
+            spec = workers.replicas[key]
+            self._host.bind(
+                *key,
+                adapter,
+                limit=spec.limit,
+                weight=spec.weight,
+                priority=spec.priority,
+                model=spec.model,
+                aliases=spec.aliases,
+            )
         self._bound = workers
         self._unfinished = dict.fromkeys(self._declared.unfinished, False)
 
@@ -200,7 +208,7 @@ class WorkersWatch:
         adapters: dict[Key, BoundAdapter] = {}  # those that the host does not have yet
         try:
             self._build(changed, adapters)
-            bindings = {spec.key: Binding(adapters[spec.key], spec.limit) for spec in changed}
+            bindings = {spec.key: spec.binding(adapters[spec.key]) for spec in changed}
             await self._host.swap(bindings, gone, self._policies(workers))
             adapters.clear()
         except WorkersError:

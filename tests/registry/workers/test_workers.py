@@ -342,6 +342,21 @@ async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch)
         AdapterHost.from_environment()
 
 
+async def test_a_replica_says_how_it_is_bound(write: Write) -> None:
+    """Weight, priority, model and aliases of the file reach the host."""
+    text = replica(weight="2.5", priority="1", model='"llama"', aliases='["fast", "small"]')
+    async with AdapterHost.from_file(write(text)) as host:
+        assert set(host.models()["p"]) == {"llama", "fast", "small"}
+    (problem,) = problems_of(replica(weight="0"))
+    assert "$.replicas[0].weight: weight must be" in problem
+
+
+async def test_a_declared_pool_exists_without_replicas(write: Write) -> None:
+    """A table is enough; the pool waits for its replicas."""
+    async with AdapterHost.from_file(write("[pools.later]\nmax_queue = 3\n")) as host:
+        assert [pool.pool_id for pool in host.snapshot().pools] == ["later"]
+
+
 # The page
 
 
