@@ -1,7 +1,7 @@
 """Recordings: HTTP exchanges as JSON lines, chunk by chunk with their times, without keys.
 
-The format is described in docs/reference/recording.md. What it holds and how it is written is here;
-it is read in `reading`, and the transports that record and replay are in `replaying`.
+The format is described in docs/reference/recording.md. This module holds and writes it, `reading`
+reads it, and `replaying` has the transports that record and replay.
 """
 
 import base64
@@ -25,7 +25,7 @@ End = Literal["complete", "left", "broken"]
 
 
 class RecordingError(ValueError):
-    """A file is not a recording that can be read; the text names the file and the line."""
+    """A file cannot be read as a recording; the text names the file and the line."""
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ class Chunk:
 
 @attrs.define
 class Exchange:
-    """A request, and what came of it.
+    """A request and its answer.
 
     Args:
         method: GET or POST.
@@ -75,23 +75,21 @@ class Exchange:
 
 
 class Writer:
-    """Writes a recording, a line at a time; what was written stays if the process dies.
+    """Writes a recording line by line; what was written stays if the process dies.
 
-    What it is given is written: who calls it has removed the credentials.
-
-    A file that cannot be written any more, as on a full disk, ends the recording and nothing else:
-    the log says so once.
+    The caller removes credentials first. If the file can no longer be written, as on a full disk,
+    the recording ends with one warning in the log.
 
     Args:
-        path: The file, which must not exist. It is for its owner alone to read.
+        path: The file, which must not exist. Only its owner can read it.
 
     Raises:
-        FileExistsError: If it does.
-        OSError: If it cannot be made.
+        FileExistsError: The file exists.
+        OSError: The file cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
-        # What the system says of a failure may hold bytes that are no text.
+        # The system's words for a failure may hold bytes that are not text.
         self._file = open(  # noqa: SIM115
             path, "x", encoding="utf-8", errors="backslashreplace", newline="\n", opener=_private
         )
@@ -99,7 +97,7 @@ class Writer:
         self._line(type="recording", format=FORMAT, version=FORMAT_VERSION)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Write a request; returns the id of its exchange."""
+        """Write a request and return the id of its exchange."""
         self._count += 1
         sent = {"method": method, "path": path, "headers": headers, **_to_text("body", body)}
         self._line(type="request", id=self._count, **sent)
@@ -124,7 +122,7 @@ class Writer:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # of what could not be written before
+        with contextlib.suppress(OSError):  # from what could not be written before
             self._file.close()
 
     def _line(self, **content: Any) -> None:
@@ -140,7 +138,7 @@ class Writer:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # there are prompts in it
+    return os.open(path, flags, 0o600)  # it contains prompts
 
 
 def _to_text(name: str, data: bytes) -> dict[str, str]:

@@ -18,16 +18,16 @@ from adapters.http_util.recording.exchange import (
 )
 
 MAX_MS = 1_000_000_000
-"""Eleven days: a replay that waits longer is a mistake."""
+"""Eleven days; a replay that waits longer is a mistake."""
 
 
 def read_recording(path: Path) -> list[Exchange]:
-    """The exchanges of a recording, in the order of their requests.
+    """Return the exchanges of a recording, in the order of their requests.
 
-    A last line that is cut off, as a killed process leaves it, is passed over.
+    A last line that is cut off, as a killed process leaves it, is ignored.
 
     Raises:
-        RecordingError: If it is no recording, or one of a newer version, or cannot be read.
+        RecordingError: The file is not a recording, has a newer version, or cannot be read.
     """
     begun = False
     exchanges: dict[int, Exchange] = {}
@@ -68,7 +68,7 @@ def _lines(path: Path) -> Iterator[tuple[int, "_Line"]]:
 
 @attrs.frozen
 class _Line:
-    """One line, whose fields are what they should be or a ValueError."""
+    """One line. Reading a field checks it; a ValueError says what is wrong."""
 
     fields: dict[str, Any]
 
@@ -77,10 +77,10 @@ class _Line:
             return default
         return str(self._checked(name, "a string", isinstance(self._of(name), str)))
 
-    def whole_number(self, name: str, least: int, most: int | None = None) -> int:
+    def whole_number(self, name: str, minimum: int, maximum: int | None = None) -> int:
         value = self._of(name)
-        fits = type(value) is int and value >= least and (most is None or value <= most)
-        kind = f"a whole number from {least} {'on' if most is None else f'to {most}'}"
+        fits = type(value) is int and value >= minimum and (maximum is None or value <= maximum)
+        kind = f"a whole number from {minimum} {'on' if maximum is None else f'to {maximum}'}"
         return int(self._checked(name, kind, fits))
 
     def at_ms(self) -> float:
@@ -92,7 +92,7 @@ class _Line:
         if name in self.fields:
             return self.text(name).encode("utf-8")
         if f"{name}_base64" not in self.fields:
-            raise ValueError(f"there is no {name!r}, and no '{name}_base64'")
+            raise ValueError(f"{name!r} and '{name}_base64' are missing")
         return base64.b64decode(self.text(f"{name}_base64"), validate=True)
 
     def headers(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class _Line:
 
     def _of(self, name: str) -> Any:
         if name not in self.fields:
-            raise ValueError(f"there is no {name!r}")
+            raise ValueError(f"{name!r} is missing")
         return self.fields[name]
 
     def _checked(self, name: str, kind: str, fits: bool) -> Any:
@@ -123,13 +123,13 @@ def _read_line(line: _Line, exchanges: dict[int, Exchange]) -> None:
     kind, number = line.text("type"), line.whole_number("id", 1)
     if kind == "request":
         if number in exchanges:
-            raise ValueError(f"there is a request {number} already")
+            raise ValueError(f"request {number} exists already")
         exchanges[number] = Exchange(
             line.text("method"), line.text("path"), line.headers(), line.data("body")
         )
         return
     if number not in exchanges:
-        raise ValueError(f"there is no request {number} before it")
+        raise ValueError(f"request {number} does not come before it")
     exchange = exchanges[number]
     if exchange.end is not None:
         raise ValueError(f"exchange {number} has ended already")
@@ -153,12 +153,12 @@ def _read_line(line: _Line, exchanges: dict[int, Exchange]) -> None:
         exchange.error, exchange.message = line.text("error", ""), line.text("message", "")
         exchange.end = cast(End, how)
     else:
-        raise ValueError(f"there is no type {kind!r:.60}")
+        raise ValueError(f"unknown type {kind!r:.60}")
 
 
 def _check_version(line: _Line) -> None:
     if line.fields.get("format") != FORMAT:
-        raise ValueError(f'this is no recording: its first line has the "format" {FORMAT!r}')
+        raise ValueError(f'not a recording: the first line must have the "format" {FORMAT!r}')
     version = line.whole_number("version", 1)
     if version > FORMAT_VERSION:
         raise ValueError(

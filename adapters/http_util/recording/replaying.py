@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from time import monotonic
 
 import httpx
 
@@ -13,26 +12,25 @@ from adapters.http_util.recording.reading import read_recording
 from adapters.http_util.secrets import REDACTED, is_secret_header, redact, redact_headers
 
 MAX_REMEMBERED = 32
-"""How many credentials are removed from what comes after newer ones have taken their place."""
+"""How many earlier credentials are still removed from what comes later."""
 
 MAX_NAMED = 5
-"""How many of a recording's paths an error names."""
+"""How many of a recording's paths an error lists."""
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
-    """Passes everything on to another transport, and writes it down.
+    """A transport that passes everything on to another one, and writes it down.
 
-    What a chunk is, the other transport says. The credentials of the requests' headers are removed
-    wherever they stand, and from refusals also what looks like one. A file that cannot be written
-    to its end harms no request.
+    The other transport decides what a chunk is. Credentials of the requests' headers are removed
+    wherever they stand, and what looks like one from refusals. A full disk harms no request.
 
     Args:
         inner: Where requests go; it is closed with this one.
         path: The file, which must not exist.
 
     Raises:
-        FileExistsError: If it does.
-        OSError: If it cannot be made.
+        FileExistsError: The file exists.
+        OSError: The file cannot be made.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, path: str | Path) -> None:
@@ -80,14 +78,14 @@ class RecordingTransport(httpx.AsyncBaseTransport):
 
 
 class _Tape:
-    """Writes down one exchange."""
+    """The record of one exchange."""
 
     def __init__(self, writer: Writer, secrets: tuple[str, ...]) -> None:
         self._writer = writer
         self._exchange = 0
         self._secrets = secrets
         self._mask = Mask(secrets)
-        self._began = monotonic()
+        self._began = asyncio.get_running_loop().time()
         self._ended = False
 
     def request(self, request: httpx.Request, body: bytes) -> None:
@@ -106,8 +104,7 @@ class _Tape:
         self._writer.chunks(self._exchange, self._mask.feed(Chunk(self._ms(), data)))
 
     def stop(self, error: BaseException | None = None, *, left: bool = False) -> None:
-        """Write the end: of the answer, with an error, or because the client left. The first
-        one counts."""
+        """Write how the answer ended. Only the first call counts."""
         if self._ended:
             return
         self._ended = True
@@ -120,7 +117,7 @@ class _Tape:
             self._writer.end(self._exchange, self._ms(), "left" if left else "complete")
 
     def _header(self, name: bytes, value: bytes) -> str:
-        """The value of an answer's header, which may be a URL and shall stay one."""
+        """Return the value of an answer's header, which may be a URL and must stay one."""
         if is_secret_header(name.decode("latin-1")):
             return REDACTED
         return masked(value, self._secrets, guess=True).decode("latin-1")
@@ -129,11 +126,11 @@ class _Tape:
         return redact(text, self._secrets)
 
     def _ms(self) -> float:
-        return round((monotonic() - self._began) * 1000, 3)
+        return round((asyncio.get_running_loop().time() - self._began) * 1000, 3)
 
 
 class _RecordedStream(httpx.AsyncByteStream):
-    """A body that is written down while it is read."""
+    """A body that is recorded while it is read."""
 
     def __init__(self, inner: httpx.AsyncByteStream, tape: _Tape) -> None:
         self._inner = inner
@@ -155,20 +152,20 @@ class _RecordedStream(httpx.AsyncByteStream):
 
 
 class ReplayTransport(httpx.AsyncBaseTransport):
-    """Plays a recording: the same chunks, the same end.
+    """A transport that plays a recording: the same chunks, the same end.
 
     A request gets the next exchange with its method, path and body; else the next with its method
     and path; else the next with its method and body, as the path depends on the base URL. When
-    all that fit were played, they are played again. A request that fits none gets a 404 that
-    says so. Where the recorded client left in the middle of an answer, nothing more comes: the
-    limit that made it leave ends the job again.
+    all that fit were played, they are played again. A request that fits none gets a 404. Where the
+    recorded client left in the middle of an answer, nothing more comes: the limit that made it
+    leave ends the job again.
 
     Args:
         path: The recording.
-        speed: 0 plays without waiting, 1 as it was, 2 twice as fast.
+        speed: 0 plays without waiting, 1 at the recorded speed, 2 twice as fast.
 
     Raises:
-        RecordingError: If the file is not a recording, or cannot be read.
+        RecordingError: The file is not a recording, or cannot be read.
     """
 
     def __init__(self, path: str | Path, speed: float = 0.0) -> None:
@@ -184,7 +181,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         """Answer one request from the recording.
 
         Raises:
-            httpx.TransportError: As it was recorded.
+            httpx.TransportError: The one that was recorded.
         """
         secrets = credentials_of(request.headers)
         body = masked(await request.aread(), secrets)
@@ -207,7 +204,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         for key in _keys(method, path, body):
             places = self._fitting.get(key)
             if places:
-                # The one that was played least often; of these, the first.
+                # The one that was played least often, and of these the first.
                 chosen = min(places, key=lambda place: self._played.get(place, 0))
                 self._played[chosen] = self._played.get(chosen, 0) + 1
                 return self.exchanges[chosen]
@@ -222,27 +219,31 @@ class ReplayTransport(httpx.AsyncBaseTransport):
 
 
 def _keys(method: str, path: str, body: bytes) -> list[tuple[object, ...]]:
-    """By what an exchange is found, the best first."""
+    """Return the keys by which an exchange is found, the best first."""
     keys: list[tuple[object, ...]] = [(method, path, body), (method, path)]
     return [*keys, (method, body)] if body else keys
 
 
 def _raw(text: str) -> bytes:
     try:
-        return text.encode("latin-1")  # as it was recorded
+        return text.encode("latin-1")  # the bytes that were recorded
     except UnicodeEncodeError:
         return text.encode("utf-8")
 
 
 class _Playback:
-    """The time since a request, as the recording counts it."""
+    """The time since a request, scaled to the recording's."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
-        self._began = monotonic()
+        self._began = asyncio.get_running_loop().time()
 
     async def wait(self, at_ms: float) -> None:
-        left_s = at_ms / 1000 / self._speed - (monotonic() - self._began) if self._speed else 0.0
+        left_s = (
+            at_ms / 1000 / self._speed - (asyncio.get_running_loop().time() - self._began)
+            if self._speed
+            else 0.0
+        )
         await asyncio.sleep(max(0.0, left_s))
 
 
@@ -264,7 +265,7 @@ class _ReplayedStream(httpx.AsyncByteStream):
 
 
 async def _end(exchange: Exchange, request: httpx.Request) -> None:
-    """End an answer as it was recorded."""
+    """End an answer like the recorded one."""
     if exchange.end == "left":
         await asyncio.Event().wait()
     if exchange.end != "complete":

@@ -43,7 +43,7 @@ class Resolver:
         """Return the addresses of `host`, those of the two IP versions by turns.
 
         Raises:
-            OSError: There is no such host.
+            OSError: The host is unknown.
             ValueError: `host` cannot be a host name.
             OverflowError: `port` cannot be a port.
         """

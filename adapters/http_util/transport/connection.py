@@ -80,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Args:
             request: The request line, headers and body.
-            bodiless: The answer has no body, whatever its headers say (HEAD).
+            bodiless: The answer has no body, despite its headers (HEAD).
 
         Raises:
             httpx.ReadError: The connection broke. If `received` is False, no byte of an

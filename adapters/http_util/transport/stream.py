@@ -87,7 +87,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
             origin: Where to send it.
             wire: What `serialize` returned.
             timeouts: Limits in seconds.
-            bodiless: The answer has no body, whatever its headers say (HEAD).
+            bodiless: The answer has no body, despite its headers (HEAD).
 
         Returns:
             The body to come, which must be closed.

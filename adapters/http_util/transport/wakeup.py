@@ -1,9 +1,9 @@
-"""Waking the task that reads a connection, at once.
+"""Waking the task that reads a connection without a turn of the event loop.
 
-A future runs its callbacks in the next turn of the event loop: one more system call and two more
-objects for each token. Here the waiting task goes on inside of the call that brings its bytes,
-which asyncio allows where no other task is running: a Task takes everything for a future that
-behaves like one (`_asyncio_future_blocking`), and leaves it to that when to wake it.
+A future runs its callbacks in the next turn: one more system call and two more objects for each
+token. Here the waiting task resumes inside the call that brings its bytes. asyncio allows this
+where no other task is running: a Task treats everything with `_asyncio_future_blocking` as a
+future, and lets it decide when to wake the task.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Any
 
 
 class Wakeup:
-    """Awaited by one task at a time, again and again; `wake` lets it go on before it returns.
+    """Something one task at a time awaits repeatedly; `wake` resumes the task before it returns.
 
-    What calls `wake` must have nothing left to do that the woken task could upset.
+    The caller of `wake` must have finished its own work, which the woken task could disturb.
 
     Args:
         loop: The loop of the task.
@@ -34,7 +34,7 @@ class Wakeup:
         self._asyncio_future_blocking = False
 
     def wake(self) -> None:
-        """Let the task that waits, if any, go on. Within another task: in the next turn."""
+        """Resume the waiting task, if any. Within another task, it resumes in the next turn."""
         callback, context = self._callback, self._context
         if callback is None:
             return
@@ -49,7 +49,7 @@ class Wakeup:
         self._asyncio_future_blocking = True
         yield self
 
-    # What asyncio.Task asks of a future.
+    # What asyncio.Task expects of a future.
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
