@@ -48,7 +48,7 @@ class OpenAIHttpAdapter:
 
     Raises:
         ValueError: If an option is wrong; the message names it.
-        TypeError: If there is no such option, or `config` is something else.
+        TypeError: If an option is unknown, or `config` is of another type.
     """
 
     Config = OpenAIHttpConfig

@@ -181,7 +181,7 @@ class Job:
                 renewed = True
                 self.note(connected, "the token was refused; asked for a new one")
             else:
-                told = advice(
+                recommended = advice(
                     status,
                     code_for(status, read),
                     read,
@@ -191,7 +191,7 @@ class Job:
                     from_prompt=self.task.messages is None,
                 )
                 raise error_from_response(
-                    status, posted.headers, read, secrets=credentials.secrets, hint=told
+                    status, posted.headers, read, secrets=credentials.secrets, hint=recommended
                 )
 
     async def _read_refusal(self, posted: Posted, secrets: tuple[str, ...]) -> bytes:

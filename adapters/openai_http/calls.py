@@ -8,7 +8,7 @@ which piece has the id and the name, and whether they are repeated. The rules he
 2. The id is the first that is not empty. A missing or repeated one is replaced by nine
    alphanumerics, which every server accepts in a history.
 3. The name may come in pieces until the call is reported, with its first arguments. The whole name
-   again is no piece.
+   again is not a piece.
 4. Arguments are appended. A leading `{}` that more arguments follow was a placeholder.
 
 A call is valid only if its arguments are JSON when the answer is proven whole, and never if it was
@@ -301,7 +301,7 @@ class Calls:
 
         Args:
             cut: A length limit ended the answer, so that its last call is not trusted.
-            full: As many tokens as allowed were generated: a last call that is no JSON was cut.
+            full: As many tokens as allowed were generated: a last call that is not JSON was cut.
         """
         valid: list[ToolCall] = []
         invalid: list[InvalidToolCall] = []

@@ -102,5 +102,5 @@ def is_error(payload: dict[str, Any]) -> bool:
     bare = "choices" not in payload
     empty = bare and ("detail" in payload or payload.get("error") not in (None, False))
     failed = "error" in (payload.get("type"), payload.get("status"))
-    told = payload.get("message") and payload.get("code") not in _GOOD_CODES
-    return bool(empty or failed or told or payload.get("errors") or payload.get("detail"))
+    reported = payload.get("message") and payload.get("code") not in _GOOD_CODES
+    return bool(empty or failed or reported or payload.get("errors") or payload.get("detail"))

@@ -1,4 +1,4 @@
-"""The adapter over real sockets: requests, retries, what it learns, tells and logs."""
+"""The adapter over real sockets: requests, retries, what it learns, reports and logs."""
 
 import asyncio
 import logging
@@ -469,7 +469,7 @@ async def test_a_better_source_of_the_version_is_never_replaced(serving: Serving
 
 
 async def test_started_tells_what_was_sent_and_who_answers(serving: Serving) -> None:
-    """The engine's word for the model goes before ours; replica and seed are told."""
+    """The engine's word for the model goes before ours; replica and seed are reported."""
     task = TaskRequest(prompt="x", model="alias", seed=3, job_id="j")
     named = piece("a", "stop")
     nameless = {**named, "model": None}
@@ -481,7 +481,7 @@ async def test_started_tells_what_was_sent_and_who_answers(serving: Serving) -> 
 
 
 async def test_azures_first_chunk_does_not_start_the_answer(serving: Serving) -> None:
-    """It has no id, no model and no choices; what Started tells comes with the second one."""
+    """It has no id, no model and no choices; what Started reports comes with the second one."""
     first = {"choices": [], "id": "", "model": "", "prompt_filter_results": [{"prompt_index": 0}]}
     offsets = {"choices": [{"index": 0, "content_filter_offsets": {"check_offset": 1}}], "id": ""}
     chunks = [
@@ -510,7 +510,7 @@ async def test_azures_first_chunk_does_not_start_the_answer(serving: Serving) ->
 async def test_metrics_say_who_counted(
     serving: Serving, chunks: list[Any], tokens: int, prompt: int | None, source: str
 ) -> None:
-    """OC-ADAPT-OAI 6031: the engine's usage where it tells, else the Token events, marked so."""
+    """OC-ADAPT-OAI 6031: the engine's usage if it gives one, else the Token events, marked so."""
     async with serving(streams(*chunks, "[DONE]")) as (_, adapter):
         metrics = (await _events(adapter))[-1].metrics
     assert (metrics.tokens_generated, metrics.prompt_tokens) == (tokens, prompt)
@@ -733,7 +733,7 @@ async def test_a_redirect_is_not_followed(serving: Serving) -> None:
 
 
 async def test_a_client_of_the_callers_is_used_and_stays_open() -> None:
-    """Its headers go out, ours too; nobody closes it but the caller."""
+    """Its headers go out, ours too; only the caller closes it."""
     async with FakeOpenAI() as server, httpx.AsyncClient(headers={"X-Mine": "1"}) as client:
         async with OpenAIHttpAdapter(server.base_url, client=client, api_key="k" * 8) as adapter:
             assert await adapter.submit(PROMPT).text() == OK

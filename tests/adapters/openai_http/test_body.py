@@ -218,7 +218,7 @@ async def test_a_json_answer_has_a_bound(serving: Serving, monkeypatch: pytest.M
 
 
 async def test_a_compressed_answer_is_refused(serving: Serving) -> None:
-    """Nobody asked for it, and it may be a bomb."""
+    """The request did not accept it, and it may be a bomb."""
     async with serving(sends(b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})) as (
         _,
         adapter,

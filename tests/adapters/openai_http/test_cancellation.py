@@ -262,7 +262,7 @@ async def test_cancel_after_every_step(
 
 @pytest.mark.parametrize("place_name", ["plain", "tls"])
 async def test_cancelling_again_while_it_cleans_up(place_name: str, steps: Steps) -> None:
-    """Impatience is no leak: the task is cancelled a second time in the middle of its end."""
+    """Impatience leaks nothing: the task is cancelled a second time while it ends."""
     async with PLACES[place_name]() as place:
         for count in range(0, 60, 2):
             for pause in range(6):
