@@ -17,7 +17,7 @@ from adapters.http_util.delays import delay_in_words_ms, field_ms
 from adapters.http_util.secrets import MAX_SEARCHED_CHARS, MAX_SHOWN_CHARS, redact, safe_text
 
 MAX_DEPTH = 12
-"""Levels of nesting that are read. Gateways add one each; nobody adds a dozen."""
+"""Levels of nesting that are read. Each gateway in a chain adds one."""
 
 MAX_CODES = 16
 """Codes kept of one body: an error has a few, a list of hundreds is an attack."""

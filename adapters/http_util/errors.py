@@ -46,7 +46,7 @@ def error_from_response(
     Args:
         status: The HTTP status.
         headers: The answer's headers, names in lower case.
-        body: The body as far as it was read, or what read_error_body made of it.
+        body: The body as far as it was read, or the result of read_error_body.
         secrets: Credentials to keep out of the message.
         hint: What the caller can do, appended to the message.
     """

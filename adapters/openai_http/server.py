@@ -44,7 +44,7 @@ PROBE_TIMEOUT_S = 5.0
 healthy."""
 
 STOP_TIMEOUT_S = 2.0
-"""How long the request that stops an abandoned generation may take: nobody waits for its answer."""
+"""How long the request that stops an abandoned generation may take. No job waits for its answer."""
 
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""

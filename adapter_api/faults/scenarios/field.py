@@ -180,7 +180,7 @@ _ERRORS: tuple[tuple[str, str, Any, str], ...] = (
     ("anthropic-overloaded", "Anthropic's `overloaded_error`",
      {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
      "ADMISSION_REJECT"),
-    ("unknown", "an error in words that mean nothing to anybody",
+    ("unknown", "an error in words that no client knows",
      {"error": {"message": "flux compensator"}}, "WORKER_RESET"),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every answer that is no stream becomes one error of the taxonomy (HTU-ERR-4002, ADAPT-3002)."""
+"""Every answer that is not a stream becomes one error of the taxonomy (HTU-ERR-4002, ADAPT-3002)."""
 
 import json
 from typing import Any
@@ -106,7 +106,7 @@ BODIES: list[tuple[Any, ErrorBody]] = [
 
 @pytest.mark.parametrize(("payload", "expected"), BODIES, ids=lambda v: str(v)[:50])
 def test_every_shape_of_an_error_body_is_read(payload: Any, expected: ErrorBody) -> None:
-    """Error objects, strings, FastAPI's details, and what nobody thought of."""
+    """Error objects, strings, FastAPI's details, and shapes that no server documents."""
     assert read_error_body(json.dumps(payload).encode()) == expected
 
 
@@ -317,7 +317,7 @@ def test_recorded_refusals(name: str, code: ErrorCode, said: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"null", b'{"detail": null}', b"{}", b'""'])
 def test_a_refusal_without_words_says_its_status_alone(body: bytes) -> None:
-    """Nothing is told as nothing, not as None."""
+    """A missing message is not shown as None."""
     assert error_from_response(400, {}, body).message == "the server answered 400"
     assert error_from_payload(json.loads(body or b"null")).message.endswith(": it gave no reason")
 
@@ -406,7 +406,7 @@ def test_every_exception_of_httpx_has_its_error(
 
 @pytest.mark.parametrize("exc", [exc for exc, answering, *_ in EXCEPTIONS if not answering])
 def test_only_what_was_never_sent_may_be_repeated(exc: Exception) -> None:
-    """ADAPT-3005: no answer in time is no proof that nobody works on one."""
+    """ADAPT-3005: a server that has not answered in time may still be working."""
     never_sent = (httpx.ConnectTimeout, httpx.ConnectError, httpx.ProxyError)
     expected = isinstance(exc, (*never_sent, httpx.UnsupportedProtocol))
     assert may_repeat(error_from_exception(exc)) is expected

@@ -298,7 +298,7 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (424, {"error": "Request failed during generation: Server error", "error_type": "generation"},
      RESET),
     (520, "", RESET),
-    (None, {"error": "something nobody has heard of"}, RESET),
+    (None, {"error": "flux compensator"}, RESET),
     (None, {"type": "error", "error": {"type": "api_error", "message": "x"}}, RESET),
     (None, {"error": {"message": "no healthy upstream"}}, AWAY),
     (None, {"error": {"message": "x", "code": 503}}, AWAY),

@@ -286,7 +286,7 @@ def busy(wait_ms: int | None = None) -> WorkerError:
 
 
 async def test_what_may_be_repeated_is_until_it_works() -> None:
-    """WA-INT-3003: each failed attempt is told with its number and the wait that follows."""
+    """WA-INT-3003: each failed attempt is reported with its number and the wait that follows."""
     tries = Tries(busy(), busy(), busy())
     result, told = await _run(tries)
     assert (result, tries.count) == ("done", 4)

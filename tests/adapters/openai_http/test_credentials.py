@@ -1,4 +1,4 @@
-"""Keys: where they come from, which header they go into, and that nobody sees them."""
+"""Keys: their sources, their headers, and that no text shows them."""
 
 import asyncio
 import functools
@@ -173,7 +173,7 @@ async def test_a_provider_that_does_not_await_works_off_the_loop() -> None:
     assert threading.current_thread().name not in provider.threads
 
 
-async def test_a_token_is_fetched_anew_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_is_fetched_again_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider refreshes ahead of the end: it is asked every few minutes."""
     monkeypatch.setattr(credentials, "TOKEN_LIFETIME_S", 0.0)
     provider = Provider()
@@ -197,7 +197,7 @@ async def test_a_refused_token_is_renewed_once() -> None:
 
 
 async def test_many_refusals_of_one_token_renew_it_once() -> None:
-    """Who is refused with the old token takes the new one that somebody fetched meanwhile."""
+    """A job refused with the old token takes the new one that another job has fetched."""
     provider = Provider(0.02)
     async with _azure(_needs("token-2"), provider) as (_, adapter):
         texts = await asyncio.gather(*(adapter.submit(PROMPT).text() for _ in range(6)))
@@ -206,7 +206,7 @@ async def test_many_refusals_of_one_token_renew_it_once() -> None:
 
 
 async def test_a_late_refusal_of_an_old_token_does_not_cost_the_new_one() -> None:
-    """Somebody has renewed it already."""
+    """Another job has renewed it already."""
     provider = Provider()
     source = Credentials(OpenAIHttpConfig("http://h", azure_token_provider=provider))
     old = (await source.headers())["Authorization"]

@@ -481,7 +481,7 @@ async def test_what_llama_server_tells(serving: Serving) -> None:
 
 
 async def test_what_transformers_does_not_tell(serving: Serving) -> None:
-    """An empty model list and no version: nothing is known, and that is no error."""
+    """An empty model list and no version: nothing is known, which is not an error."""
     names = ("health", "props", "v1_models", "version")
     paths = {"v1_models": "/v1/models"}
     routes = {
@@ -513,7 +513,7 @@ async def test_what_transformers_does_not_tell(serving: Serving) -> None:
 async def test_where_the_context_length_is_told(
     serving: Serving, fields: dict[str, Any], context: int | None
 ) -> None:
-    """By vLLM, llama-server and others; what is no positive integer is unknown."""
+    """By vLLM, llama-server and others; anything but a positive integer is unknown."""
     async with serving({"/v1/models": lists("m", **fields)}) as (_, adapter):
         assert (await adapter.props()).context_length == context
 
