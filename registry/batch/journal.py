@@ -1,13 +1,15 @@
-"""The journal of a bulk run: append-only, so that nothing that was finished is lost or repeated.
+"""The journal of a bulk run: append-only, so that no finished row is lost or repeated.
 
 One line for each finished row:
 
     CRC32 NUMBER ok|error JSON
 
 The first line is the header, which identifies the input and the plan. A line whose checksum does
-not fit was torn by a crash or a full disk: it counts as never written, and its row is run again.
-The latest line of a row counts, so that failed rows can be run again. Lines are forced to the disk
-in groups: while one group is being written, the next one gathers.
+not match was torn by a crash or a full disk: it counts as never written, and its row is run again.
+The latest line of a row counts, so that failed rows can be run again.
+
+A line is handed to the operating system as soon as its row has ended, so a killed process loses no
+finished row. Lines are forced to the disk in groups, so a power cut loses those of the last group.
 """
 
 import asyncio
@@ -25,13 +27,18 @@ import attrs
 import msgspec
 
 from registry.batch.errors import BatchError
+from registry.batch.files import sync_folder
 
 Outcome = Literal["ok", "error"]
 
 VERSION = 1
 
-MAX_PENDING_BYTES = 8 << 20
-"""Results that may wait for the disk: beyond that, rows wait for it, too."""
+SYNC_AFTER_S = 0.1
+"""How long lines gather before they are forced to the disk: a disk syncs some hundred times a
+second at most, and a power cut costs what the engines answer in this time."""
+
+MAX_HEADER_BYTES = 8 << 20
+"""Far above any header; a file whose first line is longer is not a journal."""
 
 _OPEN, _OK, _ERROR = 0, 1, 2
 _STATE = {b"ok": _OK, b"error": _ERROR}
@@ -41,12 +48,12 @@ _TORN_HEADER = re.compile(rb"[0-9a-f]{0,8}\Z|[0-9a-f]{8} h|\0")
 
 @attrs.frozen
 class Header:
-    """What a journal belongs to.
+    """The run that a journal belongs to.
 
     Args:
         input_sha256: The hash of the input's content.
         rows: How many rows the input has.
-        plan: Everything that changes what is asked, option by option.
+        plan: Everything that changes the requests, option by option, as JSON.
         version: The format of the journal.
     """
 
@@ -60,23 +67,23 @@ class Journal:
     """The journal of one run, held by one process at a time.
 
     Args:
-        path: Its file. It is made if it is not there.
-        header: What is to be run now.
-        accept_changes: Whether the journal of another plan may be continued. That of another input
-            never may.
+        path: Its file, created if it does not exist.
+        header: The run that is to be started or continued.
+        accept_changes: Whether to continue the journal of another plan. A journal of another input
+            is always refused.
 
     Raises:
-        BatchError: If another process holds it, or it belongs to another input or plan.
-        OSError: If the file cannot be used.
+        BatchError: Another process holds the journal, or it belongs to another input or plan.
+        OSError: The file cannot be opened, read or written.
     """
 
     def __init__(self, path: Path, header: Header, *, accept_changes: bool = False) -> None:
         self.path = path
         self._states = bytearray(header.rows)
         self._offsets = array("Q", [_UNKNOWN]) * header.rows
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._flushing: asyncio.Task[None] | None = None
+        self._unsynced = False
+        self._hurry = asyncio.Event()
+        self._syncing: asyncio.Task[None] | None = None
         self._failure: OSError | None = None
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -99,16 +106,18 @@ class Journal:
                 self._note(line if line.endswith(b"\n") else line + b"\n", offset)
         if not line_ended(self.path, end):
             self._write(b"\n")
+            os.fsync(self._fd)
             end += 1
         return end
 
     def _begin(self, header: Header, first: bytes) -> int:
         if first and not _TORN_HEADER.match(first):
-            raise BatchError(f"{self.path} is not a journal of a bulk run: name another output")
+            raise BatchError(f"{self.path} is not a journal of a bulk run: choose another output")
         os.ftruncate(self._fd, 0)
         line = _line(b"header " + msgspec.json.encode(attrs.asdict(header)))
         self._write(line)
-        _sync_folder(self.path.parent)
+        os.fsync(self._fd)
+        sync_folder(self.path.parent)
         return len(line)
 
     def _note(self, line: bytes, offset: int) -> None:
@@ -120,24 +129,24 @@ class Journal:
         self._offsets[int(number)] = offset
 
     def close(self) -> None:
-        """Release the file. Results that were not flushed are run again next time."""
+        """Close the file. Call `flush` before it, so that a power cut loses nothing."""
         os.close(self._fd)
 
-    # What is known
+    # Reading
 
     @property
     def rows(self) -> int:
-        """How many rows the input has."""
+        """Return how many rows the input has."""
         return len(self._states)
 
     @property
     def answered(self) -> int:
-        """How many rows are answered."""
+        """Return how many rows are answered."""
         return self._states.count(_OK)
 
     @property
     def failed(self) -> int:
-        """How many rows failed."""
+        """Return how many rows failed."""
         return self._states.count(_ERROR)
 
     def finished(self, number: int) -> bool:
@@ -164,8 +173,8 @@ class Journal:
 
     # Writing
 
-    async def append(self, number: int, outcome: Outcome, result: bytes) -> None:
-        """Add the result of a row; waits while too much waits for the disk.
+    def append(self, number: int, outcome: Outcome, result: bytes) -> None:
+        """Add the result of a row. Call it in an event loop.
 
         Args:
             number: The row's number.
@@ -173,75 +182,81 @@ class Journal:
             result: The result as JSON, without a line feed.
 
         Raises:
-            OSError: If the disk refused an earlier result.
+            OSError: The disk refuses this result, or refused an earlier one.
         """
         if self._failure is not None:
             raise self._failure
         word = outcome.encode()
         line = _line(b"%d %s %s" % (number, word, result))
+        try:
+            self._write(line)
+        except OSError as error:
+            self._failure = error
+            raise
         self._states[number] = _STATE[word]
         self._offsets[number] = self._end
         self._end += len(line)
-        self._pending.append(line)
-        self._pending_bytes += len(line)
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
-        if self._pending_bytes > MAX_PENDING_BYTES:
-            await self.flush()
+        self._unsynced = True
+        if self._syncing is None:
+            self._syncing = asyncio.create_task(self._sync())
 
     async def flush(self) -> None:
         """Wait until all results are on the disk.
 
         Raises:
-            OSError: If the disk refused one.
+            OSError: The disk refused one.
         """
-        while self._flushing is not None:
-            await asyncio.shield(self._flushing)
+        self._hurry.set()
+        if self._syncing is not None:
+            await asyncio.shield(self._syncing)
+        self._hurry.clear()
         if self._failure is not None:
             raise self._failure
 
-    async def _flush(self) -> None:
+    async def _sync(self) -> None:
         try:
-            while self._pending:
-                lines = b"".join(self._pending)
-                self._pending.clear()
-                self._pending_bytes = 0
-                await asyncio.to_thread(self._write, lines)
+            while self._unsynced:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SYNC_AFTER_S):
+                        await self._hurry.wait()
+                self._unsynced = False
+                await asyncio.to_thread(os.fsync, self._fd)
         except OSError as error:
             self._failure = error
         finally:
-            self._flushing = None
+            self._syncing = None
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
-        os.fsync(self._fd)
 
 
 def read_header(path: Path) -> Header:
     """Return the header of a journal.
 
     Raises:
-        BatchError: If the file is not a journal, or one of another version.
-        OSError: If it cannot be read.
+        BatchError: The file is not a journal, or one of another version.
+        OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        body = _body(file.readline(MAX_PENDING_BYTES))
+        body = _body(file.readline(MAX_HEADER_BYTES))
     if body is None or not body.startswith(b"header "):
         raise BatchError(f"{path} is not a journal of a bulk run")
     fields = msgspec.json.decode(body.removeprefix(b"header "))
     if fields.get("version") != VERSION:
-        raise BatchError(f"{path} was written by another version of this program")
+        raise BatchError(f"{path} was written by another version of worker-adapters")
     return Header(**fields)
 
 
 def count(path: Path) -> tuple[Header, int, int]:
-    """Return the header, and how many rows are answered and failed; another process may write.
+    """Return the header, and how many rows are answered and failed.
+
+    Another process may write the journal meanwhile.
 
     Raises:
-        BatchError: If the file is not a journal.
-        OSError: If it cannot be read.
+        BatchError: The file is not a journal.
+        OSError: It cannot be read.
     """
     header = read_header(path)
     states = bytearray(header.rows)
@@ -266,7 +281,7 @@ def _line(body: bytes) -> bytes:
 
 
 def _body(line: bytes) -> bytes | None:
-    """Return what a line holds; None if it is torn."""
+    """Return a line without its checksum; None if it is torn."""
     if len(line) < 10 or line[-1:] != b"\n":
         return None
     body = line[9:-1]
@@ -277,7 +292,7 @@ def _compare(path: Path, found: Header, wanted: Header, accept_changes: bool) ->
     if (found.input_sha256, found.rows) != (wanted.input_sha256, wanted.rows):
         raise BatchError(
             f"the input is not the one that {path} belongs to: its content has changed. "
-            "Name another output, or restore the input"
+            "Choose another output, or restore the input"
         )
     if found.plan != wanted.plan and not accept_changes:
         pairs = {
@@ -290,8 +305,8 @@ def _compare(path: Path, found: Header, wanted: Header, accept_changes: bool) ->
             if before != after
         )
         raise BatchError(
-            f"the run that {path} belongs to asked something else: {changes}. Name another "
-            "output, or give --accept-changes to answer the remaining rows in the new way"
+            f"the run that {path} belongs to has other options: {changes}. Choose another output, "
+            "or give --accept-changes to answer the remaining rows with the new options"
         )
 
 
@@ -299,13 +314,4 @@ def _lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        raise BatchError(f"another process is running this: it holds {path}") from exc
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems do not know it
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        raise BatchError(f"another process is doing this run: it holds {path}") from exc

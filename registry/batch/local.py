@@ -28,10 +28,15 @@ _BUSY = frozenset(
         ErrorCode.CIRCUIT_OPEN,
     }
 )
-"""Failures that cost the engines nothing and say nothing of the row: it waits and tries again."""
+"""No engine took the row: it waits and costs no attempt."""
+
+_EVERY_ROW = frozenset(
+    {ErrorCode.UPSTREAM_AUTH, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.EGRESS_DENIED}
+)
+"""The next row would fail in the same way: the run stops, and the row stays open."""
 
 _BASE_S, _CAP_S = 0.2, 10.0
-"""Bounds of the wait before a row is asked again."""
+"""Bounds of the random wait before a row is sent again."""
 
 
 @attrs.define(eq=False)
@@ -40,20 +45,18 @@ class Progress:
 
     Args:
         rows: Rows of the input.
-        answered: Rows that are answered, earlier runs included.
-        failed: Rows that failed, earlier runs included.
-        tokens_in: Tokens of prompts in this run.
-        tokens_out: Tokens of answers in this run.
-        failures: How many rows of this run failed, by code.
-        began_at: Seconds of the event loop's clock.
-        done: Rows that have ended in this run.
-        stopped: Why no further row is sent; empty while there is no reason.
+        answered: Rows that are answered, earlier calls included.
+        failed: Rows that failed, earlier calls included.
+        tokens_in: Tokens of prompts in this call.
+        tokens_out: Tokens of answers in this call.
+        failures: How many rows failed in this call, by code.
+        done: Rows that have ended in this call.
+        stopped: Why no further row is sent; empty while rows are sent.
     """
 
     rows: int
     answered: int
     failed: int
-    began_at: float
     tokens_in: int = 0
     tokens_out: int = 0
     failures: Counter[str] = attrs.field(factory=Counter)
@@ -62,20 +65,20 @@ class Progress:
 
     @property
     def left(self) -> int:
-        """How many rows have not ended."""
+        """Return how many rows have not ended."""
         return self.rows - self.answered - self.failed
 
 
 class LocalRun:
-    """One run over the pools of a host in this process.
+    """One run over a pool of a host in this process.
 
     Args:
-        rows: The rows that are to be asked.
-        journal: Gets the results.
+        rows: The open rows.
+        journal: Receives the results.
         host: Answers the rows.
         pool_id: The pool.
-        fields: Fields that every row's request gets, unless it has them itself.
-        limits: What the run may use.
+        fields: Request fields for every row that does not set them itself.
+        limits: The limits of the run.
         on_result: Called with the name and the result of each row that ends.
     """
 
@@ -100,33 +103,32 @@ class LocalRun:
         self._pace = Pace(host, pool_id, self._limits)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self._failure: BaseException | None = None
-        loop = asyncio.get_running_loop()
-        self._answered_at = loop.time()
-        self.progress = Progress(
-            journal.rows, journal.answered, journal.failed, began_at=loop.time()
-        )
+        self._failure: Exception | None = None
+        self._failing_since: float | None = None
+        self.progress = Progress(journal.rows, journal.answered, journal.failed)
 
     def stop(self, why: str) -> None:
-        """Send no further row; those in flight end."""
+        """Send no further row; rows in flight finish. The first reason is kept."""
         self.progress.stopped = self.progress.stopped or why
         self._stop.set()
         self._pace.close()
 
-    async def run(self) -> Progress:
-        """Run until every row has ended, or a reason to stop comes.
+    async def run(self) -> None:
+        """Run until every row has ended, or a reason to stop arises.
 
         Raises:
-            OSError: If the journal cannot be written.
+            OSError: The journal cannot be written.
+            Exception: What `on_result` or the reader of the rows raised.
 
         Cancellation:
-            Rows in flight are cancelled; what is finished is in the journal.
+            Rows in flight are cancelled; finished rows are in the journal.
         """
         try:
             for row in self._rows:
-                if not await self._pace.enter():
+                reserved = await self._pace.enter()
+                if reserved is None:
                     break
-                task = asyncio.create_task(self._run_one(row))
+                task = asyncio.create_task(self._run_one(row, reserved))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             while self._tasks:
@@ -136,29 +138,26 @@ class LocalRun:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
-            await self._journal.flush()
+            if self._failure is None:
+                await self._journal.flush()
         if self._failure is not None:
             raise self._failure
-        return self.progress
 
-    async def _run_one(self, row: AnyRow) -> None:
+    async def _run_one(self, row: AnyRow, reserved: float) -> None:
         tokens = 0
         try:
             code, result, tokens = await self._result(row)
             if result is None:
                 return
-            await self._journal.append(row.number, "error" if code else "ok", result)
+            self._journal.append(row.number, "error" if code else "ok", result)
             self._count(code)
             if self._on_result is not None:
                 self._on_result(row.custom_id, result)
-        except OSError as error:
-            self._failure = self._failure or error
-            self.stop(f"the journal cannot be written: {error.strerror or error}")
         except Exception as error:
             self._failure = self._failure or error
-            self.stop(f"row {row.number + 1} failed with {type(error).__name__}")
+            self.stop(f"row {row.number + 1} ended with {type(error).__name__}: {error}")
         finally:
-            self._pace.leave(tokens)
+            self._pace.leave(reserved, tokens)
 
     async def _result(self, row: AnyRow) -> tuple[str, bytes | None, int]:
         """Return the code, the result and the tokens of a row; no result if it stays open."""
@@ -166,20 +165,22 @@ class LocalRun:
             request = row.request(self._fields)
         except ApiError as error:
             return error.code or "invalid_value", _failed(row, error), 0
-        attempt = 0
+        attempts = waits = 0
         while True:
-            task = attrs.evolve(request.task, job_id=new_id()) if attempt else request.task
+            task = attrs.evolve(request.task, job_id=new_id()) if waits else request.task
             try:
                 answer = await self._host.submit(self._pool_id, task, priority="batch").answer()
             except WorkerError as error:
-                attempt += error.code not in _BUSY
-                if not self._again(error, attempt):
+                attempts += error.code not in _BUSY
+                waits += 1
+                if self._is_final(error, attempts):
+                    self._failing_since = None
                     api_error = from_worker_error(error)
                     return api_error.code or "", _failed(row, api_error), 0
-                if not await self._wait(error, attempt):
+                if not await self._wait(error, waits):
                     return "", None, 0
                 continue
-            self._answered_at = asyncio.get_running_loop().time()
+            self._failing_since = None
             metrics = answer.metrics
             prompt_tokens = metrics.prompt_tokens or 0
             self.progress.tokens_in += prompt_tokens
@@ -187,24 +188,24 @@ class LocalRun:
             body = answers.whole(request, answer)
             return "", _answered(row, task.job_id, body), prompt_tokens + metrics.tokens_generated
 
-    def _again(self, error: WorkerError, attempt: int) -> bool:
-        """Return whether a row that failed is asked again."""
-        if error.code in _BUSY and error.retriable:
-            return True
-        return error.retriable and attempt < self._limits.max_attempts
+    def _is_final(self, error: WorkerError, attempts: int) -> bool:
+        """Return whether the row has failed, and not the engines."""
+        if error.code in _EVERY_ROW:
+            self.stop(f"every row would fail with {error}")
+            return False
+        return not error.retriable or attempts >= self._limits.max_attempts
 
-    async def _wait(self, error: WorkerError, attempt: int) -> bool:
-        """Wait before a row is asked again; return False if the run stops meanwhile."""
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._answered_at > self._limits.outage_s:
-            self.stop(
-                f"no engine has answered for {self._limits.outage_s:g} s, the last failure was "
-                f"{error}"
-            )
+    async def _wait(self, error: WorkerError, waits: int) -> bool:
+        """Wait before a row is sent again; return False if the run stops meanwhile."""
+        now, outage_s = asyncio.get_running_loop().time(), self._limits.outage_s
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since >= outage_s:
+            self.stop(f"every attempt has failed for {outage_s:g} s, the last one with {error}")
         wait_s = (error.retry_after_ms or 0) / 1000
-        wait_s += random.uniform(0, min(_CAP_S, _BASE_S * 2**attempt))
+        wait_s += random.uniform(0, min(_CAP_S, _BASE_S * 2 ** min(waits, 10)))
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(max(wait_s, self._pace.repeat())):
                 await self._stop.wait()
         except TimeoutError:
             return True
@@ -220,17 +221,17 @@ class LocalRun:
             progress.answered += 1
         used = progress.tokens_in + progress.tokens_out
         if limits.max_tokens is not None and used >= limits.max_tokens:
-            self.stop(f"{used} tokens are used, and the maximum is {limits.max_tokens}")
-        failures = sum(progress.failures.values())
+            self.stop(f"{used} tokens are used, the limit is {limits.max_tokens}")
+        failures = progress.failures.total()
         if limits.max_failures is not None and failures > limits.max_failures:
-            self.stop(f"{failures} rows failed, and at most {limits.max_failures} may")
+            self.stop(f"{failures} rows failed, the limit is {limits.max_failures}")
 
 
 def _answered(row: AnyRow, job_id: str, body: bytes) -> bytes:
     return (
-        b'{"id":"batch_req_%d","custom_id":%s,"response":{"status_code":200,"request_id":"%s",'
+        b'{"id":"batch_req_%d","custom_id":%s,"response":{"status_code":200,"request_id":%s,'
         b'"body":%s},"error":null}'
-    ) % (row.number + 1, json.dumps(row.custom_id).encode(), job_id.encode(), body)
+    ) % (row.number + 1, _text(row.custom_id), _text(job_id), body)
 
 
 def _failed(row: AnyRow, error: ApiError) -> bytes:
@@ -239,9 +240,13 @@ def _failed(row: AnyRow, error: ApiError) -> bytes:
         b'"body":%s},"error":{"code":%s,"message":%s}}'
     ) % (
         row.number + 1,
-        json.dumps(row.custom_id).encode(),
+        _text(row.custom_id),
         error.status,
         error.body(),
-        json.dumps(error.code).encode(),
-        json.dumps(error.message).encode(),
+        _text(error.code),
+        _text(error.message),
     )
+
+
+def _text(value: str | None) -> bytes:
+    return json.dumps(value).encode()

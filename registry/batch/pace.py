@@ -1,37 +1,33 @@
 """How fast rows are sent: as many at once as the engines can take, within the limits given."""
 
 import asyncio
-import contextlib
-from collections import deque
 
 import attrs
 
 from registry.host import AdapterHost
 
-WINDOW_S = 60.0
-
 LOOK_S = 0.5
-"""How often the capacity of the pool is looked at."""
+"""How often the capacity of the pool is read."""
 
 DEFAULT_AT_ONCE = 16
-"""Jobs at once on a replica that says nothing of its limit: engines batch about as many."""
+"""Jobs at once on a replica whose limit is not known: engines batch about as many."""
 
 _AHEAD = 1.25
-"""More jobs than the replicas take at once, so that none waits for the next row."""
+"""More jobs than the replicas take at once, so that a replica never waits for the next row."""
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What a run may use.
+    """The limits of one call of a run; they may change from call to call.
 
     Args:
-        max_in_flight: The most rows at once; None: what the pool's replicas can take.
-        requests_per_minute: None for no limit.
+        max_in_flight: Rows at once; None: as many as the pool's replicas can take.
+        requests_per_minute: Requests are spread evenly; None for no limit.
         tokens_per_minute: Tokens of prompts and answers; None for no limit.
-        max_tokens: The most tokens of the whole run, prompts and answers; None for no limit.
-        max_failures: How many rows may fail before the run stops; None for no limit.
-        max_attempts: How often a row is asked when the engine failed at it.
-        outage_s: Seconds without any answer from the engines after which the run stops.
+        max_tokens: Tokens of prompts and answers after which no row is sent; None for no limit.
+        max_failures: Failed rows beyond which no row is sent; None for no limit.
+        max_attempts: How often a row is sent while the engine fails at it.
+        outage_s: Seconds in which every attempt failed, after which no row is sent.
     """
 
     max_in_flight: int | None = None
@@ -44,94 +40,106 @@ class Limits:
 
 
 class Pace:
-    """The gate that each row passes: how many rows are in flight, and what they have used.
+    """The gate that each row passes. One task at a time waits in `enter`.
 
     Args:
-        host: Its pool's capacity decides how many rows run at once.
+        host: Its pool's capacity decides how many rows are in flight.
         pool_id: The pool.
-        limits: What the run may use.
+        limits: The limits of the run.
     """
 
     def __init__(self, host: AdapterHost, pool_id: str, limits: Limits) -> None:
         self._host = host
         self._pool_id = pool_id
         self._limits = limits
-        self._requests: deque[float] = deque()
-        self._tokens: deque[tuple[float, int]] = deque()
-        self._tokens_sum = 0
+        self._request_s = _seconds_each(limits.requests_per_minute)
+        self._token_s = _seconds_each(limits.tokens_per_minute)
+        self._requests_from = self._tokens_from = float("-inf")
+        self._rows = self._tokens = 0
         self._target = 1
-        self._looked_at = float("-inf")
-        self._freed = asyncio.Event()
+        self._read_at = float("-inf")
+        self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self.in_flight = 0
 
-    async def enter(self) -> bool:
+    async def enter(self) -> float | None:
         """Wait until one more row may be sent, and count it.
 
         Returns:
-            False if the pace was closed: no further row may be sent.
+            The tokens reserved for the row, for `leave`; None after `close`.
         """
         loop = asyncio.get_running_loop()
         while not self._closed:
             now = loop.time()
-            wait_s = self._wait_s(now)
-            if wait_s <= 0.0:
+            if (wait_s := self._wait_s(now)) <= 0:
                 self.in_flight += 1
-                if self._limits.requests_per_minute is not None:
-                    self._requests.append(now)
-                return True
-            self._freed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait_s, LOOK_S)):
-                    await self._freed.wait()
-        return False
+                self._requests_from = max(self._requests_from, now) + self._request_s
+                return self._reserve(now)
+            self._waiter = loop.create_future()
+            timer = loop.call_later(wait_s, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+        return None
+
+    def repeat(self) -> float:
+        """Count a further request of a row; return in how many seconds it may be sent."""
+        now = asyncio.get_running_loop().time()
+        begins = max(self._requests_from, now)
+        self._requests_from = begins + self._request_s
+        return begins - now
+
+    def leave(self, reserved: float, tokens: int) -> None:
+        """Count a row that has ended.
+
+        Args:
+            reserved: What `enter` returned.
+            tokens: The tokens of its prompt and its answer.
+        """
+        self.in_flight -= 1
+        if tokens:
+            self._rows += 1
+            self._tokens += tokens
+        self._tokens_from += (tokens - reserved) * self._token_s
+        self._wake()
 
     def close(self) -> None:
         """Let no further row in."""
         self._closed = True
-        self._freed.set()
+        self._wake()
 
-    def leave(self, tokens: int) -> None:
-        """Count a row that has ended.
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-        Args:
-            tokens: The tokens of its prompt and its answer.
-        """
-        self.in_flight -= 1
-        if self._limits.tokens_per_minute is not None and tokens:
-            self._tokens.append((asyncio.get_running_loop().time(), tokens))
-            self._tokens_sum += tokens
-        self._freed.set()
+    def _reserve(self, now: float) -> float:
+        if not self._token_s:
+            return 0.0
+        reserved = self._tokens / self._rows if self._rows else 0.0
+        self._tokens_from = max(self._tokens_from, now) + reserved * self._token_s
+        return reserved
 
     def _wait_s(self, now: float) -> float:
-        if self.in_flight >= self._at_once(now):
-            return LOOK_S
-        limit = self._limits.requests_per_minute
-        if limit is not None:
-            while self._requests and self._requests[0] <= now - WINDOW_S:
-                self._requests.popleft()
-            if len(self._requests) >= limit:
-                return self._requests[0] + WINDOW_S - now
-        limit = self._limits.tokens_per_minute
-        if limit is not None:
-            while self._tokens and self._tokens[0][0] <= now - WINDOW_S:
-                self._tokens_sum -= self._tokens.popleft()[1]
-            if self._tokens_sum >= limit:
-                return self._tokens[0][0] + WINDOW_S - now
-        return 0.0
-
-    def _at_once(self, now: float) -> int:
-        if now - self._looked_at >= LOOK_S:
-            self._looked_at = now
+        if now - self._read_at >= LOOK_S:
+            self._read_at = now
             self._target = self._capacity()
-        return self._target
+        if self.in_flight >= self._target:
+            return LOOK_S
+        if self._token_s and not self._rows and self.in_flight:
+            return LOOK_S  # the first row shows how many tokens a row takes
+        return max(self._requests_from, self._tokens_from) - now
 
     def _capacity(self) -> int:
-        most = self._limits.max_in_flight
+        maximum = self._limits.max_in_flight
         for pool in self._host.snapshot().pools:
             if pool.pool_id == self._pool_id:
                 able = [r for r in pool.replicas if r.state in ("ready", "busy")]
                 at_once = sum(DEFAULT_AT_ONCE if r.limit is None else r.limit for r in able)
                 wanted = max(1, round(at_once * _AHEAD))
-                return wanted if most is None else min(most, wanted)
+                return wanted if maximum is None else min(maximum, wanted)
         return 1
+
+
+def _seconds_each(per_minute: int | None) -> float:
+    return 0.0 if per_minute is None else 60.0 / per_minute

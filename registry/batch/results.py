@@ -1,6 +1,5 @@
-"""From the journal of a run to the files that people use."""
+"""The result files of a run, made from its journal."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import msgspec
 
 from registry.batch.errors import BatchError
+from registry.batch.files import whole_file
 from registry.batch.journal import Journal
 
 _PARQUET_ROWS = 4096
@@ -27,38 +27,38 @@ _PARQUET_COLUMNS = {
 
 
 def write_results(journal: Journal, output: Path) -> tuple[Path, ...]:
-    """Write what is finished, in the input's order; a file appears whole or not at all.
+    """Write the finished rows in the input's order; a file appears whole or not at all.
 
     Args:
-        journal: The run's results.
-        output: The file. With the suffix `.parquet` it has a line for each row. Otherwise it has
-            OpenAI's batch format, and rows that failed go to a second file, `NAME.errors.jsonl`.
+        journal: The results of the run.
+        output: The file. With the suffix `.parquet` or `.pq` it has one row for each finished row.
+            Otherwise it has OpenAI's batch format, and rows that failed go to a second file,
+            `NAME.errors.jsonl`.
 
     Returns:
         The files that were written.
 
     Raises:
-        OSError: If one cannot be written.
+        BatchError: Parquet is asked for, and pyarrow is not installed.
+        OSError: A file cannot be written.
     """
     if output.suffix.lower() in (".parquet", ".pq"):
         _write_parquet(journal, output)
         return (output,)
     errors = errors_path(output)
-    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (output, errors)}
-    try:
-        with drafts[output].open("wb") as good, drafts[errors].open("wb") as bad:
-            for _, outcome, result in journal.results():
-                (good if outcome == "ok" else bad).write(result + b"\n")
-        for path, draft in drafts.items():
-            draft.replace(path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+    with (
+        whole_file(output) as output_draft,
+        whole_file(errors) as errors_draft,
+        output_draft.open("wb") as good,
+        errors_draft.open("wb") as bad,
+    ):
+        for _, outcome, result in journal.results():
+            (good if outcome == "ok" else bad).write(result + b"\n")
     return (output, errors)
 
 
 def errors_path(output: Path) -> Path:
-    """Return the file of the rows that failed."""
+    """Return the path of the file with the rows that failed."""
     return output.with_name(f"{output.stem}.errors.jsonl")
 
 
@@ -73,14 +73,9 @@ def _write_parquet(journal: Journal, output: Path) -> None:
     schema = pyarrow.schema(
         [(name, getattr(pyarrow, kind)()) for name, kind in _PARQUET_COLUMNS.items()]
     )
-    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        with ParquetWriter(draft, schema) as writer:
-            for rows in _groups(journal):
-                writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(output) as draft, ParquetWriter(draft, schema) as writer:
+        for rows in _groups(journal):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
 
 
 def _groups(journal: Journal) -> Iterator[list[dict[str, Any]]]:

@@ -37,11 +37,11 @@ class Row:
     """One row of the input.
 
     Args:
-        number: Its place in the input, from 0.
+        number: Its position in the input, from 0.
         custom_id: Its name in the results.
         kind: "chat" or "completion".
         body: The request's fields, as OpenAI's API has them.
-        problem: Why it cannot be asked; empty if it can.
+        problem: Why it cannot be sent; empty if it can.
     """
 
     number: int
@@ -54,10 +54,10 @@ class Row:
         """Return the request.
 
         Args:
-            fields: Fields that it gets unless the row has them itself.
+            fields: Fields for what the row does not set itself.
 
         Raises:
-            ApiError: If the row cannot be asked.
+            ApiError: The row cannot be sent.
         """
         if self.problem:
             raise ApiError(400, self.problem, code="invalid_row")
@@ -72,7 +72,7 @@ class TaskRow:
     """A task of a program as a row.
 
     Args:
-        number: Its place, from 0.
+        number: Its position, from 0.
         task: The task.
     """
 
@@ -81,7 +81,7 @@ class TaskRow:
 
     @property
     def custom_id(self) -> str:
-        """Its name in the results."""
+        """Return its name in the results."""
         return self.task.job_id
 
     def request(self, _: Mapping[str, Any]) -> requests.ApiRequest:
@@ -112,7 +112,7 @@ class Mapped:
 
 @attrs.frozen
 class Source:
-    """An input, read once to know it.
+    """An input that was read once.
 
     Args:
         path: The file.
@@ -132,7 +132,7 @@ class Source:
         """Yield the rows one by one.
 
         Args:
-            skip: Returns whether a row is to be passed over, by its number; None for none.
+            skip: Returns whether to pass over a row, by its number; None to read all rows.
         """
         return _READERS[self.format](self.path, self.mapped, skip)
 
@@ -143,17 +143,17 @@ def examine(
     format: Format | None = None,
     known: tuple[str, int] | None = None,
 ) -> Source:
-    """Read an input through: its format, its hash, its number of rows.
+    """Read an input once, for its format, its hash and its number of rows.
 
     Args:
         path: The file.
         mapped: How columns become requests.
-        format: Its format; None: judged by its name and its first line.
-        known: Hash and number of rows of an input that was examined before: one of that hash is
-            not read again.
+        format: Its format; None: decided by its name and its first line.
+        known: Hash and number of rows of an input that was examined before: an input with that
+            hash is not parsed again.
 
     Raises:
-        BatchError: If it cannot be read, is empty, or two rows have one custom_id.
+        BatchError: It cannot be read, is empty, or two rows have the same custom_id.
     """
     try:
         found = format or _format_of(path)
@@ -161,8 +161,12 @@ def examine(
         if known is not None and known[0] == digest:
             return Source(path, found, mapped, digest, known[1])
         rows = _check_ids(_READERS[found](path, mapped, None))
+    except BatchError:
+        raise
     except OSError as exc:
         raise BatchError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    except (csv.Error, ValueError) as exc:
+        raise BatchError(f"{path} cannot be read as {found}: {exc}") from exc
     if not rows:
         raise BatchError(f"{path} has no rows")
     return Source(path, found, mapped, digest, rows)
@@ -192,10 +196,10 @@ def _sha256(path: Path) -> str:
 def _check_ids(rows: Iterator[Row]) -> int:
     """Count the rows.
 
-    Ids are compared by 64 bits of a hash, in 256 parts, so that a million rows take 8 MB.
+    Ids are compared by 72 bits of a hash, in 256 parts, so that a million rows take 16 MB.
 
     Raises:
-        BatchError: If two rows have one custom_id.
+        BatchError: Two rows have the same custom_id.
     """
     parts = [array("Q") for _ in range(256)]
     lines = [array("Q") for _ in range(256)]
@@ -221,7 +225,7 @@ def _duplicates(keys: "array[int]", numbers: "array[int]") -> str:
         first.setdefault(key, number)
     shown = ", ".join(pairs[:5])
     more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
-    return f"each row needs a custom_id of its own: {shown}{more} have the same one"
+    return f"each row needs its own custom_id: {shown}{more} have the same one"
 
 
 # Formats
@@ -230,7 +234,7 @@ def _duplicates(keys: "array[int]", numbers: "array[int]") -> str:
 def _openai(path: Path, _: Mapped, skip: Skip) -> Iterator[Row]:
     for number, fields, problem in _objects(path, skip):
         if problem:
-            yield Row(number, _number_id(number), "chat", {}, problem)
+            yield _unreadable(number, problem)
             continue
         custom_id, url, body = fields.get("custom_id"), fields.get("url"), fields.get("body")
         if not isinstance(custom_id, str) or not custom_id:
@@ -242,7 +246,7 @@ def _openai(path: Path, _: Mapped, skip: Skip) -> Iterator[Row]:
         elif not isinstance(body, dict):
             problem = "body must be an object"
         kind = URLS.get(url, "chat") if isinstance(url, str) else "chat"
-        name = custom_id if isinstance(custom_id, str) and custom_id else _number_id(number)
+        name = custom_id if isinstance(custom_id, str) and custom_id else _nameless(number)
         yield Row(
             number,
             name,
@@ -255,7 +259,7 @@ def _openai(path: Path, _: Mapped, skip: Skip) -> Iterator[Row]:
 def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
     for number, fields, problem in _objects(path, skip):
         if problem:
-            yield Row(number, _number_id(number), "chat", {}, problem)
+            yield _unreadable(number, problem)
         elif mapped.template is None and "messages" in fields:
             yield Row(number, _id(mapped, fields, number), "chat", fields)
         else:
@@ -358,6 +362,15 @@ def _id(mapped: Mapped, fields: Mapping[str, Any], number: int) -> str:
 
 def _number_id(number: int) -> str:
     return f"row-{number + 1}"
+
+
+def _nameless(number: int) -> str:
+    """Name a row whose own name cannot be read, unlike any name that its neighbours have."""
+    return f"unreadable-row-{number + 1}"
+
+
+def _unreadable(number: int, problem: str) -> Row:
+    return Row(number, _nameless(number), "chat", {}, problem)
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,7 @@
-"""Bulk runs: of an input file, and of tasks that a program has."""
+"""Bulk runs: of an input file, and of a program's tasks."""
 
+import asyncio
+import functools
 import hashlib
 import json
 import tempfile
@@ -13,7 +15,7 @@ import msgspec
 from adapter_api import TaskRequest
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, read_header
-from registry.batch.local import LocalRun
+from registry.batch.local import AnyRow, LocalRun
 from registry.batch.pace import Limits
 from registry.batch.results import write_results
 from registry.batch.rows import Format, Mapped, Source, TaskRow, examine
@@ -21,21 +23,25 @@ from registry.host import AdapterHost
 
 Begin = Callable[[LocalRun], None]
 
+_BODY = "body."
+"""Before the names of request fields in the journal's plan, apart from the options of the run."""
+
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What a bulk run does.
+    """A bulk run of an input file.
 
     Args:
-        input: The rows.
-        output: The results: `.parquet`, or else OpenAI's batch format. The journal lies beside it.
-        format: The input's format; None: judged by its name and its first line.
-        mapped: How columns become requests, where the input is not in OpenAI's format.
+        input: The file with the rows.
+        output: The file for the results: `.parquet`, or else OpenAI's batch format. The journal
+            has its name with `.journal` appended.
+        format: The input's format; None: decided by its name and its first line.
+        mapped: How columns become requests, for an input that is not in OpenAI's format.
         pool_id: The pool that answers.
-        fields: Fields that every request gets unless its row has them: model, max_tokens, ...
-        limits: What the run may use. Limits may change from run to run.
-        accept_changes: Whether a run that asked something else may be continued.
-        retry_failed: Whether rows that failed are asked again.
+        fields: Request fields for rows that do not set them: model, max_tokens, ...
+        limits: The limits of this call.
+        accept_changes: Whether to continue a run that had other options.
+        retry_failed: Whether to send rows again that failed in earlier calls.
     """
 
     input: Path
@@ -50,27 +56,63 @@ class Plan:
 
     @property
     def journal(self) -> Path:
-        """The journal's file."""
+        """Return the path of the journal."""
         return journal_path(self.output)
 
-    def identity(self) -> dict[str, str]:
-        """Return what changes the answers, option by option."""
-        options = {**attrs.asdict(self.mapped), **self.fields, "pool": self.pool_id}
+    def identity(self, format: Format) -> dict[str, str]:
+        """Return the options that change the requests, as JSON by name.
+
+        Args:
+            format: The input's format.
+        """
+        options = {"pool": self.pool_id, "format": format, **attrs.asdict(self.mapped)}
+        options |= {f"{_BODY}{name}": value for name, value in self.fields.items()}
         return {name: json.dumps(value, sort_keys=True) for name, value in options.items()}
+
+    @staticmethod
+    def again(input: Path, output: Path, limits: Limits | None = None) -> "Plan":
+        """Return the plan that sends the failed rows of an earlier run again.
+
+        Args:
+            input: The input of that run.
+            output: Its output.
+            limits: The limits of this call.
+
+        Raises:
+            BatchError: There is no journal of a run beside `output`.
+            OSError: The journal cannot be read.
+        """
+        found = read_header(journal_path(output)).plan
+        options = {name: json.loads(text) for name, text in found.items()}
+        names = [field.name for field in attrs.fields(Mapped)]
+        return Plan(
+            input=input,
+            output=output,
+            format=options["format"],
+            mapped=Mapped(**{name: options[name] for name in names}),
+            pool_id=options["pool"],
+            fields={
+                name.removeprefix(_BODY): value
+                for name, value in options.items()
+                if name.startswith(_BODY)
+            },
+            limits=limits or Limits(),
+            retry_failed=True,
+        )
 
 
 @attrs.frozen
 class Summary:
-    """How a run ended.
+    """The outcome of one call of a run.
 
     Args:
         rows: Rows of the input.
-        answered: Rows that are answered, earlier runs included.
-        failed: Rows that failed, earlier runs included.
-        done: Rows that ended in this run.
-        tokens_in: Tokens of prompts in this run.
-        tokens_out: Tokens of answers in this run.
-        failures: How many rows of this run failed, by code.
+        answered: Rows that are answered, earlier calls included.
+        failed: Rows that failed, earlier calls included.
+        done: Rows that ended in this call.
+        tokens_in: Tokens of prompts in this call.
+        tokens_out: Tokens of answers in this call.
+        failures: How many rows failed in this call, by code.
         stopped: Why the run stopped before its end; empty if it did not.
         files: The files with the results.
     """
@@ -87,53 +129,41 @@ class Summary:
 
     @property
     def left(self) -> int:
-        """How many rows have not ended."""
+        """Return how many rows have not ended."""
         return self.rows - self.answered - self.failed
 
 
 def journal_path(output: Path) -> Path:
-    """Return the journal of the run that writes `output`."""
+    """Return the path of the journal of the run that writes `output`."""
     return output.with_name(output.name + ".journal")
 
 
 async def run_plan(plan: Plan, host: AdapterHost, begin: Begin | None = None) -> Summary:
-    """Run an input file; the same call again goes on where the last one stopped.
+    """Run an input file; the same call again resumes.
 
     Args:
-        plan: What to do.
+        plan: The run.
         host: Answers the rows.
         begin: Called with the run before its first row, to watch and to stop it.
 
     Raises:
-        BatchError: If the input or the journal is not right.
-        OSError: If a file cannot be read or written. What was finished stays.
+        BatchError: The input, the journal or an option does not fit; the message says which.
+        OSError: A file cannot be read or written. Finished rows stay in the journal.
 
     Cancellation:
-        Rows in flight are cancelled; what is finished is in the journal.
+        Rows in flight are cancelled; finished rows are in the results.
     """
-    source = _examined(plan)
-    header = Header(source.sha256, source.rows, plan.identity())
-    journal = Journal(plan.journal, header, accept_changes=plan.accept_changes)
-    try:
+    source = await asyncio.to_thread(_examined, plan)
+    header = Header(source.sha256, source.rows, plan.identity(source.format))
+
+    def start(journal: Journal) -> LocalRun:
         if plan.retry_failed:
             journal.reopen_failed()
-        run = LocalRun(
-            source.read(journal.finished),
-            journal,
-            host,
-            plan.pool_id,
-            fields=plan.fields,
-            limits=plan.limits,
-        )
-        if begin is not None:
-            begin(run)
-        try:
-            await run.run()
-        finally:
-            files = write_results(journal, plan.output)
-        return _summary(run, files)
-    finally:
-        journal.close()
+        rows = source.read(journal.finished)
+        return LocalRun(rows, journal, host, plan.pool_id, fields=plan.fields, limits=plan.limits)
+
+    path = plan.journal
+    return await _run(path, header, start, begin, plan.output, plan.accept_changes)
 
 
 async def run(
@@ -146,48 +176,64 @@ async def run(
     limits: Limits | None = None,
     begin: Begin | None = None,
 ) -> Summary:
-    """Run many tasks; with `output`, the same call again goes on where the last one stopped.
+    """Run many tasks; with `output`, the same call again resumes.
 
     Args:
-        tasks: The tasks. Each job_id is the name of its result, so that resuming needs the same
-            ids again.
+        tasks: The tasks. Each job_id names its result, so resuming needs the same ids again.
         host: Answers them.
         pool_id: The pool.
-        output: The results' file, as in Plan; None: only `on_result` gets them.
-        on_result: Called with the job_id and the result of each task that ends in this run: one
+        output: The file for the results, as in Plan; None: only `on_result` receives them.
+        on_result: Called with the job_id and the result of each task that ends in this call: one
             JSON object in OpenAI's batch output format.
-        limits: What the run may use.
+        limits: The limits of this call.
         begin: Called with the run before its first task, to watch and to stop it.
 
     Raises:
-        BatchError: If two tasks have one job_id, or the journal belongs to other tasks.
-        OSError: If a file cannot be written. What was finished stays.
+        BatchError: Two tasks have the same job_id, or the journal belongs to other tasks.
+        OSError: A file cannot be written. Finished tasks stay in the journal.
 
     Cancellation:
-        Tasks in flight are cancelled; what is finished is in the journal.
+        Tasks in flight are cancelled; finished tasks are in the results.
     """
     if len({task.job_id for task in tasks}) < len(tasks):
-        raise BatchError("two tasks have the same job_id: each needs one of its own")
-    header = Header(_tasks_sha256(tasks), len(tasks), {"pool": pool_id})
+        raise BatchError("two tasks have the same job_id: each needs its own")
+    header = Header(_tasks_sha256(tasks), len(tasks), {"pool": json.dumps(pool_id)})
+
+    def start(journal: Journal) -> LocalRun:
+        open_rows: Iterator[AnyRow] = (
+            TaskRow(number, task)
+            for number, task in enumerate(tasks)
+            if not journal.finished(number)
+        )
+        return LocalRun(open_rows, journal, host, pool_id, limits=limits, on_result=on_result)
+
     with tempfile.TemporaryDirectory(prefix="worker-adapters-") as scratch:
-        target = Path(scratch) / "results.jsonl" if output is None else output
-        journal = Journal(journal_path(target), header)
+        path = journal_path(output or Path(scratch) / "results.jsonl")
+        return await _run(path, header, start, begin, output)
+
+
+async def _run(
+    path: Path,
+    header: Header,
+    start: Callable[[Journal], LocalRun],
+    begin: Begin | None,
+    output: Path | None,
+    accept_changes: bool = False,
+) -> Summary:
+    """Run what is open in the journal at `path`, and write the results."""
+    open_journal = functools.partial(Journal, path, header, accept_changes=accept_changes)
+    journal = await asyncio.to_thread(open_journal)
+    try:
+        run = start(journal)
+        if begin is not None:
+            begin(run)
         try:
-            rows = (
-                TaskRow(number, task)
-                for number, task in enumerate(tasks)
-                if not journal.finished(number)
-            )
-            running = LocalRun(rows, journal, host, pool_id, limits=limits, on_result=on_result)
-            if begin is not None:
-                begin(running)
-            try:
-                await running.run()
-            finally:
-                files = () if output is None else write_results(journal, output)
-            return _summary(running, files)
+            await run.run()
         finally:
-            journal.close()
+            files = () if output is None else write_results(journal, output)
+        return _summary(run, files)
+    finally:
+        journal.close()
 
 
 def _examined(plan: Plan) -> Source:

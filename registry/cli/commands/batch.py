@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from registry.cli.terminal import status
 from registry.cli.terminal.arguments import Json, Model, Workers, value_of
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.status import UsageError
+
+if TYPE_CHECKING:
+    from registry.batch import Limits
 
 Input = Annotated[
     Path,
@@ -19,14 +22,28 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="The results: .parquet, or else OpenAI's batch format."),
 ]
+MaxInFlight = Annotated[
+    int | None, typer.Option(min=1, help="Rows at once; else what the pool can take.")
+]
+Rpm = Annotated[int | None, typer.Option(min=1, help="Requests a minute.")]
+Tpm = Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")]
+MaxCost = Annotated[
+    int | None, typer.Option(min=1, metavar="TOKENS", help="Stop after this many tokens.")
+]
+MaxFailures = Annotated[
+    int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
+]
+Attempts = Annotated[
+    int, typer.Option(min=1, help="How often a row is sent while the engine fails at it.")
+]
 
 
 def batch(context: typer.Context) -> Action:
-    """Answer a file of prompts; an interrupted run goes on where it stopped."""
+    """Answer a file of prompts; an interrupted run resumes where it stopped."""
 
     def action() -> int:
         if context.invoked_subcommand is None:
-            raise UsageError("say what to do: batch run INPUT, batch status INPUT, ...")
+            raise UsageError("name a subcommand: batch run INPUT, batch status INPUT, ...")
         return status.OK
 
     return action
@@ -38,7 +55,7 @@ def run(
     workers: Workers = None,
     pool: Annotated[str | None, typer.Option(help="The pool of the workers file.")] = None,
     format: Annotated[
-        str | None, typer.Option(help="openai, jsonl, csv or parquet; else judged by the file.")
+        str | None, typer.Option(help="openai, jsonl, csv or parquet; else the file decides.")
     ] = None,
     prompt_column: Annotated[
         str, typer.Option(help="The column that holds the prompt.")
@@ -65,33 +82,26 @@ def run(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Any other field of each request; repeatable."),
     ] = None,
-    max_in_flight: Annotated[
-        int | None, typer.Option(min=1, help="Rows at once; else what the pool can take.")
-    ] = None,
-    rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
-    tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
-    max_cost: Annotated[
-        int | None, typer.Option(min=1, metavar="TOKENS", help="Stop after this many tokens.")
-    ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
-    ] = None,
-    attempts: Annotated[
-        int, typer.Option(min=1, help="How often a row is asked where the engine fails.")
-    ] = 4,
+    max_in_flight: MaxInFlight = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    max_cost: MaxCost = None,
+    max_failures: MaxFailures = None,
+    attempts: Attempts = 4,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although the request has changed.")
+        bool,
+        typer.Option("--accept-changes", help="Resume although the request options have changed."),
     ] = False,
 ) -> Action:
-    """Answer every row of a file; the same command again goes on where it stopped.
+    """Answer every row of a file; the same command again resumes where it stopped.
 
     Each row is exactly once in the results, whatever interrupts the run: the journal beside the
-    output knows what is finished. Rows that fail go to NAME.errors.jsonl. Without --workers there
-    is one replica: the one that ORCHD_OPENAI_URL and its kind describe.
+    output records what is finished. Rows that fail go to NAME.errors.jsonl. Without --workers the
+    rows go to the one replica that ORCHD_OPENAI_URL and the related variables describe.
     """
 
     def action() -> int:
-        from registry.batch import Limits, Mapped, Plan
+        from registry.batch import Mapped, Plan
         from registry.cli.terminal.bulk import run_batch
 
         mapped = Mapped(
@@ -101,14 +111,7 @@ def run(
             system=system,
             chat=not raw,
         )
-        limits = Limits(
-            max_in_flight=max_in_flight,
-            requests_per_minute=rpm,
-            tokens_per_minute=tpm,
-            max_tokens=max_cost,
-            max_failures=max_failures,
-            max_attempts=attempts,
-        )
+        limits = _limits(max_in_flight, rpm, tpm, max_cost, max_failures, attempts)
         plan = Plan(
             input=input,
             output=_output(input, output),
@@ -128,22 +131,26 @@ def retry_failed(
     input: Input,
     output: Output = None,
     workers: Workers = None,
-    max_failures: Annotated[
-        int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
-    ] = None,
+    max_in_flight: MaxInFlight = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    max_cost: MaxCost = None,
+    max_failures: MaxFailures = None,
+    attempts: Attempts = 4,
 ) -> Action:
-    """Ask again the rows that failed, with the options of the run."""
+    """Send the failed rows of a run again, with the request options of that run."""
 
     def action() -> int:
         from registry.cli.terminal.bulk import retry_batch
 
-        return retry_batch(input, _output(input, output), workers, max_failures)
+        limits = _limits(max_in_flight, rpm, tpm, max_cost, max_failures, attempts)
+        return retry_batch(input, _output(input, output), workers, limits)
 
     return action
 
 
 def show_status(input: Input, output: Output = None, as_json: Json = False) -> Action:
-    """Show how far a run is, be it running or not."""
+    """Print how far a run is, while it runs and afterwards."""
 
     def action() -> int:
         from registry.cli.terminal.bulk import show_batch
@@ -159,6 +166,26 @@ def _output(input: Path, output: Path | None) -> Path:
     if str(input) == "-":
         raise UsageError("--output is needed for rows from standard input")
     return input.with_name(f"{input.stem}.output.jsonl")
+
+
+def _limits(
+    max_in_flight: int | None,
+    rpm: int | None,
+    tpm: int | None,
+    max_cost: int | None,
+    max_failures: int | None,
+    attempts: int,
+) -> "Limits":
+    from registry.batch import Limits
+
+    return Limits(
+        max_in_flight=max_in_flight,
+        requests_per_minute=rpm,
+        tokens_per_minute=tpm,
+        max_tokens=max_cost,
+        max_failures=max_failures,
+        max_attempts=attempts,
+    )
 
 
 def _template(text: str | None) -> str | None:

@@ -15,8 +15,9 @@ import attrs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from registry.batch import BatchError, Limits, Mapped, Plan, Summary, run_plan
-from registry.batch.journal import count, read_header
+from registry.batch import BatchError, Limits, Plan, Summary, run_plan
+from registry.batch.files import whole_file
+from registry.batch.journal import count
 from registry.batch.local import LocalRun
 from registry.batch.runs import journal_path
 from registry.cli.terminal import status
@@ -29,18 +30,25 @@ from registry.serving.signals import first_signal
 from registry.workers import AdapterHost
 
 LINE_S = 5.0
-"""How often a line of progress is printed where there is no terminal."""
+"""How often a line of progress is printed without a terminal."""
 
 LOOK_S = 0.25
+"""How often the progress is read."""
+
+WINDOW_S = 10.0
+"""Rates are those of this last time."""
+
+LIVE_S = 60.0
+"""A run that has not written its rates for this long hangs or has ended."""
 
 
 @attrs.frozen
 class Rates:
-    """How fast a run is now.
+    """The speed of a run.
 
     Args:
-        rows_per_s: Rows that end in a second.
-        tokens_per_s: Tokens of prompts and answers in a second.
+        rows_per_s: Rows that ended, in a second.
+        tokens_per_s: Tokens of prompts and answers, in a second.
     """
 
     rows_per_s: float
@@ -52,10 +60,10 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
 
     Returns:
         The exit status: OK if every row is answered, FAILED if some failed or are left, and the
-        signal's if one ended the run.
+        signal's if a signal left rows.
 
     Raises:
-        UsageError: The input or the journal is not right.
+        UsageError: The input, the journal or an option does not fit, or a file cannot be used.
     """
     log_to_stderr()
     try:
@@ -68,33 +76,21 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
     return _conclude(summary, plan, caught)
 
 
-def retry_batch(input: Path, output: Path, workers: Path | None, max_failures: int | None) -> int:
-    """Ask again the rows of an earlier run that failed.
+def retry_batch(input: Path, output: Path, workers: Path | None, limits: Limits) -> int:
+    """Send the failed rows of an earlier run again.
 
     Raises:
         UsageError: There is no such run.
     """
     try:
-        header = read_header(journal_path(output))
+        plan = Plan.again(input, output, limits)
     except (OSError, BatchError) as error:
         raise UsageError(f"there is no run to continue: {error}") from error
-    options = {name: json.loads(text) for name, text in header.plan.items()}
-    pool_id = options.pop("pool")
-    mapped = Mapped(**{field.name: options.pop(field.name) for field in attrs.fields(Mapped)})
-    plan = Plan(
-        input=input,
-        output=output,
-        mapped=mapped,
-        pool_id=pool_id,
-        fields=options,
-        limits=Limits(max_failures=max_failures),
-        retry_failed=True,
-    )
     return run_batch(plan, workers)
 
 
 def show_batch(output: Path, *, as_json: bool) -> int:
-    """Show how far a run is.
+    """Print how far a run is.
 
     Raises:
         UsageError: There is no such run.
@@ -113,18 +109,18 @@ def show_batch(output: Path, *, as_json: bool) -> int:
     if live is not None:
         say(f"running: {live['rows_per_s']} rows/s, {live['tokens_per_s']} tokens/s")
     elif left:
-        say(f"not running; the same `batch run` again does the {left} rows that are left")
+        say(f"not running; the same `batch run` again resumes with the {left} rows that are left")
     return status.OK
 
 
 @contextlib.contextmanager
 def _spooled(plan: Plan) -> Iterator[Plan]:
-    """Write standard input to a file beside the output, if that is the input."""
+    """Copy standard input to a file beside the output, if it is the input."""
     if str(plan.input) != "-":
         yield plan
         return
     spool = plan.output.with_name(f"{plan.output.name}.input")
-    with spool.open("wb") as file:
+    with whole_file(spool) as draft, draft.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     try:
         yield attrs.evolve(plan, input=spool)
@@ -172,14 +168,15 @@ async def _watched(output: Path, begun: "asyncio.Future[LocalRun]") -> AsyncIter
 
 
 async def _follow(output: Path, begun: "asyncio.Future[LocalRun]", show: Any) -> None:
+    loop = asyncio.get_running_loop()
     with show as draw:
         progress = (await asyncio.shield(begun)).progress
-        window = [(time.monotonic(), progress.done, 0)]
+        window = [(loop.time(), progress.done, 0)]
         while True:
-            now = time.monotonic()
+            now = loop.time()
             tokens = progress.tokens_in + progress.tokens_out
             window.append((now, progress.done, tokens))
-            while len(window) > 2 and window[0][0] < now - 10:
+            while len(window) > 2 and window[0][0] < now - WINDOW_S:
                 del window[0]
             since = max(now - window[0][0], LOOK_S)
             rates = Rates(
@@ -251,15 +248,15 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
         status.note(f"results: {path}")
     if summary.left:
         why = f" ({summary.stopped})" if summary.stopped else ""
-        status.note(f"the run stopped{why}: the same command again does the rest")
+        status.note(f"the run stopped{why}: the same command again resumes")
     elif summary.failed:
-        status.note(f"worker-adapters batch retry-failed {plan.input} asks again what failed")
+        status.note(f"worker-adapters batch retry-failed {plan.input} sends the failed rows again")
     if caught and summary.left:
         return status.after_signal(caught[0])
     return status.FAILED if summary.left or summary.failed else status.OK
 
 
-# What `batch status` shows of a run that is going on
+# What `batch status` prints of a running run
 
 
 def _live_path(output: Path) -> Path:
@@ -278,4 +275,4 @@ def _live(output: Path) -> dict[str, Any] | None:
         os.kill(facts["pid"], 0)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return dict(facts) if time.time() - facts["at_s"] < 60 else None
+    return dict(facts) if time.time() - facts["at_s"] < LIVE_S else None

@@ -19,7 +19,7 @@ async def fill(path: Path, rows: int = 3) -> None:
     """Write a journal with this many answered rows."""
     journal = Journal(path, HEADER)
     for number in range(rows):
-        await journal.append(number, "ok", b'{"row":%d}' % number)
+        journal.append(number, "ok", b'{"row":%d}' % number)
     await journal.flush()
     journal.close()
 
@@ -30,7 +30,7 @@ async def test_a_journal_is_continued(tmp_path: Path) -> None:
     await fill(path)
     journal = Journal(path, HEADER)
     assert [journal.finished(number) for number in range(5)] == [True, True, True, False, False]
-    await journal.append(4, "error", b"{}")
+    journal.append(4, "error", b"{}")
     await journal.flush()
     assert (journal.answered, journal.failed) == (3, 1)
     assert [(number, outcome) for number, outcome, _ in journal.results()] == [
@@ -64,7 +64,7 @@ def test_a_cut_loses_only_what_was_cut(
             return
         try:
             assert journal.answered == lines
-            await journal.append(4, "ok", b"{}")
+            journal.append(4, "ok", b"{}")
             await journal.flush()
             numbers = [number for number, _, _ in journal.results()]
             assert numbers == [*range(lines), 4]
@@ -91,10 +91,10 @@ async def test_the_latest_result_of_a_row_counts(tmp_path: Path) -> None:
     """A failed row that is asked again has one result: the new one."""
     path = tmp_path / "out.journal"
     journal = Journal(path, HEADER)
-    await journal.append(0, "error", b'"old"')
+    journal.append(0, "error", b'"old"')
     assert journal.reopen_failed() == 1
     assert not journal.finished(0)
-    await journal.append(0, "ok", b'"new"')
+    journal.append(0, "ok", b'"new"')
     await journal.flush()
     assert list(journal.results()) == [(0, "ok", b'"new"')]
     journal.close()
@@ -142,11 +142,12 @@ async def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        await journal.append(3, "ok", b"{}")
         with pytest.raises(OSError, match="No space"):
-            await journal.flush()
-        with pytest.raises(OSError, match="No space"):
-            await journal.append(4, "ok", b"{}")
+            journal.append(3, "ok", b"{}")
+    with pytest.raises(OSError, match="No space"):
+        journal.append(4, "ok", b"{}")
+    with pytest.raises(OSError, match="No space"):
+        await journal.flush()
     journal.close()
     again = Journal(path, HEADER)
     assert again.answered == 3
