@@ -1,4 +1,4 @@
-"""Every answer that is not a stream becomes one error of the taxonomy (HTU-ERR-4002, ADAPT-3002)."""
+"""Every answer that is not a stream becomes one error of the taxonomy (HTU-ERR-4002)."""
 
 import json
 from typing import Any
