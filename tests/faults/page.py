@@ -10,21 +10,56 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 HEADER = f"""\
 # Faults and their outcomes
 
-What servers do wrong, or merely oddly, and what openai-http makes of it: {{count}} scenarios, each
-a test. This page is generated from them by `python -m tests.faults.page`.
+What servers do wrong, or oddly, and what openai-http makes of it: {{count}} scenarios, each a test.
+This page is generated from them by `python -m tests.faults.page`.
 
-The server is `FaultServer` in `adapter_api.faults`; `worker-adapters serve-faults`
-[serves it](../how-to/fault-lab.md) to anybody. The first segment of a URL's path names the
-scenario, so any client can be pointed at one: `server.url("fin-mid-event")` is a base URL.
-Completions and chat are both answered. It records every request and when the client closed each
-connection. It knows nothing of this project.
+The server is `FaultServer` in `adapter_api.faults`. `worker-adapters serve-faults`
+[serves it](../how-to/fault-lab.md) to any client. The first segment of a URL's path names the
+scenario: `server.url("fin-mid-event")` is a base URL. Both completions and chat are answered. The
+server records every request, and when the client closed each connection.
 
 The outcomes hold with a first-token limit and a stall limit of {LIMIT_S:g} s, up to 4 attempts with
 short delays, at most {LINGER_S:g} s of waiting for what follows the finish_reason, and no deadline
 unless it is named. Where no text is named, an `End` has all of it and an error comes before any.
-The outcome is known at most {PROMPT_S:g} s after its cause. One request is sent unless the number
-is named. In every case no connection stays in use, the next job works at once, and a key that the
-server repeats shows nowhere.
+The outcome is known at most {PROMPT_S:g} s after its cause, in virtual time. One request is sent
+unless the number is named. In every case no connection stays in use, the next job works at once,
+and a key that the server repeats does not show.
+
+## The fault proxy
+
+`FaultProxy` in `adapter_api.faults` damages the answers of any HTTP server, in any protocol. It
+stands between a client and a server that works. An answer is a list of pieces: events of an event
+stream, lines of NDJSON, or HTTP chunks.
+
+```python
+import asyncio
+
+from adapter_api.faults import FaultProxy, proxy
+
+
+async def main() -> None:
+    async with FaultProxy("http://localhost:8000", proxy.cut(3, "end")) as front:
+        print("give the client", front.base_url)
+
+
+asyncio.run(main())
+```
+
+| damage | what the proxy does |
+|---|---|
+| `PASS` | nothing |
+| `proxy.cut(after, "end")` | ends the body after some pieces, as if it were complete |
+| `proxy.cut(after, "close")`, `"reset"` | closes or resets the connection after some pieces |
+| `proxy.cut(..., inside=True)` | cuts inside the next piece |
+| `proxy.stall(after)` | sends nothing more after some pieces; -1: not even the head |
+| `proxy.delay(seconds)` | delays the head |
+| `proxy.drip(count)` | sends bytes one by one, then a few at a time |
+| `proxy.double(at)`, `proxy.swap(at)` | sends a piece twice, or after the next one |
+| `proxy.report_error(at, rest=...)` | inserts an error event, with or without the rest |
+| `proxy.refuse(status, html=...)` | sends an error or a page of HTML instead |
+| `proxy.flood(at)` | repeats a piece without end |
+
+`Damage(name, relay)` is one of your own: `relay` gets the answer and the wire to the client.
 """
 
 
