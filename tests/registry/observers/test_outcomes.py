@@ -159,7 +159,7 @@ async def test_stopped_on_the_wire(how: str) -> None:
 MIDDLEWARE = st.lists(st.sampled_from([Refusing, Breaking, Stopping]), max_size=2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     turns=st.integers(0, 20),
     how=st.sampled_from(sorted(STOPS)),
@@ -216,7 +216,7 @@ async def test_opened_several_times() -> None:
 # Abandoned
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(events=st.integers(0, 12), loop_ends=st.booleans())
 def test_an_abandoned_stream_is_cancelled(events: int, loop_ends: bool) -> None:
     """A stream that is dropped, before its loop's end or after it, is reported, too."""
