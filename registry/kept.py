@@ -78,6 +78,8 @@ class KeptAdapters:
                 await kept.pop(0).adapter.aclose()
             except Exception as error:
                 errors.append(error)
+        if self._closing:  # idle ones that were dropped just now
+            await asyncio.wait(self._closing)
         if errors:
             raise ExceptionGroup("adapters could not be closed", errors)
 
