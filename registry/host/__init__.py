@@ -3,7 +3,8 @@
 from adapter_api.ledger import Explanation, Step
 from adapter_api.notices import BreakerState, ReplicaState
 from registry.host.breaker import BreakerPolicy
-from registry.host.host import AdapterHost, HostPool
+from registry.host.front import HostPool
+from registry.host.host import AdapterHost
 from registry.host.places import SwapError
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Binding

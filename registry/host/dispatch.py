@@ -4,12 +4,9 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import cache, partial
-from operator import attrgetter
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
-
-import attrs
+from typing import Self
 
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 from adapter_api.events import End, Error, Started, Token, TokenEvent
@@ -17,8 +14,7 @@ from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.host.breaker import Verdict, verdict_on
-from registry.host.lanes import Priority
-from registry.host.ledger import JobRecord, Ledger
+from registry.host.jobs import JobRecord, Ledger, Priority, copied
 from registry.host.pool import Progress
 from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica
@@ -36,27 +32,6 @@ FindQueue = Callable[[str, Queue | None], Queue]
 """Returns the queue of a pool that takes new jobs. For a job that is in a queue already it returns
 that pool's present one."""
 
-_T = TypeVar("_T")
-_set = object.__setattr__
-
-
-@cache
-def _fields_of(cls: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    names = tuple(field.name for field in attrs.fields(cls))
-    return names, attrgetter(*names)
-
-
-def copied(value: _T, **changes: object) -> _T:
-    """Return a copy of an attrs object with changes that need no checking, at a third of the price
-    of `attrs.evolve`."""
-    names, values_of = _fields_of(cast(type, type(value)))
-    copy = object.__new__(type(value))
-    for name, field in zip(names, values_of(value), strict=True):
-        _set(copy, name, field)
-    for name, field in changes.items():
-        _set(copy, name, field)
-    return copy
-
 
 class Job:
     """What one submit carries through its attempts.
@@ -71,11 +46,11 @@ class Job:
 
     __slots__ = (
         "__weakref__",
-        "_asked",
-        "_priority",
         "_rng",
+        "asked",
         "began_at",
         "limits",
+        "priority",
         "replica",
         "report",
         "task",
@@ -93,10 +68,10 @@ class Job:
         self.limits = limits
         self.report = report
         self.replica: Replica | None = None  # the one that is being asked
-        self._priority = priority
+        self.priority: Priority = priority
         self._rng = rng
         self.began_at = _now()
-        self._asked: list[str] = []  # the replica of each attempt
+        self.asked: list[str] = []  # the replica of each attempt
 
     async def events(
         self, pool_id: str, find_queue: FindQueue, ledger: Ledger
@@ -162,31 +137,22 @@ class Job:
         stopped_by = self.limits.stopped_by
         return str(ErrorCode.CANCELLED if stopped_by is None else stopped_by.code)
 
-    def note_asked(self, replica: Replica) -> None:
-        """Note that a replica is asked."""
-        self._asked.append(replica.replica_id)
-
     @property
     def earlier(self) -> int:
         """How many attempts there were before the present one."""
-        return len(self._asked) - 1
+        return len(self.asked) - 1
 
     def backoff_s(self, error: WorkerError) -> float:
         """Return how long the job leaves a replica alone that failed it."""
         if error.retry_after_ms is not None:
             return error.retry_after_ms / 1000
-        backoff_s = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** (len(self._asked) - 1))
+        backoff_s = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** (len(self.asked) - 1))
         return backoff_s * self._rng.uniform(0.5, 1.0)
 
     def progress(self) -> Progress:
         """Return the job's progress in a pool that it comes to."""
         left_s, now = self.limits.remaining_s(), _now()
         return Progress(self.task, None if left_s is None else now + left_s, now)
-
-    @property
-    def priority(self) -> Priority:
-        """Its place in the queue."""
-        return self._priority
 
     def _told(self, error: WorkerError) -> WorkerError:
         """Return the error for the user, which speaks of the whole job."""
@@ -196,11 +162,11 @@ class Job:
                 ErrorCode.DEADLINE_UNMET,
                 f"the job did not end within its deadline of {self.task.deadline_s:g} s",
             )
-        if len(self._asked) < 2:
+        if len(self.asked) < 2:
             return error
         fields = error.fields()
-        replicas = ", ".join(self._asked)
-        fields["message"] += f" (the last of {len(self._asked)} attempts, on {replicas})"
+        replicas = ", ".join(self.asked)
+        fields["message"] += f" (the last of {len(self.asked)} attempts, on {replicas})"
         return WorkerError.of(**fields)
 
 
@@ -243,7 +209,7 @@ class _Way:
                 if failure.retry_after_ms is None:
                     failure.retry_after_ms = refusal.retry_after_ms
                 raise failure from refusal
-            job.note_asked(lease.replica)
+            job.asked.append(lease.replica.replica_id)
             return Attempt(job, self._queue, self._progress, lease, self._record)
 
     def go_on(self, attempt: "Attempt") -> None:

@@ -8,16 +8,15 @@ from typing import Self
 from weakref import WeakValueDictionary
 
 from adapter_api.errors import EngineUnavailable, ErrorCode
-from adapter_api.health import EngineProps, HealthState, HealthStatus
+from adapter_api.health import EngineProps
 from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
-from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest, new_id
 from registry.adapter import BoundAdapter
-from registry.host.dispatch import Job, copied
-from registry.host.lanes import PRIORITIES, Priority
-from registry.host.ledger import Ledger, Running
+from registry.host.dispatch import Job
+from registry.host.front import HostPool
+from registry.host.jobs import PRIORITIES, Ledger, Priority, Running, copied
 from registry.host.places import Key, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
@@ -141,10 +140,10 @@ class AdapterHost:
             replica_id: The replica.
             adapter: The new adapter. The host closes it from the moment it is in place.
             limit: As for `bind`, and so are the others; the former values are forgotten.
-            weight: Its share of the load.
-            priority: Its priority among the replicas.
-            model: The engine's own name of its model.
-            aliases: Other names of it.
+            weight: See `bind`.
+            priority: See `bind`.
+            model: See `bind`.
+            aliases: See `bind`.
 
         Raises:
             LookupError: If there is no such replica (any more).
@@ -172,12 +171,11 @@ class AdapterHost:
     ) -> None:
         """Replace several replicas atomically: a job sees the old set or the new one.
 
-        The new adapters are started and checked first. Streams in flight finish on the old ones,
-        which close after the last of them; this does not wait for them.
+        The new adapters are started and checked first. Old ones close after their last stream.
 
         Args:
-            bindings: What is bound, by pool and replica: new replicas, and other adapters for those
-                that are there. The adapters are the host's from the moment they are in place.
+            bindings: New replicas, and other adapters for those that are there. The adapters are
+                the host's from the moment they are in place.
             gone: Which replicas are unbound, where they are still there.
             policies: The policies of pools, as for `set_policy`.
 
@@ -227,9 +225,8 @@ class AdapterHost:
         """Let what runs come to its end, and begin nothing new.
 
         A drained replica stays in its pool, in state "draining", until it is unbound or rebound.
-        A drained pool refuses new jobs, while those that wait or run come to their end,
-        from one replica to another if need be; then its replicas are drained. A replica that is
-        bound to it later opens it again.
+        A drained pool refuses new jobs; once those it has are over its replicas are drained. A
+        replica that is bound to it later opens it again.
 
         Args:
             pool_id: The pool.
@@ -264,7 +261,7 @@ class AdapterHost:
 
     # Jobs
 
-    def pool(self, pool_id: str) -> "HostPool":
+    def pool(self, pool_id: str) -> HostPool:
         """Return the pool as an adapter: whatever takes an adapter can be given a whole pool."""
         return HostPool(self, pool_id)
 
@@ -327,11 +324,8 @@ class AdapterHost:
     # The engines
 
     async def check(self, pool_id: str) -> PoolHealth:
-        """Check every replica of the pool now, all at once, and wait for the answers.
-
-        Raises:
-            LookupError: If there is no such pool.
-        """
+        """Check every replica of the pool now, all at once, and wait for the answers; LookupError
+        if there is no such pool."""
         queue = self._places.queue(pool_id)
         limit_s = queue.pool.policy.probe_timeout_s
         check = self._places.prober.check
@@ -339,11 +333,8 @@ class AdapterHost:
         return await self.health(pool_id)
 
     async def health(self, pool_id: str) -> PoolHealth:
-        """Return the pool's health as last checked, with its breakers. It does not wait.
-
-        Raises:
-            LookupError: If there is no such pool.
-        """
+        """Return the pool's health as last checked, with its breakers. It does not wait;
+        LookupError if there is no such pool."""
         replicas = self._places.queue(pool_id).pool.members.replicas
         names = sorted(replicas)
         return PoolHealth.of(
@@ -354,34 +345,23 @@ class AdapterHost:
 
     async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
         """Return what the engine of each replica can do, by replica_id: as learnt when the replica
-        last became ready, empty before (ORCH-3603). It does not wait.
-
-        Raises:
-            LookupError: If there is no such pool.
-        """
+        last became ready, empty before (ORCH-3603). It does not wait; LookupError if there is no
+        such pool."""
         replicas = self._places.queue(pool_id).pool.members.replicas
         return {name: replicas[name].props or EngineProps() for name in sorted(replicas)}
 
     def pool_props(self, pool_id: str) -> EngineProps:
         """Return what the replicas that accept work can do together: all of their models and
-        slots, the smallest context. It does not wait.
-
-        Raises:
-            LookupError: If there is no such pool.
-        """
-        return self._places.queue(pool_id).pool.members.props()
+        slots, the smallest context. It does not wait; LookupError if there is no such pool."""
+        return self._places.queue(pool_id).pool.props()
 
     def models(self) -> dict[str, tuple[str, ...]]:
         """Return the names that each pool is known to serve, by pool_id. It does not wait."""
         queues = self._places.queues
-        return {name: queues[name].pool.members.models() for name in sorted(queues)}
+        return {name: queues[name].pool.models() for name in sorted(queues)}
 
     def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
-        """Return the adapter that is bound there now.
-
-        Raises:
-            LookupError: If there is no such replica.
-        """
+        """Return the adapter that is bound there now; LookupError if there is no such replica."""
         return self._places.find(pool_id, replica_id)[1].adapter
 
     def snapshot(self) -> HostSnapshot:
@@ -433,47 +413,3 @@ class AdapterHost:
                 ErrorCode.POOL_UNAVAILABLE, f"pool {pool_id!r} is draining", retriable=False
             )
         return queue
-
-
-class HostPool:
-    """One pool of a host as an `adapter_api.Adapter`.
-
-    Args:
-        host: The host, which goes on when this is closed.
-        pool_id: The pool.
-    """
-
-    def __init__(self, host: AdapterHost, pool_id: str) -> None:
-        self.host = host
-        self.name = pool_id
-        self._streams = StreamTable()
-
-    def submit(self, task: TaskRequest, *, priority: Priority = "interactive") -> TokenStream:
-        """Run `task` on a replica of the pool, as `AdapterHost.submit` does."""
-        return self._streams.add(self.host.submit(self.name, task, priority=priority))
-
-    async def cancel(self, job_id: str) -> bool:
-        """Stop a job; False for an unknown id."""
-        return await self.host.cancel(self.name, job_id)
-
-    async def health(self) -> HealthStatus:
-        """Return the pool's health as last checked, breakers included. It does not wait."""
-        try:
-            return (await self.host.health(self.name)).status
-        except LookupError as error:
-            return HealthStatus(HealthState.UNHEALTHY, str(error), live=False, ready=False)
-
-    async def props(self) -> EngineProps:
-        """Return what the replicas that accept work can do together. It does not wait."""
-        return self.host.pool_props(self.name)
-
-    async def engine_version(self) -> str:
-        """Return the version of the engines that accept work; "unknown" if they differ."""
-        return self.host.pool_props(self.name).engine_version or "unknown"
-
-    async def start(self) -> None:
-        """Do nothing: the host starts its adapters."""
-
-    async def aclose(self) -> None:
-        """Cancel the jobs that were submitted here. The host and its pool go on."""
-        await self._streams.aclose()

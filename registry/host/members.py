@@ -8,9 +8,8 @@ in its place in each view; no job makes anything walk all replicas.
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 
 from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.events import Started
@@ -22,9 +21,6 @@ from registry.host.replica import Lease, Replica, View
 
 MAX_VIEWS = 64
 """Models whose replicas are kept in order; the one that was asked for longest ago goes first."""
-
-MAX_SKIPS = 8
-"""The most replicas that one decision names as passed over; the ledger counts the others."""
 
 MAX_REST_S = 60.0
 """The longest rest that a server can ask for: a wrong header must not take a replica away."""
@@ -51,6 +47,8 @@ class Members:
 
     Attributes:
         on_return: Called when a replica that rested or had an open breaker may be asked again.
+        away: The replicas that cannot take a job now.
+        listed: How many replicas list each model.
         generation: Counts the changes of who is there and which models they list.
     """
 
@@ -63,10 +61,10 @@ class Members:
         self.unready_since: float | None = -math.inf
         self._views: OrderedDict[str | None, View] = OrderedDict()  # by model
         self._all: tuple[View, ...] = (self.everyone,)
-        self._listed: Counter[str] = Counter()  # how many replicas list each model
+        self.listed: Counter[str] = Counter()
         self._names: dict[str, frozenset[str]] = {}  # what each replica lists
         self._without: set[str] = set()  # those that lack the model they are configured for
-        self._away: dict[str, Replica] = {}  # those that cannot take a job now
+        self.away: dict[str, Replica] = {}
         self._leaving: set[Replica] = set()  # out of their places, with streams that still run
         self._version: str | None = None
         self._version_of: dict[str, str] = {}
@@ -118,17 +116,17 @@ class Members:
         return [r for r in (*self.replicas.values(), *self._leaving) if not r.idle.is_set()]
 
     def is_present(self, replica: Replica) -> bool:
-        """Return whether the replica is in its place: neither unbound nor replaced."""
+        """Return whether the replica is neither unbound nor replaced."""
         return self.replicas.get(replica.replica_id) is replica
 
     def _forget(self, replica: Replica) -> None:
         name = replica.replica_id
         for view in self._all:
             view.remove(name)
-        self._away.pop(name, None)
+        self.away.pop(name, None)
         self._unchecked.discard(name)
         self._without.discard(name)
-        self._listed.subtract(self._names.pop(name, ()))
+        self.listed.subtract(self._names.pop(name, ()))
         self._note_version(name, None)
         self.generation += 1
 
@@ -141,15 +139,15 @@ class Members:
         if now is None:
             now = _now()
         name, priority = replica.replica_id, replica.binding.priority
-        accepts = replica.accepts and not self._refuses_version_of(replica)
+        accepts = replica.accepts and not self.refuses_version_of(replica)
         allowed = accepts and replica.resting_until <= now and replica.breaker.allows(now)
         limit = replica.limit(self.policy.max_in_flight)
         candidate = None
         if allowed and (limit is None or len(replica.leases) < limit):
             candidate = replica.candidate(limit, now)
-            self._away.pop(name, None)
+            self.away.pop(name, None)
         else:
-            self._away[name] = replica
+            self.away[name] = replica
         for view in self._all:
             if name not in view.members:
                 continue
@@ -178,7 +176,7 @@ class Members:
             return self.everyone
         view = self._views.get(model)
         if view is None:
-            if model is not None and self._listed.get(model, 0) <= 0:
+            if model is not None and self.listed.get(model, 0) <= 0:
                 return self.everyone
             view = self._make_view(model)
         elif len(self._views) > 1:
@@ -204,32 +202,6 @@ class Members:
         """Whether no replica was checked yet: nothing is known about what the pool can take."""
         return len(self._unchecked) == len(self.replicas)
 
-    def skipped(self, model: str | None, tried: Collection[str]) -> list[tuple[str | None, str]]:
-        """Return replicas that cannot take a job now, each with the reason; the last entry counts
-        those that are not named."""
-        view, away = self.view(model), self._away
-        if not (away or view.others or tried):
-            return []
-        now = _now()
-        reasons = chain(
-            ((name, self._why_not(replica, now)) for name, replica in away.items()),
-            ((name, "other_model") for name in view.others if name not in away),
-            ((name, "tried") for name in tried if name in view.allowed and name not in away),
-        )
-        found: list[tuple[str | None, str]] = list(islice(reasons, MAX_SKIPS))
-        if next(reasons, None) is not None:
-            found.append((None, f"up to {len(away) + len(view.others) - MAX_SKIPS} more"))
-        return found
-
-    def _why_not(self, replica: Replica, now: float) -> str:
-        if not replica.accepts:
-            return replica.shown_state
-        if self._refuses_version_of(replica):
-            return "other_version"
-        if replica.resting_until > now:
-            return "at_rest"
-        return "full" if replica.breaker.allows(now) else "circuit_open"
-
     # Changes
 
     def _note_change(self, replica: Replica) -> None:
@@ -245,8 +217,8 @@ class Members:
             (self._without.discard if replica.lists(None) else self._without.add)(name)
         if replica.names != names:
             self.generation += 1
-            self._listed.subtract(names or ())
-            self._listed.update(replica.names)
+            self.listed.subtract(names or ())
+            self.listed.update(replica.names)
             self._names[name] = replica.names
         for view in self._all:
             view.sort_in(replica)
@@ -259,26 +231,6 @@ class Members:
             self.unready_since = None
         elif self.unready_since is None:
             self.unready_since = _now()
-
-    def models(self) -> tuple[str, ...]:
-        """Return every name by which a task can ask for what a replica is known to serve."""
-        return tuple(sorted(name for name, count in self._listed.items() if count > 0))
-
-    def props(self) -> EngineProps:
-        """Return what the replicas that accept work can do together."""
-        replicas = list(self.everyone.accepting.values())
-        known = [replica.props for replica in replicas if replica.props is not None]
-        engines = {replica.engine for replica in replicas if replica.engine}
-        slots = [props.slots_total for props in known if props.slots_total is not None]
-        contexts = [props.context_length for props in known if props.context_length is not None]
-        versions = self.versions
-        return EngineProps(
-            engine=engines.pop() if len(engines) == 1 else "unknown",
-            engine_version=versions[0] if len(versions) == 1 else None,
-            models=self.models(),
-            context_length=min(contexts, default=None),
-            slots_total=sum(slots) if len(slots) == len(replicas) > 0 else None,
-        )
 
     # Engine versions
 
@@ -301,7 +253,8 @@ class Members:
             for replica in self.replicas.values() if self.policy.refuse_mixed_versions else ():
                 self.refresh(replica)
 
-    def _refuses_version_of(self, replica: Replica) -> bool:
+    def refuses_version_of(self, replica: Replica) -> bool:
+        """Return whether the pool keeps to another version than the replica's."""
         return (
             self.policy.refuse_mixed_versions
             and replica.engine_version is not None
@@ -428,13 +381,8 @@ class Members:
 
     def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
         if replica.shown_state != before and self.is_present(replica):
-            notice = ReplicaNotice(
-                self.pool_id,
-                replica.replica_id,
-                before,
-                replica.shown_state,
-                replica.shown_message,
-            )
+            where, now = (self.pool_id, replica.replica_id), replica.shown_state
+            notice = ReplicaNotice(*where, before, now, replica.shown_message)
             self._tell("replica_changed", notice)
 
     def _tell_breaker(self, replica: Replica, before: BreakerState, reason: str) -> None:

@@ -6,10 +6,12 @@ Nothing here waits or talks to an engine.
 import asyncio
 import math
 from collections.abc import Collection
+from itertools import chain, islice
 
 import attrs
 
 from adapter_api.errors import EngineUnavailable, ErrorCode, InternalError, WorkerError
+from adapter_api.health import EngineProps
 from adapter_api.notices import BreakerState
 from adapter_api.task import TaskRequest
 from registry.host.breaker import (
@@ -20,10 +22,13 @@ from registry.host.breaker import (
     refusal_of,
     verdict_on,
 )
-from registry.host.members import MAX_SKIPS, Members, Tell
+from registry.host.members import Members, Tell
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Lease, Replica, View
 from registry.host.routing import Candidates
+
+MAX_SKIPS = 8
+"""The most replicas that one decision names as passed over; the ledger counts the others."""
 
 MAX_WAIT_S = 60.0
 """The longest that a job waits because replicas asked for it: the caller decides on longer ones."""
@@ -301,6 +306,54 @@ class Pool:
             return self.policy.probe_interval_s
         until = everyone.free_at(now)
         return 0.0 if until is None else max(0.0, until - now)
+
+    # Reports
+
+    def skipped(self, model: str | None, tried: Collection[str]) -> list[tuple[str | None, str]]:
+        """Return replicas that cannot take a job now, each with the reason; the last entry counts
+        those that are not named."""
+        view, away = self.members.view(model), self.members.away
+        if not (away or view.others or tried):
+            return []
+        now = _now()
+        reasons = chain(
+            ((name, self._why_not(replica, now)) for name, replica in away.items()),
+            ((name, "other_model") for name in view.others if name not in away),
+            ((name, "tried") for name in tried if name in view.allowed and name not in away),
+        )
+        found: list[tuple[str | None, str]] = list(islice(reasons, MAX_SKIPS))
+        if next(reasons, None) is not None:
+            found.append((None, f"up to {len(away) + len(view.others) - MAX_SKIPS} more"))
+        return found
+
+    def _why_not(self, replica: Replica, now: float) -> str:
+        if not replica.accepts:
+            return replica.shown_state
+        if self.members.refuses_version_of(replica):
+            return "other_version"
+        if replica.resting_until > now:
+            return "at_rest"
+        return "full" if replica.breaker.allows(now) else "circuit_open"
+
+    def models(self) -> tuple[str, ...]:
+        """Return every name by which a task can ask for what a replica is known to serve."""
+        return tuple(sorted(name for name, count in self.members.listed.items() if count > 0))
+
+    def props(self) -> EngineProps:
+        """Return what the replicas that accept work can do together."""
+        replicas = list(self.members.everyone.accepting.values())
+        known = [replica.props for replica in replicas if replica.props is not None]
+        engines = {replica.engine for replica in replicas if replica.engine}
+        slots = [props.slots_total for props in known if props.slots_total is not None]
+        contexts = [props.context_length for props in known if props.context_length is not None]
+        versions = self.members.versions
+        return EngineProps(
+            engine=engines.pop() if len(engines) == 1 else "unknown",
+            engine_version=versions[0] if len(versions) == 1 else None,
+            models=self.models(),
+            context_length=min(contexts, default=None),
+            slots_total=sum(slots) if len(slots) == len(replicas) > 0 else None,
+        )
 
 
 def _said(replica: Replica) -> str:

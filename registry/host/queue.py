@@ -13,8 +13,7 @@ from itertools import islice
 import attrs
 
 from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
-from registry.host.lanes import PRIORITIES, Lane, Lanes, Priority, Ticket
-from registry.host.ledger import JobRecord
+from registry.host.jobs import PRIORITIES, JobRecord, Lane, Lanes, Priority, Ticket
 from registry.host.members import LATE_S
 from registry.host.policy import PoolPolicy
 from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
@@ -218,7 +217,7 @@ class Queue:
     def _carry_out(self, progress: Progress, record: JobRecord, step: Attempt | Fail) -> Lease:
         """Do what was decided, and note the replicas that could not take the job."""
         pool, model = self.pool, progress.task.model
-        for replica_id, reason in pool.members.skipped(model, progress.tried):
+        for replica_id, reason in pool.skipped(model, progress.tried):
             record.note("skip", reason, replica_id)
         if isinstance(step, Fail):
             raise step.error

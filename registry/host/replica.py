@@ -72,11 +72,7 @@ class Binding:
 
 @attrs.define(eq=False)
 class Lease:
-    """The right of one attempt to use a replica's adapter.
-
-    It is held for as long as the adapter's stream lives, so an adapter without leases has no
-    streams. `Pool.lease` and `Pool.give_back` begin and end it.
-    """
+    """The right of one attempt to use a replica's adapter, held while its stream lives."""
 
     replica: "Replica"
     taken_at: float
@@ -109,8 +105,7 @@ class Lease:
 class Replica:
     """An adapter in its place in a pool, and what is known of its engine.
 
-    A rebind puts a new Replica in the place of the old one, which lives on until its last lease
-    is given back.
+    A rebind replaces it with a new Replica; the old one lives until its last lease is given back.
 
     Args:
         pool_id: The pool.

@@ -15,7 +15,7 @@ import attrs
 from adapter_api import CapacityExceeded, ErrorCode, TaskRequest, TokenStream, WorkerError
 from adapter_api.ledger import Explanation
 from registry.host import AdapterHost
-from registry.host.lanes import Priority
+from registry.host.jobs import Priority
 
 logger = logging.getLogger("worker_adapters.serving")
 

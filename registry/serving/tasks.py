@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from adapter_api import InvalidRequest, TaskRequest
-from registry.host.lanes import PRIORITIES, Priority
+from registry.host.jobs import PRIORITIES, Priority
 from registry.near import nearest
 from registry.serving.lines import MAX_LINE_BYTES
 

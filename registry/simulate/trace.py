@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from registry.host.lanes import Priority
+from registry.host.jobs import Priority
 
 OutageKind = Literal["refuse", "hang", "busy", "slow", "cut"]
 

@@ -30,8 +30,7 @@ from registry.host.breaker import (
     refusal_of,
     verdict_on,
 )
-from registry.host.lanes import Lanes, Priority, Ticket
-from registry.host.ledger import Ledger, Running
+from registry.host.jobs import Lanes, Ledger, Priority, Running, Ticket
 from tests.scripted import Script
 from tests.virtual_time import in_virtual_time
 

@@ -1,17 +1,132 @@
-"""The jobs of a host: those under way, and the records of the latest ones.
-
-A record has a reason and a time for every step of a job.
-"""
+"""The jobs of a host: those that wait, those under way, and the records of the latest ones."""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
-from operator import itemgetter
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from operator import attrgetter, itemgetter
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 from weakref import ref
+
+import attrs
 
 from adapter_api.ledger import Explanation, Step, StepKind
 from adapter_api.stream import TokenStream
+
+Priority = Literal["interactive", "batch"]
+
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""From the first served to the last."""
+
+
+@attrs.define(eq=False)
+class Ticket:
+    """A place among the waiting jobs.
+
+    Args:
+        priority: Its place among the others.
+        is_back: Whether the job had a replica before.
+        number: Counts the tickets in the order in which they came.
+    """
+
+    priority: Priority
+    is_back: bool
+    number: int
+    lane: "Lane[Any] | None" = attrs.field(default=None, init=False)
+
+
+_T = TypeVar("_T", bound=Ticket)
+
+
+class Lane(Generic[_T]):
+    """The jobs of one priority that wait for the same replicas."""
+
+    __slots__ = ("back", "fresh", "key")
+
+    def __init__(self, key: str | None) -> None:
+        self.key = key
+        self.back: OrderedDict[_T, None] = OrderedDict()
+        self.fresh: OrderedDict[_T, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.back) + len(self.fresh)
+
+    def __iter__(self) -> Iterator[_T]:
+        yield from self.back
+        yield from self.fresh
+
+    def of(self, turn: _T) -> OrderedDict[_T, None]:
+        """Return where the turn stands."""
+        return self.back if turn.is_back else self.fresh
+
+    @property
+    def first(self) -> int:
+        """The number of the turn that came first; jobs that came back go first."""
+        return -1 if self.back else next(iter(self.fresh)).number
+
+
+class Lanes(Generic[_T]):
+    """The waiting jobs, by priority and by the replicas they wait for."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Priority, dict[str | None, Lane[_T]]] = {p: {} for p in PRIORITIES}
+        self.fresh: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self.back: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+
+    def __len__(self) -> int:
+        return sum(self.fresh.values()) + sum(self.back.values())
+
+    def __iter__(self) -> Iterator[_T]:
+        for lanes in self._lanes.values():
+            for lane in lanes.values():
+                yield from lane
+
+    def count(self, priority: Priority) -> int:
+        """Return how many of that priority wait."""
+        return self.fresh[priority] + self.back[priority]
+
+    def add(self, turn: _T, key: str | None) -> None:
+        """Put a turn at the end of its lane."""
+        lanes = self._lanes[turn.priority]
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane(key)
+        turn.lane = lane
+        lane.of(turn)[turn] = None
+        (self.back if turn.is_back else self.fresh)[turn.priority] += 1
+
+    def remove(self, turn: _T) -> bool:
+        """Take a turn out; False if it was not there."""
+        lane = turn.lane
+        if lane is None:
+            return False
+        turn.lane = None
+        del lane.of(turn)[turn]
+        (self.back if turn.is_back else self.fresh)[turn.priority] -= 1
+        if not lane:
+            del self._lanes[turn.priority][lane.key]
+        return True
+
+    def of(self, priority: Priority) -> list[Lane[_T]]:
+        """Return the lanes of a priority, by the turn that came first."""
+        lanes = self._lanes[priority]
+        if len(lanes) < 2:
+            return list(lanes.values())
+        return sorted(lanes.values(), key=lambda lane: lane.first)
+
+    def oldest_batch(self) -> _T | None:
+        """Return the batch job that has waited longest; not one that came back."""
+        firsts = [next(iter(ln.fresh)) for ln in self._lanes["batch"].values() if ln.fresh]
+        return min(firsts, key=lambda turn: turn.number, default=None)
+
+    def last(self) -> _T:
+        """Return the job that would be served last; not one that came back."""
+        priority: Priority = "batch" if self.fresh["batch"] else "interactive"
+        lasts = [next(reversed(ln.fresh)) for ln in self._lanes[priority].values() if ln.fresh]
+        return max(lasts, key=lambda turn: turn.number)
+
+
+# Under way and on record
 
 _J = TypeVar("_J")
 
@@ -161,3 +276,25 @@ class Running(Generic[_J]):
         """Return the streams of all of them."""
         entries = [entry for entries in self._jobs.values() for entry in entries]
         return [stream for entry in entries if (stream := entry[0]()) is not None]
+
+
+_V = TypeVar("_V")
+_set = object.__setattr__
+
+
+@cache
+def _fields_of(cls: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(field.name for field in attrs.fields(cls))
+    return names, attrgetter(*names)
+
+
+def copied(value: _V, **changes: object) -> _V:
+    """Return a copy of an attrs object with changes that need no checking, at a third of the price
+    of `attrs.evolve`."""
+    names, values_of = _fields_of(cast(type, type(value)))
+    copy = object.__new__(type(value))
+    for name, field in zip(names, values_of(value), strict=True):
+        _set(copy, name, field)
+    for name, field in changes.items():
+        _set(copy, name, field)
+    return copy
