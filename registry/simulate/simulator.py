@@ -74,6 +74,7 @@ class _Simulation:
     outcomes: Counter[str] = attrs.field(factory=Counter)
     load: Counter[str] = attrs.field(factory=Counter)
     tries: dict[str, int] = attrs.field(factory=dict)  # attempts of jobs under way
+    came_at: dict[str, float] = attrs.field(factory=dict)  # when they came
     waited: list[float] = attrs.field(factory=list)
     first: list[float] = attrs.field(factory=list)
     transitions: list[Transition] = attrs.field(factory=list)
@@ -135,6 +136,7 @@ class _Simulation:
             deadline_s=arrival.deadline_s,
         )
         outcome = "ok"
+        self.came_at[job_id] = arrival.at_s
         try:
             async with host.submit(POOL, task, priority=arrival.priority) as stream:
                 async for event in stream:
@@ -145,6 +147,7 @@ class _Simulation:
             if isinstance(error, InternalError):
                 self.defect = error  # the routing policy is what is being tried
         self.tries.pop(job_id, None)
+        del self.came_at[job_id]
         self.outcomes[outcome] += 1
         self.ended_s = _now()
 
@@ -153,6 +156,8 @@ class _Simulation:
         self.load[replica_id] += 1
         earlier = self.tries.get(task.job_id, 0)
         self.tries[task.job_id] = earlier + 1
+        if not earlier:
+            self.waited.append(_now() - self.came_at[task.job_id])
         return earlier
 
     @hookimpl

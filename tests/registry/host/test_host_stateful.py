@@ -20,6 +20,8 @@ from hypothesis.stateful import (
 )
 
 from adapter_api import (
+    AuthenticationFailed,
+    CapacityExceeded,
     End,
     EngineUnavailable,
     Error,
@@ -49,6 +51,9 @@ FAILURES = [
     None,
     WorkerReset(ErrorCode.WORKER_RESET, "scripted"),
     EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, "scripted"),
+    CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", status=429),
+    AuthenticationFailed(ErrorCode.UPSTREAM_AUTH, "no key", status=401),
+    WorkerReset(ErrorCode.WORKER_RESET, "image input is not supported", status=500),
 ]
 CLOSING_TURNS = 100
 PLACES = st.tuples(st.sampled_from(["p", "q"]), st.sampled_from(["a", "b"]))
@@ -160,6 +165,25 @@ class HostMachine(RuleBasedStateMachine):
             self._note_place(place, engine)
 
         self.run(put())
+
+    @rule(
+        pool_id=st.sampled_from(["p", "q"]),
+        policy=st.sampled_from(
+            [
+                None,
+                POLICY,
+                attrs.evolve(POLICY, fallback=("q",), max_queue=1),
+                attrs.evolve(POLICY, fallback=("p", "nowhere"), batch_share=0.5),
+            ]
+        ),
+    )
+    def declare(self, pool_id: str, policy: PoolPolicy | None) -> None:
+        """A pool gets a policy of its own, or loses it."""
+
+        async def use() -> None:
+            self.host.set_policy(pool_id, policy)
+
+        self.run(use())
 
     @rule(place=PLACES)
     def unbind(self, place: tuple[str, str]) -> None:
@@ -295,6 +319,21 @@ class HostMachine(RuleBasedStateMachine):
         """No replica runs more than its limit."""
         for _, replica in getattr(self, "placed", []):
             assert replica.binding.limit is None or replica.load <= replica.binding.limit
+
+    @invariant()
+    def those_with_room_are_in_order(self) -> None:
+        """Whoever may be chosen is in place, accepts work, has room, and has its true load."""
+        for queue in self.host._places.queues.values() if hasattr(self, "host") else ():
+            members = queue.pool.members
+            for candidates in members.everyone.tiers.values():
+                for candidate in candidates:
+                    replica = members.replicas[candidate.replica_id]
+                    assert replica.accepts
+                    assert candidate.load == replica.load
+                    assert candidate.limit is None or candidate.load < candidate.limit
+            waiting = queue._lanes
+            assert len(waiting) == len(list(waiting))
+            assert all(turn.outcome is None for turn in waiting)
 
     @invariant()
     def streams_are_in_order(self) -> None:

@@ -1,5 +1,6 @@
 """The simulator: repeatable, true to the host's own decisions, and fast enough to try things."""
 
+import random
 from collections.abc import Sequence
 
 import attrs
@@ -8,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_api import InternalError, TaskRequest
-from registry.host import BreakerPolicy, Candidate, Choice, LeastLoaded, PoolPolicy
+from registry.host import (
+    BreakerPolicy,
+    Candidate,
+    Choice,
+    LeastLoaded,
+    LoadedModel,
+    PoolPolicy,
+    PrefixAffinity,
+)
 from registry.host.breaker import WINDOW_S
 from registry.simulate import Arrival, Outage, SimulatedReplica, poisson, simulate
 
@@ -118,6 +127,7 @@ def test_interactive_jobs_go_first() -> None:
         waits[share] = simulate(kept, replicas, PoolPolicy(max_queue=1000)).waited_s[1]
     mixed = simulate(poisson(0.8, 300, batch_share=0.7, seed=4), replicas)
     assert mixed.waited_s[1] >= max(waits.values())
+    assert mixed.waited_s[1] > mixed.waited_s[0] >= 0.0
 
 
 def test_a_policy_that_fails_is_what_one_wants_to_see() -> None:
@@ -200,3 +210,39 @@ def test_the_report_reads_well() -> None:
     assert text.startswith(f"{report.jobs} jobs: ")
     assert "p99" in text
     assert "per job" in text
+
+
+def test_each_routing_policy_shows_what_it_is_for() -> None:
+    """Loaded models are kept, and beginnings of prompts found in the cache."""
+    rng = random.Random(3)
+    trace = [
+        attrs.evolve(job, prompt=f"document {rng.randrange(24)}", model=rng.choice("mno"))
+        for job in poisson(6, 30, sessions=40, seed=1)
+    ]
+    replicas = [
+        attrs.evolve(r, models=("m", "n", "o"), swap_s=2.0, cached_prompts=8) for r in _replicas(6)
+    ]
+    least, prefix, loaded = (
+        simulate(trace, replicas, PoolPolicy(routing=routing), seed=1)
+        for routing in (LeastLoaded(), PrefixAffinity(), LoadedModel())
+    )
+    assert prefix.cache_hits > 1.3 * least.cache_hits
+    assert loaded.swaps < least.swaps / 4
+    assert loaded.first_token_s[0] < least.first_token_s[0] / 2
+
+
+def test_weights_and_priorities_are_simulated() -> None:
+    """A strong replica takes its share, and a spare is left alone while there is room."""
+    strong, weak, spare = _replicas(3, limit=None)
+    replicas = [attrs.evolve(strong, weight=3.0), weak, attrs.evolve(spare, priority=1)]
+    report = simulate(poisson(20, 20, seed=1), replicas, LEAST_LOADED)
+    assert set(report.load) == {"r0", "r1"}
+    assert 2.4 < report.load["r0"] / report.load["r1"] < 3.6
+
+
+def test_an_engine_that_cuts_each_answer_loses_few_jobs() -> None:
+    """Its breaker stays open longer each time, though every probe has a first token."""
+    replicas = _replicas(2, Outage(5, 60, "cut"), limit=8)
+    report = simulate(poisson(4, 60, seed=1), replicas, LEAST_LOADED)
+    assert report.outcomes["STREAM_TRUNCATED"] < 25
+    assert report.load["r1"] < report.load["r0"] / 3
