@@ -199,7 +199,9 @@ class Subject:
     def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
         """Return jobs that fail, or may fail, each with where to send it."""
         tasks = [self.job(model="no-such-model"), self.job(LONG_PROMPT)]
-        jobs = [(self, task) for task in (*tasks, *([self.failing] if self.failing else []))]
+        jobs: list[tuple[Subject, TaskRequest]] = [
+            (self, task) for task in (*tasks, *([self.failing] if self.failing else []))
+        ]
         if self.network is None:
             return jobs
         lab = self.network.lab

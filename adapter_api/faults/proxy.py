@@ -366,7 +366,7 @@ def _request_head(request: Request, host: str) -> bytes:
 
 async def _read_head(reader: asyncio.StreamReader, *, head: bool) -> Answer:
     """Read a response's head, past informational ones."""
-    status = 100
+    status, rest = 100, list[str]()
     while 100 <= status < 200:
         text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rest = text.rstrip("\r\n").split("\r\n")

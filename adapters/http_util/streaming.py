@@ -47,9 +47,11 @@ class Decoder(Protocol[_T]):
 
     def feed(self, chunk: bytes, /) -> list[_T]:
         """Return the items that `chunk` completes."""
+        ...
 
     def finish(self) -> list[_T]:
         """Return the items that the end of the body completes."""
+        ...
 
 
 class AnswerStream(Generic[_T]):

@@ -34,7 +34,6 @@ from adapters.mock.config import MockConfig
 ENGINE = "mock"
 
 
-@attrs.define(eq=False, init=False)
 class MockAdapter:
     """Plays the script of its config.
 
@@ -46,14 +45,15 @@ class MockAdapter:
         ValueError: If an option is wrong; the message names it.
     """
 
-    config: MockConfig
-    _streams: StreamTable = attrs.field(factory=StreamTable, init=False, repr=False)
-    _closed: bool = attrs.field(default=False, init=False, repr=False)
-
     def __init__(self, config: MockConfig | None = None, /, **options: Any) -> None:
         if config is not None and options:
             raise TypeError("options belong into the MockConfig that was given")
-        self.__attrs_init__(MockConfig(**options) if config is None else config)
+        self.config = MockConfig(**options) if config is None else config
+        self._streams = StreamTable()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"MockAdapter(config={self.config!r})"
 
     # Hooks
 

@@ -155,6 +155,7 @@ def examine(
     Raises:
         BatchError: It cannot be read, is empty, or two rows have the same custom_id.
     """
+    found = format
     try:
         found = format or _format_of(path)
         digest = _sha256(path)

@@ -84,7 +84,8 @@ def run_app(arguments: Sequence[str]) -> int:
     if not callable(action):  # after --help there is nothing to do
         return status.OK
     with own_output():
-        return int(action())
+        code: Any = action()
+        return int(code)
 
 
 def _app() -> typer.Typer:

@@ -311,7 +311,7 @@ def _converted(bare: object, field: InitField, value: Any) -> Any:
     if converter is None:
         return value
     with_self = (bare, field.attribute) if isinstance(converter, attrs.Converter) else ()
-    call: Callable[..., Any] = converter
+    call: Any = converter  # which pyright takes for an attrs.Converter that is not callable
     return call(value, *with_self)
 
 

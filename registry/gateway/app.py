@@ -237,7 +237,7 @@ class _Completion:
 
     def __init__(self, gateway: Gateway, kind: requests.Kind) -> None:
         self._gateway = gateway
-        self._kind = kind
+        self._kind: requests.Kind = kind
 
     async def __call__(
         self, scope: relay.Message, receive: relay.Receive, send: relay.Send

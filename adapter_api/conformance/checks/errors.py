@@ -48,6 +48,8 @@ async def failing_jobs(subject: Subject) -> str:
         for task in [*tasks, *([subject.failing] if subject.failing else [])]:
             outcome = await run(adapter, task)
             if outcome.error is None:
+                if task is subject.failing:
+                    raise Violation("the job that must fail was answered")
                 continue
             wrong = crash(outcome.error) or misjudged(outcome.error)
             if wrong:
@@ -56,8 +58,6 @@ async def failing_jobs(subject: Subject) -> str:
                     "(docs/reference/errors.md)"
                 ) from outcome.error
             failed.append(str(outcome.error.code))
-        if subject.failing and outcome.error is None:
-            raise Violation("the job that must fail was answered")
     return ", ".join(failed) or "all were answered"
 
 

@@ -1,5 +1,6 @@
 """`submit`: run one job and show its answer as it comes."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +112,7 @@ def submit(
             fields["prompt"] = text
         task = make_task(fields)
         if workers is not None:
-            return run_job(lambda: open_pool(workers, pool), task, frames=frames)
+            return run_job(partial(open_pool, workers, pool), task, frames=frames)
         worker = get_adapter(adapter, base_url, option)
         return run_job(lambda: (worker, worker.submit), task, frames=frames)
 

@@ -54,7 +54,7 @@ class Overview:
 
     view: View
 
-    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # A small terminal cuts off the end, so the most important lines come first.
         for note in (self.view.note, *_mixes(self.view.host)):
             if note:

@@ -76,4 +76,4 @@ async def _events(facts: Facts) -> AsyncIterator[bytes]:
 
 @cache
 def _read(name: str) -> bytes:
-    return (files(__package__) / name).read_bytes()
+    return (files("registry.gateway.dashboard") / name).read_bytes()
