@@ -42,6 +42,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._joined)
         return future
 
+    async def shutdown_default_executor(self, *args: float | None) -> None:
+        """Wait for the threads of the default executor; the clock does not jump meanwhile."""
+        self.threads += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self.threads -= 1
+
     def _joined(self, _: object) -> None:
         self.threads -= 1
 
