@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -59,20 +60,24 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
     """Run a plan in the foreground.
 
     Returns:
-        The exit status: OK if every row is answered, FAILED if some failed or are left, and the
-        signal's if a signal left rows.
+        The exit status: OK if every row is answered, FAILED if some failed or are left or a file
+        cannot be written, and the signal's if a signal left rows.
 
     Raises:
-        UsageError: The input, the journal or an option does not fit, or a file cannot be used.
+        UsageError: The input, the journal or an option does not fit.
     """
     log_to_stderr()
+    # Failed rows are counted and written; a line for each attempt would drown everything else.
+    logging.getLogger("worker_adapters.jobs").setLevel(logging.ERROR)
     try:
         with _spooled(plan) as ready:
             summary, caught = asyncio.run(_run(ready, workers))
     except BatchError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
-        raise UsageError(f"{error.filename or plan.output}: {error.strerror or error}") from error
+        file = error.filename or plan.output
+        status.note(f"{file}: {error.strerror or error}; then the same command again resumes")
+        return status.FAILED
     return _conclude(summary, plan, caught)
 
 
