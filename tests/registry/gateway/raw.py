@@ -68,6 +68,10 @@ def events(body: bytes) -> list[Any]:
 
 
 def text_of(found: list[Any]) -> str:
-    """Return the text of a chat stream's events."""
+    """Return the text of a stream's events."""
     chunks = [event for event in found if isinstance(event, dict) and event.get("choices")]
-    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    choices = [chunk["choices"][0] for chunk in chunks]
+    return "".join(
+        choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+        for choice in choices
+    )

@@ -9,6 +9,7 @@ import pytest
 
 import registry
 from adapter_api.faults import LIMIT_S, SCENARIOS, FaultServer, Scenario
+from adapter_api.faults.wire import TEXT
 from registry import AdapterHost
 from tests.registry.gateway.conftest import Start
 from tests.registry.gateway.raw import RawClient, events, text_of
@@ -42,19 +43,32 @@ class Seen:
     whole: bool
 
 
+def may_be_whole(scenario: Scenario, text: str) -> bool:
+    """Return whether this text is a whole answer of the scenario's server.
+
+    The host asks again where the adapter alone would not, and then gets what the server answers
+    to a second request.
+    """
+    expected = scenario.expect
+    return text == TEXT or (expected.proof is not None and expected.text in (None, text))
+
+
 async def _ask(port: int, scenario: Scenario, *, stream: bool) -> Seen:
     async with RawClient(port) as client:
-        question = scenario.task.get("messages") or [{"role": "user", "content": "hi"}]
-        fields = {"model": scenario.name, "messages": question, "stream": stream}
+        chat = "messages" in scenario.task
+        question = {"messages": scenario.task["messages"]} if chat else {"prompt": "hi"}
+        fields = {"model": scenario.name, **question, "stream": stream}
         deadline_s = scenario.task.get("deadline_s", DEADLINE_S)
-        client.post("/v1/chat/completions", fields, X_Request_Timeout=str(deadline_s))
+        path = "/v1/chat/completions" if chat else "/v1/completions"
+        client.post(path, fields, X_Request_Timeout=str(deadline_s))
         status, headers = await client.head()
         if "content-length" in headers:
             body = json.loads(await client.reader.readexactly(int(headers["content-length"])))
             if "error" in body:
                 return Seen(status, "", False)
             (choice,) = body["choices"]
-            return Seen(status, choice["message"]["content"] or "", status == 200)
+            text = choice["message"]["content"] if chat else choice["text"]
+            return Seen(status, text or "", status == 200)
         try:
             found = events(await client.body())
         except (asyncio.IncompleteReadError, ValueError, ConnectionError):
@@ -84,9 +98,7 @@ async def _lies(start: Start, scenarios: Sequence[Scenario]) -> list[str]:
                 await host.check(scenario.name)
                 for stream in (True, False):
                     seen = await _ask(served.port, scenario, stream=stream)
-                    expected = scenario.expect
-                    right = expected.text is None or seen.text == expected.text
-                    if seen.whole and (expected.proof is None or not right):
+                    if seen.whole and not may_be_whole(scenario, seen.text):
                         lies.append(f"{scenario.name}: {seen}")
                 await host.unbind(scenario.name, "r0")
 
