@@ -108,7 +108,7 @@ class MessagesAdapter:
 def request(task: api.TaskRequest) -> dict[str, Any]:
     """Return the body of a job's request."""
     messages = task.messages or (api.Message("user", task.prompt or ""),)
-    tools = [api.Tool(**t["function"]) if isinstance(t, dict) else t for t in task.tools]
+    tools = [t if isinstance(t, api.Tool) else api.Tool(**t["function"]) for t in task.tools]
     fields = {name: getattr(task, name) for name in ("temperature", "top_p")} | {
         "messages": [_message(m) for m in messages if m.role != "system"],
         "system": "\n".join(str(m.content) for m in messages if m.role == "system"),
