@@ -45,6 +45,8 @@ class MockAdapter:
         ValueError: If an option is wrong; the message names it.
     """
 
+    config: MockConfig
+
     def __init__(self, config: MockConfig | None = None, /, **options: Any) -> None:
         if config is not None and options:
             raise TypeError("options belong into the MockConfig that was given")
