@@ -113,32 +113,39 @@ def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize(("sessions", "allowed"), [(False, 1.5), (True, 2.0)])
 async def test_a_job_costs_the_same_among_a_thousand_replicas(
-    sessions: bool, allowed: float, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """At most 1.5 times what it costs among ten; with sessions, twice."""
     adapter = Cheap()
     few, many = await host_of(adapter, 10), await host_of(adapter, 1000)
 
-    def drive(host: AdapterHost) -> Callable[[], Awaitable[object]]:
+    def drive(host: AdapterHost, *, sessions: bool) -> Callable[[], Awaitable[object]]:
         async def run() -> None:
-            for number in range(100):
+            for number in range(60):
                 session_id = f"s{number}" if sessions else None
                 await host.submit("p", job(number, session_id=session_id)).text()
 
         return run
 
-    found = await ratio(drive(few), drive(many))
-    say(capsys, f"a job among 1,000 replicas, sessions {sessions}: {found:.2f} times that among 10")
+    found = {
+        sessions: await ratio(drive(few, sessions=sessions), drive(many, sessions=sessions))
+        for sessions in (False, True)
+    }
+    say(
+        capsys,
+        f"a job among 1,000 replicas: {found[False]:.2f} times that among 10, "
+        f"{found[True]:.2f} times with sessions",
+    )
     await few.aclose()
     await many.aclose()
-    assert found < allowed
+    assert found[False] < 1.5
+    assert found[True] < 2.0
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize(
-    ("fewer", "more"), [(200, 2000), pytest.param(1000, 10_000, marks=pytest.mark.exhaustive)]
+    ("fewer", "more"), [(100, 1000), pytest.param(1000, 10_000, marks=pytest.mark.exhaustive)]
 )
 async def test_a_job_costs_the_same_before_ten_times_as_many(
     fewer: int, more: int, capsys: pytest.CaptureFixture[str]
@@ -233,8 +240,8 @@ async def test_ended_jobs_leave_nothing(count: int, capsys: pytest.CaptureFixtur
     adapter = Cheap()
     host = await host_of(adapter, 1)
     ways = (refused, cancelled, timed_out)
-    for way in ways:
-        await way(host, adapter, 1000)  # fills what is bounded: the ledger, the interpreter's pools
+    for way in ways:  # fills what is bounded: the ledger, the interpreter's pools
+        await way(host, adapter, 1000 if way is refused else 100)
     gc.collect()
     before = memory_mb()
     for way in ways:
@@ -284,7 +291,7 @@ async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
     say(capsys, f"{count:,} cancels cost {found:.2f} times the adapter's own")
     await host.aclose()
     await bare.aclose()
-    assert found < 3.2
+    assert found < 2.5
 
 
 # Each job
