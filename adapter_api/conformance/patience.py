@@ -1,4 +1,4 @@
-"""Limits on time that other processes cannot use up."""
+"""Limits on time that do not count the time of other processes."""
 
 import asyncio
 import os
@@ -10,8 +10,10 @@ _THREADS = "/proc/self/task"
 
 
 def delayed_s() -> float:
-    """For how many seconds the threads of this process were ready to run, and others had the
-    processors. Linux counts it (/proc/PID/task/TID/schedstat); 0.0 where nothing does."""
+    """Return for how long this process's threads were ready to run while others had the processors.
+
+    In seconds. Linux counts it (/proc/PID/task/TID/schedstat); elsewhere it is 0.0.
+    """
     total_ns = 0
     with suppress(OSError):  # another system
         for thread in os.listdir(_THREADS):
@@ -21,10 +23,9 @@ def delayed_s() -> float:
 
 
 class Patience:
-    """Like `asyncio.timeout`, but what other processes take of the machine does not count.
+    """A timeout like `asyncio.timeout` that does not count waiting for a processor.
 
-    So a limit may be short, and yet says nothing wrong of an adapter where many other processes
-    run. What waits, blocks or works for too long is found: only waiting for a processor is free.
+    A limit can so be short and fair on a busy machine. Waiting, blocking and computing count.
 
     Args:
         limit_s: The limit in seconds; None to measure only.
@@ -38,9 +39,9 @@ class Patience:
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self.took_s = 0.0
-        """Once it is left: for how long it was entered, without `stood_s`."""
+        """Set on leaving: for how long it was entered, without `stood_s`."""
         self.stood_s = 0.0
-        """Once it is left: for how long the process stood still, as others had the machine."""
+        """Set on leaving: for how long the process waited for a processor."""
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -66,7 +67,7 @@ class Patience:
         self.took_s = passed_s - self.stood_s
 
     def _look(self) -> None:
-        """Whether the limit has passed; if not, look again when it may have."""
+        """End the wait if the limit has passed; otherwise look again when it may have."""
         if self._limit_s is None:
             return
         self._measure()
@@ -77,7 +78,7 @@ class Patience:
 
 
 async def undisturbed(seconds: float) -> None:
-    """Wait, for as long as the process was not kept from running."""
+    """Sleep for this many seconds, not counting waiting for a processor."""
     with suppress(TimeoutError):
         async with Patience(seconds):
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Stopping a job: when, how often, and what must be gone afterwards."""
+"""Cancelling a job: at any moment, repeatedly, and what must be over afterwards."""
 
 import asyncio
 from contextlib import suppress
@@ -150,7 +150,7 @@ async def reader_cancelled(subject: Subject) -> str:
 
 
 async def _read(stream: TokenStream) -> None:
-    """Read to whatever end, and fail only with what no stream may raise."""
+    """Read to the end; raise only what no stream may raise."""
     with suppress(WorkerError):
         async with stream:
             async for _ in stream:

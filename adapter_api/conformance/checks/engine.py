@@ -1,4 +1,4 @@
-"""What an adapter says of its engine, and its own beginning and end."""
+"""What an adapter reports about its engine; its start and its end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -55,10 +55,10 @@ async def health(subject: Subject) -> str:
 
 
 async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> HealthStatus:
-    """What the health hook says.
+    """Return the health hook's answer.
 
     Raises:
-        Violation: If it raises, takes longer than `limit_s`, or says what cannot be.
+        Violation: If it raises, takes longer than `limit_s`, or is contradictory.
     """
     try:
         found = await in_time(adapter.adapter.health(), "health()", limit_s)

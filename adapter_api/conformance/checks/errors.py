@@ -1,4 +1,4 @@
-"""What happens when a job cannot be done."""
+"""The errors of jobs that cannot be done."""
 
 import pickle
 
@@ -14,7 +14,7 @@ _FOR_NOBODY = {ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW, ErrorCode.U
 
 
 def crash(error: WorkerError) -> str:
-    """How an adapter crashed, or broke the contract, with this error; "" if it did not."""
+    """Return how the adapter crashed with this error; "" if it did not."""
     if error.code != ErrorCode.INTERNAL:
         return ""
     if error.__cause__ is None:
@@ -23,7 +23,7 @@ def crash(error: WorkerError) -> str:
 
 
 def misjudged(error: WorkerError) -> str:
-    """What an error says that cannot be so, "" if nothing."""
+    """Return what is contradictory about an error; "" if nothing is."""
     if error.retriable and error.code in _FOR_NOBODY:
         return f"it made {error.code} retriable, and the same again would fail again"
     return ""

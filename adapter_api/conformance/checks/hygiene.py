@@ -1,4 +1,4 @@
-"""What must not be left behind."""
+"""Tasks, threads, files and warnings that a job must not leave behind."""
 
 import asyncio
 import gc
@@ -21,7 +21,7 @@ _FILES = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 @check("WA-INT-3002 ORCH-3056", needs=STOPPED)
 async def leaks(subject: Subject) -> str:
     """After jobs ended in every way, and aclose(), no task, thread, file or warning is left."""
-    await _every_way(subject)  # what is loaded once is loaded now
+    await _every_way(subject)  # lazy imports and caches are done
     gc.collect()
     tasks, threads, files = asyncio.all_tasks(), set(threading.enumerate()), _open_files()
     complaints: list[str] = []
@@ -48,7 +48,7 @@ async def leaks(subject: Subject) -> str:
 
 
 async def _every_way(subject: Subject) -> None:
-    """Jobs that end in each way there is, and the end of their adapter."""
+    """Run jobs that end in every way, and close their adapter."""
     async with subject.adapter() as adapter:
         await run(adapter, subject.job())
         stream = adapter.submit(subject.job(max_tokens=256))
@@ -63,7 +63,7 @@ async def _every_way(subject: Subject) -> None:
 
 
 def _open_files() -> set[str]:
-    """What is open, with a file's number where the system tells no more."""
+    """Return the open files, with their numbers."""
     found = set()
     for number in os.listdir(_FILES):
         with suppress(OSError):  # the one that lists the folder is closed by now
@@ -72,7 +72,7 @@ def _open_files() -> set[str]:
 
 
 def _pooled(thread: threading.Thread) -> bool:
-    """Whether it belongs to the loop's own pool, which getaddrinfo uses."""
+    """Return whether it belongs to the loop's own pool, which getaddrinfo uses."""
     return thread.name.startswith("asyncio_")
 
 

@@ -1,4 +1,4 @@
-"""What a stream consists of. Each rule is judged on the bare hook's events, by itself."""
+"""The events of a stream. Each rule is judged separately, on the submit hook's own events."""
 
 import json
 from collections.abc import Iterable

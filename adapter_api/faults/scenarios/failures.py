@@ -1,4 +1,4 @@
-"""Failures that a server tells of inside an answer with status 200."""
+"""Failures that a server reports inside an answer with status 200."""
 
 from collections.abc import Iterable
 from functools import partial

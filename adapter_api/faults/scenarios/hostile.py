@@ -100,7 +100,7 @@ def _floods() -> Iterable[Scenario]:
     )
 
 
-# Compression nobody asked for
+# Compression that the client did not ask for
 
 _BOMB = gzip.compress(b"x" * (1 << 20)) * 64
 
