@@ -1,4 +1,4 @@
-"""Adapter: what a caller can do with an engine, whatever stands behind it."""
+"""Adapter: the caller's interface to one adapter, a pool of replicas, or a host's pool."""
 
 from typing import TYPE_CHECKING, Protocol
 

@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def cut(self) -> bool:
-        """Whether the answer ended at its token limit."""
+        """Return whether the answer ended at its token limit."""
         return (self.finish_reason or "").lower() in _LENGTH_REASONS
 
     def json(self) -> Any:

@@ -33,7 +33,7 @@ import attrs
 
 
 class ErrorCode(StrEnum):
-    """What went wrong, in the words of the wire contract. Source: HTU-ERR-4002."""
+    """The kinds of failure, in the words of the wire contract. Source: HTU-ERR-4002."""
 
     INVALID_PARAMS = "INVALID_PARAMS"
     CONTEXT_OVERFLOW = "CONTEXT_OVERFLOW"
@@ -226,7 +226,7 @@ class InternalError(WorkerError):
 
 @attrs.frozen
 class CodeFacts:
-    """What an error code means to a program.
+    """The meaning of an error code to a program.
 
     Args:
         error: The class that carries it.
@@ -256,11 +256,13 @@ CODES: dict[ErrorCode, CodeFacts] = {
     ErrorCode.STREAM_TRUNCATED: CodeFacts(StreamingError, True, 502),
     ErrorCode.UPSTREAM_PROTOCOL: CodeFacts(StreamingError, False, 502),
     ErrorCode.CONTENT_FILTER: CodeFacts(ContentFiltered, False, 400),
-    ErrorCode.CANCELLED: CodeFacts(Cancelled, False, 499),  # nginx's word for a client that left
+    ErrorCode.CANCELLED: CodeFacts(
+        Cancelled, False, 499
+    ),  # nginx's status for a client that closed the request
     ErrorCode.EGRESS_DENIED: CodeFacts(EgressDenied, False, 502),
     ErrorCode.INTERNAL: CodeFacts(InternalError, False, 500),
 }
-"""What each code means: its class, whether it is retriable, its HTTP status."""
+"""The meaning of each code: its class, whether it is retriable, its HTTP status."""
 
 
 JsonReason = Literal["refused", "cut", "not_json"]

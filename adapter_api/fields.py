@@ -29,7 +29,7 @@ def invalid(field: str, allowed: str, value: object) -> InvalidRequest:
 
 
 def below(where: str, build: Callable[..., _T], *args: Any, **fields: Any) -> _T:
-    """Call `build`; an error of its fields gets `where` in front of the field's name."""
+    """Call `build`, and prefix the field's name in its errors with `where`."""
     try:
         return build(*args, **fields)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""How TokenStream runs an adapter's code, and what it makes of its exceptions."""
+"""Helpers with which TokenStream runs an adapter's code and converts its exceptions."""
 
 import asyncio
 import copy
@@ -40,7 +40,7 @@ def name_of(events: Any) -> str:
 
 
 def error_of(exc: BaseException, events: Any) -> WorkerError:
-    """Return the error that an adapter's exception amounts to."""
+    """Convert an adapter's exception to a WorkerError."""
     if isinstance(exc, WorkerError):
         return exc
     if isinstance(exc, StopAsyncIteration):
@@ -55,7 +55,7 @@ def error_of(exc: BaseException, events: Any) -> WorkerError:
 def warn_of_abandoned(events: Any, job_id: str) -> None:
     """Log that an adapter's code did not stop."""
     logger.warning(
-        "%s did not stop within %g s after job %s was over: it runs on by itself",
+        "%s did not stop within %g s after job %s ended; it keeps running in a task of its own",
         name_of(events),
         RELEASE_S,
         job_id,
@@ -64,7 +64,7 @@ def warn_of_abandoned(events: Any, job_id: str) -> None:
 
 def warn_of_untidy(exc: BaseException, job_id: str) -> None:
     """Log an exception of an adapter's cleanup. The outcome of the job stands."""
-    # Foreign texts may hold a key: they are for debugging only.
+    # The exception's text may contain a key, so it is logged at DEBUG only.
     logger.warning(
         "closing the events of job %s failed with %s",
         job_id,
@@ -74,7 +74,7 @@ def warn_of_untidy(exc: BaseException, job_id: str) -> None:
 
 
 def steps_of(events: Any) -> Any:
-    """Return what makes the awaitable of the next event: one with `send`, `throw` and `close`."""
+    """Return a function that creates the awaitable of the next event."""
     advance = events.__anext__
     if isinstance(events, AsyncGeneratorType) or iscoroutinefunction(advance):
         return advance
@@ -86,7 +86,7 @@ async def _awaited(step: Awaitable[Any]) -> Any:
 
 
 async def close_in_time(closing: Awaitable[object]) -> None:
-    """Wait for the cleanup of an adapter's generator, for RELEASE_S at most.
+    """Wait at most RELEASE_S for the cleanup of an adapter's generator.
 
     Raises:
         GaveUp: If it takes longer.
@@ -115,7 +115,7 @@ def twin_of(error: WorkerError) -> WorkerError:
 
 
 def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Drop our frames at the beginning: they hold the stream, which would hold itself."""
+    """Drop this package's leading frames: they reference the stream and would form a cycle."""
     while traceback is not None and _is_ours(traceback.tb_frame):
         traceback = traceback.tb_next
     return traceback
@@ -124,7 +124,7 @@ def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
 def what_propagates(
     exc: BaseException, *, cancelled: bool, destroyed: bool
 ) -> BaseException | None:
-    """Return what leaves the stream because of an adapter's exception, whatever the job's outcome.
+    """Return the exception that must propagate because of an adapter's exception, if any.
 
     That is a cancellation from elsewhere, even where the adapter made another exception of it,
     KeyboardInterrupt, and the GeneratorExit that destroys the reader's coroutine. Everything else

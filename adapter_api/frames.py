@@ -38,7 +38,7 @@ _NAMES |= dict.fromkeys((Reasoning, ToolCallDelta, ScoredToken), "token")
 
 
 def _exactly(kind: type, *, admit: tuple[type, ...] = ()) -> Any:
-    """A structure hook that refuses to coerce: cattrs would make '1' of 1 and 1 of True."""
+    """Return `value` uncoerced: cattrs would turn 1 into '1' and True into 1."""
 
     def structure(value: Any, _: Any) -> Any:
         if type(value) is kind or type(value) in admit:
@@ -109,7 +109,7 @@ _TOKEN_KINDS: dict[str, type] = {
     "tool_call": _CallFrame,
     "logprobs": ScoredToken,
 }
-"""The key that tells one kind of token frame from the others."""
+"""The key that identifies a kind of token frame."""
 
 
 def _unstructure_call(event: ToolCallDelta) -> Frame:
@@ -128,7 +128,7 @@ def _make_converter() -> Converter:
             cls, make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
         )
         rules = {name: override(omit_if_default=True) for name in unset}
-        # By the exact class: a hook of Token must not serve the kinds of Token below it.
+        # Match the exact class: a hook of Token must not apply to its subclasses.
         converter.register_unstructure_hook_func(
             partial(operator.is_, cls),
             make_dict_unstructure_fn(cls, converter, **rules),  # type: ignore[arg-type]
@@ -139,8 +139,8 @@ def _make_converter() -> Converter:
     return converter
 
 
-# The classes that make up frames, with the keys that are left out at their defaults. Events in
-# front of what contains them: cattrs takes the hooks that exist when it makes another.
+# The classes of frames, with the keys that are omitted at their defaults. Inner classes come
+# first: cattrs uses the hooks that are registered when it builds another.
 _OPTIONAL_KEYS: dict[type, tuple[str, ...]] = {
     Metrics: ("ledger", "cached_tokens", "reasoning_tokens"),
     ToolCall: ("extra",),

@@ -16,7 +16,7 @@ class HealthState(StrEnum):
 
 
 def _to_state(value: HealthState | str) -> HealthState:
-    # Given as the converter itself, the enum's functional API misleads type checkers.
+    # Passing the enum itself as the converter misleads type checkers: it is also a factory.
     return HealthState(value)
 
 
@@ -48,7 +48,7 @@ class HealthStatus:
 
 @attrs.frozen
 class EngineProps:
-    """What is known of an engine; None or empty for unknown facts.
+    """The known facts about an engine; None or empty where unknown.
 
     Args:
         engine: The kind of engine.

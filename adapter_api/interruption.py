@@ -1,10 +1,10 @@
-"""How a job's reader is taken out of the adapter's code that it waits in.
+"""Interruption: ends a reader's wait inside an adapter's code.
 
-Interrupting is done as `asyncio.timeout` does it: the task is cancelled, and the cancellation is
-taken back where it is caught. Foreign code may swallow a cancellation and go on waiting. So every
+It works like `asyncio.timeout`: the task is cancelled, and the cancellation is
+withdrawn where it is caught. Foreign code may swallow a cancellation and keep waiting. So every
 wait for an adapter runs through `Interruption.drive`, which sees each future that the adapter waits
-for. RELEASE_S after an unanswered cancellation it gives up: the reader goes on, and the adapter's
-code is left to a task of its own.
+for. RELEASE_S after an ignored cancellation it gives up: the reader continues, and the adapter's
+code keeps running in a task of its own.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ RELEASE_S = 2.0
 """How long an adapter may take to leave after a cancellation; closing a connection takes less."""
 
 STARTING: Any = object()
-"""Stands for the reader while the adapter's code runs that has not waited yet."""
+"""Stands for the reader until the adapter's code waits for the first time."""
 
 
 class GaveUp(BaseException):
@@ -92,7 +92,7 @@ class Interruption:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the reader was cancelled during this wait, by `interrupt` or from elsewhere."""
+        """Return whether this wait was cancelled, by `interrupt` or from elsewhere."""
         reader = self.reader
         return reader is not None and reader is not STARTING and reader.cancelling() > self._before
 
@@ -168,12 +168,12 @@ class Interruption:
                 future.remove_done_callback(wake)
 
     def _destroy(self, step: Any) -> None:
-        """The reader's coroutine is destroyed, and the adapter's with it."""
+        """Handle the destruction of the reader's coroutine, and of the adapter's with it."""
         self.was_destroyed = True
         step.close()
 
     def _note_cancelled(self, step: Any) -> None:
-        """The reader was cancelled: give the adapter a while to leave, or give up if it is over."""
+        """Handle the reader's cancellation: give the adapter RELEASE_S to leave, then give up."""
         if self._gave_up:
             _leave_alone(step)
             raise GaveUp
@@ -182,7 +182,7 @@ class Interruption:
             self.give_up_after(RELEASE_S)
 
     def give_up_after(self, limit_s: float) -> None:
-        """Have a timer that ends the wait, although the adapter does not."""
+        """Start a timer that ends the wait if the adapter does not."""
         self._giving_up = asyncio.get_running_loop().call_later(limit_s, self._give_up)
 
     def _give_up(self) -> None:
@@ -210,7 +210,7 @@ _orphans: set["asyncio.Task[None]"] = set()  # the loop itself holds tasks weakl
 
 
 async def _finish(step: Any) -> None:
-    """Run what is left of an abandoned step; its outcome interests no one."""
+    """Run the rest of an abandoned step; its outcome is only logged."""
     try:
         await _rest_of(step)
     except (Exception, asyncio.CancelledError) as exc:

@@ -1,4 +1,4 @@
-"""The ledger: what happened to a job on its way through a host, with reasons and times."""
+"""The ledger: the steps of a job through a host, with reasons and times."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ StepKind = Literal["queue", "skip", "choose", "attempt", "answer", "retry", "fal
 
 @attrs.frozen
 class Step:
-    """One thing that happened to a job.
+    """One step of a job through a host.
 
     Args:
         at_ms: When it began, in milliseconds after the job came; when it ended, for "end".
-        kind: "queue" (it waited in line), "skip" (a replica was passed over), "choose" (a replica
-            was chosen), "attempt" (the job was sent to it), "answer" (its answer is odd),
+        kind: "queue" (it waited in the queue), "skip" (a replica was skipped), "choose" (a replica
+            was chosen), "attempt" (the job was sent to it), "answer" (its answer is unusual),
             "retry" (a further attempt is granted, or the reason why not), "fallback" (the job moves
             to another pool), "end" (the job is over).
         replica_id: The replica, where there is one.
@@ -41,7 +41,7 @@ class Step:
 
 @attrs.frozen
 class Explanation:
-    """What happened to a job.
+    """The record of a job.
 
     Args:
         job_id: The job.

@@ -88,19 +88,19 @@ class StreamClock(Interruption):
         self._late = late
 
     def progress(self) -> None:
-        """The engine did something useful: restart the running wait."""
+        """Restart the running wait, because the engine did something useful."""
         self._since = self._now()
         self.spent_s = 0.0
 
     def disarm(self) -> None:
-        """The answer is whole: neither a limit nor the deadline interrupts the job any more.
+        """Stop enforcing the limits and the deadline, because the answer is whole.
 
         The adapter bounds what it still waits for, such as the end of a body.
         """
         self._disarmed = True
 
     def arm(self) -> None:
-        """The answer was not whole after all: the limits count again, and the wait restarts."""
+        """Enforce the limits again and restart the wait: the answer was not whole after all."""
         self._disarmed = False
         self.progress()
         self.watch()
@@ -113,7 +113,7 @@ class StreamClock(Interruption):
     # What follows is for code that hands an adapter's stream on, such as a host.
 
     def first_within(self, limit_s: float | None, late: Late | None = None) -> None:
-        """A limit of the reader's own on the wait for the first token, beside the adapter's.
+        """Set the reader's own limit on the wait for the first token, beside the adapter's.
 
         Args:
             limit_s: Seconds from now; None ends the limit, once the token is there.
@@ -124,14 +124,14 @@ class StreamClock(Interruption):
         self.watch()
 
     def follow(self, inner: "StreamClock") -> None:
-        """The job also runs on another clock now: while that is disarmed, so is this one."""
+        """Follow another clock of the same job: while that one is disarmed, so is this one."""
         self._inner = inner
         self.watch()
 
     # What follows is called by TokenStream.
 
     def enter(self) -> None:
-        """The current task begins to wait for the engine."""
+        """Begin a wait of the current task for the engine."""
         self._since = self._now() - self.spent_s
         self.reader = reader = asyncio.current_task()
         self._before = 0 if reader is None else reader.cancelling()
@@ -139,12 +139,12 @@ class StreamClock(Interruption):
             self._set_timer()
 
     def leave(self) -> None:
-        """The wait is over; without progress its time stays charged to the limit."""
+        """End the wait; without progress its time stays charged to the limit."""
         self.reader = None
         self.spent_s = self._now() - self._since
 
     def stop(self) -> None:
-        """Cancel the timer: the job is over."""
+        """Cancel the timer, because the job has ended."""
         self.reader = None
         if self._timer is not None:
             self._timer.cancel()
@@ -165,14 +165,14 @@ class StreamClock(Interruption):
         return min(limits, key=_when, default=None)
 
     def watch(self) -> None:
-        """The limits have changed: have a timer for them during a wait."""
+        """Adjust the timer to changed limits during a wait."""
         if self.reader is None and self.on_unread is None:
             self._unwatched = True
         else:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Have the timer fire in time.
+        """Make the timer fire in time.
 
         A timer that fires too early looks again: limits move away with each token and phase, and
         moving a timer is expensive.

@@ -25,7 +25,7 @@ from adapter_api.fields import (
 
 _OWN_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
-# Keys that servers put into an assistant's message, or take from a request, beside our own.
+# Other keys that servers put into an assistant's message or accept in a request.
 _WIRE_KEYS = (
     "refusal",
     "reasoning",

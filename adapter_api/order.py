@@ -144,7 +144,11 @@ class EventOrder:
         if isinstance(event, Started):
             return _texts(event, "job_id", "engine", "engine_version")
         if isinstance(event, Error):
-            return None if isinstance(event.error, WorkerError) else "no WorkerError in it"
+            return (
+                None
+                if isinstance(event.error, WorkerError)
+                else "an error that is not a WorkerError"
+            )
         if isinstance(event, MetricsFrame):
             return None if isinstance(event.data, Mapping) else "data that is not a mapping"
         return None
@@ -184,7 +188,7 @@ class EventOrder:
         if not (end.finish_reason is None or isinstance(end.finish_reason, str)):
             return "a finish_reason that is not a string"
         if end.proof not in _PROOFS:
-            return f"proof {end.proof!r}, which is none of {', '.join(_PROOFS)}"
+            return f"proof {end.proof!r}, which is not one of {', '.join(_PROOFS)}"
         if not (isinstance(end.refused, bool) and isinstance(end.message_extra, Mapping)):
             return "refused that is not a bool, or message_extra that is not a mapping"
         return self._end_calls(end.tool_calls, end.invalid_tool_calls)
@@ -203,11 +207,11 @@ class EventOrder:
         if len(set(ids)) < len(ids):
             return "two calls of one id"
         lost = [call_id for call_id in self._calls.values() if call_id not in ids]
-        return f"no word of call {lost[0]!r}, which was begun" if lost else None
+        return f"no entry for call {lost[0]!r}, which was begun" if lost else None
 
 
 class CheckedOrder(EventOrder):
-    """The order of events that another TokenStream has checked already, contents and all."""
+    """The order of events whose contents another TokenStream has checked already."""
 
     __slots__ = ()
 
@@ -216,7 +220,7 @@ class CheckedOrder(EventOrder):
 
 
 def _kind_of(event: object) -> type | None:
-    """Return the kind of an event whose class derives from it."""
+    """Return the kind of event from which the event's class derives."""
     return next((kind for kind in _KINDS if isinstance(event, kind)), None)
 
 

@@ -302,12 +302,12 @@ class TokenStream(WholeReading):
         try:
             await self._release(end)
         except BaseException:
-            self._hold(end)  # the answer is whole, whoever reads on
+            self._hold(end)  # the answer is whole, even if the caller reads on
             raise
 
     @property
     def was_read(self) -> bool:
-        """Whether a Token or the end was read."""
+        """Return whether a Token or the end was read."""
         ended = self._closed and self._failure is None and not self._held
         return ended or self._delivered() > 0
 
@@ -353,8 +353,10 @@ class TokenStream(WholeReading):
                 await self._released.wait()
 
     def _end_unread(self) -> None:
-        """The deadline passed between two reads: release what the job holds now, and not at the
-        next read. Called by the clock."""
+        """Release what the job holds, because the deadline passed between two reads.
+
+        The clock calls it, so that the release does not wait for the next read.
+        """
         self._unread = asyncio.create_task(self._stop("the deadline passed"))
 
     async def _fail(self, error: WorkerError) -> Error:

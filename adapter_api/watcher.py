@@ -1,4 +1,4 @@
-"""StreamWatcher: what is called at the steps of one stream."""
+"""StreamWatcher: the callbacks of one stream."""
 
 from typing import Protocol
 
@@ -14,16 +14,16 @@ class StreamWatcher(Protocol):
     """
 
     def opened(self) -> None:
-        """The stream is read for the first time: the job is being sent."""
+        """Note that the stream is read for the first time: the job is being sent."""
 
     def started(self, event: Started) -> None:
-        """The engine accepted the job."""
+        """Note that the engine accepted the job."""
 
     def first_token(self) -> None:
-        """The first Token is about to be delivered."""
+        """Note that the first Token is about to be delivered."""
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """The job is over: with `end`, with `error`, or dropped with neither. Called once.
+        """Note the end of the job: with `end`, with `error`, or dropped with neither. Called once.
 
         A drop is reported from a destructor, and so at any point of any thread.
 

@@ -10,7 +10,7 @@ from adapter_api.events import End, Error, Token, TokenEvent
 
 
 class WholeReading(AsyncIterator[TokenEvent]):
-    """Reads events to their end. A subclass has the events, and says what was read already."""
+    """Reads events to their end. A subclass has the events and knows what was read already."""
 
     __slots__ = ()
 
@@ -33,7 +33,7 @@ class WholeReading(AsyncIterator[TokenEvent]):
 
     @property
     def was_read(self) -> bool:
-        """Whether a Token or the end was read."""
+        """Return whether a Token or the end was read."""
         raise NotImplementedError
 
     async def text(self) -> str:
@@ -78,7 +78,7 @@ class WholeReading(AsyncIterator[TokenEvent]):
                     yield event
 
     def _require_all(self) -> None:
-        """Raise RuntimeError if an event was read: what follows would pass for the whole answer."""
+        """Raise RuntimeError if an event was read: the rest would look like the whole answer."""
         if self.was_read:
             raise RuntimeError(
                 f"a part of the stream of job {self.job_id} was read already: collect the events "

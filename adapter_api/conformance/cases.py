@@ -19,7 +19,7 @@ _SKIPPED = (Status.ABSENT, Status.BLOCKED, Status.NOT_EXAMINED)
 
 
 class AdapterConformance:
-    """Proves that an adapter keeps the contract.
+    """A test class that proves that an adapter keeps the contract.
 
         class TestAcmeEcho(AdapterConformance):
             @pytest.fixture
@@ -116,7 +116,7 @@ class AdapterConformance:
                     failing=cls.failing,
                     absent=cls.absent,
                 ).__enter__()
-            except (RegistryError, Misuse) as error:  # each says itself what to do
+            except (RegistryError, Misuse) as error:  # each message says what to do
                 cls._unusable = True
                 pytest.fail(str(error), pytrace=False)
         cls._root = root

@@ -115,7 +115,7 @@ def _takes_url(make: MakeAdapter) -> bool:
     """Return whether the adapter's config has a `base_url`.
 
     Raises:
-        RegistryError: The adapter can be made neither with nor without one.
+        RegistryError: If the adapter can be made neither with nor without one.
     """
     try:
         adapter = make(base_url="http://127.0.0.1:9")
@@ -158,12 +158,12 @@ def with_needs(names: Iterable[str]) -> tuple[Check, ...]:
     """Return the checks of these names and all that they need.
 
     Raises:
-        LookupError: There is no such check.
+        LookupError: If a check does not exist.
     """
     checks = {check.name: check for check in CHECKS}
     wanted = set(names)
     if unknown := sorted(wanted - checks.keys()):
-        raise LookupError(f"there is no check {unknown[0]!r}")
+        raise LookupError(f"no check named {unknown[0]!r}; see CHECKS for the names")
     for check in reversed(CHECKS):
         if check.name in wanted:
             wanted.update(check.needs)

@@ -15,10 +15,10 @@ from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import Absent, NotExamined, Status, Violation
 
 CHECK_LIMIT_S = 120.0
-"""No check runs for longer, however slow the engine."""
+"""The limit for one check, however slow the engine."""
 
 _TIDY_S = 1.0
-"""How long tasks that a check left behind have to end."""
+"""The time that a check's remaining tasks have to end."""
 
 _MAX_RAISED = 100
 """How many of them may raise SystemExit meanwhile."""
@@ -124,7 +124,7 @@ def run_in_new_loop(work: Coroutine[Any, Any, str | None]) -> str | None:
     try:
         return loop.run_until_complete(work)
     finally:
-        loop.set_exception_handler(lambda *_: None)  # for what is about to be torn down
+        loop.set_exception_handler(lambda *_: None)  # for the tasks that are about to be cancelled
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()

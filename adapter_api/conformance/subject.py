@@ -166,7 +166,7 @@ class Subject:
         try:
             self.job()
         except (TypeError, WorkerError) as exc:
-            raise Misuse(f"`task` has a field that no TaskRequest takes: {exc}") from exc
+            raise Misuse(f"`task` has a field that TaskRequest does not have: {exc}") from exc
         return adapter.name, f"{adapter.distribution} {adapter.version}"
 
     def lacks(self, capability: str, adapter: Adapter) -> bool:
@@ -181,7 +181,7 @@ class Subject:
             Absent: If the adapter takes no `base_url`.
         """
         if self.network is None:
-            raise Absent("it is no HTTP adapter: its config has no base_url")
+            raise Absent("it is not an HTTP adapter: its config has no base_url")
         return self.network
 
     def require_engine(self) -> None:
@@ -192,8 +192,8 @@ class Subject:
         """
         if self.network is not None and not self.network.own and not self.network.completions:
             raise NotExamined(
-                f"it asks {self.network.asks[0]}, which the kit's engine does not serve: name an "
-                "engine of its protocol (--base-url; in pytest the fixture engine_url)"
+                f"it requests {self.network.asks[0]}, which the kit's engine does not serve: name "
+                "an engine of its protocol (--base-url; in pytest the fixture engine_url)"
             )
 
     def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
@@ -257,7 +257,7 @@ class Subject:
         return Trace(task, tuple(events), error, ended)
 
 
-# What the kit is given is checked before anything is examined: one message says what to write.
+# The kit checks its arguments before it examines anything, so that one message names the fix.
 
 
 def check_capabilities(names: Iterable[str], where: str) -> None:
@@ -272,14 +272,14 @@ def check_capabilities(names: Iterable[str], where: str) -> None:
 
 
 def check_maker(make: Any) -> None:
-    """Refuse what cannot make adapters.
+    """Refuse a value that cannot make adapters.
 
     Raises:
-        Misuse: It is not a function, or takes no options.
+        Misuse: If it is not a function, or takes no options.
     """
     if not callable(make):
         raise Misuse(
-            f"make_adapter gave a {type(make).__name__}, and not a function that makes a new "
+            f"make_adapter gave a {type(make).__name__}, not a function that makes a new "
             f"adapter each time: write {_WRITE}"
         )
     try:
@@ -296,7 +296,7 @@ def check_made(adapter: Any) -> None:
     """Refuse an object that is not a BoundAdapter.
 
     Raises:
-        Misuse: It lacks attributes that the kit uses.
+        Misuse: If it lacks attributes that the kit uses.
     """
     missing = [name for name in (*_NAMES, *_CALLS) if not hasattr(adapter, name)]
     if not missing:

@@ -9,8 +9,8 @@ CAPABILITIES = {
     "concurrency": "several jobs may run at the same time",
     "backpressure": "the adapter stops reading from the engine while the stream is not read",
 }
-"""What an adapter may lack if it declares it. The hooks `props`, `engine_version` and `cancel` are
-optional without a declaration: where they are missing, their checks are absent."""
+"""Capabilities that an adapter may lack if it declares so. The hooks `props`, `engine_version` and
+`cancel` are optional without a declaration: where they are missing, their checks are absent."""
 
 
 class Status(StrEnum):
@@ -39,4 +39,4 @@ class NotExamined(Exception):
 
 
 class Misuse(Exception):
-    """The kit was given what it cannot examine; the text says what to write instead."""
+    """The kit cannot examine what it was given; the text says what to write instead."""

@@ -17,7 +17,7 @@ from adapter_api.faults.server import ScriptServer
 from adapter_api.faults.wire import Request, Wire
 
 MAX_PIECE_BYTES = 1 << 20
-"""A piece that grows beyond it is passed on as it is: the answer has no such borders."""
+"""A longer piece is passed on unsplit: the answer has no such borders."""
 
 MAX_HEAD_BYTES = 64 << 10
 
@@ -98,7 +98,7 @@ def _split(data: bytes, border: bytes) -> list[bytes]:
 
 
 Relay = Callable[[Answer, Wire], Awaitable[None]]
-"""Passes an answer on, more or less."""
+"""Passes an answer on, damaged or not."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What a scenario is: how the server misbehaves, and what a sound client makes of it."""
+"""Scenarios: how a server misbehaves, and the outcome in a correct client."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -12,7 +12,7 @@ LIMIT_S = 0.4
 """The first-token limit and the stall limit, in seconds, that the expectations assume."""
 
 LINGER_S = 1.0
-"""How long, at most, a client may wait for usage and [DONE] once it has the finish_reason."""
+"""The maximum time a client may wait for usage and [DONE] after the finish_reason."""
 
 PROMPT_S = 0.1
 """How soon after the cause, a limit or the server's last byte, the outcome must be known. True of
@@ -23,7 +23,7 @@ Script = Callable[[Wire], Awaitable[None]]
 
 @attrs.frozen
 class Expect:
-    """What a sound client makes of a scenario.
+    """The outcome of a scenario in a correct client.
 
     Args:
         proof: The End that comes, by what proves the answer whole: "finish_reason" or "done".
@@ -51,7 +51,7 @@ class Expect:
     closes: bool = False
 
     def __str__(self) -> str:
-        """The expectation in words, for the reference page."""
+        """Return the expectation in words, for the reference page."""
         if self.proof is not None:
             words = [f"`End` by {'`[DONE]`' if self.proof == 'done' else '`finish_reason`'}"]
         else:
@@ -78,17 +78,17 @@ def _short(text: str) -> str:
 
 
 def whole(text: str | None = TEXT, *, proof: str = "finish_reason", **more: Any) -> Expect:
-    """The job ends well. `more` as for Expect; `counted` is False unless it says otherwise."""
+    """Expect the job to succeed. `more` as for Expect; `counted` is False by default."""
     return Expect(proof=proof, text=text, **{"counted": False, **more})
 
 
 def fails(*codes: str, text: str | None = "", **more: Any) -> Expect:
-    """The job fails with one of `codes`. `more` as for Expect."""
+    """Expect the job to fail with one of `codes`. `more` as for Expect."""
     return Expect(codes=frozenset(codes), text=text, **more)
 
 
 def times_out(*codes: str, after_s: float = LIMIT_S, **more: Any) -> Expect:
-    """The job fails with one of `codes` when a limit passes. `more` as for Expect."""
+    """Expect the job to fail with one of `codes` when a limit passes. `more` as for Expect."""
     return fails(*codes, after_s=after_s, within_s=after_s + PROMPT_S, closes=True, **more)
 
 
@@ -131,5 +131,5 @@ def scenario(summary: str, expect: Expect, **more: Any) -> Callable[[Script], Sc
 
 
 def collect(names: Mapping[str, object]) -> Iterable[Scenario]:
-    """The scenarios among a module's names, in the order of their definition."""
+    """Return the scenarios among a module's names, in the order of their definition."""
     return [value for value in names.values() if isinstance(value, Scenario)]

@@ -18,7 +18,7 @@ from adapter_api.faults.scenarios import SCENARIOS
 from adapter_api.faults.wire import ClientGone, Connection, Request, Wire
 
 SCRIPT_LIMIT_S = 60.0
-"""No script runs for longer, whatever the client does: longer than any limit of a test."""
+"""The limit for a script, whatever the client does: longer than any limit of a test."""
 
 SEND_BUFFER_BYTES = 64 << 10
 """The kernel's, for each connection: small, so that a client that does not read is noticed soon."""
@@ -172,7 +172,7 @@ class FaultServer(ScriptServer):
         """Return the base URL of a scenario.
 
         Raises:
-            KeyError: There is no such scenario.
+            KeyError: If the scenario does not exist.
         """
         return f"{self.base_url}/{self.scenarios[scenario].name}"
 
@@ -224,7 +224,7 @@ class _Talk(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        # Not asserted: uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         if self._server._tls is None:  # uvloop's TLS never resumes from a limit of 0
             self._transport.set_write_buffer_limits(high=0)
@@ -313,7 +313,7 @@ class _Talk(asyncio.Protocol):
         self._script = asyncio.get_running_loop().create_task(self._answer(request))
 
     def _refuse(self) -> None:
-        """Answer what is no request with a 400, and close this connection."""
+        """Answer an invalid request with a 400, and close this connection."""
         self._skip_bytes = MAX_REQUEST_BYTES
         self._transport.write(_BAD_REQUEST)
         self._transport.close()

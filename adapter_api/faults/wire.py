@@ -143,7 +143,7 @@ class Wire:
             self.connection.refused_bytes += len(data)
             raise ClientGone
         self._transport.write(data)
-        await asyncio.sleep(0)  # a client in the same loop has its turn, however fast we are
+        await asyncio.sleep(0)  # let a client in the same loop run, however fast this server is
         await self._writable.wait()
         if not self.connection.closed:
             self.connection.sent_bytes += len(data)
@@ -189,7 +189,7 @@ class Wire:
         self._transport.close()
 
     async def reset(self) -> None:
-        """Break the connection (RST)."""
+        """Reset the connection (RST)."""
         self.keep_alive = False
         await self.sleep(0.02)  # a reset may overtake what was sent before it
         if not self.connection.closed:

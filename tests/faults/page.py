@@ -10,7 +10,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "faults.md"
 HEADER = f"""\
 # Faults and their outcomes
 
-What servers do wrong, or oddly, and what openai-http makes of it: {{count}} scenarios, each a test.
+What servers do wrong or in unusual ways, and the outcome in openai-http: {{count}} scenarios, each
+a test.
 This page is generated from them by `python -m tests.faults.page`.
 
 The server is `FaultServer` in `adapter_api.faults`. `worker-adapters serve-faults`
@@ -72,7 +73,7 @@ def _row(scenario: Scenario) -> str:
 
 
 def render() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     parts = [HEADER.format(count=len(SCENARIOS))]
     for title, scenarios in CHAPTERS.items():
         rows = "\n".join(_row(scenario) for scenario in scenarios)

@@ -23,13 +23,13 @@ TURNS = (*range(16), 24, 32, 48, 64)
 """After how many turns of the event loop a job is stopped. Few await points are further apart."""
 
 LONG_ANSWER_TOKENS = 100_000
-"""So many that no job is over before the check is."""
+"""Enough that no job ends before the check does."""
 
 _TURNS_TO_END = 16
-"""What is cancelled and not waited for takes a few turns of the loop to end."""
+"""A task that is cancelled but not awaited needs a few turns of the loop to end."""
 
 SETTLE_S = 0.2
-"""What may end a moment later all the same, such as the closing of a socket."""
+"""Things that may end a moment later, such as the closing of a socket."""
 
 _PATIENCE = 5
 """How much longer than usual a job may take after others were cut short."""
@@ -67,7 +67,7 @@ async def cancel(subject: Subject) -> None:
 
 
 STOPPED = (*WHOLE, "closing", "cancel")
-"""Without these no job can be cut short."""
+"""The checks without which no job can be interrupted."""
 
 
 @check("WA-INT-3002 ORCH-3026", needs=STOPPED)

@@ -1,4 +1,4 @@
-"""What an adapter reports about engines that are down, or that answer nonsense."""
+"""Checks of an adapter's reports about engines that are down or answer nonsense."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ async def _examine_health(adapter: Adapter, trouble: Trouble) -> None:
         return
     found = await asked_health(adapter, DOWN_LIMIT_S)
     if trouble.down and found.ready:
-        raise Violation("health() reports ready: ask the engine, and take silence for a failure")
+        raise Violation("health() reports ready: query the engine, and treat silence as a failure")
 
 
 @check("ORCH-3603 ORCH-3055", needs=("health",))

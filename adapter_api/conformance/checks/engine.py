@@ -23,7 +23,7 @@ async def declarations(subject: Subject) -> str:
         pairs = {**absent}.items()
     except TypeError:
         raise Violation(
-            "ABSENT is no mapping: write ABSENT = {'seed': 'why'} in the class"
+            "ABSENT is not a mapping: write ABSENT = {'seed': 'why'} in the class"
         ) from None
     try:
         check_capabilities(subject.absent, "the subject's `absent`")
@@ -47,7 +47,7 @@ async def health(subject: Subject) -> str:
             async with Patience(ANSWER_LIMIT_S):
                 await stream
         except (WorkerError, TimeoutError, StopAsyncIteration):
-            pass  # the checks of the stream tell what is wrong with it
+            pass  # the checks of the stream report it
         await asyncio.gather(*(asked_health(adapter) for _ in range(3)))
         await in_time(stream.aclose(), "closing the stream")
         await asked_health(adapter)
@@ -89,7 +89,7 @@ async def props(subject: Subject) -> str:
 
 @check("OC-ADAPT-OAI-6010 ORCH-3055", needs=("health",))
 async def engine_version(subject: Subject) -> str:
-    """engine_version() returns a str, "unknown" where the engine does not tell; raises nothing."""
+    """engine_version() returns a str, "unknown" if the engine reports none; raises nothing."""
     found: str = await _told(subject, "engine_version", str)
     if not found:
         raise Violation("engine_version() gave '': write 'unknown'")

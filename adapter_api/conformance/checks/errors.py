@@ -25,7 +25,7 @@ def crash(error: WorkerError) -> str:
 def misjudged(error: WorkerError) -> str:
     """Return what is contradictory about an error; "" if nothing is."""
     if error.retriable and error.code in _FOR_NOBODY:
-        return f"it made {error.code} retriable, and the same again would fail again"
+        return f"it made {error.code} retriable, but the same job would fail again"
     return ""
 
 
@@ -54,7 +54,7 @@ async def failing_jobs(subject: Subject) -> str:
             wrong = crash(outcome.error) or misjudged(outcome.error)
             if wrong:
                 raise Violation(
-                    f"of a job, {wrong}: raise a WorkerError whose code tells what happened "
+                    f"of a job, {wrong}: raise a WorkerError whose code says what happened "
                     "(docs/reference/errors.md)"
                 ) from outcome.error
             failed.append(str(outcome.error.code))

@@ -1,4 +1,4 @@
-"""What an adapter makes of every fault of the completions protocol, a check for each chapter."""
+"""Checks of every fault of the completions protocol, one for each chapter."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.faults import CHAPTERS, LIMIT_S, FaultServer, Request, Scenario
 
 DEADLINE_S = 5.0
-"""Within this a job must end however its server misbehaves, if its own limits are no shorter."""
+"""The limit for a job with a misbehaving server, unless its own limits are longer."""
 
 SIDE_BY_SIDE = 16
 """How many faults are tried at a time; most of their time is waiting."""
@@ -26,7 +26,7 @@ the best of LINGER_TRIES counts, so that only a deliberate wait takes as long.""
 
 LINGER_TRIES = 3
 
-LIE = "it took a broken answer for a whole one"
+LIE = "it reported a broken answer as whole"
 
 _PERMANENT = {
     "INVALID_PARAMS",
@@ -39,7 +39,7 @@ _PERMANENT = {
 """Codes of refusals after which the same request must not be sent again."""
 
 _EARLY = 0.8
-"""The share of a told delay that shows that the adapter waited for it."""
+"""The share of a requested delay after which the adapter counts as having waited."""
 
 
 @attrs.frozen

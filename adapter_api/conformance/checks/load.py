@@ -96,7 +96,7 @@ async def slow_reader(subject: Subject) -> str:
 
 
 async def _growth() -> list[int]:
-    """By how many bytes memory grows in one window after the other, until it does not."""
+    """Return by how many bytes memory grows in each window, until it does not."""
     tracemalloc.start()
     try:
         sizes = [tracemalloc.get_traced_memory()[0]]
@@ -145,7 +145,7 @@ async def event_loop(subject: Subject) -> str:
 
 
 async def _stops(adapter: Adapter, task: TaskRequest) -> tuple[float, float]:
-    """For how long the loop stood still, in all and at most, in seconds."""
+    """Return for how long the loop stood still in seconds: the total and the longest stop."""
     job = asyncio.ensure_future(whole(adapter, task))
     total, longest, last = 0.0, 0.0, monotonic()
     async with Patience() as patience:

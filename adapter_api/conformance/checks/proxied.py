@@ -1,4 +1,4 @@
-"""What an adapter makes of damage that a proxy does to its engine's answers, in any protocol.
+"""Checks with a proxy that damages the engine's answers, in any protocol.
 
 The checks know nothing of the protocol. They compare the outcome of a job whose answer was damaged
 with that of the same job undamaged: `End` after a part of the text is a lie.
@@ -63,7 +63,7 @@ UNREAD_BYTES = 8 << 20
 and a bounded queue."""
 
 STILL_S = 0.3
-"""An engine that could send nothing for as long is held back."""
+"""An engine that could send nothing for this long counts as held back."""
 
 LOOKS = 20
 """How many times STILL_S an adapter may take until it holds its engine back."""
@@ -161,7 +161,7 @@ async def _lingers(subject: Subject, path: str) -> float:
 
 @check("WA-INT-3002 WA-INT-3003", needs=("proxied",))
 async def proxy_cuts(subject: Subject) -> str:
-    """An answer that is cut anywhere is never taken for whole, nor asked for again after text."""
+    """An answer that is cut anywhere is never reported as whole, nor retried after text."""
     base = await _baseline(subject)
     return await _judge_all(subject, base, _cuts(len(base.pieces)), _judge_cut)
 
@@ -204,7 +204,7 @@ def _judge_broken(base: _Baseline, outcome: Outcome, requests: int) -> str:
 def _judge_error(base: _Baseline, outcome: Outcome, requests: int) -> str:
     """Return what is wrong about the outcome of an answer that is, or has, an error."""
     if outcome.error is None:
-        return "it took an answer with an error in it for a whole one"
+        return "it reported an answer with an error in it as whole"
     return _judge_broken(base, outcome, requests)
 
 
@@ -429,7 +429,7 @@ async def proxy_slow_reader(subject: Subject) -> str:
                 break
     raise Violation(
         f"the engine could send {connection.sent_bytes >> 20} MiB that were not read, and more: "
-        "read from the connection only when the next event is asked for, or bound the queue"
+        "read from the connection only when the next event is requested, or bound the queue"
     )
 
 

@@ -1,4 +1,4 @@
-"""What must not be shown: every place where the value of a secret option can come to light."""
+"""Checks of every place where the value of a secret option could show."""
 
 import asyncio
 import io
@@ -21,9 +21,9 @@ from adapter_api.task import TaskRequest
 CANARY = "canary-1f7d-secret-of-the-conformance-kit"
 
 FORMS = (CANARY, f"sk-{CANARY}", f"http://kit:{CANARY}@127.0.0.1:9")
-"""Texts that options may take which check what they are given: keys with a prefix, addresses."""
+"""Values for options with validators: keys with a prefix, addresses."""
 
-LEAST_SECRET = 8
+MIN_SECRET_CHARS = 8
 """How many characters the author's own value of an option must have to be looked for."""
 
 _SECRET_WORDS = {"auth", "creds", "key", "pass", "pwd", "secret", "token"}
@@ -31,7 +31,7 @@ _SECRET_PARTS = ("accesskey", "apikey", "authorization", "credential", "passphra
                  "password", "privatekey", "secret")  # fmt: skip
 
 _Places = dict[str, list[str]]
-"""What was shown, by place."""
+"""Shown texts, by place."""
 
 
 @check("HTU-1004", needs=("answers",))
@@ -57,28 +57,28 @@ async def secrets(subject: Subject) -> str:
 
 
 def _values(subject: Subject) -> dict[str, str]:
-    """What each secret option is given.
+    """Return the value that each secret option is given.
 
     Raises:
         Violation: One is declared secret, refuses the kit's value, and has none of its own.
     """
     config = subject.make().config
     if not attrs.has(type(config)):
-        raise Absent("the adapter's config tells no fields")
+        raise Absent("the adapter's config class has no readable fields")
     values = {}
     for field in _secret_fields(type(config)):
         option, own = field.alias or field.name, getattr(config, field.name, None)
         form = next((text for text in FORMS if _takes(subject, option, text)), None)
         if form is not None:
             values[option] = form
-        elif not field.metadata.get("secret"):  # it only sounds so
+        elif not field.metadata.get("secret"):  # only its name sounds secret
             continue
-        elif isinstance(own, str) and len(own) >= LEAST_SECRET and own != field.default:
+        elif isinstance(own, str) and len(own) >= MIN_SECRET_CHARS and own != field.default:
             values[option] = own
         elif _may_be_text(field.type):
             raise Violation(
                 f"the secret option {option} could not be tried, as it refuses {CANARY!r}: give "
-                f"the kit adapters with a valid one, of {LEAST_SECRET} characters or more"
+                f"the kit adapters with a valid one, of {MIN_SECRET_CHARS} characters or more"
             )
     return values
 
@@ -102,7 +102,7 @@ def _sounds_secret(name: str) -> bool:
 
 
 def _may_be_text(hint: Any) -> bool:
-    """Whether an option's type admits a str. Others, such as functions, have nothing to show."""
+    """Return whether an option's type admits a str. Others, such as functions, show nothing."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(map(_may_be_text, typing.get_args(hint)))
     return hint in (str, Any, None) or (
@@ -122,7 +122,7 @@ def _takes(subject: Subject, name: str, value: str) -> bool:
 
 
 async def _shown(subject: Subject, name: str, value: str) -> _Places:
-    """Everything that an adapter with this value tells."""
+    """Collect everything that an adapter with this value shows."""
     places: _Places = {}
     with _overheard(places):
         async with subject.adapter(**{name: value}) as adapter:
@@ -138,7 +138,7 @@ async def _shown(subject: Subject, name: str, value: str) -> _Places:
 
 
 async def _events(subject: Subject, adapter: Adapter) -> list[str]:
-    """All events of a small job."""
+    """Return all events of a small job."""
     try:
         trace = await subject.trace(adapter, subject.job())
     except Exception as exc:
@@ -147,7 +147,7 @@ async def _events(subject: Subject, adapter: Adapter) -> list[str]:
 
 
 async def _told(ask: Callable[[], Awaitable[Any]]) -> list[str]:
-    """What a hook answers, or how it fails: that this is right is for other checks to say."""
+    """Return a hook's result or its failure; other checks judge whether that is right."""
     try:
         return [repr(await ask())]
     except Exception as exc:
@@ -155,7 +155,7 @@ async def _told(ask: Callable[[], Awaitable[Any]]) -> list[str]:
 
 
 async def _failed(subject: Subject, options: dict[str, str], task: TaskRequest) -> list[str]:
-    """How a job fails, and what health() says there."""
+    """Collect how a job fails, and what health() returns there."""
     try:
         async with subject.adapter(**options) as adapter:
             outcome = await run(adapter, task)
@@ -165,7 +165,7 @@ async def _failed(subject: Subject, options: dict[str, str], task: TaskRequest) 
 
 
 def _chain(error: BaseException | None) -> list[str]:
-    """An error and all that it came from, attributes included."""
+    """Return an error with its causes and contexts, attributes included."""
     texts: list[str] = []
     waiting, seen = [error], set[int]()
     while waiting:
@@ -180,7 +180,7 @@ def _chain(error: BaseException | None) -> list[str]:
 
 @contextmanager
 def _overheard(places: _Places) -> Iterator[None]:
-    """Note what is logged, warned of and printed."""
+    """Record log records, warnings and prints."""
     printed = io.StringIO()
     with (
         _logged() as records,
@@ -197,7 +197,7 @@ def _overheard(places: _Places) -> Iterator[None]:
 
 @contextmanager
 def _logged() -> Iterator[list[logging.LogRecord]]:
-    """Every log record that is made, whichever logger and handlers it goes to."""
+    """Capture every log record, whatever its logger and handlers."""
     records: list[logging.LogRecord] = []
     factory = logging.getLogRecordFactory()
 

@@ -23,10 +23,10 @@ FAILED_REASONS = {"abort", "error", "content_filter"}
 """Words of engines for an answer that is not whole."""
 
 LONG_TOKENS = 300
-"""Of the job whose Tokens are counted: mistakes in counting show late."""
+"""The max_tokens of the job whose Tokens are counted: counting mistakes show late."""
 
 LONG_LIMIT_S = 5.0
-"""How long it is read: on a slow engine what came until then has to do."""
+"""How long it is read: on a slow engine, the Tokens that came until then have to do."""
 
 _LONG_PROMPT = " ".join(map(str, range(LONG_TOKENS)))  # for adapters that echo
 
@@ -60,7 +60,7 @@ async def answers(subject: Subject) -> str:
         raise Violation("it did not end in time: end it with End, and return")
     errors = [event for event in trace.events if isinstance(event, Error)]
     if errors:
-        raise Violation(f"it failed with {errors[0].error}; is the engine well?")
+        raise Violation(f"it failed with {errors[0].error}: check that the engine works")
     if not trace.tokens:
         raise Violation("it gave no Token: give the kit a task that the engine answers")
     return f"{len(trace.tokens)} Tokens"
@@ -85,7 +85,7 @@ async def order(subject: Subject) -> None:
 
 
 def _runs(names: list[str]) -> list[str]:
-    """Names with repetitions counted: Started, 3 Token, ..."""
+    """Return the names with repetitions counted: Started, 3 Token, ..."""
     runs: list[tuple[str, int]] = []
     for name in names:
         count = runs.pop()[1] + 1 if runs and runs[-1][0] == name else 1
@@ -135,7 +135,7 @@ async def terminal(subject: Subject) -> None:
 
 @check("WA-INT-3001", needs=(*_SAMPLED, "terminal"))
 async def proof(subject: Subject) -> str:
-    """End says what proves that the answer is whole, and only of an answer that is."""
+    """End names what proves that the answer is whole, and comes only after a whole answer."""
     end = _one((await _sample(subject)).events, End)
     assert isinstance(end, End)
     if end.proof not in ("finish_reason", "done"):
@@ -158,7 +158,9 @@ async def identity(subject: Subject) -> str:
     for name in ("engine", "engine_version"):
         value = getattr(started, name)
         if not isinstance(value, str) or not value:
-            raise Violation(f"{name} is {value!r}: write 'unknown' where the engine does not tell")
+            raise Violation(
+                f"{name} is {value!r}: write 'unknown' if the engine does not report it"
+            )
     if started.seed not in (None, trace.task.seed):
         raise Violation(f"seed is {started.seed!r}, the task's is {trace.task.seed!r}")
     return f"{started.engine} {started.engine_version}"
@@ -191,8 +193,10 @@ async def metrics(subject: Subject) -> str:
 
 
 async def _too_many(subject: Subject) -> str:
-    """What is to be told of max_tokens: the contract leaves it to the engine to keep it, and a
-    Token may be less than an engine's token."""
+    """Return a remark if there are more Tokens than max_tokens.
+
+    The contract leaves max_tokens to the engine, and a Token may be less than an engine's token.
+    """
     async with subject.adapter() as adapter:
         trace = await subject.trace(adapter, subject.job(max_tokens=FEW_TOKENS))
     count = len(trace.tokens)
@@ -200,7 +204,7 @@ async def _too_many(subject: Subject) -> str:
 
 
 WHOLE = ("answers", "order", "indexes", "texts", "terminal", "proof", "identity", "metrics")
-"""Without these no job through the registry ends well, and nothing else can be told."""
+"""The checks without which no job through the registry succeeds, so nothing else can be judged."""
 
 
 @check("WA-INT-3008", needs=WHOLE)
@@ -212,7 +216,7 @@ async def frames(subject: Subject) -> None:
         try:
             again = from_frame(json.loads(json.dumps(to_frame(event))))
         except Exception as exc:
-            raise Violation(f"{type(event).__name__} becomes no frame: {exc}") from exc
+            raise Violation(f"{type(event).__name__} cannot become a frame: {exc}") from exc
         if again != event:
             raise Violation(f"{event} became {again}")
 

@@ -88,7 +88,7 @@ def _judge_calls(trace: Trace, end: End) -> None:
             json.loads(call.arguments)
         except ValueError:
             raise Violation(
-                f"a call's arguments are not JSON: {call.arguments[:40]!r}; it belongs into "
+                f"a call's arguments are not JSON: {call.arguments[:40]!r}; it belongs in "
                 "invalid_tool_calls"
             ) from None
     if pieces and not set(whole.values()) <= set(pieces.values()):
@@ -109,7 +109,7 @@ async def reasoning(subject: Subject) -> str:
         raise Violation("reasoning came, and the task had not asked for it: see include_reasoning")
     found = [token for token in told.tokens if isinstance(token, Reasoning)]
     if any(token.text for token in found):
-        raise Violation("a Reasoning has text: it belongs into `reasoning`")
+        raise Violation("a Reasoning has text: it belongs in `reasoning`")
     if not found:
         raise Absent("no reasoning came")
     return f"{len(found)} pieces"

@@ -14,9 +14,9 @@ from adapter_api.faults.scenarios import (
 )
 
 CHAPTERS = {
-    "Whole answers, oddly told": oddities.SCENARIOS,
+    "Whole answers in unusual forms": oddities.SCENARIOS,
     "Answers that end too early": breaks.SCENARIOS,
-    "Failures told inside a 200": failures.SCENARIOS,
+    "Failures inside a 200": failures.SCENARIOS,
     "Silence and delay": waits.SCENARIOS,
     "Nonsense and malice": hostile.SCENARIOS,
     "Refusals": refusals.SCENARIOS,

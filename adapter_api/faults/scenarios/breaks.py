@@ -1,4 +1,4 @@
-"""Answers that end before they are whole, roughly or politely."""
+"""Answers that end before they are whole, abruptly or in order."""
 
 from collections.abc import Iterable
 from functools import partial

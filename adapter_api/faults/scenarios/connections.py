@@ -58,7 +58,9 @@ async def stale_twice(wire: Wire) -> None:
         await _answer(wire)
 
 
-@scenario("closes the connection some time after its answer, unasked", whole(requests=2), jobs=2)
+@scenario(
+    "closes the connection some time after its answer, without notice", whole(requests=2), jobs=2
+)
 async def idle_close(wire: Wire) -> None:
     await _answer(wire)
     await wire.close()
@@ -76,14 +78,14 @@ async def connection_close_left_open(wire: Wire) -> None:
     await wire.wait_closed()
 
 
-@scenario("sends bytes behind the end of its answer", whole(requests=2), jobs=2)
+@scenario("sends bytes after the end of its answer", whole(requests=2), jobs=2)
 async def bytes_behind(wire: Wire) -> None:
     body = wire.stream()
     await wire.raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%sgarbage" % (len(body), body))
     await wire.sleep(0.05)
 
 
-@scenario("sends a second answer behind the first one", whole(requests=2), jobs=2)
+@scenario("sends a second answer after the first one", whole(requests=2), jobs=2)
 async def answer_behind(wire: Wire) -> None:
     body = wire.stream()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)

@@ -1,4 +1,4 @@
-"""Endings, lines and channels of answers as users reported them: what proves an answer, and not.
+"""Endings, lines and channels of answers, as users reported them.
 
 Each is one example of a kind, with its source in the summary.
 """
@@ -29,7 +29,7 @@ _WORDS: tuple[tuple[str, str, dict[str, Any], Expect], ...] = (
     ("stop-details", "`stop`, and `stop_details` of type `refusal`",
      {"finish_reason": "stop", "stop_details": {"type": "refusal"}},
      fails("CONTENT_FILTER", text=_HALF)),
-    ("unknown-word", "a word that no one knows",
+    ("unknown-word", "an unknown word",
      {"finish_reason": "quantum_flux"}, fails("STREAM_TRUNCATED", text=_HALF)),
     ("max-tokens", "`MAX_TOKENS`", {"finish_reason": "MAX_TOKENS"}, whole(_HALF)),
 )  # fmt: skip

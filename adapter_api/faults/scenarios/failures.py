@@ -36,7 +36,7 @@ def _reasons() -> Iterable[Scenario]:
         )
 
 
-# An error in the stream. Each form comes after two tokens, with and without [DONE] behind it.
+# An error in the stream. Each form comes after two tokens, with and without [DONE] after it.
 
 _FORMS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("object", "an error object", "WORKER_RESET", {"type": "InternalServerError"}),
@@ -90,7 +90,7 @@ _DATA: tuple[tuple[str, str, bytes], ...] = (
     ("detail-string", '`{"detail": "text"}`', b'data: {"detail": "broken for @"}\n\n'),
     ("detail-list", '`{"detail": [...]}`',
      b'data: {"detail": [{"loc": ["body", "x"], "msg": "broken for @"}]}\n\n'),
-    ("detail-odd", '`{"detail": [...]}` with a number for a place',
+    ("detail-odd", '`{"detail": [...]}` with a number as its `loc`',
      b'data: {"detail": [{"loc": 5, "msg": "broken for @"}, "x", null]}\n\n'),
     ("in-choice", "an error object inside a choice that has text",
      b'data: {"choices": [{"index": 0, "text": "x", "error": {"message": "broken for @"}}]}\n\n'),
@@ -179,7 +179,7 @@ async def localai_error_text(wire: Wire) -> None:
     await wire.end()
 
 
-# No stream at all
+# Answers that are not streams
 
 
 @scenario("answers 200 with a page of HTML", fails("UPSTREAM_PROTOCOL"))

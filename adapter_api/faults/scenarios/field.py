@@ -100,7 +100,7 @@ def _refusals() -> Iterable[Scenario]:
         )
 
 
-# Refusals for the moment
+# Temporary refusals
 
 _FLEX = {"error": {"message": "Flex tier capacity exceeded", "type": "capacity_exceeded"}}
 _RETRY_INFO = [
@@ -180,7 +180,7 @@ _ERRORS: tuple[tuple[str, str, Any, str], ...] = (
     ("anthropic-overloaded", "Anthropic's `overloaded_error`",
      {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
      "ADMISSION_REJECT"),
-    ("unknown", "an error in words that no client knows",
+    ("unknown", "an error in unknown words",
      {"error": {"message": "flux compensator"}}, "WORKER_RESET"),
 )  # fmt: skip
 

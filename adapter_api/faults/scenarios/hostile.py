@@ -315,12 +315,12 @@ async def long_token(wire: Wire) -> None:
     await wire.rest()
 
 
-# A server that repeats the key it was given, wherever text can stand
+# A server that repeats the client's key wherever text may occur
 
 
-@scenario("repeats the key as the reason phrase, in headers and in the names it tells", whole())
+@scenario("repeats the key in the reason phrase, in headers and in the names it reports", whole())
 async def key_in_names(wire: Wire) -> None:
-    key = wire.request.credential or "nobody"
+    key = wire.request.credential or "none"
     headers = (f"X-Request-Id: {key}", f"OpenAI-Version: {key}", f"Set-Cookie: key={key}")
     await wire.head(*headers, f"X-LiteLLM-Version: {key}", reason=key)
     for piece in PIECES:
@@ -355,7 +355,7 @@ def _keys() -> Iterable[Scenario]:
     for name, where, script, code in (
         ("encoding", "as the Content-Encoding", encoding, "UPSTREAM_PROTOCOL"),
         ("index", "as the index of a choice", index, "UPSTREAM_PROTOCOL"),
-        ("location", "in a Location that is no URL", location, "UPSTREAM_PROTOCOL"),
+        ("location", "in a Location that is not a URL", location, "UPSTREAM_PROTOCOL"),
         ("event", "far into an event that is not JSON", cut_event, "UPSTREAM_PROTOCOL"),
         ("refusal", "far into a refusal", cut_refusal, "INVALID_PARAMS"),
         ("page", "far into a page of HTML", page, "UPSTREAM_PROTOCOL"),

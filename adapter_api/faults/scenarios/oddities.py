@@ -1,4 +1,4 @@
-"""Answers that are whole, however strangely they are told."""
+"""Whole answers in unusual forms."""
 
 from adapter_api.faults.scenario import LIMIT_S, collect, fails, scenario, whole
 from adapter_api.faults.wire import DONE, PIECES, TEXT, USAGE, Wire, to_event, to_json
@@ -324,7 +324,7 @@ async def plain_json(wire: Wire) -> None:
     await wire.answer_json(200, _document(wire))
 
 
-@scenario("sends one JSON document, byte by byte, behind blank lines", whole(within_s=0.5))
+@scenario("sends one JSON document, byte by byte, after blank lines", whole(within_s=0.5))
 async def plain_json_late(wire: Wire) -> None:
     await wire.head(framing="close", kind="application/json")
     await wire.drip(b"\n\n \n" + to_json(_document(wire)))

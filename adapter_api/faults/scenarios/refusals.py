@@ -16,10 +16,10 @@ from adapter_api.faults.scenario import (
 from adapter_api.faults.wire import Wire, to_json
 
 ATTEMPTS = 4
-"""How many requests a job may cost when each is refused for the moment. Source: HTU-1002."""
+"""The maximum number of requests of a job when each is refused temporarily. Source: HTU-1002."""
 
 REPEATED = frozenset({408, 425, 429, 498, 502, 503, 504, 522, 529})
-"""Refusals for the moment, after which the same request is sent again."""
+"""Temporary refusals, after which the same request is sent again."""
 
 CODES = {
     400: "INVALID_PARAMS",
@@ -82,7 +82,7 @@ _SHAPES: tuple[tuple[str, str, _Body], ...] = (
     ("detail", '`{"detail": "text"}`', lambda wire: to_json({"detail": _said(wire)})),
     ("detail-list", '`{"detail": [...]}`',
      lambda wire: to_json({"detail": [{"loc": ["body", "x"], "msg": _said(wire), "type": "x"}]})),
-    ("detail-odd", '`{"detail": [...]}` with odd places',
+    ("detail-odd", '`{"detail": [...]}` with an unusual `loc`',
      lambda wire: to_json({"detail": [{"loc": 5, "msg": _said(wire)}, {"loc": {}}, None, "x"]})),
     ("detail-object", '`{"detail": {...}}`',
      lambda wire: to_json({"detail": {"error": {"message": _said(wire)}}})),
@@ -118,7 +118,7 @@ def _shapes() -> Iterable[Scenario]:
             yield Scenario(f"body-{status}-{name}", summary, script, _expect(status))
 
 
-# What the words say
+# Meaning in the message's words
 
 _MEANINGS: tuple[tuple[str, str, int, str, dict[str, Any]], ...] = (
     ("context-code", "CONTEXT_OVERFLOW", 400, "too much", {"code": "context_length_exceeded"}),
@@ -155,7 +155,7 @@ def _meanings() -> Iterable[Scenario]:
         )
 
 
-# Bodies that do not behave
+# Misbehaving bodies
 
 
 @scenario(
@@ -182,7 +182,7 @@ async def refusal_long(wire: Wire) -> None:
     await wire.sleep(0.05)
 
 
-# Other statuses that are no answer
+# Other statuses without an answer
 
 
 @scenario("answers 204", fails("UPSTREAM_PROTOCOL"))

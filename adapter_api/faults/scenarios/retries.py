@@ -1,4 +1,4 @@
-"""Refusals for the moment, and what may be asked once more."""
+"""Temporary refusals, and requests that may be sent again."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -97,7 +97,7 @@ async def wait_until_deadline(wire: Wire) -> None:
     await _first_refuses(503, 99, ("retry-after-ms: 200",), wire)
 
 
-# What must not be repeated
+# Requests that must not be repeated
 
 
 @scenario(
@@ -119,7 +119,7 @@ async def broken_once(wire: Wire) -> None:
         await _answer(wire)
 
 
-# Fields it does not know
+# Fields that the server does not know
 
 
 async def _refuses_field(status: int, field: str, refusal: dict[str, Any], wire: Wire) -> None:
@@ -155,14 +155,14 @@ def _fields() -> Iterable[Scenario]:
         )
     yield Scenario(
         "field-value",
-        "answers 400 as long as the request has `seed`: it finds fault with the value",
+        "answers 400 as long as the request has `seed`: it refuses the value",
         partial(_refuses_field, 400, "seed", {"error": {"message": "seed must be at least 8"}}),
         fails("INVALID_PARAMS"),
         task={"seed": 7},
     )
     yield Scenario(
         "field-required",
-        "answers 400 and claims not to know `prompt` and `messages`",
+        "answers 400 and claims that `prompt` and `messages` are unknown",
         _refuses_required,
         fails("INVALID_PARAMS"),
     )
@@ -182,7 +182,7 @@ async def field_max_tokens(wire: Wire) -> None:
 
 
 @scenario(
-    "refuses another field in each answer, for ever",
+    "refuses another field in each answer, without end",
     fails("INVALID_PARAMS", requests=4),
     task={"temperature": 0.5, "top_p": 0.5, "seed": 7, "stop": "x"},
 )

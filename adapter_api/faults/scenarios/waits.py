@@ -1,4 +1,4 @@
-"""Silence, delay, and noise that is meant to pass for progress."""
+"""Silence, delay, and noise that looks like progress."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -23,7 +23,7 @@ TICK_S = 0.03
 Place = Literal["first", "between", "finish", "done"]
 
 
-# Pings: alive, but of no use
+# Pings: signs of life without progress
 
 
 async def _pings(kind: str, place: Place, wire: Wire) -> None:
@@ -60,7 +60,7 @@ _KINDS = {
     "null": "`data: null`",
     "empty-delta": "events with empty text",
     "role": "events that only name the role",
-    "usage": "events that only tell usage",
+    "usage": "events that only report usage",
 }
 
 
@@ -68,25 +68,25 @@ def _forever() -> Iterable[Scenario]:
     for kind, what in _KINDS.items():
         yield Scenario(
             f"pings-first-{kind}",
-            f"sends {what} for ever and no token",
+            f"sends {what} without end and no token",
             partial(_pings, kind, "first"),
             times_out("DECODE_TIMEOUT"),
         )
         yield Scenario(
             f"pings-between-{kind}",
-            f"sends some tokens, then {what} for ever",
+            f"sends some tokens, then {what} without end",
             partial(_pings, kind, "between"),
             times_out("DECODE_TIMEOUT", text=SAID),
         )
     yield Scenario(
         "pings-after-finish",
-        "sends comments for ever after the finish_reason",
+        "sends comments without end after the finish_reason",
         partial(_pings, "comment", "finish"),
         whole(counted=True, within_s=LINGER_S + PROMPT_S, closes=True),
     )
     yield Scenario(
         "pings-after-done",
-        "sends comments for ever after `[DONE]`",
+        "sends comments without end after `[DONE]`",
         partial(_pings, "comment", "done"),
         whole(within_s=3 * PROMPT_S, closes=True),
     )
@@ -95,7 +95,7 @@ def _forever() -> Iterable[Scenario]:
 # Silence
 
 
-@scenario("reads the request and says nothing", times_out("POOL_UNAVAILABLE"))
+@scenario("reads the request and sends nothing", times_out("POOL_UNAVAILABLE"))
 async def stall_before_head(wire: Wire) -> None:
     await wire.wait_closed()
 
@@ -238,8 +238,8 @@ async def _tokens_for_ever(pause_s: float, wire: Wire) -> None:
 def _late() -> Iterable[Scenario]:
     expect = fails("DEADLINE_UNMET", text=None, after_s=0.3, within_s=0.4, closes=True)
     for name, what, pause_s in (
-        ("tokens-for-ever", "sends tokens for ever, as fast as it can", 0.0),
-        ("slow-tokens-for-ever", "sends a token now and then, for ever", TICK_S),
+        ("tokens-for-ever", "sends tokens without end, as fast as it can", 0.0),
+        ("slow-tokens-for-ever", "sends a token now and then, without end", TICK_S),
     ):
         script = partial(_tokens_for_ever, pause_s)
         yield Scenario(name, what, script, expect, task={"deadline_s": 0.3})

@@ -93,7 +93,7 @@ MISUSES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"maker": "lambda **options: asyncio.sleep(0)"}, "made a coroutine, which has no name"),
     ({"absent": {"sead": "none"}}, "absent has 'sead': the names are seed"),
-    ({"task": {"modle": "x"}}, "`task` has a field that no TaskRequest takes"),
+    ({"task": {"modle": "x"}}, "`task` has a field that TaskRequest does not have"),
     ({"maker": "lambda **options: registry.get('rihgt', options)"}, "no adapter named"),
 ]
 
@@ -121,7 +121,7 @@ def test_what_is_absent_is_skipped_with_the_reason(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
     assert "absent: it throws dice" in result.stdout
     result = _pytest(tmp_path, text, "-rs", "-k", "lab-health")
-    assert "absent: it is no HTTP adapter" in result.stdout
+    assert "absent: it is not an HTTP adapter" in result.stdout
 
 
 def test_a_part_of_the_tests_proves_nothing(tmp_path: Path) -> None:

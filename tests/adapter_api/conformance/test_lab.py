@@ -112,11 +112,11 @@ def test_a_cut_answer_taken_for_whole_is_a_lie() -> None:
     status, remark = found["faults-answers-that-end-too-early"]
     assert status is Status.FAILED
     _, lie, *others = re.split("faults: |; ", remark)
-    assert lie.startswith("it took a broken answer for a whole one (polite-end, ")
+    assert lie.startswith("it reported a broken answer as whole (polite-end, ")
     assert any(re.fullmatch(r"it crashed with ReadError \(.*rst-mid-chunk.*\)", o) for o in others)
     status, remark = found["proxy-cuts"]
     assert status is Status.FAILED
-    assert "it took a broken answer for a whole one (end inside after 1 pieces, " in remark
+    assert "it reported a broken answer as whole (end inside after 1 pieces, " in remark
 
 
 def test_what_may_be_done_otherwise_is_reported() -> None:
