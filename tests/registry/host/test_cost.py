@@ -257,10 +257,11 @@ async def test_ended_jobs_leave_nothing(count: int, capsys: pytest.CaptureFixtur
 
 @pytest.mark.timing
 @pytest.mark.parametrize(
-    "count", [500, pytest.param(10_000, marks=pytest.mark.exhaustive)], ids=str
+    ("count", "rounds", "allowed"),
+    [(500, 5, 2.8), pytest.param(10_000, 2, 3.5, marks=pytest.mark.exhaustive)],
 )
 async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
-    count: int, capsys: pytest.CaptureFixture[str]
+    count: int, rounds: int, allowed: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every job of many is cancelled by its id."""
     adapter = Cheap()
@@ -284,14 +285,14 @@ async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
     costs: list[float] = []
     for front in (bare, pool):
         took: list[float] = []
-        for _ in range(5):
+        for _ in range(rounds):
             await storm(front)()  # type: ignore[arg-type]
         costs.append(min(took))
     found = costs[1] / costs[0]
     say(capsys, f"{count:,} cancels cost {found:.2f} times the adapter's own")
     await host.aclose()
     await bare.aclose()
-    assert found < 2.5
+    assert found < allowed
 
 
 # Each job
