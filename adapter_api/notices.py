@@ -4,6 +4,7 @@ Times are in milliseconds. A fact that is not known is None.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 import attrs
 
@@ -72,6 +73,8 @@ class JobNotice:
         finish_reason: The engine's word for the end of the answer.
         code: The code of the error that ended the job.
         retriable: Whether sending the same task again may succeed.
+        operation: "chat" for a task with messages, "text_completion" for one with a prompt.
+        usage_source: "engine" if the engine counted the tokens, "counted" if we did.
     """
 
     job_id: str
@@ -93,6 +96,8 @@ class JobNotice:
     finish_reason: str | None = None
     code: str | None = None
     retriable: bool | None = None
+    operation: Literal["chat", "text_completion"] = "chat"
+    usage_source: str | None = None
 
 
 @attrs.frozen

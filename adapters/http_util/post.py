@@ -18,6 +18,7 @@ from adapters.http_util.transport.wire import RawHeaders, header_lines
 
 CORRELATION_HEADER = "X-Correlation-Id"
 _RAW_CORRELATION_HEADER = CORRELATION_HEADER.encode("ascii")
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @attrs.define(eq=False)
@@ -49,6 +50,7 @@ async def post(
     correlation_id: str,
     content: bytes,
     connect_timeout_s: float,
+    trace: Mapping[str, str] = _NO_HEADERS,
 ) -> Posted:
     """Send a POST and wait for the head of its answer. Redirects are not followed.
 
@@ -59,6 +61,7 @@ async def post(
         correlation_id: Of this request, in printable ASCII (AH-1003).
         content: The body.
         connect_timeout_s: Seconds for connecting. Nothing else is limited.
+        trace: More headers of this request, from `adapter_api.propagation`.
 
     Raises:
         httpx.HTTPError: As the transport does. It is safe to chain: errors of foreign clients are
@@ -66,13 +69,13 @@ async def post(
     """
     if isinstance(client, AdapterClient) and client.posts_directly:
         return await _post_directly(
-            client, url, headers, correlation_id, content, connect_timeout_s
+            client, url, headers, correlation_id, content, connect_timeout_s, trace
         )
     request = client.build_request(
         "POST",
         url,
         content=content,
-        headers={**headers, CORRELATION_HEADER: correlation_id},
+        headers={**headers, CORRELATION_HEADER: correlation_id, **trace},
         timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
     )
     secrets = _secrets_in(headers)
@@ -104,11 +107,14 @@ async def _post_directly(
     correlation_id: str,
     content: bytes,
     connect_timeout_s: float,
+    trace: Mapping[str, str],
 ) -> Posted:
     transport = client.stream_transport
     assert isinstance(transport, StreamTransport)
     origin, head = client.post_head(url, headers)
-    own = header_lines([(_RAW_CORRELATION_HEADER, correlation_id.encode("ascii"))])
+    lines = [(_RAW_CORRELATION_HEADER, correlation_id.encode("ascii"))]
+    lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in trace.items()]
+    own = header_lines(lines)
     wire = b"%s%sContent-Length: %d\r\n\r\n%s" % (head, own, len(content), content)
     timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
     body = await transport.exchange(origin, wire, timeouts)

@@ -19,6 +19,7 @@ from adapter_api import (
     WorkerError,
     WorkerTimeout,
 )
+from adapter_api.propagation import request_headers
 from adapters.http_util.egress import check_egress
 from adapters.http_util.errors import (
     error_from_exception,
@@ -196,6 +197,7 @@ async def open_stream(
             correlation_id=task.correlation_id or task.job_id,
             content=content,
             connect_timeout_s=connect_timeout_s,
+            trace=request_headers(task.job_id),
         )
     except httpx.HTTPError as exc:
         raise error_from_exception(exc, secrets=secrets) from exc

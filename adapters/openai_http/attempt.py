@@ -19,6 +19,7 @@ from adapter_api import (
     WorkerError,
     WorkerTimeout,
 )
+from adapter_api.propagation import request_headers
 from adapters.http_util import (
     Posted,
     Unanswered,
@@ -228,6 +229,7 @@ class Job:
                 correlation_id=self.correlation_id,
                 content=content,
                 connect_timeout_s=self.config.connect_timeout_s,
+                trace=request_headers(self.task.job_id),
             )
         except httpx.HTTPError as exc:
             raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc

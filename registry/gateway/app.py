@@ -101,6 +101,10 @@ class Gateway:
             return _refused(_http_error(request, error, served))
 
         middleware = [Middleware(AccessLog)] if self.settings.access_log else []
+        if self.settings.trace_context:
+            from registry.observers.otel import TraceContext  # needs the extra `[otel]`
+
+            middleware.append(Middleware(TraceContext))
         if self.settings.cors_origins:
             cors = Middleware(
                 CORSMiddleware,

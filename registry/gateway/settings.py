@@ -19,6 +19,7 @@ class Settings:
             ends in order, with an error event and without `[DONE]`.
         cors_origins: The origins that browsers may call from; `*` for all, empty for none.
         access_log: Whether each request is logged, as one JSON object a line.
+        trace_context: Whether jobs continue the trace that a request's headers name (`[otel]`).
     """
 
     aliases: Mapping[str, str] = attrs.field(factory=dict)
@@ -28,3 +29,4 @@ class Settings:
     break_off: bool = False
     cors_origins: tuple[str, ...] = ()
     access_log: bool = True
+    trace_context: bool = False

@@ -213,6 +213,7 @@ class JobReport:
             "correlation_id": task.correlation_id,
             "adapter": owner,
             "model": task.model,
+            "operation": "text_completion" if task.messages is None else "chat",
             "pool_id": owner.pool_id,
             "replica_id": owner.replica_id,
         }
@@ -255,6 +256,7 @@ class JobReport:
                 "tokens_out": end.metrics.tokens_generated,
                 "tool_calls": len(getattr(end, "tool_calls", ())),
                 "finish_reason": end.finish_reason,
+                "usage_source": end.metrics.usage_source,
             }
             self._tell("job_ended", **facts)
         elif error is None:

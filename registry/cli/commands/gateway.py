@@ -1,16 +1,19 @@
 """`gateway`: OpenAI's API over pools of engines, with a dashboard."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import Workers
 from registry.cli.terminal.command import Action, Command
-from registry.cli.terminal.packages import need_gateway
+from registry.cli.terminal.packages import need_gateway, need_otel
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import say
+
+if TYPE_CHECKING:
+    from registry.gateway.run import GatewayPlan
 
 
 def gateway(
@@ -58,6 +61,9 @@ def gateway(
     access_log: Annotated[
         bool, typer.Option(help="Log each request on standard error, as JSON.")
     ] = True,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Make traces and metrics with OpenTelemetry.")
+    ] = False,
 ) -> Action:
     """Serve OpenAI's API over pools of engines, with failover, keys and a dashboard.
 
@@ -83,18 +89,18 @@ def gateway(
             break_off=break_off,
             cors_origins=tuple(cors or ()),
             access_log=access_log,
+            trace_context=otel,
         )
         server = ServerSettings(host=host, port=port, notice_s=notice, grace_s=drain)
-        return run_gateway(
-            GatewayPlan(
-                workers=workers,
-                handoff=handoff,
-                keys=keys,
-                no_auth=no_auth,
-                settings=settings,
-                server=server,
-            )
+        plan = GatewayPlan(
+            workers=workers,
+            handoff=handoff,
+            keys=keys,
+            no_auth=no_auth,
+            settings=settings,
+            server=server,
         )
+        return run_gateway(_traced(plan) if otel else plan)
 
     return action
 
@@ -121,6 +127,13 @@ def key(
         return status.OK
 
     return action
+
+
+def _traced(plan: "GatewayPlan") -> "GatewayPlan":
+    need_otel()
+    from registry.observers.otel import OpenTelemetryObserver
+
+    return plan.with_observer(OpenTelemetryObserver())
 
 
 def _nothing() -> int:

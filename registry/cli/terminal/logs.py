@@ -1,11 +1,10 @@
 """The log of a long run, on standard error."""
 
-import json
 import logging
-from datetime import UTC, datetime
 
 from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
 from registry.cli.terminal.text import harmless, one_line
+from registry.observers.json_lines import JsonFormatter
 
 logger = logging.getLogger("worker_adapters.serving")
 
@@ -40,26 +39,6 @@ class OneLineFormatter(logging.Formatter):
         return harmless(one_line(super().format(record)))
 
 
-class JsonFormatter(logging.Formatter):
-    """Formats records as JSON lines: time, level, logger, message, and the record's own facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON."""
-        facts = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
-            "time": at,
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **facts,
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 _LOGGERS = ("worker_adapters.serving", "worker_adapters.workers")
 
 

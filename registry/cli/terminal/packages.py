@@ -14,3 +14,13 @@ def need_gateway() -> None:
     for package in ("starlette", "uvicorn", "prometheus_client"):
         if find_spec(package) is None:
             raise UsageError(f"the gateway needs {package}: pip install 'worker-adapters[gateway]'")
+
+
+def need_otel() -> None:
+    """Check that OpenTelemetry's API is installed.
+
+    Raises:
+        UsageError: It is missing.
+    """
+    if find_spec("opentelemetry") is None:
+        raise UsageError("--otel needs opentelemetry: pip install 'worker-adapters[otel]'")

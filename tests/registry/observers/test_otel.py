@@ -1,0 +1,296 @@
+"""Traces and metrics of jobs, made with OpenTelemetry's own SDK."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as names
+from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
+from opentelemetry.trace import SpanKind, StatusCode
+
+from adapter_api import ErrorCode, TaskRequest, WorkerError, WorkerReset
+from adapter_api.faults import Request, Script, ScriptServer, Wire
+from adapter_api.propagation import request_headers, set_request_headers
+from registry import AdapterHost, PoolPolicy, Registry
+from registry.observers.otel import ChunkTimes, OpenTelemetryObserver, TraceContext
+from tests.engines_in_process import Engine, task
+from tests.openai_chunks import whole_answer
+
+RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
+
+
+@attrs.define(eq=False)
+class Telemetry:
+    """An SDK in memory, and the observer that reports to it."""
+
+    exporter: InMemorySpanExporter
+    reader: InMemoryMetricReader
+    tracers: TracerProvider
+    meters: MeterProvider
+    observer: OpenTelemetryObserver
+
+    @classmethod
+    def make(cls) -> "Telemetry":
+        exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+        tracers, meters = TracerProvider(), MeterProvider([reader])
+        tracers.add_span_processor(SimpleSpanProcessor(exporter))
+        return cls(exporter, reader, tracers, meters, OpenTelemetryObserver(tracers, meters))
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        return {span.name: span for span in self.exporter.get_finished_spans()}
+
+    def points(self) -> dict[str, list[Any]]:
+        data = self.reader.get_metrics_data()
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+    def units(self) -> dict[str, str | None]:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        scopes = data.resource_metrics[0].scope_metrics
+        return {metric.name: metric.unit for scope in scopes for metric in scope.metrics}
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    """A fresh SDK."""
+    made = Telemetry.make()
+    yield made
+    made.tracers.shutdown()
+    made.meters.shutdown()
+
+
+def _noting(seen: list[Request]) -> Script:
+    """Answer every job, and keep its request."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        seen.append(request)
+        await whole_answer(wire)
+
+    return script
+
+
+async def test_a_job_of_a_pool_is_one_trace(telemetry: Telemetry) -> None:
+    """A failover shows as a job with two attempts below it, and names why the second came."""
+    async with AdapterHost(observers=[telemetry.observer]) as host:
+        host.bind("chat", "r1", Engine("r1", failure=RESET).bound())
+        host.bind("chat", "r2", Engine("r2").bound())
+        await host.check("chat")
+        await host.submit("chat", task()).text()
+    spans = telemetry.spans()
+    first, second = spans["attempt 1"], spans["attempt 2"]
+    (job,) = (span for name, span in spans.items() if not name.startswith("attempt"))
+    assert job.parent is None
+    assert job.kind is first.kind is SpanKind.CLIENT
+    assert first.parent == second.parent == job.context
+    assert [event.name for event in job.events] == [
+        "worker_adapters.left_queue",
+        "worker_adapters.failover",
+        "worker_adapters.first_token",
+    ]
+    assert first.attributes is not None and job.attributes is not None
+    assert first.attributes["error.type"] == "WORKER_RESET"
+    assert first.status.status_code is StatusCode.ERROR
+    assert job.status.status_code is second.status.status_code is StatusCode.UNSET
+    assert job.attributes["worker_adapters.attempts"] == 2
+    assert job.attributes["worker_adapters.replica_id"] == "r2"
+
+
+async def test_the_names_are_those_of_the_conventions(telemetry: Telemetry) -> None:
+    """Attributes, metrics and units match the published conventions."""
+    async with Registry(
+        observers=[telemetry.observer], middleware=[ChunkTimes(telemetry.meters)]
+    ).get("mock", {"echo": True}) as adapter:
+        await adapter.submit(
+            TaskRequest(prompt="one two three", model="m", session_id="s", job_id="j")
+        ).text()
+    job = telemetry.spans()["text_completion m"]
+    assert job.attributes is not None
+    attributes = dict(job.attributes)
+    assert attributes[names.GEN_AI_OPERATION_NAME] == "text_completion"
+    assert attributes[names.GEN_AI_REQUEST_MODEL] == "m"
+    assert attributes[names.GEN_AI_CONVERSATION_ID] == "s"
+    assert attributes[names.GEN_AI_REQUEST_STREAM] is True
+    assert attributes[names.GEN_AI_PROVIDER_NAME] == "mock"
+    assert attributes[names.GEN_AI_RESPONSE_FINISH_REASONS] == ("stop",)
+    assert names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK in attributes
+    known = {value for name, value in vars(names).items() if name.startswith("GEN_AI_")}
+    assert {name for name in attributes if name.startswith("gen_ai.")} <= known
+    assert telemetry.units() | {"gen_ai.client.token.usage": "{token}"} == {
+        gen_ai_metrics.GEN_AI_CLIENT_OPERATION_DURATION: "s",
+        gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK: "s",
+        gen_ai_metrics.GEN_AI_CLIENT_OPERATION_TIME_PER_OUTPUT_CHUNK: "s",
+        gen_ai_metrics.GEN_AI_CLIENT_TOKEN_USAGE: "{token}",
+    }
+
+
+async def test_only_what_the_engine_counted_is_usage(telemetry: Telemetry) -> None:
+    """Tokens are reported with the engine's usage, and not where we counted pieces."""
+    seen: list[Request] = []
+    async with ScriptServer(_noting(seen)) as server:
+        adapters = Registry(observers=[telemetry.observer])
+        async with adapters.get("openai-http", base_url=server.base_url) as adapter:
+            await adapter.submit(TaskRequest(prompt="x")).text()
+    counts = {
+        point.attributes["gen_ai.token.type"]: point.sum
+        for point in telemetry.points()["gen_ai.client.token.usage"]
+    }
+    assert counts == {"input": 2, "output": 2}
+
+
+async def test_uncounted_tokens_are_no_usage(telemetry: Telemetry) -> None:
+    """Where the engine reports no usage there is no token metric."""
+    async with AdapterHost(observers=[telemetry.observer]) as host:
+        host.bind("chat", "r1", Engine("r1").bound())
+        await host.check("chat")
+        await host.submit("chat", task()).text()
+    assert "gen_ai.client.token.usage" not in telemetry.points()
+
+
+async def test_the_engine_gets_the_attempts_context(telemetry: Telemetry) -> None:
+    """`traceparent` names the attempt's span, in the trace of the caller's own span."""
+    seen: list[Request] = []
+    tracer = telemetry.tracers.get_tracer("application")
+    async with ScriptServer(_noting(seen)) as server:
+        adapters = Registry(observers=[telemetry.observer])
+        async with adapters.get("openai-http", base_url=server.base_url) as adapter:
+            with tracer.start_as_current_span("caller"):
+                await adapter.submit(TaskRequest(prompt="x")).text()
+    spans = telemetry.spans()
+    attempt, caller = spans["attempt 1"].context, spans["caller"].context
+    assert attempt is not None and caller is not None
+    assert attempt.trace_id == caller.trace_id
+    _, trace_id, span_id, _ = seen[0].headers["traceparent"].split("-")
+    assert (int(trace_id, 16), int(span_id, 16)) == (attempt.trace_id, attempt.span_id)
+
+
+async def test_without_the_observer_no_header_is_sent(telemetry: Telemetry) -> None:
+    """Headers belong to one job: the next one of the same task does not send them."""
+    seen: list[Request] = []
+    async with ScriptServer(_noting(seen)) as server:
+        for observers in ([telemetry.observer], []):
+            adapters = Registry(observers=observers)
+            async with adapters.get("openai-http", base_url=server.base_url) as adapter:
+                await adapter.submit(TaskRequest(prompt="x")).text()
+    assert ["traceparent" in request.headers for request in seen] == [True, False]
+
+
+def test_headers_that_cannot_be_sent_are_left_out() -> None:
+    """A propagator's strange names and values do not break the request."""
+    set_request_headers("j", {"ok": "1", "line": "a\r\nb", "not a name": "x", "é": "x", "u": "é"})
+    assert request_headers("j") == {"ok": "1"}
+    assert request_headers("other") == {}
+
+
+@pytest.mark.parametrize("how", ["cancel", "drop", "fail", "refuse"])
+async def test_every_job_ends_its_spans(how: str, telemetry: Telemetry) -> None:
+    """Spans end when a job is cancelled, dropped, fails, or is refused before an attempt."""
+    failure = RESET if how == "fail" else None
+    policy = PoolPolicy(max_attempts=1)
+    async with AdapterHost(observers=[telemetry.observer], defaults=policy) as host:
+        if how != "refuse":
+            host.bind("chat", "r1", Engine("r1", failure=failure).bound())
+            await host.check("chat")
+        stream = host.submit("chat" if how != "refuse" else "none", task())
+        if how in ("fail", "refuse"):
+            with pytest.raises(WorkerError):
+                await stream.text()
+        else:
+            await stream
+            if how == "cancel":
+                await stream.aclose()
+            else:
+                with pytest.warns(ResourceWarning):
+                    del stream
+                    gc.collect()
+                    await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    spans = telemetry.exporter.get_finished_spans()
+    (job,) = (span for span in spans if not span.name.startswith("attempt"))
+    assert job.attributes is not None
+    code = {"fail": "WORKER_RESET", "refuse": "POOL_UNAVAILABLE"}.get(how, "CANCELLED")
+    assert job.attributes["error.type"] == code
+    assert (job.status.status_code is StatusCode.ERROR) == (how in ("fail", "refuse"))
+    assert telemetry.observer._jobs == {}
+
+
+async def test_a_request_continues_its_clients_trace(telemetry: Telemetry) -> None:
+    """An application behind TraceContext runs in the trace that the request's headers name."""
+    found: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        found.append(trace.get_current_span().get_span_context().trace_id)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx.ASGITransport(TraceContext(app))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        parent = f"00-{0xAB:032x}-{0xCD:016x}-01"
+        await client.get("/", headers={"traceparent": parent})
+        await client.get("/")
+    assert found == [0xAB, 0]
+
+
+class _Bare:
+    """The calls of the SDK that a job needs, whatever makes them."""
+
+    def __init__(self, tracers: TracerProvider, meters: MeterProvider) -> None:
+        self.tracer = tracers.get_tracer("bare")
+        self.record = meters.get_meter("bare").create_histogram("bare").record
+        self.few = {f"name.{i}": "value" for i in range(3)}
+        self.many = {f"name.{i}": "value" for i in range(12)}
+
+    def job(self) -> None:
+        """Make two spans with events and attributes, inject one, and record two values."""
+        job = self.tracer.start_span("job", attributes=self.few)
+        below = trace.set_span_in_context(job)
+        attempt = self.tracer.start_span("attempt", below)
+        propagate.inject({}, trace.set_span_in_context(attempt, below))
+        job.add_event("first token")
+        attempt.set_attributes(self.few)
+        attempt.end()
+        self.record(1.0, self.few)
+        self.record(1.0, self.few)
+        job.set_attributes(self.many)
+        job.end()
+
+
+@pytest.mark.timing
+async def test_what_tracing_adds_to_a_job() -> None:
+    """A traced job costs at most four times the SDK calls that it needs; the figure is printed."""
+    rounds, jobs = 5, 100
+    tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
+    observer = OpenTelemetryObserver(tracers, meters)
+    traced = Registry(observers=[observer]).get("mock", {"echo": True})
+    plain = Registry().get("mock", {"echo": True})
+    bare = _Bare(tracers, meters)
+
+    async def cost(adapter: Any) -> float:
+        began = time.process_time()
+        for _ in range(jobs):
+            if adapter is None:
+                bare.job()
+            else:
+                await adapter.submit(TaskRequest(prompt="x")).text()
+        return (time.process_time() - began) / jobs * 1e6
+
+    async with traced, plain:
+        costs = [[await cost(it) for it in (traced, plain, None)] for _ in range(rounds)]
+    with_it, without, sdk = (min(column) for column in zip(*costs, strict=True))
+    print(f"tracing adds {with_it - without:.0f} us to a job; the SDK's calls take {sdk:.0f} us")
+    assert with_it - without < 4 * sdk
