@@ -78,7 +78,8 @@ class NaiveAdapter:
 
 
 def _make(**options: Any) -> BoundAdapter:
-    return BoundAdapter(NaiveAdapter(NaiveConfig(**options)), name="naive")
+    config = NaiveConfig(**options)
+    return BoundAdapter(NaiveAdapter(config), name="naive", config=config)
 
 
 class _OtherAdapter(OpenAIHttpAdapter):
