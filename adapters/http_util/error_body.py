@@ -13,11 +13,14 @@ from typing import Any
 import attrs
 import msgspec
 
-from adapters.http_util.delays import delay_in_words_ms, field_ms
+from adapters.http_util.delays import delay_in_words_ms, field_ms, retry_after_ms
 from adapters.http_util.secrets import MAX_SEARCHED_CHARS, MAX_SHOWN_CHARS, redact, safe_text
 
 MAX_DEPTH = 12
 """Levels of nesting that are read. Each gateway in a chain adds one."""
+
+MAX_HEADERS = 64
+"""Headers of another server that a body repeats: a usual answer has fewer."""
 
 MAX_CODES = 16
 """Codes kept of one body: an error has a few, a list of hundreds is an attack."""
@@ -42,7 +45,8 @@ _DELAYS = (
     *("retry_after_s", "retry_after_ms", "retryAfterMs"),
 )
 _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", "metadata",
-           "base_resp", "fault", "raw", "body", "response", "cause")  # fmt: skip
+           "base_resp", "fault", "raw", "body", "response", "cause", "violations",
+           "promptFeedback")  # fmt: skip
 """Where objects hold more facts, or texts that are JSON."""
 
 _SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
@@ -222,6 +226,14 @@ class _Found:
         for key in _DELAYS:
             if self.retry_after_ms is None and key in payload:
                 self.retry_after_ms = field_ms(key, payload[key])
+        headers = payload.get("headers")
+        if self.retry_after_ms is None and isinstance(headers, Mapping):  # OpenRouter's metadata
+            texts = [*headers.items()][:MAX_HEADERS]
+            self.retry_after_ms = retry_after_ms({str(k).lower(): str(v) for k, v in texts})
+        if payload.get("blockReason"):  # Google's promptFeedback
+            self._note_code("prompt_blocked")
+        if isinstance(payload.get("quotaId"), str):  # Google's QuotaFailure
+            self._note_code(payload["quotaId"])
         param = payload.get("param")
         if self.param is None and isinstance(param, str) and param:
             self.param = param

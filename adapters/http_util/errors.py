@@ -54,9 +54,11 @@ def error_from_response(
     said = f": {read.message}" if read.message else ""
     if 300 <= status < 400:
         said = _redirection(headers.get("location"), secrets)
+    if hint:
+        said = f"{said.rstrip('.')}. {hint}"
     error = WorkerError.of(
         code_for(status, read),
-        f"the server answered {status}{said}{hint and '. ' + hint}",
+        f"the server answered {status}{said}",
         status=status,
         request_id=_request_id(headers, secrets),
     )

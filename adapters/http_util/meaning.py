@@ -37,7 +37,7 @@ _BY_STATUS = {
     402: _QUOTA,
     **dict.fromkeys((404, 410), _MISSING),
     # 498 is Groq's "flex capacity exceeded", 529 an overloaded site (Anthropic).
-    **dict.fromkeys((408, 409, 423, 425, 429, 449, 498, 529), _BUSY),
+    **dict.fromkeys((408, 409, 420, 423, 425, 429, 449, 498, 529), _BUSY),
     # 424 is a failed generation (TGI, Bedrock), 499 a client that a proxy lost.
     **dict.fromkeys((424, 499, 500, 520), _RESET),
     # What is not implemented now will not be on the next try.
@@ -69,6 +69,9 @@ _CODES = (
                r"|unimplemented|failed_precondition|out_of_range|missing_required|malformed|parse"
                r"|tool_use_failed|too_large"),
 )  # fmt: skip
+
+_LONG_QUOTA = r"_per_(?:day|week|month)"
+"""Google's quotaId. The delay beside it is that of a limit per minute, which does not help."""
 
 _RATES = r"per[ -](?:minute|min|hour|day|second)|\b[TR]P[MDS]\b|rate.?limit|please wait"
 
@@ -103,7 +106,8 @@ _OVERFLOW_WORDS = (
     r"|\bmaximum (?:number of )?tokens exceeded|context(?:length|window)\w*error"
     r"|\bshorten (?:your|the) (?:prompt|input|messages?|conversation)"
     r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
-    r" (?:the |what )?(?:max\w{0,5} )?(?:model|context)"
+    r" (?:what )?(?:the |this |our )?(?:max\w{0,5} )?(?:model|context|deployment)"
+    r"|\btoo many (?:input )?tokens in (?:the |your )?(?:prompt|input|request|messages)"
     rf"|(?:{_LENGTH})[^\n]{{0,160}}?(?:{_EXCESS})"
     rf"|(?:{_EXCESS})[^\n]{{0,100}}?(?:{_LENGTH})"
     rf"|{_CONTEXT}[^\n]{{0,160}}?(?:{_MUCH})|(?:{_MUCH})[^\n]{{0,100}}?{_CONTEXT}"
@@ -125,6 +129,9 @@ _SURE = (
 _WORDS = {
     _QUOTA: (
         r"exceed\w* your (?:\w{1,12} ){0,2}(?:quota|budget|spend|credits?)\b|\bout of credits?\b"
+        r"|(?:does|do|has|have)(?: no|n[o\u2019']t have)(?: any| enough)? (?:remaining )?credits?\b"
+        r"|daily (?:free )?(?:\w{1,12} )?(?:quota|allocation|allowance|budget)"
+        r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39"  # Chinese: balance insufficient, in arrears
         r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
         r"|balance is (?:too low|insufficient)|not enough (?:credits?|balance|funds)"
         r"|billing|payment required|top up|recharge"
@@ -138,6 +145,7 @@ _WORDS = {
         r"|safety (?:system|filter|polic|setting|reason|check)|inappropriate content|guardrails?\b"
         r"|prohibited (?:content|use)|(?:policy|policies|guidelines?) violation|harmful content"
         r"|violat\w{1,6} [^.]{0,60}(?:polic|guideline)|responsible ai|sensitive (?:content|words?)"
+        r"|\u654f\u611f\u5185\u5bb9|\u4e0d\u5b89\u5168|\u8fdd\u89c4"  # Chinese: sensitive, unsafe
         r"|blocked (?:by|due to|because of) [^.]{0,40}(?:safety|polic|filter|content)"
     ),
     _MISSING: (
@@ -206,6 +214,8 @@ def code_for(status: int | None, body: ErrorBody) -> ErrorCode:
 def _specific(status: int | None, body: ErrorBody) -> ErrorCode | None:
     """Return the cause that a body names, or None if it names none that fits the status."""
     named = _by_codes(body.codes)
+    if any(_matches(_LONG_QUOTA, code) for code in body.codes):
+        return _QUOTA
     if _BUSY in named and body.retry_after_ms is not None:
         # Google and others call a limit per minute a quota, and say when it is over.
         return _BUSY if status in (None, 400, 403, 429, 500, 503) else None

@@ -14,6 +14,7 @@ from adapter_api import (
     HealthState,
     HealthStatus,
     InvalidRequest,
+    MetricsFrame,
     StreamClock,
     StreamTable,
     TaskRequest,
@@ -180,6 +181,8 @@ class OpenAIHttpAdapter:
             connected.end()
             await posted.aclose()
         job.check(connected, verdict)
+        if numbers := answer.own_numbers():
+            yield MetricsFrame(numbers)
         yield End(
             metrics,
             answer.finish_reason,

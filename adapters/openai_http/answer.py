@@ -24,14 +24,23 @@ from adapters.http_util import (
     safe_text,
 )
 from adapters.openai_http.endings import Ending, Finish
-from adapters.openai_http.framing import Framing
+from adapters.openai_http.framing import Framing, names_error
 from adapters.openai_http.lanes import chat_texts, completion_texts
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode, is_error
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.usage import Usage, read_usage, single_logprob, token_logprobs
+from adapters.openai_http.usage import (
+    OWN_NUMBERS,
+    Usage,
+    own_numbers,
+    read_usage,
+    single_logprob,
+    token_logprobs,
+)
 
 DONE = b"[DONE]"
+
+_QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
 MAX_NAME_CHARS = 256
 """A model, a fingerprint, an id: names go into logs."""
@@ -76,6 +85,7 @@ class AnswerReader:
         self._done = False
         self._usage: Any = None
         self._fallback_usage: Any = None
+        self._beside_usage: dict[str, Any] = {}
         self.phase = Phase.OPEN
         """How far the answer has come."""
         self.begun = False
@@ -86,8 +96,8 @@ class AnswerReader:
 
     @property
     def pieces(self) -> int:
-        """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
-        return self._pieces.count
+        """How many pieces of any kind came: text, reasoning under any name, calls."""
+        return self._pieces.count + self._pieces.other_work
 
     @property
     def tokens(self) -> int:
@@ -103,6 +113,11 @@ class AnswerReader:
     def usage(self) -> Usage | None:
         """The engine's counts: the last that say something."""
         return read_usage(self._usage) or read_usage(self._fallback_usage)
+
+    def own_numbers(self) -> dict[str, Any]:
+        """Return what the engine counted beyond what Metrics holds, as it sent it."""
+        usage = self._fallback_usage if self._usage is None else self._usage
+        return own_numbers(usage, self._beside_usage, self._secrets)
 
     # Reading
 
@@ -195,10 +210,11 @@ class AnswerReader:
         if data == DONE:
             self._done = True
             return
-        if event.event == "ping" or (not data and event.event != "error"):
+        failed = event.event not in _QUIET_EVENTS and names_error(event.event)
+        if event.event == "ping" or not (data or failed):
             return
-        payload = self._parse(data, event.event)
-        if event.event == "error":
+        payload = self._parse(data, failed=failed)
+        if failed:
             raise error_from_payload(payload or "", secrets=self._secrets)
         if payload is None:
             return
@@ -214,14 +230,14 @@ class AnswerReader:
         self._read_choices(choices or [], tokens)
         self._finish.end_event(self._pieces.count, answered=answered)
 
-    def _parse(self, data: bytes, event: str) -> Any:
+    def _parse(self, data: bytes, *, failed: bool) -> Any:
         for part in (data, data.partition(b"\n")[0]):  # more may follow a document
             try:
                 return decode(part)
             except NOT_JSON:
                 continue
         text = data.decode("utf-8", "replace")
-        if event == "error":
+        if failed:
             return text
         shown = safe_text(text, self._secrets, MAX_SHOWN_CHARS)
         raise _protocol_error(f"an event is not JSON: {shown!r}")
@@ -307,6 +323,9 @@ class AnswerReader:
         usage = source.get("usage")
         if usage and read_usage(usage) is not None:
             self._usage = usage
+        for name in OWN_NUMBERS:
+            if source.get(name):
+                self._beside_usage[name] = source[name]
         groq = source.get("x_groq")
         if isinstance(groq, dict):
             self._fallback_usage = groq.get("usage") or self._fallback_usage

@@ -159,6 +159,11 @@ class Calls:
         if piece is not None:
             yield piece
 
+    @property
+    def extent(self) -> int:
+        """A measure of what came so far, reported or held back."""
+        return len(self._calls) + self._chars
+
     def read_extra(self, extra: Mapping[str, Any]) -> None:
         """Keep opaque keys that came beside the calls, for the latest one."""
         if self._latest is not None:

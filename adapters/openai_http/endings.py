@@ -50,9 +50,12 @@ _LENGTH = frozenset(
 
 _FILTER_PARTS = frozenset(
     {
-        "blocked", "blocklist", "censored", "filter", "filtered", "flagged", "guardrail",
-        "guardrails", "moderated", "moderation", "policy", "prohibited", "recitation", "refusal",
-        "safety", "sensitive", "spii", "toxic", "violation",
+        "abuse", "banned", "blacklist", "blocked", "blocklist", "censored", "censorship", "csam",
+        "disallowed", "filter", "filtered", "flagged", "forbidden", "guardrail", "guardrails",
+        "harassment", "harm", "harmful", "hate", "hateful", "inappropriate", "jailbreak",
+        "moderated", "moderation", "nsfw", "policy", "profanity", "prohibited", "recitation",
+        "refusal", "risk", "risky", "safety", "sensitive", "sexual", "spii", "toxic", "toxicity",
+        "unsafe", "violation", "violence", "violent",
     }
 )  # fmt: skip
 

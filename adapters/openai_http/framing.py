@@ -31,6 +31,11 @@ _ERROR_NAME = re.compile(
 )
 
 
+def names_error(event: str) -> bool:
+    """Return whether the name of an event says that it is an error."""
+    return _ERROR_NAME.match(event.encode("utf-8", "replace")) is not None
+
+
 class Framing:
     """Turns the bytes of one body into events.
 
@@ -136,7 +141,7 @@ def _counts(event: ServerSentEvent) -> bool:
         payload = decode(event.data)
     except NOT_JSON:
         return event.data.strip() == b"[DONE]"
-    return event.event == "error" or (isinstance(payload, dict) and is_error(payload))
+    return names_error(event.event) or (isinstance(payload, dict) and is_error(payload))
 
 
 def _is_said(line: bytes, said: object) -> bool:

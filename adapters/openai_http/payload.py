@@ -13,7 +13,17 @@ lists blocks the event loop for a fifth of a second per MiB."""
 
 NOT_JSON = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
-_GOOD_CODES = (None, "", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
+_GOOD_CODES = ("", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
+
+_ERROR_KEYS = (
+    *("errors", "err", "errmsg", "err_msg", "error_msg", "error_message", "errorMessage"),
+    *("error_code", "errorCode", "exception", "fault", "traceback"),
+)
+
+_GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
+"""A message beside one of these may be a notice, such as a place in a queue."""
+
+_FAILED = ("error", "failed", "failure", "fail")
 
 
 class _Function(msgspec.Struct, omit_defaults=True):
@@ -99,8 +109,40 @@ def is_error(payload: dict[str, Any]) -> bool:
         return True
     if payload.get("choices"):
         return False
-    bare = "choices" not in payload
-    empty = bare and ("detail" in payload or payload.get("error") not in (None, False))
-    failed = "error" in (payload.get("type"), payload.get("status"))
-    reported = payload.get("message") and payload.get("code") not in _GOOD_CODES
-    return bool(empty or failed or reported or payload.get("errors") or payload.get("detail"))
+    return _is_bare_error(payload) or _is_failed(payload)
+
+
+def _is_bare_error(payload: dict[str, Any]) -> bool:
+    """Return whether an event without choices holds an error and nothing else."""
+    if "choices" in payload:
+        return bool(payload.get("errors") or payload.get("detail"))
+    words = isinstance(payload.get("message"), str) and payload["message"].strip()
+    return bool(
+        "detail" in payload
+        or payload.get("error") not in (None, False)
+        or any(payload.get(name) for name in _ERROR_KEYS)
+        or (words and _GOOD_SIGNS.isdisjoint(payload) and not _is_good(words))
+    )
+
+
+def _is_failed(payload: dict[str, Any]) -> bool:
+    """Return whether an event without an answer says that the request failed or was blocked."""
+    kind, base = payload.get("type"), payload.get("base_resp")
+    status = payload.get("status")
+    feedback = payload.get("promptFeedback")
+    return bool(
+        (isinstance(kind, str) and kind.lower().endswith(("error", "exception")))
+        or (status in _FAILED if isinstance(status, str) else _is_failure(status))
+        or payload.get("success") is False
+        or (payload.get("message") and payload.get("code") not in (None, *_GOOD_CODES))
+        or (isinstance(base, dict) and base.get("status_code") not in (None, *_GOOD_CODES))
+        or (isinstance(feedback, dict) and feedback.get("blockReason"))
+    )
+
+
+def _is_failure(status: Any) -> bool:
+    return type(status) is int and 400 <= status <= 599
+
+
+def _is_good(words: str) -> bool:
+    return words.strip(" .!").lower() in ("ok", "success", "succeeded", "ping", "keepalive")

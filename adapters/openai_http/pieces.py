@@ -15,11 +15,13 @@ from adapter_api import (
 from adapters.openai_http.calls import CallPiece, Calls
 from adapters.openai_http.lanes import call_arguments
 from adapters.openai_http.tags import TagSplitter
-from adapters.openai_http.thinking import Thinking, content_parts
+from adapters.openai_http.thinking import Thinking, content_parts, shows_work
 from adapters.openai_http.unicode import Halves
 
 MAX_REFUSAL_CHARS = 1 << 20
 """A refusal is kept for the next turn; it is a few sentences."""
+
+_PLAIN_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
 
 
 class Pieces:
@@ -50,6 +52,8 @@ class Pieces:
         """How many Tokens were made."""
         self.count = 0
         """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
+        self.other_work = 0
+        """How many deltas showed by other fields that the engine works, as when it thinks."""
         self.answered = False
         """Whether text or a call came."""
         self.spoken = 0
@@ -110,6 +114,8 @@ class Pieces:
             self.add_reasoning(reasoning, tokens)
         elif works:
             self.count += 1
+        elif not _PLAIN_KEYS.issuperset(part) and shows_work(part):
+            self.other_work += 1
         refusal = part.get("refusal")
         if not skip_text and (content or refusal):
             if content:
@@ -168,12 +174,15 @@ class Pieces:
 
     def _read_calls(self, part: dict[str, Any], tokens: list[Token]) -> None:
         self.in_call = False
+        count, extent = self.count, self.calls.extent
         for piece in self.calls.read(part.get("tool_calls")):
             self._add_call(piece, tokens)
             self.in_call = True
         if part.get("function_call"):
             for piece in self.calls.read_function_call(part["function_call"]):
                 self._add_call(piece, tokens)
+        if self.count == count and self.calls.extent > extent:
+            self.count += 1  # a part of a call that is held back counts, too
         if part.get("extra_content"):
             self.thinking.read_extra(part["extra_content"])
 

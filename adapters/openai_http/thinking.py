@@ -23,6 +23,12 @@ MAX_DETAILS = 4096
 _NAMES = ("reasoning_content", "reasoning", "thinking")
 _DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
 _APPENDED = ("text", "summary", "thinking")
+_NOT_WORK = frozenset(
+    {
+        "annotations", "audio", "content", "function_call", "id", "images", "model", "name",
+        "provider", "refusal", "role", "tool_calls", "type",
+    }
+)  # fmt: skip
 
 
 class Thinking:
@@ -105,6 +111,15 @@ class Thinking:
         if self._extra:
             found["extra_content"] = self._extra
         return found
+
+
+def shows_work(part: Mapping[str, Any]) -> bool:
+    """Return whether a delta has words or data under a name that is not known here: GitHub's
+    `reasoning_text` and others that appear over time are thinking, and so progress."""
+    return any(
+        key not in _NOT_WORK and isinstance(value, str | list | dict) and bool(value)
+        for key, value in part.items()
+    )
 
 
 def content_parts(parts: list[Any]) -> tuple[str, str]:

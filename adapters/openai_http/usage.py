@@ -1,17 +1,33 @@
 """Token counts and log-probabilities, under all the names that servers have for them."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from adapter_api import TokenLogprob
+from adapters.http_util import safe_text
 
 MAX_LOGPROB = 1e300
 """JSON has integers that no float holds."""
 
 MAX_ALTERNATIVES = 128
 """Alternatives of one token that are kept: OpenAI allows 20, llama.cpp as many as are asked for."""
+
+OWN_NUMBERS = ("service_tier", "timings", "cost")
+"""What servers send beside `usage`: OpenAI's tier, llama.cpp's timings, the costs of gateways."""
+
+_IN_METRICS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+MAX_NUMBERS = 256
+"""Values of the engine's own numbers that are passed on: a usual answer has fewer than 40."""
+
+MAX_NUMBERS_DEPTH = 6
+"""Levels of nesting of these numbers; details of details have three."""
+
+MAX_NAME_CHARS = 128
+"""A name or a word among these numbers."""
 
 
 @attrs.frozen
@@ -62,6 +78,61 @@ def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def own_numbers(
+    usage: Any, beside: Mapping[str, Any], secrets: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the engine's own numbers as it sent them; empty if Metrics holds all of them.
+
+    Args:
+        usage: The usage on the wire.
+        beside: The fields of OWN_NUMBERS that came.
+        secrets: Credentials to keep out of names and words.
+    """
+    usage = usage if isinstance(usage, Mapping) else {}
+    told = {key: value for key, value in usage.items() if key not in _IN_METRICS}
+    if not (_says_something(told) or _says_something(beside)):
+        return {}
+    tidy = _Tidy(tuple(secrets))
+    numbers = {"usage": tidy(usage), **{key: tidy(value) for key, value in beside.items()}}
+    return {key: value for key, value in numbers.items() if value not in (None, {}, [])}
+
+
+def _says_something(value: Any, depth: int = 0) -> bool:
+    """Return whether any number or word in `value` is neither zero nor empty."""
+    if depth > MAX_NUMBERS_DEPTH:
+        return False
+    inner = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list):
+        return any(_says_something(one, depth + 1) for one in inner)
+    return bool(value)
+
+
+class _Tidy:
+    """Copies what a server sent, bounded in size and depth, without credentials."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._secrets = secrets
+        self._left = MAX_NUMBERS
+
+    def __call__(self, value: Any, depth: int = 0) -> Any:
+        self._left -= 1
+        if self._left < 0 or depth > MAX_NUMBERS_DEPTH:
+            return None
+        if isinstance(value, Mapping):
+            items = [*value.items()][: self._left]
+            return {self._text(key): self(one, depth + 1) for key, one in items}
+        if isinstance(value, list):
+            return [self(one, depth + 1) for one in value[: self._left]]
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value if value is None or isinstance(value, int | float) else None
+
+    def _text(self, text: str) -> str:
+        return safe_text(text, self._secrets, MAX_NAME_CHARS)
 
 
 # Log-probabilities

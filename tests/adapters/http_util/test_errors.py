@@ -191,7 +191,7 @@ NAMED = {
     **dict.fromkeys((401, 403, 407, 511), AUTH),
     **dict.fromkeys((404, 410), MISSING),
     402: ErrorCode.QUOTA_EXHAUSTED,
-    **dict.fromkeys((408, 409, 423, 425, 429, 449, 498, 529), BUSY),
+    **dict.fromkeys((408, 409, 420, 423, 425, 429, 449, 498, 529), BUSY),
     **dict.fromkeys((424, 499, 500, 520), RESET),
     **dict.fromkeys((501, 505, 506, 508, 510), INVALID),
 }

@@ -36,6 +36,8 @@ def _refused(status: int, error: Any) -> WorkerError:
 
 TOO_LONG = [
     # Engines
+    "Too many tokens in prompt",
+    "The conversation is larger than what this deployment accepts",
     "This model's maximum context length is 4097 tokens. However, you requested 5000 tokens",
     "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
     "You passed 5000 input tokens and requested 20 output tokens. However, the model's context "
@@ -327,6 +329,10 @@ WORDS_ALONE: list[tuple[int | None, str, ErrorCode]] = [
     (400, "The response was blocked due to SAFETY", FILTER),
     (400, "Input contains sensitive content", FILTER),
     (400, "This request has been flagged by our moderation system", FILTER),
+    (400, "系统检测到输入或生成内容可能包含不安全或敏感内容", FILTER),
+    (429, "余额不足", QUOTA),
+    (403, "Your team doesn't have any credits yet.", QUOTA),
+    (429, "you have used up your daily free allocation of 10,000 neurons", QUOTA),
     (400, "Model gpt-9 not found", MISSING),
     (400, "The model 'x' does not exist or you do not have access to it", MISSING),
     (400, "Unknown model: x", MISSING),
@@ -364,6 +370,40 @@ def test_words_of_each_family(status: int | None, words: str, code: ErrorCode) -
     error = {"error": {"message": words}}
     found = error_from_payload(error) if status is None else _refused(status, error)
     assert found.code is code
+
+
+def _google_quota(quota_id: str, *details: Any) -> Any:
+    failure = {"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+               "violations": [{"quotaId": quota_id}]}  # fmt: skip
+    return {"error": {"code": 429, "message": "You exceeded your current quota",
+                      "status": "RESOURCE_EXHAUSTED", "details": [failure, *details]}}  # fmt: skip
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37s"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (_google_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), QUOTA),
+        (_google_quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", RETRY_INFO), QUOTA),
+        ([_google_quota("GenerateTokensPerDayPerProject", RETRY_INFO)], QUOTA),
+        (_google_quota("GenerateRequestsPerMinutePerProjectPerModel", RETRY_INFO), BUSY),
+        (_google_quota("GenerateContentInputTokensPerModelPerMinute"), BUSY),
+    ],
+)
+def test_a_quota_per_day_is_exhausted_and_one_per_minute_is_not(
+    error: Any, code: ErrorCode
+) -> None:
+    """Google calls both RESOURCE_EXHAUSTED; the delay beside a quota per day does not help."""
+    assert _refused(429, error).code is code
+
+
+def test_a_delay_in_headers_that_a_body_repeats_counts() -> None:
+    """OpenRouter puts the headers of the provider into the metadata."""
+    metadata = {"headers": {"Retry-After": "3"}, "provider_name": "x"}
+    error = _refused(429, {"error": {"code": 429, "message": "x", "metadata": metadata}})
+    assert (error.code, error.retry_after_ms) == (BUSY, 3000)
 
 
 FIREWALLS = [b"error code: 1010", b"<html><h1>403 Forbidden</h1></html>", b"Blocked by our WAF"]

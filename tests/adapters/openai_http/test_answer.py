@@ -79,6 +79,15 @@ ERRORS: list[tuple[Any, ErrorCode]] = [
     ({"detail": "boom", "choices": []}, ErrorCode.WORKER_RESET),
     ({"message": "boom", "code": 400}, ErrorCode.INVALID_PARAMS),
     ({"message": "boom", "code": "internal_error", "choices": None}, ErrorCode.WORKER_RESET),
+    ({"message": "boom"}, ErrorCode.WORKER_RESET),
+    ({"err_msg": "boom"}, ErrorCode.WORKER_RESET),
+    ({"status": "failed", "message": "boom"}, ErrorCode.WORKER_RESET),
+    ({"type": "OverloadedException", "choices": []}, ErrorCode.ADMISSION_REJECT),
+    (
+        {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+        ErrorCode.QUOTA_EXHAUSTED,
+    ),
+    ({"choices": [], "promptFeedback": {"blockReason": "OTHER"}}, ErrorCode.CONTENT_FILTER),
     ("boom", ErrorCode.WORKER_RESET),
     (["boom"], ErrorCode.WORKER_RESET),
     (5, ErrorCode.WORKER_RESET),
@@ -530,12 +539,15 @@ def test_logprob_of_a_piece_that_is_one_token(logprobs: Any, expected: float | N
         {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]},
         {"content": [{"type": "thinking", "thinking": "hm"}]},
         {"reasoning": {"odd": 1}},
+        {"reasoning_text": "of GitHub"},
+        {"thoughts": [{"text": "of others"}]},
     ],
 )
 def test_reasoning_under_any_name_is_progress(part: dict[str, Any]) -> None:
     """It shows that the engine works, and is delivered only to a job that wants it."""
     reader = AnswerReader()
-    assert reader.feed(_body(delta({"role": "assistant"}), delta(part))) == []
+    empty = delta({"role": "assistant", "annotations": [], "thoughts": None, "name": "x"})
+    assert reader.feed(_body(empty, delta(part))) == []
     assert reader.pieces == 1
     asking = AnswerReader(Wanted(reasoning=True))
     found = asking.feed(_body(delta(part)))
@@ -688,3 +700,56 @@ def test_the_fast_way_reads_as_the_thorough_one(payloads: list[Any]) -> None:
     pieces = [_body(payload) for payload in [piece("a"), *payloads]]
     thorough = _outcome(pieces, error_text="text that no chunk begins with")
     assert _outcome(pieces) == thorough
+
+
+# The engine's own numbers
+
+
+DETAILS = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached": 4}}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "numbers"),
+    [
+        ({"usage": DETAILS}, {"usage": DETAILS}),
+        ({"timings": {"predicted_ms": 1.5}}, {"timings": {"predicted_ms": 1.5}}),
+        (
+            {"usage": {**DETAILS, "cost": 0.25}, "service_tier": "flex"},
+            {"usage": {**DETAILS, "cost": 0.25}, "service_tier": "flex"},
+        ),
+        ({"x_groq": {"usage": DETAILS}}, {"usage": DETAILS}),
+        ({"usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}, {}),
+        ({"usage": {**DETAILS, "prompt_tokens_details": {"cached": 0}}, "timings": None}, {}),
+        ({"timings": {"sk-hidden-key": "sk-hidden-key"}}, {"timings": {"[redacted]": "[redacted]"}}),
+    ],
+)  # fmt: skip
+def test_the_engines_own_numbers(chunk: Any, numbers: Any) -> None:
+    """Passed on as sent where Metrics does not hold them, without credentials."""
+    reader = AnswerReader(secrets=("sk-hidden-key",))
+    reader.feed(_body(piece("a", "stop"), {"choices": [], **chunk}))
+    assert reader.own_numbers() == numbers
+
+
+def test_own_numbers_are_bounded() -> None:
+    """However many a server sends, and however deep, few are passed on."""
+    deep: Any = 1
+    for _ in range(200):
+        deep = {"a": deep}
+    reader = AnswerReader()
+    wide = {f"n{number}": [number] * 9 for number in range(5000)}
+    reader.feed(_body(piece("a", "stop"), {"choices": [], "timings": wide, "cost": deep}))
+    assert len(json.dumps(reader.own_numbers())) < 20_000
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "{}"])
+def test_a_call_after_the_finish_reason_voids_it(arguments: str) -> None:
+    """A part of a call that is held back is a part of the answer, too."""
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}
+    error = _fails(piece("a", "stop"), delta({"tool_calls": [call]}), b"[DONE]")
+    assert error.code is ErrorCode.STREAM_TRUNCATED
+
+
+@pytest.mark.parametrize("name", ["error", "exception", "failure", "stream-error"])
+def test_an_event_that_is_named_an_error_is_one(name: str) -> None:
+    """Whatever its data looks like."""
+    assert _fails({"text": "boom"}, kind=name).code is ErrorCode.WORKER_RESET

@@ -18,7 +18,8 @@ FAILED = ["abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_s
 FILTERED = ["content_filter", "contentFiltered", "content-filter", "SAFETY", "IMAGE_SAFETY",
             "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "content_filter: hate",
             "ERROR_TOXIC", "sensitive", "guardrail_intervened", "refusal",
-            "policy_violation"]  # fmt: skip
+            "policy_violation", "unsafe", "self_harm", "hate_speech", "NSFW",
+            "jailbreak_detected", "risk_control"]  # fmt: skip
 UNKNOWN = ["other", "LANGUAGE", "unknown", "x", "stopx", "limit", "pause_turn", "s t o p",
            "nonstop"]  # fmt: skip
 NOTHING = ["", "null", "None", "FINISH_REASON_UNSPECIFIED", "  "]
