@@ -27,6 +27,7 @@ FULL = (
     Scenario("latency", _LIGHT, {"streams": 1_000, "tokens": 15, "pause_ms": 200}),
     Scenario("first", _ALL, {"requests": 200}),
     Scenario("jobs", _MOST, {"requests": 400, "at_once": 8}),
+    Scenario("rows", (OURS, OPENAI), {"requests": 2_000, "at_once": 32}),
     Scenario("burst", (OURS,), {"sizes": (10, 500), "rounds": 3}),
     Scenario("memory", _LIGHT, {"streams": 500}, fresh=True, rounds=3),
     Scenario("growth", (OURS,), {"requests": 10_000}, fresh=True, rounds=3),
@@ -38,6 +39,7 @@ SHORT = (
     Scenario("paced", _SHORT, {"streams": 50, "tokens": 15, "pause_ms": 20}),
     Scenario("first", _SHORT, {"requests": 50}),
     Scenario("jobs", _SHORT, {"requests": 100, "at_once": 4}),
+    Scenario("rows", (OURS, OPENAI), {"requests": 300, "at_once": 16}),
     Scenario("burst", (OURS,), {"sizes": (10, 200), "rounds": 1}),
 )
 

@@ -27,6 +27,22 @@ class Client(ABC):
     async def stream(self, on_text: OnText) -> None:
         """Read one answer to its end."""
 
+    async def answer(self) -> str:
+        """Return one whole answer, in the cheapest way the client has."""
+        texts: list[str] = []
+        await self.stream(texts.append)
+        return "".join(texts)
+
+    async def rows(self, count: int, at_once: int) -> list[str]:
+        """Return many answers: a task for each behind a semaphore, as scripts do it."""
+        gate = asyncio.Semaphore(at_once)
+
+        async def row() -> str:
+            async with gate:
+                return await self.answer()
+
+        return await asyncio.gather(*(row() for _ in range(count)))
+
     async def aclose(self) -> None:  # noqa: B027 (some have nothing to release)
         """Release everything."""
 
@@ -121,12 +137,31 @@ class Product(Client):
         import registry
         from adapter_api import TaskRequest, Token
 
-        self._task, self._token = TaskRequest, Token
+        self._base, self._task, self._token = base, TaskRequest, Token
         self._adapter = registry.get("openai-http", base_url=base)
 
     async def stream(self, on_text: OnText) -> None:
         async with self._adapter.submit(self.task()) as stream:
             await self._read(stream, on_text)
+
+    async def rows(self, count: int, at_once: int) -> list[str]:
+        """A bulk run with its journal, over a pool of one replica."""
+        import registry
+        from registry.batch import Limits, run
+        from registry.host import AdapterHost
+
+        tasks = [self._task(model="bench", prompt="x", max_tokens=1) for _ in range(count)]
+        texts: list[str] = []
+
+        def keep(_: str, result: bytes) -> None:
+            texts.append(msgspec.json.decode(result)["response"]["body"]["choices"][0]["text"])
+
+        async with AdapterHost() as host:
+            host.bind("default", "r0", registry.get("openai-http", base_url=self._base))
+            await host.check("default")
+            limits = Limits(max_in_flight=at_once)
+            await run(tasks, host, on_result=keep, limits=limits)
+        return texts
 
     def task(self) -> object:
         return self._task(model="bench", prompt="x", max_tokens=1, deadline_s=600.0)

@@ -85,6 +85,14 @@ GOALS: tuple[RatioGoal | OwnGoal, ...] = (
         over=OPENAI,
         under=OURS,
     ),
+    RatioGoal(
+        "CPU per row of a bulk run, to openai behind a semaphore",
+        1 / 5,
+        1 / 1.5,
+        scenario="rows",
+        key="cpu_us",
+        under=OPENAI,
+    ),
     OwnGoal(
         "CPU per request, burst of 500 to burst of 10", 1.3, 3.0, scenario="burst", key="ratio"
     ),

@@ -112,6 +112,10 @@ class OpenAISDK(Client):
             if chunk.choices and chunk.choices[0].text:
                 on_text(chunk.choices[0].text)
 
+    async def answer(self) -> str:
+        whole = await self._client.completions.create(model="bench", prompt="x", max_tokens=1)
+        return str(whole.choices[0].text)
+
     async def aclose(self) -> None:
         await self._client.close()
 

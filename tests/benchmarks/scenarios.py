@@ -181,6 +181,16 @@ async def jobs(client: Client, base: str, *, requests: int, at_once: int) -> Res
     }
 
 
+async def rows(client: Client, base: str, *, requests: int, at_once: int) -> Result:
+    """A bulk run of one-token answers: the CPU of each row."""
+    async with _started(client, f"{base}/1/1/0"):
+        await client.rows(at_once, at_once)
+        with _cpu() as spent:
+            texts = await client.rows(requests, at_once)
+            cpu_us = spent() * 1e6
+    return {"cpu_us": cpu_us / requests, "said": _digest("|".join(texts))}
+
+
 async def burst(client: Client, base: str, *, sizes: tuple[int, int], rounds: int) -> Result:
     """Bursts of requests on a warm pool: CPU per request of large ones to that of small ones."""
     small, large = sizes
@@ -248,5 +258,5 @@ async def slow(client: Client, base: str, *, seconds: float) -> Result:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (long, paced, latency, memory, first, jobs, burst, growth, slow)
+    for scenario in (long, paced, latency, memory, first, jobs, rows, burst, growth, slow)
 }

@@ -48,6 +48,17 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodin
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
+_WHOLE = (
+    b'{"id":"cmpl-1","object":"text_completion","created":1795397022,"model":"bench","choices":'
+    b'[{"index":0,"text":"%s","logprobs":null,"finish_reason":"stop"}]}'
+) % TEXTS[0].encode()
+_WHOLE = (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s") % (
+    len(_WHOLE),
+    _WHOLE,
+)
+"""The answer of one token to a request that asks for no stream."""
+
+
 def _framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
@@ -107,8 +118,12 @@ class _Peer(asyncio.Protocol):
         found = _LENGTH.search(head)
         end += int(found[1]) if found else 0
         if len(self._received) >= end:
+            body = self._received[len(head) : end]
             self._received = self._received[end:]
-            self._answer(head)
+            if body and b'"stream"' not in body:
+                self._send(_WHOLE)
+            else:
+                self._answer(head)
 
     def _answer(self, head: bytes) -> None:
         path = head.split(b" ", 2)[1]
