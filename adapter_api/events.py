@@ -1,4 +1,4 @@
-"""What an adapter reports of a job: Started, Token*, MetricsFrame?, then End or Error (ADAPT-3001).
+"""The events of a job: Started, Token*, MetricsFrame?, then End or Error (ADAPT-3001).
 
 Reasoning, ToolCallDelta and ScoredToken are Tokens, too. The concatenated `text` of all Tokens is
 the text of the answer, whatever else they carry.

@@ -1,4 +1,4 @@
-"""What observers receive. No notice holds a prompt, an answer or a secret.
+"""The notices that observers receive. No notice holds a prompt, an answer or a secret.
 
 Times are in milliseconds. A fact that is not known is None.
 """

@@ -45,7 +45,7 @@ _PROOFS = get_args(Proof)
 
 
 class State(Enum):
-    """Where a job is."""
+    """The state of a job."""
 
     OPENING = auto()  # nothing is known of it
     ACCEPTED = auto()  # the engine answers

@@ -1,4 +1,4 @@
-"""Tool calls put together from their pieces, for adapters of any protocol."""
+"""Tool calls assembled from their pieces, for adapters of any protocol."""
 
 from collections.abc import Hashable
 
@@ -32,7 +32,7 @@ class CallParts:
         """Begin a call.
 
         Args:
-            key: What its later pieces name it by.
+            key: The key by which its later pieces name it.
             index: The event's index, as `AnswerStream.progress` returns it.
             id: The call's id; "" for a new one.
             name: The tool.

@@ -1,4 +1,4 @@
-"""How long a server asks to wait: in headers, in the fields of a body, in words."""
+"""Delays that a server requests: in headers, in the fields of a body, in words."""
 
 import re
 from collections.abc import Mapping
@@ -57,8 +57,10 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
 
 
 def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
-    """Return when the last of the used-up limits is reset. A limit that is not used up is not the
-    reason for the refusal, so its reset says nothing."""
+    """Return when the last of the used-up limits is reset.
+
+    A limit that is not used up did not cause the refusal, so its reset does not matter.
+    """
     waits = []
     for name, value in headers.items():
         match = re.fullmatch(_RESET, name)

@@ -9,7 +9,7 @@ from adapter_api import EgressDenied, ErrorCode
 
 
 def check_egress(url: httpx.URL, allow: Sequence[str] | None, proxy: str | None = None) -> None:
-    """Do nothing if the hosts of a request are allowed.
+    """Check that the hosts of a request are allowed.
 
     Args:
         url: The URL of the request.
@@ -18,7 +18,7 @@ def check_egress(url: httpx.URL, allow: Sequence[str] | None, proxy: str | None 
         proxy: The URL of the proxy that the request goes through. Its host must be allowed, too.
 
     Raises:
-        EgressDenied: No pattern fits.
+        EgressDenied: If no pattern matches.
     """
     if allow is None:
         return

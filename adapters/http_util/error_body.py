@@ -1,4 +1,4 @@
-"""What an error body says, whatever its shape.
+"""Error bodies of any shape, read into one type.
 
 Servers send error objects, strings, lists, FastAPI's details, Google's details, JSON inside the
 text of a message, plain text, or a page of HTML. One reader turns them all into an ErrorBody: a
@@ -30,7 +30,7 @@ _MESSAGES = (
     *("Message", "detail", "details", "status_msg", "faultstring", "description", "title", "text"),
     *("reason", "error", "errors"),
 )
-"""Where the words of an object are, the most telling first."""
+"""Keys under which an object holds its message, the most specific first."""
 
 _CODES = (
     *("code", "type", "error_type", "errorType", "error_code", "errorCode", "status", "reason"),
@@ -51,7 +51,7 @@ _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", 
 
 _SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
 
-# Facts inside of a text: a status at its start or behind a word for it, an exception's class, and
+# Facts inside a text: a status at its start or after a word for it, an exception's class, and
 # the fields of a JSON object or a Python dict. Compiled when the first error comes.
 _LEADING_STATUS = r"\W{0,3}([45]\d\d)(?:\s{0,3}[:\-\u2013\u2014|]|\W{0,3}$|\s(?=\w))"
 _NAMED_STATUS = (
@@ -68,12 +68,12 @@ _CODE_LIKE = r"[A-Za-z][\w.-]{0,63}(?: [\w.-]{1,20}){0,2}"
 
 @attrs.frozen
 class ErrorBody:
-    """What an error body says. The message is one line, bounded, without credentials.
+    """The content of an error body. The message is one line, bounded, without credentials.
 
     Args:
         message: The server's words.
         codes: Its codes and types in snake case: "context_length_exceeded", "rate_limit_error".
-        param: The request field it finds fault with.
+        param: The request field that it refuses.
         status: The HTTP status it names, where it names one.
         retry_after_ms: The delay it asks for.
     """
@@ -128,8 +128,10 @@ def _as_json(payload: Any) -> str:
 
 
 def tidy(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` as one printable line of bounded length, without credentials (not even one cut
-    in half) and markup."""
+    """Return `text` as one printable line of bounded length, without credentials and markup.
+
+    A credential that is cut in half is removed, too.
+    """
     text = redact(text[:MAX_SEARCHED_CHARS], secrets)[: 8 * MAX_SHOWN_CHARS]
     if text.lstrip().startswith("<"):
         text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
@@ -163,7 +165,7 @@ class _Found:
         """Collect what `payload` says.
 
         Raises:
-            RecursionError: It is nested too deeply.
+            RecursionError: If it is nested too deeply.
         """
         if depth > MAX_DEPTH:
             raise RecursionError

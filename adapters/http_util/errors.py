@@ -1,10 +1,10 @@
-"""Errors of the taxonomy for what a server or a connection does instead of answering.
+"""Errors of the taxonomy for refusals, error events and broken connections.
 
     answer with another status      error_from_response     HTU-ERR-4002
     error inside an answer          error_from_payload
     failure of the connection       error_from_exception
 
-error_body.py reads what the server says, meaning.py decides what it means.
+error_body.py reads the server's error, meaning.py decides what it means.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ from adapters.http_util.secrets import redact
 from adapters.http_util.transport.connecting import UntrustedCertificate
 
 MAX_LOCATION_CHARS = 200
-"""Enough of a redirect's target to see which server and path it is."""
+"""The maximum shown of a redirect's target: enough for the server and the path."""
 
 
 def error_from_response(
@@ -46,7 +46,7 @@ def error_from_response(
     Args:
         status: The HTTP status.
         headers: The answer's headers, names in lower case.
-        body: The body as far as it was read, or the result of read_error_body.
+        body: The part of the body that was read, or the result of read_error_body.
         secrets: Credentials to keep out of the message.
         hint: What the caller can do, appended to the message.
     """

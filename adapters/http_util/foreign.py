@@ -13,7 +13,7 @@ from adapters.http_util.secrets import safe_text
 from adapters.http_util.transport.connecting import UntrustedCertificate
 
 MAX_CAUSES = 16
-"""How far the chain of causes is followed."""
+"""The maximum number of causes that are followed."""
 
 
 def clean_copy(exc: httpx.HTTPError, secrets: Iterable[str] = ()) -> httpx.HTTPError:

@@ -5,7 +5,7 @@ MAX_LINE_BYTES = 8 << 20
 
 
 class DecodeLimitError(ValueError):
-    """A stream passed a bound of its decoder, which must not be used afterwards."""
+    """A stream exceeded a bound of its decoder, which must not be used afterwards."""
 
 
 class LineDecoder:
@@ -29,7 +29,7 @@ class LineDecoder:
             chunk: The next bytes of the stream.
 
         Raises:
-            DecodeLimitError: A line is too long.
+            DecodeLimitError: If a line is too long.
         """
         first, *rest = chunk.split(b"\n")
         self._held.append(first)

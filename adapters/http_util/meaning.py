@@ -1,4 +1,4 @@
-"""What an error means: its code in the taxonomy, from its structure first and its words second.
+"""The meaning of an error: its code in the taxonomy, by its structure first, then its words.
 
 Order of the evidence, from the most to the least reliable:
 
@@ -7,7 +7,7 @@ Order of the evidence, from the most to the least reliable:
 3. the HTTP status, or the status that the body names;
 4. codes and words that only name a kind (busy, unavailable, invalid).
 
-A word that nothing here knows decides nothing: the status does, and without one the error counts
+An unknown word decides nothing: the status does, and without one the error counts
 as a failure of the engine. Patterns describe families of wordings, since every engine and gateway
 has its own; tests/adapters/http_util/test_meaning.py holds examples of each, and some that look
 alike and mean something else.
@@ -40,7 +40,7 @@ _BY_STATUS = {
     **dict.fromkeys((408, 409, 420, 423, 425, 429, 449, 498, 529), _BUSY),
     # 424 is a failed generation (TGI, Bedrock), 499 a client that a proxy lost.
     **dict.fromkeys((424, 499, 500, 520), _RESET),
-    # What is not implemented now will not be on the next try.
+    # A feature that is not implemented now will not be on the next try.
     **dict.fromkeys((501, 505, 506, 508, 510), _INVALID),
 }
 
@@ -115,7 +115,7 @@ _OVERFLOW_WORDS = (
     r"|reduce the length of (?:the|your) (?:messages|prompt|input)"
     r"|range of input length|(?:prompt|input)\w{0,3} exceeds? (?:the )?max(?:imum)? length"
 )
-# The number of tokens to generate, not the length of the prompt, is what these complain about.
+# These complain about the number of tokens to generate, not the length of the prompt.
 _OTHER_LIMITS = (
     r"\b(?:completion|output|new) tokens\b|max_(?:completion_|new_|output_)?tokens\b|\bimages?\b"
     r"|\btools?\b|\bstop\b|\btop_logprobs\b|\bn\b must|temperature|top_[pk]\b|string should"
@@ -190,7 +190,7 @@ _WORDS = {
     ),
 }  # fmt: skip
 
-# What a crash says, and what the words above may stand beside.
+# Words of a crash, which may occur together with the words above.
 _CRASH = (
     r"\bcuda\b|out of memory|\boom\b|\bnccl\b|segmentation|traceback|illegal memory|assert|\bhip\b"
     r"|core dumped|worker (?:died|exited)|engine (?:core|process|loop)|broken pipe"
@@ -207,7 +207,7 @@ def code_for(status: int | None, body: ErrorBody) -> ErrorCode:
     if status is not None and status < 400:
         return ErrorCode.UPSTREAM_PROTOCOL
     if status == 500 and body.status is not None and 400 <= body.status < 500:
-        status = body.status  # a gateway reports the refusal of what is behind it
+        status = body.status  # a gateway reports the refusal of its upstream
     return _specific(status, body) or _general(status, body)
 
 
@@ -243,7 +243,7 @@ def _specific(status: int | None, body: ErrorBody) -> ErrorCode | None:
 
 
 def _general(status: int | None, body: ErrorBody) -> ErrorCode:
-    """Return the code of a status, or without a telling one of a kind that the body names."""
+    """Return the code of a status; if that decides nothing, of a kind that the body names."""
     if status not in (None, 500, 503):
         usual = _INVALID if status is not None and status < 500 else _AWAY
         return _BY_STATUS.get(status, usual)

@@ -55,7 +55,7 @@ async def post(
     """Send a POST and wait for the head of its answer. Redirects are not followed.
 
     Args:
-        client: What to send it with.
+        client: The client that sends it.
         url: Where to send it.
         headers: In ASCII, the same for many requests. Host and Content-Length are added.
         correlation_id: Of this request, in printable ASCII (AH-1003).
@@ -124,8 +124,10 @@ async def _post_directly(
 
 
 def _by_name(headers: RawHeaders) -> dict[str, str]:
-    """Return the headers by names in lower case, as httpx reads them: several of one name are
-    joined by commas."""
+    """Return the headers by lower-case names, as httpx reads them.
+
+    Several headers of one name are joined by commas.
+    """
     found: dict[str, str] = {}
     for raw_name, raw_value in headers:
         name = raw_name.decode("latin-1").lower()

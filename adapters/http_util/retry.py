@@ -1,4 +1,4 @@
-"""When a request is repeated, and how long to wait before (HTU-1002)."""
+"""The retry policy: which requests are repeated, and after which delay (HTU-1002)."""
 
 import asyncio
 import random
@@ -14,14 +14,14 @@ _T = TypeVar("_T")
 
 REPEATABLE_STATUSES = frozenset({408, 425, 429, 449, 498, 502, 503, 504, 521, 522, 523, 529})
 """Statuses that say the request was not worked on, or may be sent again. 498 is Groq's exceeded
-flex capacity, 529 an overloaded site; 521 to 523 are Cloudflare's words for an origin that it could
+flex capacity, 529 an overloaded site; 521 to 523 are Cloudflare's for an origin that it could
 not reach."""
 
 BUDGET_RESERVE = 100.0
 """Retries an adapter may make before its requests have earned any."""
 
 BUDGET_PER_REQUEST = 0.2
-"""What each job adds to the budget: in the long run at most one retry for five jobs."""
+"""The share that each job adds to the budget: in the long run at most one retry for five jobs."""
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class RetryPolicy:
     [0, min(cap, base * multiplier**n)].
 
     Args:
-        attempts: The most requests for one job, the first included.
+        attempts: The maximum number of requests for one job, the first included.
         base_s: Seconds.
         multiplier: Growth from one delay to the next.
         cap_s: The longest delay of our own, in seconds.
@@ -96,8 +96,10 @@ class Unanswered(EngineUnavailable):
 
 
 def may_repeat(error: BaseException) -> bool:
-    """Return whether the request behind `error` may be sent again: the server refused it before
-    any work, or the connection was never made."""
+    """Return whether the request behind `error` may be sent again.
+
+    That is so if the server refused it before any work, or the connection was never made.
+    """
     if not isinstance(error, WorkerError) or not error.retriable:
         return False
     if error.status is not None:

@@ -1,4 +1,4 @@
-"""Credentials: how they get into requests, and how they stay out of everything that is shown.
+"""Credentials: putting them into requests, and keeping them out of everything that is shown.
 
 Nothing here reads the environment (HTU-CAP-1005, HTU-1004, OC-ADAPT-OAI 6020).
 """
@@ -16,10 +16,10 @@ from adapters.http_util.spellings import known_spans
 REDACTED = "[redacted]"
 
 MAX_SEARCHED_CHARS = 16 << 10
-"""How much of a text is searched for credentials, and so the most that is ever shown of it."""
+"""The maximum part of a text that is searched for credentials, and so the maximum shown of it."""
 
 MAX_SHOWN_CHARS = 500
-"""Enough of a server's words to act on; some put whole prompts and pages into an error."""
+"""The maximum length of a shown server message; some put whole prompts into an error."""
 
 MAX_NAME_CHARS = 128
 """Texts up to this length are remembered with their safe form."""
@@ -32,7 +32,7 @@ def check_credential(value: str, where: str) -> str:
 
     Args:
         value: A key or token.
-        where: What it is called in the error.
+        where: Its name in the error.
 
     Raises:
         InvalidRequest: INVALID_PARAMS, without showing the value.
@@ -132,7 +132,7 @@ _QUOTE = r"""\\{0,16}["']"""  # escaped again and again; the bound keeps the tim
 
 @cache  # compiling it takes longer than importing most of our modules
 def _secret() -> "re.Pattern[str]":
-    """Return the pattern of credentials that give themselves away.
+    """Return the pattern of credentials that are recognizable by their form.
 
     It finds a header or field name with its value (as a line, in JSON, or in a pair that Python
     shows), a scheme with its token, a token of a known form (OpenAI and others, JWT, GitHub, HF,
@@ -174,7 +174,7 @@ _BEFORE = ("name", "pair", "field", "scheme")
 
 
 def _kept(match: "re.Match[str]") -> str:
-    """Return what stays of a match: the name or scheme before the credential."""
+    """Return the part of a match that stays: the name or scheme before the credential."""
     return next((match[name] for name in _BEFORE if match[name]), "")
 
 
@@ -185,14 +185,14 @@ def _replace(match: "re.Match[str]") -> str:
 # Headers
 
 
-# Headers are judged by the words of their names, because every gateway calls its key differently.
+# Headers are judged by the words in their names, because every gateway names its key differently.
 # The end of a word decides, so that "apikey" and "oauth" count.
 _ALWAYS_SECRET = (
     *("secret", "password", "passwd", "passphrase", "pwd", "credential", "credentials"),
     *("cookie", "authorization", "authentication", "bearer", "jwt"),
 )
 _SECRET_WORDS = ("key", "token", "auth")
-# Facts about a key or token, and keys that open nothing.
+# Facts about a key or token, and keys that are not secret.
 _ABOUT = frozenset(
     {
         *("alias", "budget", "count", "expires", "expiry", "id", "limit"),
@@ -203,9 +203,9 @@ _OPENS_NOTHING = frozenset({"cache", "idempotency", "public", "ratelimit", "surr
 
 
 def is_secret_header(name: str) -> bool:
-    """Return whether a header of this name is taken to hold a credential.
+    """Return whether a header of this name is assumed to hold a credential.
 
-    In doubt it is, because hiding too much costs a reader little. Counts of tokens, ids, limits,
+    In doubt it is, because hiding too much does little harm. Counts of tokens, ids, limits,
     names in the plural and challenges (`www-authenticate`) stay readable.
     """
     words = [word.rstrip("0123456789") for word in re.split(r"[-_.]", name.lower())]

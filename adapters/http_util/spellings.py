@@ -13,19 +13,19 @@ from functools import lru_cache
 import attrs
 
 MIN_SECRET_CHARS = 4
-"""Shorter credentials are not looked for: they would tear ordinary words apart."""
+"""Shorter credentials are not searched for: they would match parts of ordinary words."""
 
 MIN_PIECE_CHARS = 8
-"""This much of a credential gives it away. Shorter ones are looked for as they are only."""
+"""The length of a piece that identifies a credential. Shorter ones must match as a whole."""
 
 MAX_LAYERS = 3
-"""How often an escape may be escaped again."""
+"""The maximum number of times an escape may itself be escaped."""
 
 MAX_ENCODED_CHARS = 512
-"""Longer credentials, which are signed tokens, are not looked for in base64 and hex."""
+"""Longer credentials, which are signed tokens, are not searched for in base64 and hex."""
 
 MAX_PIECED_CHARS = 4096
-"""So much of a very long credential is looked for in pieces."""
+"""The maximum part of a very long credential that is searched for in pieces."""
 
 _GRAM_CHARS = 6
 _STRIDE = MIN_PIECE_CHARS - _GRAM_CHARS + 1  # each piece of 8 has an aligned gram of 6
@@ -61,7 +61,7 @@ class _Decoded:
 
 @attrs.frozen
 class _Needle:
-    """One spelling of a credential, with the least piece of it that counts."""
+    """One spelling of a credential, with the minimum length of a piece that counts."""
 
     text: str
     min_chars: int
@@ -69,7 +69,7 @@ class _Needle:
 
 @attrs.frozen
 class _Known:
-    """What one credential is recognized by."""
+    """The spellings and pieces that identify one credential."""
 
     exact: str
     needles: tuple[_Needle, ...]
@@ -80,7 +80,7 @@ def known_spans(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
     """Return where credentials, or pieces of them, stand in `text`.
 
     Args:
-        text: What to search; the time grows linearly with it.
+        text: The text to search; the time grows linearly with it.
         secrets: The credentials.
 
     Returns:

@@ -24,7 +24,7 @@ MAX_UNKNOWN_BYTES = 64 << 10
 """Bound of the unknown lines that are kept: enough for any error message."""
 
 MAX_BLOCK_BYTES = 64 << 10
-"""An unfinished event longer than this is read line by line: searching for its end with every piece
+"""An unfinished event longer than this is read line by line: searching for its end on every piece
 would take quadratic time."""
 
 _JOINT_SHRINKS_BYTES = len(b"\n\ndata: ") - len(b"\n")
@@ -114,7 +114,7 @@ class SSEDecoder:
             chunk: The next bytes of the stream.
 
         Raises:
-            DecodeLimitError: A line or an event is too long, or too much came between two events.
+            DecodeLimitError: If a line or an event is too long, or too much comes between two.
         """
         events = self.feed_plain(chunk)
         return self.events_of(events) if isinstance(events, bytes) else events

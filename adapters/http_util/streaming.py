@@ -34,7 +34,7 @@ from adapters.http_util.transport.client import read_up_to
 _T = TypeVar("_T")
 
 MAX_REFUSAL_BYTES = 64 << 10
-"""How much of a refusal's body is read: more than any error message."""
+"""The maximum part of a refusal's body that is read: more than any error message."""
 
 REFUSAL_S = 2.0
 """How long the body of a refusal may take to arrive after its status."""
@@ -89,7 +89,7 @@ class AnswerStream(Generic[_T]):
 
         Raises:
             WorkerError: STREAM_TRUNCATED if the connection broke, UPSTREAM_PROTOCOL if this is not
-                such a stream, or what the server says in a line that is not part of one.
+                such a stream, or the server's error in a line that is not part of one.
         """
         try:
             while piece := await self._posted.read():
@@ -180,7 +180,7 @@ async def open_stream(
         egress_allow: As for check_egress.
 
     Raises:
-        WorkerError: The request cannot be sent, or the server refuses it or does not answer.
+        WorkerError: If the request cannot be sent, or the server refuses it or does not answer.
 
     Cancellation:
         The connection is closed, which stops generation on most servers.
@@ -212,7 +212,7 @@ async def open_stream(
 
 async def _refusal(posted: Posted, clock: StreamClock, secrets: Iterable[str]) -> WorkerError:
     error = partial(error_from_response, posted.status, posted.headers, secrets=secrets)
-    clock.rename(partial(error, b""))  # if the body takes too long, the status has to do
+    clock.rename(partial(error, b""))  # if the body takes too long, only the status is used
     body = b""
     with suppress(httpx.HTTPError, TimeoutError):
         async with asyncio.timeout(REFUSAL_S):

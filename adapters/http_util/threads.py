@@ -41,10 +41,10 @@ class DaemonThreads:
         """Call `function(*args)` in a thread, in a copy of the current context.
 
         Returns:
-            What it returns.
+            The function's result.
 
         Raises:
-            Exception: What it raises.
+            Exception: The function's own exception.
 
         Cancellation:
             The wait ends at once. A call that has begun goes on, and its result is dropped.

@@ -72,10 +72,10 @@ class MockConfig:
         default=False, metadata={"help": "Answer with the words of the prompt instead of tokens"}
     )
     finish_reason: str = attrs.field(default="stop", metadata={"help": "How the answer ends"})
-    engine_version: str = attrs.field(default="1.0", metadata={"help": "The version it tells"})
-    model: str = attrs.field(
-        default="mock", metadata={"help": "The model of jobs whose task names none"}
+    engine_version: str = attrs.field(
+        default="1.0", metadata={"help": "The engine version to report"}
     )
+    model: str = attrs.field(default="mock", metadata={"help": "The model of tasks without one"})
     health: HealthState = attrs.field(
         default=HealthState.HEALTHY,
         converter=HealthState,
@@ -88,7 +88,7 @@ class MockConfig:
     error_code: str | None = attrs.field(
         default=None,
         validator=one_of(*ErrorCode, optional=True),
-        metadata={"help": "The error every job ends with"},
+        metadata={"help": "The error with which every job ends"},
     )
     error_after: int = attrs.field(
         default=0,
@@ -98,12 +98,12 @@ class MockConfig:
     retry_after_ms: int | None = attrs.field(
         default=None,
         validator=integer(0, optional=True),
-        metadata={"help": "What the error asks to wait"},
+        metadata={"help": "The delay that the error requests"},
     )
     stall_after: int | None = attrs.field(
         default=None,
         validator=integer(0, optional=True),
-        metadata={"help": "Tokens after which nothing comes any more"},
+        metadata={"help": "Tokens after which the stream stalls"},
     )
     first_token_timeout_s: float | None = attrs.field(
         default=30.0,

@@ -1,7 +1,7 @@
-"""What the caller can do about a refusal, where the refusal itself does not say.
+"""Advice on refusals that do not themselves say what the caller can do.
 
-Wrong advice costs more than none: it is given only where the status, the codes and the words of the
-refusal agree on the cause.
+Wrong advice is worse than none, so it is given only where the status, the codes and the words of
+the refusal agree on the cause.
 """
 
 import re
@@ -50,10 +50,10 @@ def advice(
 
 def _about_credentials(status: int, body: ErrorBody, headers: Mapping[str, str], key: str) -> str:
     if status == 407:
-        return "The proxy wants credentials: write them into proxy, as http://user:password@host"
+        return "The proxy requires credentials: write them into proxy, as http://user:password@host"
     challenge = headers.get("www-authenticate", "").lower()
     if status == 401 and challenge.startswith("basic"):
-        return 'The server wants HTTP Basic authentication: set basic_auth to "user:password"'
+        return 'The server requires HTTP Basic authentication: set basic_auth to "user:password"'
     by_code = any(_KEY_CODES.search(found) for found in body.codes)
     # A firewall, a region or a policy answers 403, too: a key does not help there.
     return key if status == 401 or by_code or _ABOUT_KEYS.search(body.message) else ""

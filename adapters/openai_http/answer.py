@@ -1,4 +1,4 @@
-"""One answer, read from its body: bytes in, events out, and a verdict whether it is whole. No I/O.
+"""One answer: bytes in, events out, and a verdict on whether it is whole. No I/O.
 
 Phases:
 
@@ -43,17 +43,17 @@ DONE = b"[DONE]"
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
 MAX_NAME_CHARS = 256
-"""A model, a fingerprint, an id: names go into logs."""
+"""The maximum length of a model, a fingerprint or an id: they go into logs."""
 
 MAX_SHOWN_CHARS = 120
-"""What an error shows of an event that cannot be read."""
+"""The maximum part of an unreadable event that an error shows."""
 
 
 class AnswerReader:
     """Reads one answer.
 
     Args:
-        wanted: What the job wants besides text.
+        wanted: What the job wants in addition to text.
         decoder: Decodes the stream; None for the default bounds.
         error_text: Text that begins with this is a failure (a trait of the dialect).
         reasoning_tags: Tags around reasoning at the beginning of the text; None to leave them.
@@ -87,9 +87,9 @@ class AnswerReader:
         self._fallback_usage: Any = None
         self._beside_usage: dict[str, Any] = {}
         self.phase = Phase.OPEN
-        """How far the answer has come."""
+        """The phase of the answer."""
         self.begun = False
-        """Whether a choice came."""
+        """True once a choice came."""
         self.model = ""
         self.fingerprint = ""
         self.completion_id = ""
@@ -101,17 +101,17 @@ class AnswerReader:
 
     @property
     def tokens(self) -> int:
-        """How many Tokens were made."""
+        """The number of Tokens made."""
         return self._pieces.index
 
     @property
     def finish_reason(self) -> str | None:
-        """The engine's word for the end."""
+        """The engine's finish_reason."""
         return self._finish.reason
 
     @property
     def usage(self) -> Usage | None:
-        """The engine's counts: the last that say something."""
+        """The engine's latest counts that are not empty."""
         return read_usage(self._usage) or read_usage(self._fallback_usage)
 
     def own_numbers(self) -> dict[str, Any]:
@@ -201,10 +201,10 @@ class AnswerReader:
         return tokens
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
-        """Add the Tokens that an event brings to `tokens`, forgiving where nothing is lost by it.
+        """Add the Tokens of an event to `tokens`, leniently where nothing is lost by it.
 
         Raises:
-            WorkerError: The event is an error, or not what a server may send here.
+            WorkerError: If the event is an error, or not valid here.
         """
         data = event.data.strip()
         if data == DONE:
@@ -249,7 +249,7 @@ class AnswerReader:
             spoken = pieces.spoken
             self._read_choice(choice, tokens)
             if before < spoken < pieces.spoken:
-                raise _protocol_error("a chunk has two choices where one was asked for")
+                raise _protocol_error("a chunk has two choices, although one was requested")
         self._slow = self._error_text is not None or pieces.undecided
 
     def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
@@ -258,7 +258,9 @@ class AnswerReader:
         self._refuse_error(choice)
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
-            raise _protocol_error("a choice came whose index is not 0, the only one asked for")
+            raise _protocol_error(
+                "a choice has an index other than 0, although one choice was requested"
+            )
         self.begun = True
         self._finish.read(choice)
         self._note_usage(choice)

@@ -43,7 +43,7 @@ from adapters.openai_http.request import encode, request_fields
 logger = logging.getLogger("worker_adapters.openai_http")
 
 MAX_ERROR_BYTES = 64 << 10
-"""How much of an error body is read: more than any error message, less than a bomb."""
+"""The maximum part of an error body that is read: more than any error message."""
 
 ERROR_BODY_S = 2.0
 """How long an error body may take to arrive after its status."""
@@ -79,12 +79,12 @@ class Job:
 
     @property
     def model(self) -> str | None:
-        """The model's name, of the task or else of the options."""
+        """The model's name: the task's, or else the config's."""
         return self.task.model or self.config.model
 
     @property
     def wanted(self) -> Wanted:
-        """What the job wants of its answer besides text."""
+        """The parts of the answer that the job wants in addition to text."""
         task = self.task
         return Wanted(
             reasoning=task.include_reasoning,
@@ -96,7 +96,7 @@ class Job:
 
     @property
     def uses_chat(self) -> bool:
-        """Whether the task goes to the chat endpoint.
+        """True if the task goes to the chat endpoint.
 
         Raises:
             InvalidRequest: If it has to, and the options forbid it.
@@ -180,7 +180,7 @@ class Job:
                 and credentials.renew(key_headers.get("Authorization"))
             ):
                 renewed = True
-                self.note(connected, "the token was refused; asked for a new one")
+                self.note(connected, "the token was refused; a new one was requested")
             else:
                 recommended = advice(
                     status,
@@ -197,7 +197,7 @@ class Job:
 
     async def _read_refusal(self, posted: Posted, secrets: tuple[str, ...]) -> bytes:
         """Return the body of a refusal, as far as it comes in time, and release the connection."""
-        # If the body takes too long, the status is what the job ends with.
+        # If the body takes too long, the job ends with the status alone.
         status, headers = posted.status, posted.headers
         self.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
         try:
@@ -272,7 +272,7 @@ class Job:
         )
 
     def check(self, connected: Connected, verdict: Verdict) -> None:
-        """Log what is odd about a whole answer, which no error can say."""
+        """Log what is unusual about a whole answer, which no error can report."""
         choice = self.task.tool_choice
         required = choice == "required" or not isinstance(choice, str | None)
         if required and not (verdict.tool_calls or verdict.invalid_tool_calls):

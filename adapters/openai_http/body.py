@@ -1,4 +1,4 @@
-"""The body of an answer, read piece by piece, each with the patience that its phase deserves."""
+"""The body of an answer, read piece by piece, with a wait that depends on the phase."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ SETTLE_S = 0.05
 """How long to wait, after [DONE], for the end of the body, which keeps the connection usable."""
 
 DEADLINE_MARGIN_S = 0.05
-"""What lingering leaves of the deadline, so that a whole answer comes in time."""
+"""The part of the deadline that lingering leaves, so that a whole answer comes in time."""
 
 
 class Body:
@@ -36,7 +36,7 @@ class Body:
         if encoding not in ("identity", ""):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
-                "the server sent a compressed answer although it was asked not to",
+                "the server sent a compressed answer, although the request excludes compression",
             )
         self._clock = clock
         self._secrets = secrets
@@ -72,7 +72,7 @@ class Body:
             raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
 
     async def settle(self) -> None:
-        """Read the few bytes behind [DONE], so that the connection can be used again."""
+        """Read the few bytes after [DONE], so that the connection can be reused."""
         if self._at_end():
             return
         self._clock.disarm()
@@ -88,7 +88,7 @@ class Body:
         remaining_s = self._clock.remaining_s()
         if remaining_s is not None:
             left_s = min(left_s, remaining_s - DEADLINE_MARGIN_S)
-        if left_s <= 0:  # bytes that are always there would never let a timeout fire
+        if left_s <= 0:  # if bytes are always available, the timeout would never fire
             return b""
         try:
             async with asyncio.timeout(left_s):

@@ -48,7 +48,7 @@ MAX_CHECKED_CHARS = 64 << 10
 doing so with each piece would take quadratic time."""
 
 MAX_PLACEHOLDER_CHARS = 16
-"""A `{}` with blanks around it is not longer."""
+"""The maximum length of a `{}` with blanks around it."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLACEHOLDER = "{}"
@@ -56,7 +56,7 @@ _OWN_KEYS = frozenset({"index", "id", "type", "function", "custom"})
 
 
 class CallPiece(NamedTuple):
-    """What one event adds to a call: id and name with the first piece, None later."""
+    """A piece of a call from one event: id and name in the first piece, None later."""
 
     call: int
     id: str | None
@@ -96,7 +96,7 @@ class _Call:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the call was reported and its arguments so far are JSON."""
+        """True if the call was reported and its arguments so far are JSON."""
         small = self._text.tell() <= MAX_CHECKED_CHARS
         return self.number is not None and small and _is_json(self.arguments)
 
@@ -121,7 +121,7 @@ class Calls:
         self._halves = Halves()
 
     def __bool__(self) -> bool:
-        """Whether any call has come."""
+        """Return whether any call has come."""
         return bool(self._calls)
 
     # Reading

@@ -88,12 +88,12 @@ class OpenAIHttpConfig:
     model: str | None = attrs.field(
         default=None,
         validator=text_or_none,
-        metadata=_option("The model of tasks that name none"),
+        metadata=_option("The model of tasks without one"),
     )
     api: Api = attrs.field(
         default="auto",
         validator=one_of("auto", "completions", "chat"),
-        metadata=_option("Which endpoint: auto (by the task), completions or chat"),
+        metadata=_option("The endpoint: auto (by the task), completions or chat"),
     )
     api_path: str | None = attrs.field(
         default=None,
@@ -103,7 +103,7 @@ class OpenAIHttpConfig:
     dialect: str = attrs.field(
         default="auto",
         validator=one_of("auto", *sorted(DIALECTS)),
-        metadata=_option("The server's name, or auto to find out from its answers"),
+        metadata=_option("The kind of server, or auto to detect it from its answers"),
     )
     connect_timeout_s: float = attrs.field(
         default=5.0, validator=seconds, metadata=_option("Limit for connecting")
@@ -122,7 +122,7 @@ class OpenAIHttpConfig:
         factory=RetryPolicy,
         validator=valid.retry_policy,
         converter=valid.to_policy,
-        metadata=_option("How often to ask again, and when"),
+        metadata=_option("How often to retry, and with which delays"),
     )
     headers: Mapping[str, str] = attrs.field(
         factory=dict,
@@ -148,7 +148,7 @@ class OpenAIHttpConfig:
     strict: bool = attrs.field(
         default=False,
         validator=boolean,
-        metadata=_option("Fail when the server refuses a field, instead of asking without it"),
+        metadata=_option("Fail when the server refuses a field, instead of retrying without it"),
     )
     reasoning_tags: tuple[str, str] | None = attrs.field(
         default=None,
@@ -205,7 +205,7 @@ class OpenAIHttpConfig:
     max_connections: int = attrs.field(
         default=ClientOptions().max_connections,
         validator=integer(1),
-        metadata=_option("Open connections for jobs at most"),
+        metadata=_option("Maximum number of open connections for jobs"),
     )
     pool_id: str = attrs.field(
         default="default",
@@ -247,7 +247,7 @@ class OpenAIHttpConfig:
             )
         if self.client is not None and self.record is not None:
             raise ValueError("record cannot be used together with client: give a transport")
-        # A given client or transport has its own; to ignore a ca_file would be worse.
+        # A given client or transport has its own; ignoring a ca_file silently would be worse.
         given = "client" if self.client is not None else "transport"
         if self.client is not None or self.transport is not None:
             idle = [name for name in _CONNECTING if getattr(self, name) and name != given]
@@ -278,7 +278,7 @@ class OpenAIHttpConfig:
         if self.record is None:
             return self.transport
         inner = make_transport(self.client_options()) if self.transport is None else self.transport
-        from adapters.http_util import RecordingTransport  # few record; importing takes a while
+        from adapters.http_util import RecordingTransport  # rarely used, and slow to import
 
         return RecordingTransport(inner, self.record)
 

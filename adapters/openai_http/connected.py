@@ -14,7 +14,7 @@ from adapters.openai_http.server import Server
 
 PROBE_CONNECTIONS = 4
 """Connections for health, version and models, beside those for jobs, so that neither waits for the
-other. A check asks for one thing after the other, and few run at once."""
+other. A check sends its requests one after the other, and few checks run at once."""
 
 
 @attrs.define(eq=False)
@@ -25,7 +25,7 @@ class Connected:
         client: Sends jobs.
         credentials: The key.
         server: What is known of the server.
-        own: The clients to close in the end; not one that the caller gave.
+        own: The clients to close at the end; not one that the caller gave.
     """
 
     client: httpx.AsyncClient
@@ -44,9 +44,11 @@ class Connected:
         self._running -= 1
 
     def abandon(self) -> None:
-        """Stop the generation of a job whose connection is about to be closed, on a server that
-        does not do so by itself. Its endpoint stops everything, so nothing is sent while another
-        job runs."""
+        """Stop the generation of a job whose connection is about to be closed.
+
+        Only some servers need that. Their endpoint stops all jobs, so nothing is sent while
+        another job runs.
+        """
         if self._running == 1 and self.server.dialect.stop_path is not None:
             task = asyncio.get_running_loop().create_task(self.server.stop_generation())
             self._stopping.add(task)

@@ -23,7 +23,7 @@ from adapters.openai_http.endpoints import hidden_in
 from adapters.openai_http.validators import KeySource
 
 TOKEN_LIFETIME_S = 300.0
-"""How long a provided token is used before the provider is asked again. Providers refresh theirs
+"""How long a provided token is used before the provider is called again. Providers refresh theirs
 at least five minutes before it ends. Source: azure.identity.get_bearer_token_provider."""
 
 MAX_REMEMBERED = 32
@@ -72,7 +72,7 @@ async def _ask(source: KeySource, what: str, threads: DaemonThreads) -> str:
 
 
 class Credentials:
-    """The headers that authenticate a request, and what must never be shown.
+    """The headers that authenticate a request, and the texts that must never be shown.
 
     Args:
         config: The options with the credentials. A token provider goes before api_key.
@@ -107,7 +107,7 @@ class Credentials:
 
     @property
     def advice(self) -> str:
-        """What to do when the server refuses the credentials."""
+        """Advice for a refusal of the credentials."""
         if self._basic is not None and not self._key:
             return "Set basic_auth (or the user in base_url) to what this server accepts"
         given = self._key is not None or self._provider is not None
@@ -120,8 +120,7 @@ class Credentials:
         return f"No key was sent. {KEY_VARIABLE} was not used: {why}. Set api_key for this server"
 
     def renew(self, refused: str | None) -> bool:
-        """Return whether there may be another token, after the server refused this Authorization
-        header."""
+        """Return whether there may be another token after this Authorization header was refused."""
         if self._provider is None:
             return False
         if refused == f"Bearer {self._token}":  # otherwise another job has renewed it
@@ -129,10 +128,10 @@ class Credentials:
         return True
 
     async def headers(self) -> dict[str, str]:
-        """The headers for a request.
+        """Return the headers for a request.
 
         Raises:
-            AuthenticationFailed: If a function that should give the key fails.
+            AuthenticationFailed: If the function for the key fails.
             InvalidRequest: If the key cannot stand in a header.
         """
         if self._provider is not None:

@@ -1,4 +1,4 @@
-"""How servers differ, as data. A new server is one entry here; no other module knows its name."""
+"""Differences between servers, as data. A new server is one entry here and nowhere else."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ ReasoningStyle = Literal[
 
 @attrs.frozen
 class Dialect:
-    """What one kind of server does its own way.
+    """The traits of one kind of server.
 
     Args:
         name: Its name for `dialect=`.
@@ -233,7 +233,7 @@ _ALL = (
     ),
 )
 
-# A proxy passes on the headers of what is behind it.
+# A proxy passes on the headers of its upstream.
 _PROXIES_FIRST = tuple(
     sorted((d for d in _ALL if d.headers), key=lambda dialect: dialect.version_header is None)
 )

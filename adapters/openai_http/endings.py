@@ -1,7 +1,7 @@
-"""What a finish_reason means: a whole answer, one cut by its length, a failure, or a filter.
+"""Meanings of a finish_reason: a whole answer, one cut by its length, a failure, or a filter.
 
 Words that mean success are listed. Words that mean a failure or a filter are recognised by their
-parts, wherever they stand. Everything else is unknown, and an unknown word never proves an answer.
+parts, wherever they occur. Everything else is unknown, and an unknown word never proves an answer.
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_REASON_CHARS = 256
 
 
 class Ending(StrEnum):
-    """What a finish_reason says about the answer."""
+    """The meaning of a finish_reason."""
 
     NONE = "none"
     WHOLE = "whole"
@@ -109,7 +109,7 @@ _DETAIL_NAMES = (
 
 
 class Finish:
-    """What an answer said about its own end, and whether that proves it whole.
+    """The end of one answer, and whether it proves the answer whole.
 
     Args:
         secrets: Credentials to keep out of the finish_reason.
@@ -120,12 +120,12 @@ class Finish:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = secrets
         self._new = False  # the event that is being read has a finish_reason
-        self._at = -1  # how many pieces had come after the event with the last one
+        self._at = -1  # the number of pieces after the event with the last one
         self._after_answer = False
         self._resumed = False  # pieces came after a finish_reason
         self.ending = Ending.NONE
         self.reason: str | None = None
-        """The engine's word, as it may be shown."""
+        """The engine's finish_reason, safe to show."""
 
     def read(self, source: Mapping[str, Any]) -> None:
         """Read the finish_reason of a choice, and the words beside it.

@@ -1,4 +1,4 @@
-"""The URLs and the key's header behind a base_url, in any form that people paste."""
+"""The URLs and the key's header for a base_url, in any form that users paste."""
 
 import re
 from typing import Literal
@@ -160,7 +160,7 @@ def _parse(text: str) -> httpx.URL:
     text = text.strip()
     if "://" not in text:
         raise ValueError(
-            f"base_url must begin with http:// or https://; perhaps http://{_harmless(text)}"
+            f"base_url must begin with http:// or https://, such as http://{_harmless(text)}"
         )
     try:
         url = httpx.URL(text)

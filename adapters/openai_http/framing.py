@@ -20,7 +20,7 @@ MAX_JSON_BYTES = 16 << 20
 """A JSON answer to a streaming request, whole: far above any model's longest output."""
 
 MAX_PAGE_BYTES = 64 << 10
-"""A page of HTML: enough to say what it is."""
+"""The maximum part of a page of HTML that is read: enough to identify it."""
 
 MAX_BLANK_BYTES = 4 << 10
 """Blanks before the answer, with which some servers keep the connection alive until it begins."""
@@ -61,7 +61,7 @@ class Framing:
         self._start = b""
         self._document: list[bytes] = []
         self._size = 0
-        self._checked = 0  # unknown lines that were looked at
+        self._checked = 0  # the number of unknown lines that were checked
         self.events_of = self._decoder.events_of
         """Returns the events behind lines that `feed` gave."""
         self.feed: Callable[[bytes], bytes | list[ServerSentEvent]] = self._begin
@@ -95,9 +95,9 @@ class Framing:
         return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
 
     def unknown(self) -> WorkerError | None:
-        """Return the error that a line amounts to which is neither SSE nor a comment.
+        """Return the error in a line that is neither SSE nor a comment.
 
-        A field of another name is SSE, too, and means nothing, unless its name or its value says
+        A field of another name is valid SSE and means nothing, unless its name or its value says
         that it is an error.
         """
         while self._checked < len(self._decoder.unknown):
@@ -150,7 +150,7 @@ def _is_said(line: bytes, said: object) -> bool:
 
 
 def _words(line: bytes) -> object:
-    """Return what an unknown line says: its JSON, also behind a name such as `error:`, or text."""
+    """Return an unknown line's content: its JSON, also after a name such as `error:`, or text."""
     for text in (line, line.partition(b":")[2].strip()):
         try:
             return decode(text)

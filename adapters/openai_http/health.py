@@ -1,4 +1,4 @@
-"""What the answers to a health check mean, without I/O.
+"""The meaning of answers to a health check. No I/O.
 
 No status alone decides: a 200 may carry an error (LM Studio answers every path so), a 403 may be
 about the model list only, and a 503 may mean loading, busy or broken.
@@ -14,7 +14,7 @@ from adapter_api import ErrorCode, HealthState, HealthStatus
 from adapters.http_util import ErrorBody, code_for
 
 MAX_SAID_CHARS = 200
-"""How much of a server's words a status shows."""
+"""The maximum length of a server's message in a status."""
 
 _LOADING = re.compile(r"\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b", re.I)
 _BUSY = re.compile(
@@ -52,7 +52,7 @@ class Reply:
 
     @property
     def code(self) -> ErrorCode | None:
-        """What went wrong; None if nothing did."""
+        """The failure; None if there was none."""
         if self.status == 0:
             return ErrorCode.POOL_UNAVAILABLE
         if self.error is None:
@@ -63,12 +63,12 @@ class Reply:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is a success without an error inside."""
+        """True for a success without an error inside."""
         return self.code is None and not self.says_bad
 
     @property
     def says_bad(self) -> bool:
-        """Whether the words of a success say otherwise: `{"status": "unhealthy"}`."""
+        """True if the body of a success contradicts it, as in `{"status": "unhealthy"}`."""
         return any(words.search(self.words) for words in (_BAD, _LOADING, _BUSY))
 
     @property
@@ -82,7 +82,7 @@ class Reply:
 
     @property
     def has_no_such_path(self) -> bool:
-        """Whether the path is refused, which says nothing of the server's state."""
+        """True if the path is refused, which does not show the server's state."""
         if self.status < 300:
             return self.code is ErrorCode.UPSTREAM_NOT_FOUND
         return (self.status < 500 and self.status not in (408, 425, 429)) or self.status == 501
@@ -109,7 +109,7 @@ def _is_detail(payload: Mapping[str, Any]) -> bool:
 
 
 def of_endpoint(reply: Reply) -> HealthStatus:
-    """Return the state that a health or readiness endpoint, or any other probe, tells."""
+    """Return the state that a health or readiness endpoint, or any other probe, reports."""
     if reply.status == 0:
         return HealthStatus(HealthState.UNHEALTHY, reply.why, live=False, ready=False)
     if reply.is_good:
@@ -130,7 +130,7 @@ def of_endpoint(reply: Reply) -> HealthStatus:
 
 
 def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
-    """Return the state that the answer to a request for the model list tells.
+    """Return the state that follows from the answer to a request for the model list.
 
     Args:
         reply: The answer.
@@ -146,14 +146,14 @@ def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
         return _doubt("the key may not list its models")
     if vouched and reply.has_no_such_path and reply.status != 400:
         return HealthStatus(HealthState.HEALTHY, "ready")
-    # A list that fails says little of the endpoints for jobs; a gateway that reaches nothing does.
+    # A list that fails says little about the endpoints for jobs; an unreachable upstream does.
     if reply.status in (400, 500) or (vouched and (reply.status == 0 or reply.status >= 500)):
         return _doubt(f"it does not list its models: {reply.why or reply.said}")
     return of_endpoint(reply)
 
 
 def refuses_key(reply: Reply) -> bool:
-    """Return whether the key itself is refused. A 403 may be about what was asked for."""
+    """Return whether the key itself is refused. A 403 may be about the requested resource."""
     return reply.status != 403 or bool(reply.error and _KEY.search(reply.error.message))
 
 

@@ -1,4 +1,4 @@
-"""What a job wants of its answer, how far the answer has come, and what End says of it."""
+"""A job's wishes for its answer, the answer's phases, and its outcome."""
 
 from enum import Enum, auto
 from typing import Any
@@ -10,7 +10,7 @@ from adapter_api.events import Proof
 
 
 class Phase(Enum):
-    """How far an answer has come; answer.py shows the transitions."""
+    """The phases of an answer; answer.py shows the transitions."""
 
     OPEN = auto()
     FINISHED = auto()
@@ -19,7 +19,7 @@ class Phase(Enum):
 
 @attrs.frozen
 class Wanted:
-    """What a job wants of its answer besides text.
+    """The parts of an answer that a job wants in addition to text.
 
     Args:
         reasoning: Deliver reasoning as events.

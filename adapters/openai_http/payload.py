@@ -1,4 +1,4 @@
-"""The JSON of one event: forgiving where nothing is lost by it, and bounded in time."""
+"""The JSON of one event, decoded leniently where nothing is lost by it, and in bounded time."""
 
 import json
 from typing import Any
@@ -73,7 +73,7 @@ _decode_large = msgspec.json.Decoder(_Chunk).decode
 
 
 def decode(data: bytes) -> Any:
-    """Return the value of `data`, forgiving NaN, halves of surrogate pairs and invalid UTF-8.
+    """Return the value of `data`; NaN, halves of surrogate pairs and invalid UTF-8 are accepted.
 
     Raises:
         ValueError: If it is not JSON.

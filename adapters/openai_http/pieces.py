@@ -49,22 +49,22 @@ class Pieces:
         self.scores: list[TokenLogprob] = []
         """Log-probabilities that wait for their text."""
         self.index = 0
-        """How many Tokens were made."""
+        """The number of Tokens made."""
         self.count = 0
         """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
         self.other_work = 0
         """How many deltas showed by other fields that the engine works, as when it thinks."""
         self.answered = False
-        """Whether text or a call came."""
+        """True once text or a call came."""
         self.spoken = 0
-        """How many pieces of text came one by one."""
+        """The number of pieces of text that came one by one."""
         self.refused = False
         self.in_call = False
-        """Whether the last delta went on with a call."""
+        """True if the last delta continued a call."""
 
     @property
     def undecided(self) -> bool:
-        """Whether text is held back, so that the next piece needs a closer look."""
+        """True while text is held back, so that the next piece cannot take the fast lane."""
         return self._tags is not None or bool(self._halves)
 
     @property

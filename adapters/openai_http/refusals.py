@@ -40,7 +40,7 @@ def refused_fields(
     if status not in (400, 422) or re.search(_VALUE, codes):
         return frozenset()
     by_code = re.search(_REFUSED, codes) is not None
-    # Only the sentence that refuses counts: the next one may list what is allowed.
+    # Only the sentence with the refusal counts: the next one may list the allowed fields.
     refusals = [
         sentence
         for sentence in re.split(_SENTENCE_END, body.message)

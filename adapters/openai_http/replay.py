@@ -33,17 +33,17 @@ class ReplayConfig:
     speed: float = attrs.field(
         default=0.0,
         validator=number(0),
-        metadata={"help": "0: without waiting, 1: as it was recorded, 2: twice as fast"},
+        metadata={"help": "0: without waiting, 1: at the recorded speed, 2: twice as fast"},
     )
     model: str | None = attrs.field(
-        default=None, metadata={"help": "The model of tasks that name none"}
+        default=None, metadata={"help": "The model of tasks without one"}
     )
     api: Api = attrs.field(
         default="auto",
-        metadata={"help": "Which endpoint: auto (by the task), completions or chat"},
+        metadata={"help": "The endpoint: auto (by the task), completions or chat"},
     )
     dialect: str = attrs.field(
-        default="auto", metadata={"help": "The server's name, or auto to find out"}
+        default="auto", metadata={"help": "The kind of server, or auto to detect it"}
     )
     first_token_timeout_s: float | None = attrs.field(
         default=30.0, metadata={"help": "Limit for the first token"}
@@ -52,10 +52,11 @@ class ReplayConfig:
         default=30.0, metadata={"help": "Limit between two tokens"}
     )
     attempts: int = attrs.field(
-        default=4, metadata={"help": "The most requests for one job, as in the recorded one"}
+        default=4,
+        metadata={"help": "Maximum requests for one job, as in the recorded run"},
     )
     strict: bool = attrs.field(
-        default=False, metadata={"help": "Fail when the server refuses a field, as openai-http"}
+        default=False, metadata={"help": "Fail when the server refuses a field, as in openai-http"}
     )
 
 
@@ -114,7 +115,7 @@ class ReplayAdapter:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """Return the recorded server's health; healthy if it was not asked."""
+        """Return the recorded server's health; healthy if the recording has no health check."""
         if any(exchange.method == "GET" for exchange in self._transport.exchanges):
             return await self._inner.health()
         count = len(self._transport.exchanges)
@@ -122,12 +123,12 @@ class ReplayAdapter:
 
     @hookimpl
     async def props(self) -> EngineProps:
-        """Return what the recorded server reported, as far as it was asked."""
+        """Return the properties that the recording contains."""
         return await self._inner.props()
 
     @hookimpl
     async def engine_version(self) -> str:
-        """Return the recorded server's version, as far as it was asked."""
+        """Return the recorded server's version, if the recording contains it."""
         return await self._inner.engine_version()
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""The server behind a base_url: what its answers have told, and the requests that find out more.
+"""The server behind a base_url: the facts learnt from its answers, and the probes for more.
 
 Answers to jobs cost nothing extra. Only health, props and engine_version send requests of their
 own: a submit never waits for one, and never fails because of one. health.py judges the answers.
@@ -49,7 +49,7 @@ STOP_TIMEOUT_S = 2.0
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
 
-# How much a source of the version is worth; a better one replaces a worse one, never the reverse.
+# The quality of each source of the version; a better one replaces a worse one, never the reverse.
 _FROM_MODEL, _FROM_FINGERPRINT, _FROM_HEADER, _FROM_ENDPOINT = range(1, 5)
 
 
@@ -80,16 +80,16 @@ class Server:
         self._probe_timeout_s = probe_timeout_s
         self._version: str | None = None
         self._version_worth = 0
-        self._noted: tuple[str | None, ...] = ()  # of the answer that was looked at last
+        self._noted: tuple[str | None, ...] = ()  # of the latest answer that was examined
         self._refused: dict[str, frozenset[str]] = {}
         self._model_entries: tuple[dict[str, Any], ...] = ()
         self._server_header: str | None = None
         known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
         self.dialect = known or UNKNOWN
-        # Those that may exist; the first one that does is asked from then on.
+        # Endpoints that may exist; once one is found, only that one is queried.
         self._readiness: tuple[str, ...] = READINESS_PATHS if known is None else ()
 
-    # What answers teach
+    # Learning from answers
 
     @property
     def version(self) -> str | None:
@@ -115,7 +115,7 @@ class Server:
             self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
 
     def note_answer(self, answer: AnswerReader) -> None:
-        """Learn from what a streamed answer has told of its server so far."""
+        """Learn from the part of a streamed answer that has arrived."""
         identity = (answer.fingerprint, answer.completion_id, answer.model)
         if identity == self._noted:
             return
@@ -139,7 +139,7 @@ class Server:
             self._version = safe_text(version, secrets, max_chars=MAX_NAME_CHARS)
             self._version_worth = worth
 
-    # What probes find out
+    # Probing
 
     async def health(self) -> HealthStatus:
         """Check the server. Costs no tokens, bills nothing, and never raises WorkerError."""
@@ -198,8 +198,10 @@ class Server:
         return found
 
     async def _check_deployment(self, until: float) -> HealthStatus:
-        """Check a deployment of Azure: nothing there is free to ask, but any answer to a GET
-        shows that it lives."""
+        """Check a deployment of Azure.
+
+        It has no endpoint that is free of cost, but any answer to a GET shows that it is alive.
+        """
         reply = await self._get(self._endpoints.chat, until)
         alive = reply.status in (400, 404, 405, 415)
         return of_endpoint(Reply(200) if alive else reply)
@@ -220,7 +222,7 @@ class Server:
         return status, listed
 
     async def engine_version(self) -> str:
-        """Return the version; ask for it unless the best source has reported it already."""
+        """Return the version; query it unless the best source has reported it already."""
         until = _now() + self._probe_timeout_s
         if self._version_worth < _FROM_HEADER:
             if self._is_unknown and self._endpoints.models is not None:
@@ -315,8 +317,10 @@ class Server:
         return digest if isinstance(digest, str) and digest else None
 
     async def stop_generation(self) -> None:
-        """Ask the server to stop generating, where it has an endpoint for that. Never raises
-        WorkerError: the job has ended already."""
+        """Ask the server to stop generating, where it has an endpoint for that.
+
+        Never raises WorkerError: the job has ended already.
+        """
         if self.dialect.stop_path is not None:
             url = self._endpoints.at(self.dialect.stop_path)
             await self._request("POST", url, _now() + STOP_TIMEOUT_S)
@@ -325,8 +329,10 @@ class Server:
         return await self._request("GET", url, until)
 
     async def _request(self, method: str, url: httpx.URL, until: float) -> Reply:
-        """Send a request and read its answer before `until` (loop time). The reply holds what goes
-        wrong."""
+        """Send a request and read its answer before `until` (loop time).
+
+        Failures are part of the reply.
+        """
         try:
             check_egress(url, self._config.egress_allow, self._config.proxy)
             async with asyncio.timeout(until - _now()):

@@ -18,7 +18,7 @@ class TagSplitter:
         self._held = ""
         self._inside = False
         self.done = False
-        """Whether the rest is text, unchanged."""
+        """True once the rest is text, unchanged."""
 
     def split(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the text in the next piece; what is undecided is held back."""

@@ -16,7 +16,7 @@ class Halves:
         self._held: dict[object, str] = {}
 
     def __bool__(self) -> bool:
-        """Whether any half is held."""
+        """Return whether any half is held."""
         return bool(self._held)
 
     def join(self, channel: object, text: str) -> str:

@@ -13,7 +13,7 @@ MAX_LOGPROB = 1e300
 """JSON has integers that no float holds."""
 
 MAX_ALTERNATIVES = 128
-"""Alternatives of one token that are kept: OpenAI allows 20, llama.cpp as many as are asked for."""
+"""Alternatives kept for one token: OpenAI allows 20, llama.cpp any number."""
 
 OWN_NUMBERS = ("service_tier", "timings", "cost")
 """What servers send beside `usage`: OpenAI's tier, llama.cpp's timings, the costs of gateways."""
@@ -41,7 +41,7 @@ class Usage:
 
 
 def read_usage(usage: Any) -> Usage | None:
-    """Return the counts of a `usage` object; None if it says nothing (all zero, null, absent).
+    """Return the counts of a `usage` object; None if it is empty (all zero, null, absent).
 
     Source: OpenAI's `prompt_tokens_details`, SGLang's `reasoning_tokens`, DeepSeek's
     `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`.

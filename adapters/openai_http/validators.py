@@ -119,8 +119,8 @@ def headers(_: object, attribute: _Attribute, value: Any) -> None:
     owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
     if owned:
         raise ValueError(
-            f"headers must not set {', '.join(owned)}: credentials go into api_key or basic_auth, "
-            "Accept into accept, a correlation id into TaskRequest.correlation_id; the adapter "
+            f"headers must not set {', '.join(owned)}: put credentials in api_key or basic_auth, "
+            "Accept in accept, a correlation id in TaskRequest.correlation_id; the adapter "
             "sets the others itself"
         )
 

@@ -1,4 +1,4 @@
-"""What an adapter reports about its engine; its start and its end."""
+"""Checks of an adapter's reports about its engine, and of start() and aclose()."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

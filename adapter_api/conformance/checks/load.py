@@ -90,7 +90,7 @@ async def slow_reader(subject: Subject) -> str:
         raise Violation(
             f"{sum(grown) >> 10} KiB came in {len(grown) * WINDOW_S:g} s that were not read, and "
             f"{grown[-1] >> 10} KiB of them at last: bound the queue, or read from the engine only "
-            "when the next event is asked for"
+            "when the next event is requested"
         )
     return f"{max(0, sum(grown)) >> 10} KiB"
 

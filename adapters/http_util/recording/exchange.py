@@ -84,12 +84,12 @@ class Writer:
         path: The file, which must not exist. Only its owner can read it.
 
     Raises:
-        FileExistsError: The file exists.
-        OSError: The file cannot be made.
+        FileExistsError: If the file exists.
+        OSError: If the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
-        # The system's words for a failure may hold bytes that are not text.
+        # The system's error message may hold bytes that are not text.
         self._file = open(  # noqa: SIM115
             path, "x", encoding="utf-8", errors="backslashreplace", newline="\n", opener=_private
         )

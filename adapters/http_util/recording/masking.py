@@ -1,4 +1,4 @@
-"""Credentials in a body that is written down: overwritten in place, so that every length stays."""
+"""Masks credentials in recorded bodies: overwritten in place, so that every length stays."""
 
 import base64
 import binascii

@@ -18,7 +18,7 @@ from adapters.http_util.recording.exchange import (
 )
 
 MAX_MS = 1_000_000_000
-"""Eleven days; a replay that waits longer is a mistake."""
+"""Eleven days: a longer wait in a recording is a mistake."""
 
 
 def read_recording(path: Path) -> list[Exchange]:
@@ -27,7 +27,7 @@ def read_recording(path: Path) -> list[Exchange]:
     A last line that is cut off, as a killed process leaves it, is ignored.
 
     Raises:
-        RecordingError: The file is not a recording, has a newer version, or cannot be read.
+        RecordingError: If the file is not a recording, has a newer version, or cannot be read.
     """
     begun = False
     exchanges: dict[int, Exchange] = {}

@@ -12,10 +12,10 @@ from adapters.http_util.recording.reading import read_recording
 from adapters.http_util.secrets import REDACTED, is_secret_header, redact, redact_headers
 
 MAX_REMEMBERED = 32
-"""How many earlier credentials are still removed from what comes later."""
+"""The maximum number of earlier credentials that are still removed from later exchanges."""
 
 MAX_NAMED = 5
-"""How many of a recording's paths an error lists."""
+"""The maximum number of a recording's paths that an error lists."""
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
@@ -29,8 +29,8 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         path: The file, which must not exist.
 
     Raises:
-        FileExistsError: The file exists.
-        OSError: The file cannot be made.
+        FileExistsError: If the file exists.
+        OSError: If the file cannot be created.
     """
 
     def __init__(self, inner: httpx.AsyncBaseTransport, path: str | Path) -> None:
@@ -58,7 +58,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
             response.status_code,
             headers=response.headers,
             stream=_RecordedStream(response.stream, tape),
-            # Without the way around the stream that our own transport offers.
+            # The recorder must see the stream, so the shortcut of our own transport is not used.
             extensions={k: v for k, v in response.extensions.items() if k != "body_stream"},
         )
 
@@ -165,7 +165,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         speed: 0 plays without waiting, 1 at the recorded speed, 2 twice as fast.
 
     Raises:
-        RecordingError: The file is not a recording, or cannot be read.
+        RecordingError: If the file is not a recording, or cannot be read.
     """
 
     def __init__(self, path: str | Path, speed: float = 0.0) -> None:
@@ -181,7 +181,7 @@ class ReplayTransport(httpx.AsyncBaseTransport):
         """Answer one request from the recording.
 
         Raises:
-            httpx.TransportError: The one that was recorded.
+            httpx.TransportError: The recorded error.
         """
         secrets = credentials_of(request.headers)
         body = masked(await request.aread(), secrets)
@@ -261,7 +261,7 @@ class _ReplayedStream(httpx.AsyncByteStream):
         await _end(self._exchange, self._request)
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 async def _end(exchange: Exchange, request: httpx.Request) -> None:

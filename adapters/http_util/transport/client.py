@@ -22,11 +22,11 @@ CertFiles = str | tuple[str, str]
 
 @attrs.frozen
 class ClientOptions:
-    """How to connect.
+    """The connection settings of a client.
 
     Args:
         connect_timeout_s: Seconds for name look-up, TCP and TLS together.
-        max_connections: The most open connections.
+        max_connections: The maximum number of open connections.
         http2: Offer HTTP/2 (extra `[http2]`), through httpx's own transport.
         proxy: URL of an HTTP or SOCKS proxy, through httpx's own transport. None for no proxy,
             whatever the environment contains.
@@ -34,7 +34,7 @@ class ClientOptions:
         client_cert: PEM file with certificate and key, or a pair of files. The key must not be
             encrypted.
         keylog_file: File to which TLS keys are written, for debugging with Wireshark. The
-            environment's SSLKEYLOGFILE is not obeyed.
+            environment's SSLKEYLOGFILE is ignored.
     """
 
     connect_timeout_s: float = 5.0
@@ -64,10 +64,10 @@ def tls_context(
         keylog_file: As in ClientOptions.
 
     Raises:
-        OSError: A file cannot be read or is invalid (ssl.SSLError).
-        ValueError: The key of client_cert is encrypted.
+        OSError: If a file cannot be read or is invalid (ssl.SSLError).
+        ValueError: If the key of client_cert is encrypted.
     """
-    # Not ssl.create_default_context, which obeys SSLKEYLOGFILE.
+    # Not ssl.create_default_context, which honours SSLKEYLOGFILE.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cafile=_default_authorities() if ca_file is None else ca_file)
     if client_cert is not None:
@@ -86,7 +86,7 @@ def _default_authorities() -> str:
 
 
 def _refuse_to_ask() -> str:
-    """Stand in for OpenSSL's question on the terminal."""
+    """Raise instead of letting OpenSSL prompt on the terminal."""
     raise ValueError("the key of client_cert is encrypted; decrypt it with `openssl pkey`")
 
 
@@ -204,7 +204,7 @@ def make_client(
     """
     options = ClientOptions() if options is None else options
     if replay is not None:
-        from adapters.http_util.recording.replaying import ReplayTransport  # few need it
+        from adapters.http_util.recording.replaying import ReplayTransport  # rarely needed
 
         transport = ReplayTransport(replay)
     if transport is None:

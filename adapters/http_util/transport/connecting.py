@@ -18,7 +18,7 @@ import httpx
 from adapters.http_util.threads import DaemonThreads
 
 ATTEMPT_DELAY_S = 0.25
-"""How long an address may take before the next one is tried beside it. Source: RFC 8305, 5."""
+"""The delay after which the next address is tried in parallel. Source: RFC 8305, 5."""
 
 MAX_LOOKUP_THREADS = 8
 """Names that are resolved at the same time; requests for one name share a look-up."""
@@ -40,12 +40,12 @@ class Resolver:
         self._running: dict[tuple[str, int], asyncio.Task[Sequence[AddressInfo]]] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Return the addresses of `host`, those of the two IP versions by turns.
+        """Return the addresses of `host`, alternating between the two IP versions.
 
         Raises:
-            OSError: The host is unknown.
-            ValueError: `host` cannot be a host name.
-            OverflowError: `port` cannot be a port.
+            OSError: If the host is unknown.
+            ValueError: If `host` is not a valid host name.
+            OverflowError: If `port` is not a valid port.
         """
         with suppress(OSError):  # it is a name, not an address
             return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
@@ -76,7 +76,7 @@ async def open_socket(addresses: Sequence[AddressInfo]) -> socket.socket:
         addresses: In the order in which to try them.
 
     Raises:
-        OSError: No address accepts a connection; the text says why.
+        OSError: If no address accepts a connection; the text says why.
 
     Cancellation:
         Every socket is closed.
@@ -126,7 +126,7 @@ async def _connected(address: AddressInfo) -> socket.socket:
 
 
 def connect_error(exc: Exception, place: str) -> httpx.ConnectError:
-    """Return httpx's error for what ended an attempt to connect.
+    """Return httpx's error for a failed attempt to connect.
 
     Args:
         exc: An OSError (as ssl.SSLError and failed look-ups are), ValueError or OverflowError.
@@ -141,6 +141,6 @@ def connect_error(exc: Exception, place: str) -> httpx.ConnectError:
 
 
 def reason_of(exc: Exception) -> str:
-    """Return the system's words for an error, without its number."""
+    """Return the system's message for an error, without its number."""
     said = exc.strerror if isinstance(exc, OSError) else None
     return said or str(exc) or type(exc).__name__

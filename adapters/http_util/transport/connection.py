@@ -23,7 +23,7 @@ MAX_UNREAD_BYTES = 256 << 10
 """Body that waits for its reader, about 1,000 tokens. Above it the socket is not read."""
 
 READ_BUFFER_BYTES = 64 << 10
-"""The most one read takes. All connections of a loop share the buffer, as reads do not overlap."""
+"""The maximum size of one read. Reads do not overlap, so all connections of a loop share it."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -83,9 +83,9 @@ class Connection(asyncio.BufferedProtocol):
             bodiless: The answer has no body, despite its headers (HEAD).
 
         Raises:
-            httpx.ReadError: The connection broke. If `received` is False, no byte of an
+            httpx.ReadError: If the connection broke. If `received` is False, no byte of an
                 answer to this request came.
-            httpx.RemoteProtocolError: The answer is not HTTP.
+            httpx.RemoteProtocolError: If the answer is not HTTP.
 
         Cancellation:
             The connection must be closed: its answer may still come.
@@ -112,8 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         """Return the next piece of the body; b"" when it is complete.
 
         Raises:
-            httpx.ReadError: The connection ended before the body did.
-            httpx.RemoteProtocolError: The body is not valid HTTP.
+            httpx.ReadError: If the connection ended before the body did.
+            httpx.RemoteProtocolError: If the body is not valid HTTP.
         """
         while not self._body:
             if self._error is not None:
@@ -152,13 +152,13 @@ class Connection(asyncio.BufferedProtocol):
     def silent(self) -> bool:
         """Return whether the kernel holds no bytes that the event loop has not read yet.
 
-        An idle server has nothing to send. What it sends all the same, be it a second answer or
-        the end of the connection, must not meet the next request.
+        An idle server has nothing to send. Unexpected data, such as a second answer or the end of
+        the connection, must not be taken for the answer to the next request.
         """
         return self._has_arrived is None or not self._has_arrived()
 
     def rest(self) -> None:
-        """Prepare for being idle."""
+        """Prepare the connection for being idle."""
         self._parser = None
         self._body.clear()
         self.idle_since = self._loop.time()
@@ -167,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, without a goodbye to the peer."""
+        """Close at once, without a TLS close_notify."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -311,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
         sized = any(name.lower() == b"content-length" for name, _ in self.headers)
         codings = [v.lower() for k, v in self.headers if k.lower() == b"transfer-encoding"]
         if status < 200:  # an interim answer: the real one follows
-            # llhttp would read a body of some. Source: RFC 9110, 15.2 (no body) and 7.8 (upgrade).
+            # llhttp would read a body for some. Source: RFC 9110, 15.2 (no body) and 7.8 (upgrade).
             if status < 100 or status == 101 or sized or codings:
                 self._fail(httpx.RemoteProtocolError(f"an invalid interim answer, {status}"))
             self.headers.clear()
@@ -352,7 +352,7 @@ def _ignore(data: bytes) -> None:
 
 
 def _look_at(sock: socket.socket) -> Callable[[], bool]:
-    """Return a function that tells whether bytes, or an end, wait in the kernel."""
+    """Return a function that returns whether the kernel holds unread bytes or an EOF."""
     if not hasattr(select, "poll"):  # Windows
         return lambda: bool(select.select([sock], [], [], 0)[0])
     poller = select.poll()

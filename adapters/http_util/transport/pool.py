@@ -1,4 +1,4 @@
-"""The connections of one event loop: made, lent, kept while idle, waited for, and closed."""
+"""The connection pool of one event loop."""
 
 import asyncio
 import ssl
@@ -67,10 +67,10 @@ class Pool:
         """Open connections that no request uses."""
         return sum(map(len, self._idle.values()))
 
-    # Taking one
+    # Taking a connection
 
     def take_at_once(self, origin: Origin) -> Connection | None:
-        """Return an idle connection to `origin` unless its room is promised to those who wait."""
+        """Return an idle connection to `origin` unless its room is reserved for waiting ones."""
         return None if self._promised else self._take_idle(origin)
 
     def _take_idle(self, origin: Origin) -> Connection | None:
@@ -89,7 +89,7 @@ class Pool:
         """Return an idle connection to `origin` or a new one, once there is room for it.
 
         Args:
-            origin: Where it leads.
+            origin: The scheme, host and port.
             timeouts: Limits in seconds.
             fresh: Return a new one.
 
@@ -97,7 +97,7 @@ class Pool:
             httpx.TransportError: PoolTimeout, ConnectTimeout, ConnectError or LocalProtocolError.
         """
         self._check_open()
-        if not self._has_room():  # room that others wait for is promised to them by `_wake`
+        if not self._has_room():  # `_wake` reserves free room for waiting requests
             try:
                 async with asyncio.timeout(timeouts.get("pool")):
                     await self._wait_for_room()
@@ -141,19 +141,19 @@ class Pool:
                     self._waiters.remove(waiter)
             else:
                 self._promised -= 1
-                self._wake()  # the room that was meant for us goes to the next
+                self._wake()  # the room reserved for this request goes to the next one
             raise
         self._promised -= 1
 
     def _wake(self) -> None:
-        """Promise all room to those who wait, in order."""
+        """Reserve all free room for waiting requests, in order."""
         while self._waiters and (self._closed or self._has_room()):
             waiter = self._waiters.popleft()
             if not waiter.done():
                 self._promised += 1
                 waiter.set_result(None)
 
-    # Making one
+    # Making a connection
 
     async def _connect(self, origin: Origin, timeout_s: float | None) -> Connection:
         connection = Connection(self._buffer, self._on_closed)
@@ -162,7 +162,7 @@ class Pool:
             await self._open_connection(connection, origin, timeout_s)
             self._check_open()
         except BaseException:
-            connection.abandon()  # in TLS, asyncio would wait for the peer's goodbye
+            connection.abandon()  # in TLS, asyncio would wait for the peer's close_notify
             raise
         return connection
 
@@ -194,7 +194,7 @@ class Pool:
         except (OSError, ValueError, OverflowError) as exc:
             raise connect_error(exc, f"{host}:{port}") from exc
 
-    # Giving one back
+    # Returning a connection
 
     async def release(self, origin: Origin, connection: Connection) -> None:
         """Keep a connection whose exchange is over for the next request, or close it."""

@@ -74,7 +74,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
             body.status,
             headers=body.headers,
             stream=body,
-            # The server's reason phrase is left out: httpx logs it, and it could be anything.
+            # The server's reason phrase is left out: httpx logs it, and it may hold a secret.
             extensions={"http_version": b"HTTP/1.1", "body_stream": body},
         )
 
@@ -124,7 +124,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
         return BodyStream(connection, pool, origin, limit_s, resent)
 
     def _pool(self) -> Pool:
-        """Return the running loop's pool, and drop those of loops that are closed."""
+        """Return the running loop's pool, and drop the pools of closed loops."""
         loop = asyncio.get_running_loop()
         for other in [other for other in self._pools if other.is_closed()]:
             self._pools.pop(other).discard()

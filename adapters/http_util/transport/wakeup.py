@@ -1,4 +1,4 @@
-"""Waking the task that reads a connection without a turn of the event loop.
+"""Wakes the task that reads a connection without a turn of the event loop.
 
 A future runs its callbacks in the next turn: one more system call and two more objects for each
 token. Here the waiting task resumes inside the call that brings its bytes. asyncio allows this
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Wakeup:
-    """Something one task at a time awaits repeatedly; `wake` resumes the task before it returns.
+    """An awaitable for one task at a time, reusable; `wake` resumes the task before it returns.
 
     The caller of `wake` must have finished its own work, which the woken task could disturb.
 

@@ -244,7 +244,7 @@ def test_connecting_options_reach_the_client() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"base_url": "localhost:8000"}, "perhaps http://localhost:8000"),
+        ({"base_url": "localhost:8000"}, "such as http://localhost:8000"),
         ({"base_url": URL, "api_version": "2024-10-21"}, "azure_deployment"),
         ({"base_url": URL, "stall_timeout_s": 0}, "stall_timeout_s"),
         ({"base_url": URL, "modle": "x"}, "model"),
