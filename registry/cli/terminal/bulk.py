@@ -23,6 +23,7 @@ from registry.batch.local import LocalRun
 from registry.batch.runs import journal_path
 from registry.cli.terminal import status
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
+from registry.cli.terminal.loops import loop_factory
 from registry.cli.terminal.pools import choose_pool
 from registry.cli.terminal.show import console
 from registry.cli.terminal.status import UsageError
@@ -70,8 +71,8 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
     # Failed rows are counted and written; a line for each attempt would drown everything else.
     logging.getLogger("worker_adapters.jobs").setLevel(logging.ERROR)
     try:
-        with _spooled(plan) as ready:
-            summary, caught = asyncio.run(_run(ready, workers))
+        with _spooled(plan) as ready, asyncio.Runner(loop_factory=loop_factory()) as runner:
+            summary, caught = runner.run(_run(ready, workers))
     except BatchError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

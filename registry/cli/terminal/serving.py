@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from importlib.util import find_spec
 from typing import Any
 
 from registry.cli.terminal import status
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
+from registry.cli.terminal.loops import loop_factory
 from registry.cli.terminal.status import UsageError
 from registry.gateway.run import GatewayPlan, run
 
@@ -32,21 +32,12 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
     _log_access()
     plan = plan.with_observer(ChangeLog())
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             cut_by = runner.run(serve(plan, _say_where))
     except OSError as error:
         where = f"{plan.server.host}:{plan.server.port}"
         raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
     return status.OK if cut_by is None else status.after_signal(cut_by)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's loops where it is installed: a request costs about a third less."""
-    if find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 def _say_where(url: str) -> None:
