@@ -1,0 +1,49 @@
+"""Pages say what the code says."""
+
+import re
+from pathlib import Path
+
+from adapter_api import ErrorCode
+from adapter_api.faults import FaultServer
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_troubleshooting_covers_every_code() -> None:
+    """Each error code is in one heading of the page, and no other word is."""
+    page = (DOCS / "how-to" / "troubleshooting.md").read_text()
+    headings = [line for line in re.findall(r"^## (.+)$", page, re.MULTILINE) if line.isupper()]
+    named = [code for heading in headings for code in heading.split(", ")]
+    assert sorted(named) == sorted(ErrorCode)
+
+
+def test_the_promised_number_of_faults_is_the_real_one() -> None:
+    """The page of promises counts the scenarios that are tested."""
+    page = (DOCS / "explanation" / "promises.md").read_text()
+    found = re.search(r"(\d+) fault scenarios", page)
+    assert found is not None
+    assert int(found[1]) == len(FaultServer().scenarios)
+
+
+def test_every_page_is_reachable_from_the_index() -> None:
+    """Following links from the index leads to each page."""
+    seen: set[Path] = set()
+    waiting = [DOCS / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+        waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
+    assert set(DOCS.rglob("*.md")) <= seen
+
+
+def test_pages_are_wrapped() -> None:
+    """No line of prose is longer than 100 characters, code and tables apart."""
+    long = []
+    for page in DOCS.rglob("*.md"):
+        prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        lines = [line for line in prose.splitlines() if len(line) > 100]
+        long += [f"{page.name}: {line}" for line in lines if not line.startswith(("|", "#"))]
+    assert not long
