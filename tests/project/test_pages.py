@@ -37,13 +37,3 @@ def test_every_page_is_reachable_from_the_index() -> None:
         links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
         waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
     assert set(DOCS.rglob("*.md")) <= seen
-
-
-def test_pages_are_wrapped() -> None:
-    """No line of prose is longer than 100 characters, code and tables apart."""
-    long = []
-    for page in DOCS.rglob("*.md"):
-        prose = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-        lines = [line for line in prose.splitlines() if len(line) > 100]
-        long += [f"{page.name}: {line}" for line in lines if not line.startswith(("|", "#"))]
-    assert not long
