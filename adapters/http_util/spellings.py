@@ -37,6 +37,7 @@ _ESCAPE = re.compile(
       | & (?: \#[0-9]{1,7} | \#[xX][0-9A-Fa-f]{1,6} | amp | lt | gt | quot | apos | plus | equals
             | sol | lowbar | hyphen | dash | num | commat | excl | dollar | percnt | ast | colon
             | period | comma | semi | quest ) ;?
+      | (?<=[0-9A-Fa-f]{2}) : (?=[0-9A-Fa-f]{2})  # between bytes in hex
       | [\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2060\ufeff]++ (?:data:\s*+)?
     """,
     re.VERBOSE,

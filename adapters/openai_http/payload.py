@@ -20,6 +20,12 @@ _ERROR_KEYS = (
     *("error_code", "errorCode", "exception", "fault", "traceback"),
 )
 
+_SIGNS = frozenset(
+    {"error", "object", "detail", "message", "type", "status", "success", "base_resp"}
+    | {"promptFeedback", *_ERROR_KEYS}
+)
+"""An event with none of these is not an error: nearly every one."""
+
 _GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
 """A message beside one of these may be a notice, such as a place in a queue."""
 
@@ -105,6 +111,8 @@ def _decode_typed(data: bytes) -> Any:
 
 def is_error(payload: dict[str, Any]) -> bool:
     """Return whether an event is an error object, in any known shape."""
+    if _SIGNS.isdisjoint(payload):
+        return False
     if payload.get("error") or payload.get("object") == "error":
         return True
     if payload.get("choices"):

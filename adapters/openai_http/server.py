@@ -46,6 +46,9 @@ healthy."""
 STOP_TIMEOUT_S = 2.0
 """How long the request that stops an abandoned generation may take. No job waits for its answer."""
 
+MAX_MODELS = 1024
+"""Listed models that are kept: large providers have some hundred. Each costs 0.1 ms to redact."""
+
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
 
@@ -83,6 +86,7 @@ class Server:
         self._noted: tuple[str | None, ...] = ()  # of the latest answer that was examined
         self._refused: dict[str, frozenset[str]] = {}
         self._model_entries: tuple[dict[str, Any], ...] = ()
+        self._listed: tuple[list[str], tuple[str, ...]] = ([], ())  # as sent, and as shown
         self._server_header: str | None = None
         known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
         self.dialect = known or UNKNOWN
@@ -288,7 +292,13 @@ class Server:
         return reply
 
     def _model_names(self) -> tuple[str, ...]:
-        return tuple(e["id"] for e in self._model_entries if isinstance(e.get("id"), str))
+        """Return the listed names: what a server says, so without credentials, and bounded."""
+        names = [e["id"] for e in self._model_entries[:MAX_MODELS] if isinstance(e.get("id"), str)]
+        if names != self._listed[0]:
+            secrets = self._credentials.secrets
+            told = tuple(safe_text(name, secrets, MAX_NAME_CHARS) for name in names)
+            self._listed = names, told
+        return self._listed[1]
 
     def _chosen_model(self) -> dict[str, Any]:
         for entry in self._model_entries:
@@ -314,7 +324,9 @@ class Server:
 
     def _model_digest(self) -> str | None:
         digest = self._chosen_model().get("digest")
-        return digest if isinstance(digest, str) and digest else None
+        if not (isinstance(digest, str) and digest):
+            return None
+        return safe_text(digest, self._credentials.secrets, MAX_NAME_CHARS)
 
     async def stop_generation(self) -> None:
         """Ask the server to stop generating, where it has an endpoint for that.

@@ -720,10 +720,7 @@ DETAILS = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": 
         ({"x_groq": {"usage": DETAILS}}, {"usage": DETAILS}),
         ({"usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}, {}),
         ({"usage": {**DETAILS, "prompt_tokens_details": {"cached": 0}}, "timings": None}, {}),
-        (
-            {"timings": {"sk-hidden-key": "sk-hidden-key"}},
-            {"timings": {"[redacted]": "[redacted]"}},
-        ),
+        ({"timings": {"a sk-hidden-key": 1}}, {"timings": {"a [redacted]": 1}}),
     ],
 )  # fmt: skip
 def test_the_engines_own_numbers(chunk: Any, numbers: Any) -> None:
