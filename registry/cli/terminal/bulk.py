@@ -272,7 +272,9 @@ def _live_path(output: Path) -> Path:
 def _write_live(output: Path, rates: Rates) -> None:
     facts = {"pid": os.getpid(), "at_s": round(time.time(), 1), **attrs.asdict(rates)}
     with contextlib.suppress(OSError):
-        _live_path(output).write_text(json.dumps(facts))
+        draft = _live_path(output).with_suffix(".draft")
+        draft.write_text(json.dumps(facts))
+        draft.replace(_live_path(output))
 
 
 def _live(output: Path) -> dict[str, Any] | None:
