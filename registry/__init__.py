@@ -1,7 +1,7 @@
 """Adapters by name: found among installed distributions, loaded, configured, used (ORCH-3054).
 
 `get`, `names`, `describe`, `refresh`, `dispatch` and `aclose` are methods of one default Registry.
-`registry.sync` is the blocking front. Every name loads on first use.
+`registry.sync` has blocking versions. Every name loads on first use.
 """
 
 from typing import TYPE_CHECKING

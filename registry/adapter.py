@@ -258,7 +258,7 @@ class BoundAdapter(Generic[_C]):
     # The engine
 
     async def health(self) -> HealthStatus:
-        """Return how the engine is. A check that fails is an unhealthy engine, not an exception.
+        """Return the engine's health. A check that fails is an unhealthy engine, not an exception.
 
         Raises:
             ContractError: If the adapter's answer is not a HealthStatus.
@@ -277,7 +277,7 @@ class BoundAdapter(Generic[_C]):
         except WorkerError as error:
             message = str(error)
         except Exception as error:
-            # Foreign texts may hold a key: they appear at level DEBUG only.
+            # The exception's text may contain a key, so it is logged at DEBUG only.
             logger.debug("the health check of adapter %s failed", self.name, exc_info=True)
             message = f"the health check failed with {type(error).__name__}"
         return HealthStatus(HealthState.UNHEALTHY, message, live=False, ready=False)
@@ -412,8 +412,10 @@ async def _failing(error: Exception) -> AsyncIterator[TokenEvent]:
 
 
 def _discarded(value: object) -> str:
-    """Return the type of a wrong answer; close a coroutine, which would warn that it was not
-    awaited."""
+    """Return the type of a wrong answer.
+
+    A coroutine is closed, because it would warn that it was not awaited.
+    """
     close = getattr(value, "close", None)
     if asyncio.iscoroutine(value) and close is not None:
         close()

@@ -1,6 +1,6 @@
-"""Middleware around submit: wrappers are driven here, and the streams between them are closed.
+"""Middleware around submit: drives the wrappers and closes the streams between them.
 
-`async for` does not close what it iterates, and a middleware's author easily forgets to. So every
+`async for` does not close its iterator, and a middleware's author easily forgets to. So every
 stream that a middleware received is closed together with the stream that the caller holds.
 """
 
@@ -62,7 +62,7 @@ def _call(impl: pluggy.HookImpl, task: TaskRequest) -> Any:
 
 
 def _not_a_stop(error: BaseException) -> BaseException:
-    # A StopIteration that is thrown into a generator cannot be told from the generator's return.
+    # A StopIteration thrown into a generator is indistinguishable from the generator's return.
     if not isinstance(error, StopIteration):
         return error
     failure = RuntimeError("submit or its middleware raised StopIteration")

@@ -36,7 +36,7 @@ BLOCKED_VARIABLE = "WORKER_ADAPTERS_BLOCKED"
 
 
 class _Installed:
-    """What is installed and blocked at one moment, and what was loaded of it.
+    """The installed and blocked adapters at one moment, and those already loaded.
 
     A refresh replaces the whole object, so a thread never sees half of one.
     """

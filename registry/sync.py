@@ -1,4 +1,4 @@
-"""The blocking front: adapters and hosts for scripts, notebooks and threads.
+"""Blocking adapters and hosts for scripts, notebooks and threads.
 
 All blocking fronts of a process share one thread with one event loop. It starts with the first of
 them and ends with the last, so several can be used from several threads, and in a notebook whose

@@ -67,9 +67,9 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
     """Return the clients that `config` asks for. Nothing is sent.
 
     Raises:
-        ImportError: An extra is missing.
-        OSError: A file cannot be read.
-        ValueError: The proxy's URL is invalid.
+        ImportError: If an extra is missing.
+        OSError: If a file cannot be read.
+        ValueError: If the proxy's URL is invalid.
     """
     credentials = Credentials(config)
     clients = _clients(config)

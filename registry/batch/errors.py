@@ -1,7 +1,7 @@
-"""Why a bulk run cannot begin or go on."""
+"""Errors of bulk runs."""
 
 from adapter_api.errors import WorkerAdaptersError
 
 
 class BatchError(WorkerAdaptersError, ValueError):
-    """A bulk run cannot be done as it was asked for; the message says what to do."""
+    """A bulk run cannot begin or continue; the message says what to do."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and survive a power cut."""
+"""Atomic, durable writes of whole files."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     One process writes a path at a time. A draft that a killed process left is overwritten.
 
     Raises:
-        OSError: The draft cannot be written.
+        OSError: If the draft cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:

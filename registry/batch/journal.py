@@ -73,8 +73,8 @@ class Journal:
             is always refused.
 
     Raises:
-        BatchError: Another process holds the journal, or it belongs to another input or plan.
-        OSError: The file cannot be opened, read or written.
+        BatchError: If another process holds the journal, or it belongs to another input or plan.
+        OSError: If the file cannot be opened, read or written.
     """
 
     def __init__(self, path: Path, header: Header, *, accept_changes: bool = False) -> None:
@@ -182,7 +182,7 @@ class Journal:
             result: The result as JSON, without a line feed.
 
         Raises:
-            OSError: The disk refuses this result, or refused an earlier one.
+            OSError: If the disk refuses this result, or refused an earlier one.
         """
         if self._failure is not None:
             raise self._failure
@@ -236,8 +236,8 @@ def read_header(path: Path) -> Header:
     """Return the header of a journal.
 
     Raises:
-        BatchError: The file is not a journal, or one of another version.
-        OSError: It cannot be read.
+        BatchError: If the file is not a journal, or one of another version.
+        OSError: If it cannot be read.
     """
     with path.open("rb") as file:
         body = _body(file.readline(MAX_HEADER_BYTES))
@@ -255,8 +255,8 @@ def count(path: Path) -> tuple[Header, int, int]:
     Another process may write the journal meanwhile.
 
     Raises:
-        BatchError: The file is not a journal.
-        OSError: It cannot be read.
+        BatchError: If the file is not a journal.
+        OSError: If it cannot be read.
     """
     header = read_header(path)
     states = bytearray(header.rows)

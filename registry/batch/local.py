@@ -41,7 +41,7 @@ _BASE_S, _CAP_S = 0.2, 10.0
 
 @attrs.define(eq=False)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Args:
         rows: Rows of the input.
@@ -117,7 +117,7 @@ class LocalRun:
         """Run until every row has ended, or a reason to stop arises.
 
         Raises:
-            OSError: The journal cannot be written.
+            OSError: If the journal cannot be written.
             Exception: What `on_result` or the reader of the rows raised.
 
         Cancellation:

@@ -1,4 +1,4 @@
-"""How fast rows are sent: as many at once as the engines can take, within the limits given."""
+"""The pace of a run: as many rows at once as the engines can take, within the given limits."""
 
 import asyncio
 

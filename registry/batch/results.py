@@ -39,8 +39,8 @@ def write_results(journal: Journal, output: Path) -> tuple[Path, ...]:
         The files that were written.
 
     Raises:
-        BatchError: Parquet is asked for, and pyarrow is not installed.
-        OSError: A file cannot be written.
+        BatchError: Parquet is requested, and pyarrow is not installed.
+        OSError: If a file cannot be written.
     """
     if output.suffix.lower() in (".parquet", ".pq"):
         _write_parquet(journal, output)

@@ -57,7 +57,7 @@ class Row:
             fields: Fields for what the row does not set itself.
 
         Raises:
-            ApiError: The row cannot be sent.
+            ApiError: If the row cannot be sent.
         """
         if self.problem:
             raise ApiError(400, self.problem, code="invalid_row")
@@ -93,7 +93,7 @@ class TaskRow:
 
 @attrs.frozen(kw_only=True)
 class Mapped:
-    """How the columns of a row become a request, for inputs that are not in OpenAI's format.
+    """The mapping of columns to a request, for inputs that are not in OpenAI's format.
 
     Args:
         prompt_column: The column that holds the prompt.
@@ -153,7 +153,7 @@ def examine(
             hash is not parsed again.
 
     Raises:
-        BatchError: It cannot be read, is empty, or two rows have the same custom_id.
+        BatchError: If it cannot be read, is empty, or two rows have the same custom_id.
     """
     found = format
     try:
@@ -200,7 +200,7 @@ def _check_ids(rows: Iterator[Row]) -> int:
     Ids are compared by 72 bits of a hash, in 256 parts, so that a million rows take 16 MB.
 
     Raises:
-        BatchError: Two rows have the same custom_id.
+        BatchError: If two rows have the same custom_id.
     """
     parts = [array("Q") for _ in range(256)]
     lines = [array("Q") for _ in range(256)]
@@ -330,7 +330,7 @@ def _row(mapped: Mapped, number: int, fields: Mapping[str, Any]) -> Row:
         prompt = _prompt(mapped, fields)
     except KeyError as missing:
         columns = ", ".join(map(str, fields)) or "none"
-        problem = f"there is no column {missing.args[0]!r}; the row has {columns}"
+        problem = f"no column is named {missing.args[0]!r}; the row has {columns}"
         return Row(number, custom_id, "chat", {}, problem)
     if not mapped.chat:
         return Row(number, custom_id, "completion", {"prompt": prompt})

@@ -79,8 +79,8 @@ class Plan:
             limits: The limits of this call.
 
         Raises:
-            BatchError: There is no journal of a run beside `output`.
-            OSError: The journal cannot be read.
+            BatchError: If there is no journal of a run beside `output`.
+            OSError: If the journal cannot be read.
         """
         found = read_header(journal_path(output)).plan
         options = {name: json.loads(text) for name, text in found.items()}
@@ -147,8 +147,8 @@ async def run_plan(plan: Plan, host: AdapterHost, begin: Begin | None = None) ->
         begin: Called with the run before its first row, to watch and to stop it.
 
     Raises:
-        BatchError: The input, the journal or an option does not fit; the message says which.
-        OSError: A file cannot be read or written. Finished rows stay in the journal.
+        BatchError: If the input, the journal or an option does not fit; the message says which.
+        OSError: If a file cannot be read or written. Finished rows stay in the journal.
 
     Cancellation:
         Rows in flight are cancelled; finished rows are in the results.
@@ -189,8 +189,8 @@ async def run(
         begin: Called with the run before its first task, to watch and to stop it.
 
     Raises:
-        BatchError: Two tasks have the same job_id, or the journal belongs to other tasks.
-        OSError: A file cannot be written. Finished tasks stay in the journal.
+        BatchError: If two tasks have the same job_id, or the journal belongs to other tasks.
+        OSError: If a file cannot be written. Finished tasks stay in the journal.
 
     Cancellation:
         Tasks in flight are cancelled; finished tasks are in the results.

@@ -1,4 +1,4 @@
-"""What a config class declares: its fields, and texts about types and values."""
+"""The fields that a config class declares, and texts about types and values."""
 
 import collections.abc as abc
 import inspect
@@ -30,7 +30,7 @@ class InitField:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """True if it has no default."""
         return self.attribute.default is attrs.NOTHING
 
     @property
@@ -53,7 +53,7 @@ class InitField:
 
     @property
     def secret(self) -> bool:
-        """Whether its value must never be shown."""
+        """True if its value must never be shown."""
         return bool(self.attribute.metadata.get("secret", False))
 
 

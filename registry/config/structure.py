@@ -35,7 +35,7 @@ BUILDERS: Mapping[Any, Callable[[Iterable[Any]], Any]] = {
     abc.MutableSet: set,
     abc.Set: frozenset,
 }
-"""What is built for each type of collection."""
+"""The class that is built for each type of collection."""
 
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
@@ -58,7 +58,7 @@ class Problem:
 
 
 class Problems(Exception):
-    """Everything wrong with one object."""
+    """All problems of one object."""
 
     def __init__(self, items: Iterable[Problem]) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ def _field_problems(
 ) -> list[Problem]:
     """Run each field's converter and validator alone, to find out which field is wrong."""
     problems: list[Problem] = []
-    bare = cls.__new__(cls)  # type: ignore[call-overload]  # cls is no metaclass
+    bare = cls.__new__(cls)  # type: ignore[call-overload]  # cls is not a metaclass
     given = [field for field in fields if field.name in values]
     for field in given:
         try:

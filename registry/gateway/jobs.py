@@ -1,4 +1,4 @@
-"""What is shown of the gateway's jobs: those in flight, and the latest that have ended."""
+"""The gateway's jobs for the dashboard: those in flight, and the latest that have ended."""
 
 import asyncio
 from collections import deque

@@ -22,7 +22,7 @@ from registry.config.fields import structure_config
 from registry.serving.openai_api.errors import ApiError
 
 PREFIX = "wa-"
-"""What a key of ours begins with, so that scanners for leaked keys can find it."""
+"""The prefix of every gateway key, so that scanners for leaked keys can find it."""
 
 MAX_FILE_BYTES = 1 << 20
 """Some thousand keys."""

@@ -1,4 +1,4 @@
-"""Which pool serves a model, from what the host knows already."""
+"""The pool that serves a model, from the facts that the host has already."""
 
 import asyncio
 from collections.abc import Iterable, Mapping

@@ -49,7 +49,7 @@ class Reply:
 
     @property
     def started(self) -> bool:
-        """Whether the head was sent, and with it the status."""
+        """True once the head was sent, and with it the status."""
         return self.status != 0
 
     async def start(self, status: int, headers: Headers) -> None:

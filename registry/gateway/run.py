@@ -21,7 +21,7 @@ from registry.workers import AdapterHost, WorkersWatch
 
 @attrs.frozen(kw_only=True)
 class GatewayPlan:
-    """What a gateway is made from.
+    """The parts from which a gateway is made.
 
     Args:
         workers: The file that declares pools and replicas; None for none.

@@ -24,13 +24,13 @@ which would otherwise send requests on connections that are just being closed.""
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
-    """How the gateway listens and stops.
+    """The settings for listening and stopping.
 
     Args:
         host: The address to listen on.
         port: The port; 0 for a free one.
         header_s: Seconds within which the head of a request must have come.
-        max_connections: The most connections at once; further ones get a 503.
+        max_connections: The maximum number of connections; further ones get a 503.
         notice_s: Seconds from the signal until new requests are refused. Meanwhile readiness is
             503, so that balancers take the gateway out.
         grace_s: Seconds that jobs get to end after that.
@@ -45,7 +45,7 @@ class ServerSettings:
 
 
 class Stop:
-    """The wish to stop: the first call lets jobs end, the second one cuts them off."""
+    """A request to stop: the first call lets jobs end, the second one cancels them."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What can be set for a gateway."""
+"""The settings of a gateway's answers."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Many engines behind one submit: pools of replicas, and a dispatch that survives them."""
+"""Many engines behind one submit: pools of replicas, with queues, failover and breakers."""
 
 from adapter_api.ledger import Explanation, Step
 from adapter_api.notices import BreakerState, ReplicaState

@@ -1,4 +1,4 @@
-"""What keeps failures from spreading: breakers, learnt limits, the failover budget (ORCH-3602).
+"""Breakers, learnt limits and the failover budget: they keep failures from spreading (ORCH-3602).
 
 Every `now` is in seconds of one monotonic clock.
 """
@@ -17,7 +17,7 @@ from adapter_api.validators import integer, seconds
 
 
 class Verdict(StrEnum):
-    """What a failed attempt says, and of whom."""
+    """The cause of a failed attempt: the replica, its load, its refusal, or the request."""
 
     BROKEN = "broken"
     """The replica failed: counts for its breaker."""
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     ELSEWHERE = "elsewhere"
     """The replica refuses what another one may accept: its key, or the model."""
     JOB = "job"
-    """The request is at fault, or nothing is known: says nothing about the replica."""
+    """The request is at fault, or the cause is unknown: does not count against the replica."""
 
 
 _BROKEN = frozenset(
@@ -51,7 +51,7 @@ _ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)
 
 
 def verdict_on(error: WorkerError) -> Verdict:
-    """Judge a failure.
+    """Return the cause of a failure.
 
     Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
     saturation of our own, 4xx, cancels and deadlines do not; nor does a 5xx whose text refuses
@@ -83,7 +83,7 @@ def refusal_of(error: WorkerError) -> tuple[int, str] | None:
 
 @attrs.frozen
 class BreakerPolicy:
-    """When a breaker opens, and for how long.
+    """The policy of a breaker: when it opens, and for how long.
 
     Args:
         failures: How many failures within the window open it.
@@ -129,7 +129,7 @@ class Breaker:
 
     @property
     def is_probing(self) -> bool:
-        """Whether a probe is under way that has not had its first token."""
+        """True while a probe is in flight that has not had its first token."""
         return self._probe is not None
 
     def allows(self, now: float) -> bool:
@@ -206,7 +206,7 @@ class Trial:
             self._breaker._on_failure(now)
 
     def retract(self) -> None:
-        """Take a failure back that turned out to be the job's, unless it opened the breaker."""
+        """Withdraw a failure that turned out to be the job's, unless it opened the breaker."""
         if self._counts and self._failed_at is not None:
             with suppress(ValueError):  # it is out of the window
                 self._breaker._failures.remove(self._failed_at)
@@ -235,10 +235,10 @@ MAX_LEARNT = 64.0
 
 
 class Pace:
-    """How much one replica is given: learnt from busy answers and from recoveries.
+    """The number of streams that one replica may have, learnt from busy answers and recoveries.
 
-    A busy answer sets the limit to what ran besides (multiplicative decrease if that was allowed
-    already). Whole answers at the limit raise it by one for each round of answers. A replica that
+    A busy answer sets the limit to the number of other streams (multiplicative decrease if that
+    was allowed already). Whole answers at the limit raise it by one for each round of answers. A replica that
     was away begins with one stream, and one more for each first token (slow start).
     """
 
@@ -256,7 +256,7 @@ class Pace:
         """Learn from a busy answer.
 
         Args:
-            others: How many attempts ran besides the refused one.
+            others: How many other attempts ran at that moment.
             began_at: When that one began.
             now: The time.
 
@@ -268,7 +268,7 @@ class Pace:
             limit = float(others)
         elif began_at > self._cut_at:
             limit *= DECREASE
-        if began_at > self._cut_at:  # those that were sent together teach one rest
+        if began_at > self._cut_at:  # attempts that were sent together count as one busy answer
             self._cut_at = now
             rest_s, self._rest_s = self._rest_s, min(2 * self._rest_s, MAX_REST_S)
         else:
@@ -292,7 +292,7 @@ class Pace:
         self.limit = None if limits_nothing else limit
 
     def recover(self) -> None:
-        """Begin slowly with the next attempt: the replica was away."""
+        """Begin slowly with the next attempt, because the replica was away."""
         if not self._is_back:
             self._threshold = math.inf if self.limit is None else self.limit
         self.limit, self._rest_s, self._is_back = None, FIRST_REST_S, True

@@ -1,4 +1,4 @@
-"""One job on its way through a pool: it waits for a replica, asks it, and moves to another."""
+"""One job on its way through a pool: it waits for a replica, is sent to it, and may fail over."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from registry.observers.notify import JobReport
 logger = logging.getLogger("worker_adapters.host")
 
 BACKOFF_S = 0.1
-"""The pause before a replica is asked again that failed the job, doubled with each attempt."""
+"""The pause before a job returns to a replica that failed it, doubled with each attempt."""
 
 MAX_BACKOFF_S = 5.0
 """The longest such pause."""
@@ -34,7 +34,7 @@ that pool's present one."""
 
 
 class Job:
-    """What one submit carries through its attempts.
+    """The state that one submit carries through its attempts.
 
     Args:
         task: The job.
@@ -67,7 +67,7 @@ class Job:
         self.task = task
         self.limits = limits
         self.report = report
-        self.replica: Replica | None = None  # the one that is being asked
+        self.replica: Replica | None = None  # the replica of the current attempt
         self.priority: Priority = priority
         self._rng = rng
         self.began_at = _now()
@@ -123,7 +123,7 @@ class Job:
             ledger.close(record)
 
     def task_for(self, replica: Replica) -> TaskRequest:
-        """Return the task with what is left of its deadline. The pool alone asks again."""
+        """Return the task with the rest of its deadline. Only the pool retries."""
         left_s = self.limits.remaining_s()
         return copied(
             self.task,
@@ -139,11 +139,11 @@ class Job:
 
     @property
     def earlier(self) -> int:
-        """How many attempts there were before the present one."""
+        """The number of attempts before the current one."""
         return len(self.asked) - 1
 
     def backoff_s(self, error: WorkerError) -> float:
-        """Return how long the job leaves a replica alone that failed it."""
+        """Return how long the job avoids a replica that failed it."""
         if error.retry_after_ms is not None:
             return error.retry_after_ms / 1000
         backoff_s = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** (len(self.asked) - 1))
@@ -155,7 +155,7 @@ class Job:
         return Progress(self.task, None if left_s is None else now + left_s, now)
 
     def _told(self, error: WorkerError) -> WorkerError:
-        """Return the error for the user, which speaks of the whole job."""
+        """Return the error for the user, which covers the whole job."""
         if error.code is ErrorCode.DEADLINE_UNMET and self.task.deadline_s is not None:
             # The adapter knows only the part of the deadline that it was given.
             error = WorkerTimeout(
@@ -192,7 +192,7 @@ class _Way:
         """Wait for a replica.
 
         Raises:
-            WorkerError: The last failure, or the refusal if there was none.
+            WorkerError: If the last failure, or the refusal if there was none.
         """
         job = self._job
         while True:
@@ -230,7 +230,7 @@ class _Way:
             raise error
 
     def _fall_back(self, error: WorkerError) -> bool:
-        """Move to the next pool of the fallbacks that there is; False if there is none."""
+        """Move to the next existing fallback pool; return False if there is none."""
         if not error.retriable and verdict_on(error) is not Verdict.ELSEWHERE:
             return False
         for pool_id in self._fallback:
@@ -252,7 +252,7 @@ def _too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
 
 
 class Attempt:
-    """One replica is asked for the answer. `async with` gives the lease back in any case.
+    """An attempt on one replica. `async with` returns the lease in any case.
 
     A WorkerError before the first event of the answer is kept as `failure` and does not leave the
     block: the job may move on.

@@ -11,7 +11,7 @@ from registry.host.snapshot import PoolHealth
 
 
 class Host(Protocol):
-    """What a pool needs of its host."""
+    """The part of a host that a pool needs."""
 
     def submit(self, pool_id: str, task: TaskRequest, *, priority: Priority) -> TokenStream:
         """Run a task."""

@@ -72,7 +72,7 @@ class AdapterHost:
 
         Args:
             pool_id: The pool.
-            policy: Its limits; None takes the declaration back.
+            policy: Its limits; None withdraws the declaration.
         """
         if policy is None:
             self._places.forget(pool_id)
@@ -94,11 +94,11 @@ class AdapterHost:
         """Add a replica. It gets work as soon as its first health check says that it is ready.
 
         Args:
-            pool_id: Its pool; made if there is none of that name.
+            pool_id: Its pool; created if it does not exist.
             replica_id: Its name in the pool.
             adapter: Its adapter, started or not, from a registry or made by hand. The host closes
                 it from now on.
-            limit: The most streams at once; None: what the engine says, or the policy.
+            limit: The maximum number of streams; None: the engine's own, or the policy's.
             weight: Its share of the load compared with the other replicas.
             priority: Replicas with a higher number get work only where none with a lower has room.
             model: The engine's own name of its model: sent where a task names none, or an alias.
@@ -158,7 +158,7 @@ class AdapterHost:
             replica = self._places.new_replica(pool_id, replica_id, binding)
             await self._places.prepare(replica)
             self._check_open()
-            self._places.find(pool_id, replica_id)  # it may have been unbound meanwhile
+            self._places.find(pool_id, replica_id)  # it may have been unbound in the meantime
             old = self._places.put(replica)
         assert old is not None
         await self._places.retire(old)
@@ -211,8 +211,10 @@ class AdapterHost:
                 places.close_after_last(old)
 
     async def unbind(self, pool_id: str, replica_id: str) -> None:
-        """Take a replica out of its pool. It gets no work from now on, and its adapter closes
-        after its last stream; this waits for that only where nothing runs.
+        """Remove a replica from its pool.
+
+        It gets no work from now on, and its adapter closes after its last stream. This waits for
+        that only if nothing runs.
 
         Raises:
             LookupError: If there is no such replica.
@@ -222,7 +224,7 @@ class AdapterHost:
     async def drain(
         self, pool_id: str, replica_id: str | None = None, timeout_s: float | None = None
     ) -> bool:
-        """Let what runs come to its end, and begin nothing new.
+        """Let running jobs end, and start no new ones.
 
         A drained replica stays in its pool, in state "draining", until it is unbound or rebound.
         A drained pool refuses new jobs; once those it has are over its replicas are drained. A
@@ -312,7 +314,7 @@ class AdapterHost:
             if replica is None:
                 stopped |= await stream.cancel()
                 continue
-            with replica.kept():  # some engines stop only when they are told
+            with replica.kept():  # some engines stop only on an explicit request
                 stopped |= await stream.cancel()
                 stopped |= await replica.adapter.cancel(job_id)
         return stopped

@@ -1,4 +1,4 @@
-"""The jobs of a host: those that wait, those under way, and the records of the latest ones."""
+"""The jobs of a host: waiting, in flight, and the records of the latest ones."""
 
 import asyncio
 from collections import OrderedDict
@@ -131,10 +131,10 @@ class Lanes(Generic[_T]):
 _J = TypeVar("_J")
 
 MAX_STEPS = 64
-"""The most steps that are kept of a job; the last place is for its end."""
+"""The maximum number of steps kept of a job; the last place is for its end."""
 
 MAX_JOBS = 1000
-"""The most jobs that are kept: the oldest finished one goes first, else the oldest."""
+"""The maximum number of jobs kept: the oldest finished one goes first, else the oldest."""
 
 
 class JobRecord:
@@ -143,7 +143,7 @@ class JobRecord:
     Args:
         job_id: The job.
         pool_id: Its pool.
-        max_steps: The most steps that are kept.
+        max_steps: The maximum number of steps kept.
     """
 
     __slots__ = ("_began_at", "_max_steps", "_omitted", "_steps", "job_id", "outcome", "pool_id")
@@ -237,7 +237,7 @@ class Ledger:
         return record
 
     def close(self, record: JobRecord) -> None:
-        """Note that a job is over: its record is among the first to go."""
+        """Note that a job has ended: its record is among the first to be dropped."""
         if self._running.get(record.job_id) is record:
             del self._running[record.job_id]
             self._finished[record.job_id] = record
@@ -289,8 +289,8 @@ def _fields_of(cls: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, .
 
 
 def copied(value: _V, **changes: object) -> _V:
-    """Return a copy of an attrs object with changes that need no checking, at a third of the price
-    of `attrs.evolve`."""
+    """Return a copy of an attrs object with unchecked changes, at a third of the cost of
+    `attrs.evolve`."""
     names, values_of = _fields_of(cast(type, type(value)))
     copy = object.__new__(type(value))
     for name, field in zip(names, values_of(value), strict=True):

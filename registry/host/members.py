@@ -26,13 +26,13 @@ MAX_REST_S = 60.0
 """The longest rest that a server can ask for: a wrong header must not take a replica away."""
 
 REFUSALS_IN_A_ROW = 2
-"""So many refused keys or missing models, one after another, rest a replica."""
+"""The number of refused keys or missing models in a row after which a replica rests."""
 
 MIN_REFUSED_S = 1.0
-"""How long a replica rests at least that refuses for itself; doubled with each further refusal."""
+"""The minimum rest of a replica that refuses by itself; doubled with each further refusal."""
 
 LATE_S = 0.001
-"""Timers ring this much after the moment they wait for, which has then surely come."""
+"""Timers fire this much after the moment they wait for, so that it has passed by then."""
 
 Tell = Callable[[str, object], None]
 
@@ -65,7 +65,7 @@ class Members:
         self._names: dict[str, frozenset[str]] = {}  # what each replica lists
         self._without: set[str] = set()  # those that lack the model they are configured for
         self.away: dict[str, Replica] = {}
-        self._leaving: set[Replica] = set()  # out of their places, with streams that still run
+        self._leaving: set[Replica] = set()  # removed, with streams in flight
         self._version: str | None = None
         self._version_of: dict[str, str] = {}
         self.generation = 0
@@ -159,7 +159,7 @@ class Members:
                 view.tiers[priority].remove(name)
 
     def _return_at(self, replica: Replica, when: float | None) -> None:
-        """Look at the replica again when it may be asked."""
+        """Refresh the replica when it may get jobs again."""
 
         def look() -> None:
             self.refresh(replica)
@@ -199,7 +199,7 @@ class Members:
 
     @property
     def is_cold(self) -> bool:
-        """Whether no replica was checked yet: nothing is known about what the pool can take."""
+        """True if no replica was checked yet, so that the pool's capacity is unknown."""
         return len(self._unchecked) == len(self.replicas)
 
     # Changes

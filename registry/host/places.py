@@ -1,4 +1,4 @@
-"""Which replica is where: how replicas come into place, leave it, and are closed in the end."""
+"""The places of replicas in pools: taking one, leaving it, and closing the adapter."""
 
 import asyncio
 import logging
@@ -22,10 +22,10 @@ Key = tuple[str, str]
 """Pool and replica."""
 
 START_S = 30.0
-"""The longest that an adapter may take to start where others wait for it."""
+"""The maximum start time of an adapter while others wait for it."""
 
 CLOSE_S = 30.0
-"""The longest that the host waits for an adapter to close: one that hangs is left to itself."""
+"""The maximum time the host waits for an adapter to close: one that hangs is abandoned."""
 
 
 class ReplacedMeanwhile(Exception):
@@ -110,7 +110,7 @@ class Places:
         queue = self.queues.get(pool_id)
         if queue is None:
             raise LookupError(
-                f"there is no pool {pool_id!r}; there is {', '.join(sorted(self.queues)) or 'none'}"
+                f"there is no pool {pool_id!r}; the pools: {', '.join(sorted(self.queues)) or 'none'}"
             )
         return queue
 
@@ -222,7 +222,7 @@ class Places:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Make all changes inside of it one: no waiting job is served in between."""
+        """Group the changes in the block: no waiting job is served in between."""
         self._touched = set()
         try:
             yield
@@ -292,9 +292,9 @@ async def _close(replica: Replica) -> None:
     try:
         await close_in_time(replica.adapter)
     except TimeoutError:
-        _warn(replica, f"takes more than {CLOSE_S:g} s, and is not waited for any longer")
+        _warn(replica, f"takes more than {CLOSE_S:g} s, and the host no longer waits for it")
     except Exception as error:
-        # A foreign text may hold a key: it is shown only at level DEBUG.
+        # The exception's text may contain a key, so it is logged at DEBUG only.
         _warn(replica, f"failed with {type(error).__name__}", error)
 
 

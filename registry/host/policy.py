@@ -1,4 +1,4 @@
-"""PoolPolicy: how a pool treats its jobs."""
+"""PoolPolicy: the limits of a pool."""
 
 from typing import Any, Literal
 
@@ -21,20 +21,20 @@ class PoolPolicy:
 
     Args:
         routing: Chooses among the replicas that can take a job.
-        breaker: When a replica is left alone, and for how long.
+        breaker: When a replica gets no jobs, and for how long.
         max_queue: The most jobs that wait for a replica; 0 for no waiting. Jobs that come before
             the first health check of any replica are not counted, nor are those that come back.
         queue_full: What a full queue does: "reject" the newcomer, or "drop_oldest_batch" for it.
         batch_share: The share of starts that waiting batch jobs get while interactive ones wait,
             too; 0: batch jobs wait until no interactive one does.
-        max_in_flight: The most streams of a replica whose own limit is not known.
+        max_in_flight: The maximum number of streams of a replica whose own limit is unknown.
         ready_wait_s: How long a job waits, in seconds, where no replica is ready but one
             is loading or not yet checked, or the pool has none.
         probe_interval_s: Seconds between two health checks of a replica, give or take a tenth.
         probe_timeout_s: The longest a health check may take, in seconds.
         retry_ratio: Attempts beyond the first, as a share of the submitted jobs.
         retry_floor_per_s: Such attempts per second that are always granted.
-        max_attempts: The most attempts of one job.
+        max_attempts: The maximum number of attempts of one job.
         refuse_mixed_versions: Whether a replica gets no work while it runs another engine version
             than the pool does (ORCH-3046).
         deadline_s: The deadline of tasks that have none.

@@ -1,6 +1,6 @@
 """A pool's decisions: which replica a job gets, how long it waits, when it is refused.
 
-Nothing here waits or talks to an engine.
+Nothing here waits or does I/O.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from registry.host.replica import Lease, Replica, View
 from registry.host.routing import Candidates
 
 MAX_SKIPS = 8
-"""The most replicas that one decision names as passed over; the ledger counts the others."""
+"""The maximum number of skipped replicas that one decision names; the ledger counts the others."""
 
 MAX_WAIT_S = 60.0
-"""The longest that a job waits because replicas asked for it: the caller decides on longer ones."""
+"""The maximum wait that replicas may impose on a job: the caller decides on longer ones."""
 
 FREE_ATTEMPT_S = 1.0
 """An attempt that broke within this time, before any answer, cost the engine no work."""
@@ -65,7 +65,7 @@ Step = Attempt | Wait | Fail
 
 @attrs.define(eq=False)
 class Progress:
-    """How far a job has come with its pool.
+    """The progress of a job in its pool.
 
     Args:
         task: The job.
@@ -154,7 +154,7 @@ class Pool:
     def _choose(
         self, view: View, task: TaskRequest, but: Collection[str] = ()
     ) -> Attempt | Fail | None:
-        """Have the policy choose among those with room, of the first priority that has any."""
+        """Let the policy choose among replicas with room, of the first priority that has any."""
         for tier in view.tiers.values():
             if tier and not but:
                 return self._chosen(tier, task)
@@ -169,7 +169,7 @@ class Pool:
             choice = self.policy.routing.choose(task, candidates)
             if not candidates.has(choice.replica_id):
                 raise ValueError(f"replica {choice.replica_id!r} was not among the candidates")
-        except Exception as exc:  # whatever it raises is the failure of this job alone
+        except Exception as exc:  # an exception of the policy fails this job only
             error = InternalError(
                 ErrorCode.INTERNAL,
                 f"the routing policy of pool {self.pool_id!r} failed with {type(exc).__name__}",
@@ -179,7 +179,7 @@ class Pool:
         return Attempt(self.members.replicas[choice.replica_id], choice.reason)
 
     def _blocked(self, view: View, job: Progress) -> Step:
-        """Decide for a job that no replica may take now, whatever room there is."""
+        """Decide for a job that no replica may take now, with or without room."""
         now = _now()
         unready_since = self.members.unready_since
         since = job.since if unready_since is None else max(job.since, unready_since)
@@ -285,16 +285,20 @@ class Pool:
 
     @property
     def at_once(self) -> float:
-        """How many attempts the replicas that accept work take at once, at least 1; of all of them
-        where none does at present."""
+        """The number of attempts that the replicas accepting work take at once, at least 1.
+
+        If none accepts work now, all replicas count.
+        """
         replicas = self.members.everyone.accepting or self.members.replicas
         limits = [replica.limit(self.policy.max_in_flight) for replica in replicas.values()]
         return max(1, sum(math.inf if limit is None else limit for limit in limits))
 
     @property
     def is_closed_off(self) -> bool:
-        """Whether no replica may be asked for longer than a busy one rests: jobs that wait must
-        know, since some of them cannot wait that long."""
+        """True if no replica may get a job for longer than a busy one rests.
+
+        Waiting jobs are rechecked then, since some of them cannot wait that long.
+        """
         return self.next_chance_s() > MAX_REST_S
 
     def next_chance_s(self) -> float:

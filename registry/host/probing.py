@@ -20,7 +20,7 @@ MAX_AT_ONCE = 16
 """Health checks that begin together, over all pools: a host of hundreds makes no burst."""
 
 TURN_S = 0.5
-"""How long a check may keep others waiting. One that takes longer goes on beside them."""
+"""The maximum time for which a check delays others. A longer one continues in parallel."""
 
 MIN_PAUSE_S = 0.2
 """The shortest pause between two checks of a replica, however much its jobs fail."""
@@ -57,13 +57,13 @@ async def result_in_time(call: "asyncio.Task[_T]", limit_s: float) -> _T:
 
 
 def _retrieve(call: "asyncio.Task[Any]") -> None:
-    """Look at what a late call raised: unretrieved it would be logged as a defect."""
+    """Retrieve the exception of a late call, which asyncio would otherwise log as a defect."""
     if not call.cancelled():
         call.exception()
 
 
 class Prober:
-    """Watches replicas and passes on what their health checks say.
+    """Watches replicas and passes on the results of their health checks.
 
     Args:
         learn: Gets each answer.
@@ -116,7 +116,7 @@ class Prober:
                 pass
 
     async def check(self, replica: Replica, limit_s: float) -> HealthStatus:
-        """Ask for the replica's health, in at most `limit_s` seconds, and pass on the answer."""
+        """Check the replica's health, in at most `limit_s` seconds, and pass on the result."""
         began_at = asyncio.get_running_loop().time()
         wants_props = replica.props is None or not replica.accepts
         status, props = await self.ask(replica, limit_s, props=wants_props)
@@ -175,7 +175,7 @@ class Prober:
 
 
 _STRAINED = HealthStatus(HealthState.DEGRADED, "answers jobs, but not its health check")
-"""What live traffic shows of a replica outweighs a check that failed meanwhile."""
+"""The message of a replica whose check fails while its jobs succeed: live traffic counts more."""
 
 
 def _down(message: str) -> HealthStatus:
@@ -183,7 +183,7 @@ def _down(message: str) -> HealthStatus:
 
 
 def _said(error: BaseException) -> str:
-    """Return what may be shown of an error: a foreign text may hold a key."""
+    """Return a text for an error without its message, which may contain a key."""
     if isinstance(error, WorkerError | ContractError):
         return str(error)
     return f"it failed with {type(error).__name__}"

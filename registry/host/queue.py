@@ -21,10 +21,10 @@ from registry.host.replica import Lease, Replica, View
 from registry.host.snapshot import PoolSnapshot
 
 NEW_SHARE = 0.2
-"""The weight of the newest service time in the usual one."""
+"""The weight of the newest service time in the average."""
 
 FIRST_GUESS_S = 1.0
-"""The usual service time while none was measured."""
+"""The assumed service time while none was measured."""
 
 MAX_COLD = 10_000
 """Jobs that may wait for the first health check of any replica: seconds of heavy traffic."""
@@ -33,7 +33,7 @@ DUE = 1.0 - 1e-9
 """The credit that gives a batch job the next start; shares such as 0.1 do not add up to 1."""
 
 MAX_LOOKS = 32
-"""Jobs that came back and cannot use a replica with room: so many are passed over at once."""
+"""The maximum number of returned jobs, unable to use a free replica, that one look skips."""
 
 
 @attrs.define(eq=False)
@@ -47,7 +47,7 @@ class Turn(Ticket):
     alarm: asyncio.TimerHandle | None = None
 
     def settle(self, outcome: Lease | WorkerError) -> None:
-        """Give the job its replica, or an error."""
+        """Settle the job with its replica or an error."""
         self.outcome = outcome
         if not self.woken.done():
             self.woken.set_result(None)
@@ -152,7 +152,7 @@ class Queue:
         """Settle the next job that need not wait any longer.
 
         Args:
-            full: Lanes that nobody has room for; more are added.
+            full: Lanes for which no replica has room; more are added.
         """
         for priority in self._order():
             for lane in self._lanes.of(priority):
@@ -187,7 +187,7 @@ class Queue:
                 self._credit = max(0.0, self._credit - 1.0)
 
     def recheck(self) -> None:
-        """Decide again for every job: who is ready, allowed or listed has changed."""
+        """Decide again for every job, because a replica's readiness, breaker or models changed."""
         if not self._lanes:
             return
         self._sort_again()
@@ -198,7 +198,7 @@ class Queue:
             if lane is None or (not turn.is_back and (turn.priority, lane.key) in full):
                 continue
             if not self._decide(turn) and not turn.is_back and turn.alarm is None:
-                full.add((turn.priority, lane.key))  # what holds for one holds for all
+                full.add((turn.priority, lane.key))  # the decision is the same for all of them
         self._trim()
 
     def _decide(self, turn: Turn) -> bool:
@@ -215,7 +215,7 @@ class Queue:
         return True
 
     def _carry_out(self, progress: Progress, record: JobRecord, step: Attempt | Fail) -> Lease:
-        """Do what was decided, and note the replicas that could not take the job."""
+        """Apply the decision, and note the replicas that could not take the job."""
         pool, model = self.pool, progress.task.model
         for replica_id, reason in pool.skipped(model, progress.tried):
             record.note("skip", reason, replica_id)

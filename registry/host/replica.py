@@ -1,4 +1,4 @@
-"""One replica of a pool, what is known of it, and the replicas that serve one model in order."""
+"""One replica of a pool, its known facts, and an ordered view of the replicas of one model."""
 
 import asyncio
 import math
@@ -18,10 +18,10 @@ from registry.host.routing import Candidate, Candidates
 from registry.host.snapshot import NOT_CHECKED, ReplicaSnapshot
 
 RATE_WINDOW_S = 10.0
-"""Over how long tokens per second are averaged: long enough to be calm, short enough to be now."""
+"""The window for tokens per second: long enough to be smooth, short enough to be current."""
 
 MAX_RATE_SAMPLES = 64
-"""The most samples in that window, however often a snapshot is taken."""
+"""The maximum number of samples in that window, however often a snapshot is taken."""
 
 NEW_SHARE = 0.2
 """The weight of the newest first-token time in the recent one."""
@@ -39,7 +39,7 @@ MAX_ODD = 8
 
 
 def state_of(status: HealthStatus) -> ReplicaState:
-    """Return the host's one word for what a health check said."""
+    """Return the ReplicaState for the result of a health check."""
     if status.ready:
         healthy = status.state is HealthState.HEALTHY
         return ReplicaState.READY if healthy else ReplicaState.BUSY
@@ -48,11 +48,11 @@ def state_of(status: HealthStatus) -> ReplicaState:
 
 @attrs.frozen
 class Binding:
-    """What is bound in one place.
+    """An adapter and the settings with which it is bound.
 
     Args:
         adapter: The adapter, from a registry or made by hand.
-        limit: The most streams at once; None: what the engine says, or the policy.
+        limit: The maximum number of streams; None: the engine's own, or the policy's.
         weight: Its share of the load compared with the other replicas.
         priority: Replicas with a higher number get work only where none with a lower has room.
         model: The engine's own name of its model: sent where a task names none, or an alias.
@@ -151,7 +151,7 @@ class Replica:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep its adapter open, though nothing may run on it any more."""
+        """Keep its adapter open, even if no stream uses it any more."""
         self._keepers += 1
         self.idle.clear()
         try:
@@ -172,12 +172,12 @@ class Replica:
 
     @property
     def shown_message(self) -> str:
-        """What its last health check said; empty before the first one."""
+        """The message of its last health check; empty before the first one."""
         return "" if self.status is NOT_CHECKED else self.status.message
 
     @property
     def accepts(self) -> bool:
-        """Whether it takes new work, as far as its health tells."""
+        """True if it accepts new work by its last health check."""
         return not self.draining and self.state in (ReplicaState.READY, ReplicaState.BUSY)
 
     @property
@@ -382,7 +382,7 @@ class View:
 
     @property
     def coming(self) -> bool:
-        """Whether a replica may become ready soon, or one is still to be bound."""
+        """True if a replica may become ready soon, or one is still to be bound."""
         waits_for = (ReplicaState.UNKNOWN, ReplicaState.LOADING)
         return not self.members or any(r.state in waits_for for r in self.members.values())
 

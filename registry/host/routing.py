@@ -1,4 +1,4 @@
-"""Which of the replicas that can take a job gets it (ORCH-3009, ORCH-3012).
+"""Routing policies: the choice among the replicas that can take a job (ORCH-3009, ORCH-3012).
 
 A policy is a small object. It gets the candidates as a sequence that also knows their order by
 load and their places on a hash ring, so that a choice costs the same among ten and ten thousand.
@@ -179,7 +179,7 @@ class Candidates(Sequence[Candidate]):
             if members.get(entry[2].replica_id) is entry:
                 return entry[2]
             heappop(heap)
-        raise LookupError("there is no candidate")
+        raise LookupError("there are no candidates to choose from")
 
     def near(self, key: str) -> list[Candidate]:
         """Return up to PROBES candidates in the order that belongs to `key`, nearest first.

@@ -1,4 +1,4 @@
-"""What a host reports about itself: plain data, JSON-able by cattrs."""
+"""A host's reports about itself: plain data, JSON-able by cattrs."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -28,7 +28,7 @@ class ReplicaSnapshot:
         first_token_ms: The recent time from asking it to its first token; None without one yet.
         jobs: Attempts it was given.
         failures: How many of them failed for a reason of its own.
-        message: What its last health check said.
+        message: The message of its last health check.
         learnt_limit: The most at once that its answers taught, or its recovery; None if nothing.
         rests_s: For how many more seconds it is left alone because it was busy or asked for it.
         weight: Its share of the load compared with the others.
@@ -58,7 +58,7 @@ class ReplicaSnapshot:
 
     @property
     def accepts(self) -> bool:
-        """Whether it takes new work: ready or busy, with a breaker that is not open."""
+        """True if it accepts new work: ready or busy, with a breaker that is not open."""
         ready = self.state in (ReplicaState.READY, ReplicaState.BUSY)
         return ready and self.breaker is not BreakerState.OPEN
 

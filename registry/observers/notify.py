@@ -1,4 +1,4 @@
-"""Reports: who notifies observers of what.
+"""Reports: they notify observers of jobs, attempts, health and lifecycle.
 
 A job has one owner, the outermost: a bound adapter that is used alone, or a host. The owner makes
 a JobReport and lets it watch the stream that the caller reads, so each job has one outcome. Below
@@ -87,7 +87,7 @@ class Observers:
             with Contained() as call:
                 each.function(notice)
             if call.error is not None:
-                # Foreign texts may hold a key: they appear at level DEBUG only.
+                # The exception's text may contain a key, so it is logged at DEBUG only.
                 logger.warning(
                     "observer %s failed in %s with %s",
                     type(each.plugin).__qualname__,

@@ -87,7 +87,7 @@ class PrometheusObserver:
 
     @hookimpl
     def attempt_started(self, attempt: AttemptNotice) -> None:
-        """A request is under way; with the first one the job no longer waits."""
+        """Count a request in flight; with the first one the job no longer waits."""
         self._in_flight.labels(*_replica(attempt.adapter)).inc()
         if attempt.number == 1:
             self._waiting.labels(attempt.owner.name, attempt.owner.pool_id or "").dec()

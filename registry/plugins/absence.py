@@ -1,4 +1,4 @@
-"""Why no adapter has a name, as far as this process can see."""
+"""Likely causes for an adapter name that is not found."""
 
 import importlib.util
 import json
@@ -109,7 +109,7 @@ def _without_metadata() -> Iterator[str]:
 
 
 def _elsewhere() -> Iterator[str]:
-    """An activated environment that is not the one of this interpreter."""
+    """Return a sentence if the activated environment is not this interpreter's."""
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         active = os.environ.get(variable)
         if active and os.path.realpath(active) != os.path.realpath(sys.prefix):

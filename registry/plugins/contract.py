@@ -108,7 +108,7 @@ def find_config_class(cls: type) -> tuple[type | None, str | None]:
 
 
 def _not_attrs_class(named: Any) -> str:
-    """Return what is wrong with a config that is not an attrs class, with advice for its kind."""
+    """Return the problem of a config that is not an attrs class, with advice for its kind."""
     shown = getattr(named, "__name__", None) or repr(named)
     if attrs.has(type(named)):
         return f"the config {shown} is an object: let `Config` be its class"
@@ -312,7 +312,7 @@ def argument_problems(
 def _identity_problems(cls: type) -> Iterator[str]:
     if any("__eq__" in vars(base) for base in cls.__mro__ if base is not object):
         yield (
-            "its objects compare by value, and pluggy tells plugins apart with ==: "
+            "its objects compare by value, and pluggy compares plugins with ==: "
             "use @attrs.define(eq=False), or remove __eq__"
         )
     elif cls.__hash__ is None:

@@ -1,4 +1,4 @@
-"""What is installed, from entry-point metadata only: no plugin is imported (ORCH-3054)."""
+"""The installed adapters, from entry-point metadata only: no plugin is imported (ORCH-3054)."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ class Catalogue:
         )
 
     def notes(self, record: AdapterRecord) -> tuple[str, ...]:
-        """Return what is remarkable about the record's distribution, one sentence each."""
+        """Return remarks about the record's distribution, one sentence each."""
         return tuple(self._shadowed.get(normalized(record.distribution), ()))
 
     def distributions(self) -> list["_Distribution"]:

@@ -92,7 +92,7 @@ def _notice_problems(attribute: str, function: FunctionType) -> Iterator[str]:
     if options.get("wrapper") or options.get("hookwrapper"):
         yield f"{attribute} is a wrapper, and observers change nothing: use a bare @hookimpl"
     elif not _plain(function):
-        yield f"{attribute} must be a plain function: observers are not waited for"
+        yield f"{attribute} must be a plain function: observers are not awaited"
     (wanted,) = inspect.signature(getattr(ObserverHooks, name)).parameters.keys() - {"self"}
     for problem in argument_problems(function, [wanted], optional=True):
         yield f"{attribute}: {problem}; write `def {attribute}(self, {wanted})`"
@@ -118,7 +118,7 @@ def _identity_problems(plugin: object, before: Sequence[object]) -> list[str]:
         return ["give an object, not the class"]
     if any(plugin is other or plugin == other for other in before):
         return [
-            "it is equal to another one, and pluggy tells plugins apart with ==: "
+            "it is equal to another one, and pluggy compares plugins with ==: "
             "give each once, and use @attrs.define(eq=False)"
         ]
     return []

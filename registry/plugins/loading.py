@@ -1,4 +1,4 @@
-"""From a record to the adapter's object; any failure is an error that names the adapter."""
+"""Loads an adapter from its record; any failure is an error that names the adapter."""
 
 import importlib
 import sys
@@ -28,7 +28,7 @@ Status = Literal["ok", "installed", "blocked", "ambiguous", "broken"]
 
 @attrs.frozen
 class AdapterInfo:
-    """What `describe` returns of an installed adapter.
+    """The description of an installed adapter.
 
     Args:
         name: The name that was asked for.
@@ -38,7 +38,7 @@ class AdapterInfo:
         status: "ok", "blocked", "ambiguous" or "broken"; "installed" if it was not loaded.
         reason: Why it cannot be used; "" if nothing is known against it.
         config_fields: Its options; empty unless it is ok.
-        notes: What is remarkable about its installation, such as a shadowed version.
+        notes: Remarks about its installation, such as a shadowed version.
     """
 
     name: str

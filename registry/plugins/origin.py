@@ -1,4 +1,4 @@
-"""Where modules come from: foreign packages that hide a distribution's own, and editable installs.
+"""Origins of modules: foreign packages that hide a distribution's own, and editable installs.
 
 `adapters` is a namespace package that several distributions fill; one regular package of that name,
 anywhere on sys.path, hides it. Of two modules with one name sys.path picks one for all importers.

@@ -1,4 +1,4 @@
-"""What a distribution requires and does not find: named when its import fails.
+"""The unmet requirements of a distribution, reported when its import fails.
 
 `packaging` compares versions where it is installed; without it only absent distributions are found.
 """
@@ -17,7 +17,7 @@ _ENTRY_EXTRAS = re.compile(r"\[([^\]]*)\]\s*$")
 
 
 def missing_module(record: AdapterRecord, module: str) -> str:
-    """Return what to do about a module that the adapter imports and that is not installed."""
+    """Return advice for a module that the adapter imports and that is not installed."""
     extra = attempt(lambda: _extra_for(record, module), None)
     if extra is not None:
         return f"which comes with its extra {extra!r}: pip install '{record.distribution}[{extra}]'"

@@ -1,4 +1,4 @@
-"""What every front of a host shares: the table of its jobs, and the state folder."""
+"""Parts shared by every front of a host: the table of its jobs, and the state folder."""
 
 from registry.serving.jobs import Failure, Job, JobTable, Totals
 

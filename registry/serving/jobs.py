@@ -177,8 +177,8 @@ class JobTable:
                 the job's error.
 
         Raises:
-            DuplicateJob: A job of this id is in the table.
-            WorkerError: The job could not be started, or was cancelled before it was.
+            DuplicateJob: If a job of this id is in the table.
+            WorkerError: If the job could not be started, or was cancelled before it was.
 
         Cancellation:
             The job ends, and its connection is closed.
@@ -257,7 +257,7 @@ class JobTable:
         """Return when the host may get the job, and count it as running.
 
         Raises:
-            Cancelled: The job was cancelled meanwhile.
+            Cancelled: If the job was cancelled meanwhile.
         """
         job.phase = "held"
         if again:  # it came before all that are held
@@ -306,7 +306,7 @@ class JobTable:
         return self._max_jobs is None or self._running < self._max_jobs
 
     def _leave(self, job: Job, *, full: bool = False) -> None:
-        """A job has left the host; `full` if its pool refused it for lack of room."""
+        """Note that a job has left the host; `full` if its pool refused it for lack of room."""
         self._running -= 1
         if full:
             self._retry_later(job.pool_id)

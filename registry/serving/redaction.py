@@ -1,4 +1,4 @@
-"""Keeps what users ask out of the state folder."""
+"""Keeps the content of users' tasks out of the state folder."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -54,7 +54,7 @@ def _finder(task: TaskRequest) -> Callable[[str], bool]:
 
 
 def _is_written(field: "attrs.Attribute[Any]", value: object) -> bool:
-    """Tell what users write from what every task has: ids, roles, names of models."""
+    """Return whether a field holds users' text, unlike ids, roles and names of models."""
     return field.name not in _NAMES
 
 

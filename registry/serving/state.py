@@ -1,4 +1,4 @@
-"""The state folder of a long run: a snapshot of its host, and how each job went.
+"""The state folder of a long run: a snapshot of its host, and an explanation of each job.
 
 The run writes it. `worker-adapters top` and `explain` read it, from other processes and after the
 run has ended. It holds no prompt and no answer.
@@ -77,7 +77,7 @@ class StateWriter:
         folder: The folder; it is made if it does not exist.
 
     Raises:
-        StateError: It cannot be written, or another run uses it.
+        StateError: If it cannot be written, or another run uses it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,7 +111,7 @@ class StateWriter:
         """Replace the snapshot atomically.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: If it cannot be written.
         """
         at_s, pid = round(time.time(), 3), os.getpid()
         saved = SavedSnapshot(at_s, pid, running, host, totals or Totals(), tuple(failures))
@@ -121,10 +121,10 @@ class StateWriter:
         draft.replace(path)
 
     def append(self, explanation: Explanation) -> None:
-        """Write how a job went.
+        """Write the explanation of a job.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: If it cannot be written.
         """
         if self._jobs.tell() >= MAX_JOBS_BYTES:
             self._jobs.close()
@@ -150,7 +150,7 @@ def read_snapshot(folder: Path) -> SavedSnapshot | None:
     """Return the last snapshot of a run; None if there has been no run.
 
     Raises:
-        StateError: It cannot be read.
+        StateError: If it cannot be read.
     """
     try:
         text = (folder / SNAPSHOT).read_bytes()
@@ -167,10 +167,10 @@ def read_snapshot(folder: Path) -> SavedSnapshot | None:
 
 
 def find_job(folder: Path, job_id: str) -> Explanation | None:
-    """Return how the job went, the last one of several with this id; None if it is unknown.
+    """Return the explanation of a job, the last one of several with this id; None if unknown.
 
     Raises:
-        StateError: The files cannot be read.
+        StateError: If the files cannot be read.
     """
     found = None
     try:

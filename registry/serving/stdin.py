@@ -49,7 +49,7 @@ class StdinJobs:
 
     @property
     def busy(self) -> bool:
-        """Whether a job has not ended or a frame is not written."""
+        """True if a job has not ended or a frame is not written."""
         return bool(self._tasks) or self._out.waiting > 0
 
     @property

@@ -51,7 +51,7 @@ def parse_line(line: bytes) -> Submit | Cancel:
             `{"cancel": job_id}`.
 
     Raises:
-        BadLine: It is neither.
+        BadLine: If it is neither.
     """
     if len(line) > MAX_LINE_BYTES:
         raise BadLine(f"the line is longer than {MAX_LINE_BYTES} bytes")

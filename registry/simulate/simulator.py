@@ -67,7 +67,7 @@ def simulate(
 
 @attrs.define(eq=False)
 class _Simulation:
-    """What the simulated engines share, and what is counted."""
+    """The shared state of the simulated engines, and the counts."""
 
     seed: int
     timeout_s: float

@@ -128,7 +128,7 @@ class Transition:
 
 @attrs.frozen
 class Report:
-    """What happened to the jobs of a trace.
+    """The outcomes of the jobs of a trace.
 
     Args:
         jobs: How many there were.

@@ -258,7 +258,7 @@ def _from_environment(name: str, variable: str, options: Mapping[str, Any]) -> s
     """Return the value of the variable that holds the option `name`.
 
     Raises:
-        ValueError: There is none; the message says why.
+        ValueError: If there is none; the message says why.
     """
     if name in options:
         raise ValueError("it is also among the options: remove one of them")

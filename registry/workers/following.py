@@ -114,7 +114,7 @@ class Declared:
         try:
             paths = handoff_files(self._folder)
         except (OSError, Unreadable) as error:
-            # Not as if it were empty: a folder that cannot be read says nothing of its engines.
+            # An unreadable folder is an error, not an empty folder: its engines may still run.
             why = str(error)
             if isinstance(error, OSError):
                 why = f"it cannot be read: {error.strerror or error}"

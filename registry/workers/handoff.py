@@ -70,8 +70,8 @@ def handoff_files(folder: Path) -> list[Path]:
     """Return the handoff files of a folder, by name. Hidden files are ignored.
 
     Raises:
-        OSError: The folder cannot be read.
-        Unreadable: It has too many entries to be a folder of handoff files.
+        OSError: If the folder cannot be read.
+        Unreadable: If it has too many entries to be a folder of handoff files.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -89,8 +89,8 @@ def read_handoff(path: Path, registry: Registry) -> ReplicaSpec:
     It gets no API key, because anyone who can write into the folder would receive it.
 
     Raises:
-        Unfinished: The file is gone, cannot be read, or is not whole JSON.
-        WorkersError: It is whole and wrong; with every problem and the file's name.
+        Unfinished: If the file is gone, cannot be read, or is not whole JSON.
+        WorkersError: If it is whole and wrong; with every problem and the file's name.
     """
     name = os.fspath(path)
     try:

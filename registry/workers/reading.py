@@ -1,4 +1,4 @@
-"""Reads files that others write, without ever waiting for one."""
+"""Reads files that other processes write, without ever blocking on one."""
 
 import os
 import stat
@@ -42,7 +42,7 @@ def read_text(path: Path, max_bytes: int) -> str:
     """Return the text of a regular file.
 
     Raises:
-        Unreadable: It cannot be opened, is not a regular file, is longer than `max_bytes`, or is
+        Unreadable: If it cannot be opened, is not a regular file, is longer than `max_bytes`, or is
             not UTF-8.
     """
     try:

@@ -89,7 +89,7 @@ class ReplicaSpec:
         """Return its adapter, not started.
 
         Raises:
-            WorkersError: It cannot be built.
+            WorkersError: If it cannot be built.
         """
         try:
             return registry.get(self.adapter, self.config)

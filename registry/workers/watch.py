@@ -115,7 +115,7 @@ class WorkersWatch:
         self._refused: Workers | None = None
         self._again_at = math.inf  # when the refused version is tried again
         self._warned = ""
-        self._unfinished: dict[Path, bool] = {}  # and whether that has been told
+        self._unfinished: dict[Path, bool] = {}  # and whether that was logged
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -200,7 +200,7 @@ class WorkersWatch:
         """Bind what is new, rebind what has changed and unbind what is gone, atomically.
 
         Raises:
-            WorkersError: An adapter cannot be built or started. Nothing has changed then.
+            WorkersError: If an adapter cannot be built or started. Nothing has changed then.
         """
         old = self._bound.replicas
         changed = [spec for key, spec in workers.replicas.items() if old.get(key) != spec]
@@ -236,7 +236,7 @@ class WorkersWatch:
         """Build the adapters into `built`.
 
         Raises:
-            WorkersError: One cannot be built, or its place is taken; the others are built.
+            WorkersError: If one cannot be built, or its place is taken; the others are built.
         """
         problems: list[Problem] = []
         taken = self._present() - self._bound.replicas.keys()
@@ -253,7 +253,7 @@ class WorkersWatch:
             raise WorkersError("what the files declare", problems)
 
     def _policies(self, workers: Workers) -> dict[str, PoolPolicy | None]:
-        """Return the policies that have changed; None for a pool that is no longer declared."""
+        """Return the changed policies; None for a pool that is no longer declared."""
 
         def stated(declared: Workers, pool_id: str) -> tuple[bool, PoolSpec]:
             spec = declared.policies.get(pool_id, PoolSpec())

@@ -60,7 +60,7 @@ def _values(subject: Subject) -> dict[str, str]:
     """Return the value that each secret option is given.
 
     Raises:
-        Violation: One is declared secret, refuses the kit's value, and has none of its own.
+        Violation: If one is declared secret, refuses the kit's value, and has none of its own.
     """
     config = subject.make().config
     if not attrs.has(type(config)):

@@ -95,8 +95,8 @@ def make_transport(options: ClientOptions) -> httpx.AsyncBaseTransport:
 
     Raises:
         ImportError: http2 without the package h2, or a SOCKS proxy without socksio.
-        OSError: A file for TLS cannot be used, where httpx's transport needs it at once.
-        ValueError: The proxy's URL is invalid, or the key of client_cert encrypted.
+        OSError: If a file for TLS cannot be used, where httpx's transport needs it at once.
+        ValueError: If the proxy's URL is invalid, or the key of client_cert encrypted.
     """
     if options.http2:
         _require_h2()
@@ -199,8 +199,8 @@ def make_client(
 
     Raises:
         ImportError, OSError, ValueError: As make_transport.
-        OSError: The recording cannot be made; FileExistsError if the file exists.
-        RecordingError: The file to replay is not a recording.
+        OSError: If the recording cannot be made; FileExistsError if the file exists.
+        RecordingError: If the file to replay is not a recording.
     """
     options = ClientOptions() if options is None else options
     if replay is not None:

@@ -68,7 +68,7 @@ def conformance(
         list[str] | None,
         typer.Option(
             metavar="CAPABILITY=WHY",
-            help=f"What the engine lacks: {', '.join(CAPABILITIES)}; repeatable.",
+            help=f"A capability that the engine lacks: {', '.join(CAPABILITIES)}; repeatable.",
         ),
     ] = None,
     option: Options = None,
@@ -115,7 +115,7 @@ def _write(write: Callable[[Any, Path], object], what: Any, folder: Path) -> Non
     """Write a report, or prepare to.
 
     Raises:
-        UsageError: It cannot be written into this folder.
+        UsageError: If it cannot be written into this folder.
     """
     try:
         write(what, folder)
@@ -142,7 +142,7 @@ def _chosen(names: list[str]) -> tuple[Check, ...]:
 
 
 def _absent(pairs: list[str]) -> dict[str, str]:
-    """The capabilities that are declared absent, with the reasons."""
+    """Return the capabilities that are declared absent, with the reasons."""
     absent = {}
     for pair in pairs:
         capability, _, reason = pair.partition("=")

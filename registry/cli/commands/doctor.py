@@ -1,4 +1,4 @@
-"""`doctor`: what this installation is, and what it would send where."""
+"""`doctor`: a report on the installation, its environment, its adapters and its engine."""
 
 import asyncio
 import json
@@ -46,8 +46,8 @@ class Finding:
 
     Args:
         section: What it belongs to: "installation", "environment", "adapters" or "engine".
-        name: What was looked at.
-        value: What was found; never a secret.
+        name: The examined item.
+        value: The finding; never a secret.
         level: "ok", "note" (worth knowing) or "problem".
     """
 

@@ -1,4 +1,4 @@
-"""`explain`: how one job of a run went."""
+"""`explain`: the record of one finished job of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

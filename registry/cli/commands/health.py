@@ -1,4 +1,4 @@
-"""`health`: ask an engine how it is."""
+"""`health`: check an engine's health."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def health(
     option: Options = None,
     as_json: Json = False,
 ) -> Action:
-    """Ask an engine how it is; status 0 if it accepts work, 1 if not."""
+    """Check an engine's health; status 0 if it accepts work, 1 if not."""
     return lambda: _check(get_adapter(adapter, one_url(url, base_url), option), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""`probe`: find out what a server does, by small jobs through its adapter."""
+"""`probe`: examine a server's behaviour with small jobs through its adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def probe(
     model: Model = None,
     option: Options = None,
 ) -> Action:
-    """Find out what a server does, by small jobs: what it serves, counts and refuses."""
+    """Examine with small jobs what a server serves, counts and refuses."""
 
     def action() -> int:
         bound = get_adapter(adapter, one_url(url, base_url), option)
@@ -121,7 +121,7 @@ class Probe:
     async def facts(self) -> AsyncIterator[Fact]:
         """Yield the findings one by one; never raise WorkerError.
 
-        A server that does not answer at all is asked for its health only.
+        If the server does not answer at all, only its health is reported.
         """
         questions = {
             "health": self._health,

@@ -1,4 +1,4 @@
-"""`record`: write down what a server answers, for the adapter `replay`."""
+"""`record`: record a server's answers, for the adapter `replay`."""
 
 import asyncio
 import json

@@ -101,7 +101,7 @@ def get_adapter(name: str, base_url: str | None, pairs: list[str] | None) -> Bou
 
     Raises:
         RegistryError: As registry.get.
-        UsageError: The options cannot be used.
+        UsageError: If the options cannot be used.
     """
     options = adapter_options(name, base_url, pairs)
     try:

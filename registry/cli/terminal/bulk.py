@@ -65,7 +65,7 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
         cannot be written, and the signal's if a signal left rows.
 
     Raises:
-        UsageError: The input, the journal or an option does not fit.
+        UsageError: If the input, the journal or an option does not fit.
     """
     log_to_stderr()
     # Failed rows are counted and written; a line for each attempt would drown everything else.
@@ -86,7 +86,7 @@ def retry_batch(input: Path, output: Path, workers: Path | None, limits: Limits)
     """Send the failed rows of an earlier run again.
 
     Raises:
-        UsageError: There is no such run.
+        UsageError: If there is no such run.
     """
     try:
         plan = Plan.again(input, output, limits)
@@ -99,7 +99,7 @@ def show_batch(output: Path, *, as_json: bool) -> int:
     """Print how far a run is.
 
     Raises:
-        UsageError: There is no such run.
+        UsageError: If there is no such run.
     """
     try:
         header, answered, failed = count(journal_path(output))

@@ -1,4 +1,4 @@
-"""What every module in `commands` defines."""
+"""Command: the definition that every module in `commands` has."""
 
 from collections.abc import Callable
 

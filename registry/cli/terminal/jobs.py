@@ -41,7 +41,7 @@ def run_job(
         The exit status.
 
     Raises:
-        BrokenPipeError: The reader of our output went away; the job is cancelled.
+        BrokenPipeError: If the reader of our output went away; the job is cancelled.
     """
     return asyncio.run(_run(begin, task, Output(frames=frames)))
 

@@ -1,4 +1,4 @@
-"""What `worker-adapters top` shows: a run's state folder, or engines that it asks itself."""
+"""The views of `worker-adapters top`: of a run's state folder, or of engines that it queries."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def watch_run(state: Path | None, *, once: bool, as_json: bool) -> int:
         The exit status.
 
     Raises:
-        UsageError: There is no state in the folder.
+        UsageError: If there is no state in the folder.
     """
     folder = state or default_folder()
     if once:
@@ -68,7 +68,7 @@ def ask_engines(workers: Path, *, once: bool, as_json: bool) -> int:
         The exit status.
 
     Raises:
-        WorkersError: The file is wrong.
+        WorkersError: If the file is wrong.
     """
     return asyncio.run(_ask(workers, once=once, as_json=as_json))
 

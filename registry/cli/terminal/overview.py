@@ -27,7 +27,7 @@ _STYLES = {"ready": "green", "busy": "yellow", "loading": "yellow", "draining": 
 
 @attrs.frozen
 class View:
-    """What `top` shows.
+    """One view of `top`.
 
     Args:
         host: The snapshot.

@@ -1,4 +1,4 @@
-"""What a command needs besides the extra `[cli]`."""
+"""Checks for packages that a command needs in addition to the extra `[cli]`."""
 
 from importlib.util import find_spec
 
@@ -9,7 +9,7 @@ def need_gateway() -> None:
     """Check that the packages of the gateway are installed.
 
     Raises:
-        UsageError: One of them is missing.
+        UsageError: If one of them is missing.
     """
     for package in ("starlette", "uvicorn", "prometheus_client"):
         if find_spec(package) is None:
@@ -20,7 +20,7 @@ def need_otel() -> None:
     """Check that OpenTelemetry's API is installed.
 
     Raises:
-        UsageError: It is missing.
+        UsageError: If it is missing.
     """
     if find_spec("opentelemetry") is None:
         raise UsageError("--otel needs opentelemetry: pip install 'worker-adapters[otel]'")

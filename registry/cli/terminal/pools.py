@@ -21,8 +21,8 @@ def open_pool(workers: Path, pool: str | None) -> "tuple[AdapterHost, Submit]":
         pool: The pool's name; None for the only one.
 
     Raises:
-        WorkersError: The file is wrong.
-        UsageError: There is no such pool, or several to choose from.
+        WorkersError: If the file is wrong.
+        UsageError: If there is no such pool, or several to choose from.
     """
     host = open_host(workers)
     pool_id = choose_pool(host, pool)
@@ -33,7 +33,7 @@ def open_host(workers: Path) -> "AdapterHost":
     """Return a host with what the file declares. Call it in an event loop and close the host.
 
     Raises:
-        WorkersError: The file is wrong.
+        WorkersError: If the file is wrong.
     """
     from registry import AdapterHost
 
@@ -44,7 +44,7 @@ def choose_pool(host: "AdapterHost", name: str | None) -> str:
     """Return the pool of this name; without a name, the only one there is.
 
     Raises:
-        UsageError: There is no such pool, or several to choose from.
+        UsageError: If there is no such pool, or several to choose from.
     """
     pools = [pool.pool_id for pool in host.snapshot().pools]
     if name in pools:

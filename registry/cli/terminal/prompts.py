@@ -23,7 +23,7 @@ def make_task(fields: Mapping[str, Any]) -> TaskRequest:
     """Return the task with these fields; those that are None are left out.
 
     Raises:
-        UsageError: A field is wrong; the message names the option.
+        UsageError: If a field is wrong; the message names the option.
     """
     try:
         return TaskRequest(**{name: value for name, value in fields.items() if value is not None})
@@ -35,7 +35,7 @@ def read_prompt(prompt: str | None) -> str:
     """Return the prompt: as given, or from standard input if it is `-` or there is a pipe.
 
     Raises:
-        UsageError: There is no prompt, or it is not valid text.
+        UsageError: If there is no prompt, or it is not valid text.
     """
     if prompt is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError(
@@ -56,7 +56,7 @@ def read_json(path: Path, option: str) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        UsageError: It cannot be read, or is not JSON.
+        UsageError: If it cannot be read, or is not JSON.
     """
     try:
         return json.loads(_read(path, option, MAX_JSON_BYTES))
@@ -71,7 +71,7 @@ def read_tools(path: Path) -> list[dict[str, Any]]:
     only the function, with `"name"` and `"parameters"`.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: If it is something else.
     """
     data = read_json(path, "--tools")
     tools = data if isinstance(data, list) else [data]
@@ -87,7 +87,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     """Return the response_format that asks for answers of a JSON schema.
 
     Raises:
-        UsageError: The file does not hold a JSON object.
+        UsageError: If the file does not hold a JSON object.
     """
     schema = read_json(path, "--json-schema")
     if not isinstance(schema, dict):
@@ -101,7 +101,7 @@ def read_image(path: Path) -> dict[str, Any]:
     """Return the content part of an image file.
 
     Raises:
-        UsageError: It cannot be read, or its name does not say that it is an image.
+        UsageError: If it cannot be read, or its name does not say that it is an image.
     """
     kind = mimetypes.guess_type(path.name)[0] or ""
     if not kind.startswith("image/"):

@@ -55,8 +55,8 @@ def run_serve(settings: Settings) -> int:
         The exit status: FAILED if a job failed or a line was refused.
 
     Raises:
-        ConfigError: The files, or without any the environment, are wrong.
-        UsageError: The state folder cannot be used.
+        ConfigError: If the files, or without any the environment, are wrong.
+        UsageError: If the state folder cannot be used.
     """
     log_to_stderr()
     return asyncio.run(_serve(settings))

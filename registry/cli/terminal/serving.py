@@ -25,8 +25,8 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
         The exit status: OK if every job came to its own end, else that of the signal.
 
     Raises:
-        ConfigError: A file, or without any the environment, is wrong.
-        UsageError: The address cannot be used.
+        ConfigError: If a file, or without any the environment, is wrong.
+        UsageError: If the address cannot be used.
     """
     log_to_stderr()
     _log_access()

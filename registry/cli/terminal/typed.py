@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 _CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 4 << 20
-"""A longer line is not typed by anyone: the wrong file was piped in."""
+"""A longer line was not typed: the wrong file was piped in."""
 
 
 class Typed:

@@ -1,4 +1,4 @@
-"""Errors in the words of the command line: `--base-url`, not `$.base_url` or `base_url=`."""
+"""Errors in the terms of the command line: `--base-url`, not `$.base_url` or `base_url=`."""
 
 import re
 

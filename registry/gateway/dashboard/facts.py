@@ -1,4 +1,4 @@
-"""What the dashboard shows, as one JSON object a second."""
+"""The facts that the dashboard shows, as one JSON object a second."""
 
 import asyncio
 from collections import deque
@@ -17,7 +17,7 @@ REFRESH_S = 1.0
 """How often a page gets new facts."""
 
 MAX_RUNNING_SHOWN = 200
-"""How many jobs in flight a page gets, the oldest first: more than anyone reads."""
+"""The maximum number of jobs in flight on a page, the oldest first."""
 
 MAX_EVENTS = 100
 
@@ -87,7 +87,7 @@ class Facts:
 
     @property
     def leaving(self) -> bool:
-        """Whether the gateway is shutting down."""
+        """True while the gateway is shutting down."""
         return self._draining()
 
     def encoded(self) -> bytes:

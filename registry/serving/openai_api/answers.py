@@ -25,7 +25,7 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
-"""The words that clients of OpenAI's API know."""
+"""The finish_reasons that clients of OpenAI's API know."""
 
 
 class Chunks:

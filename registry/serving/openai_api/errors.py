@@ -31,7 +31,7 @@ _OPENAI_CODE = {
     ErrorCode.UPSTREAM_NOT_FOUND: "model_not_found",
     ErrorCode.CONTENT_FILTER: "content_filter",
 }
-"""Codes for which clients of OpenAI's API have a word; the others are ours in lower case."""
+"""Codes with an equivalent in OpenAI's API; the others are this package's in lower case."""
 
 _OWN_CODES = frozenset(
     {
