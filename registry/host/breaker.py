@@ -238,8 +238,8 @@ class Pace:
     """The number of streams that one replica may have, learnt from busy answers and recoveries.
 
     A busy answer sets the limit to the number of other streams (multiplicative decrease if that
-    was allowed already). Whole answers at the limit raise it by one for each round of answers. A replica that
-    was away begins with one stream, and one more for each first token (slow start).
+    was allowed already). Whole answers at the limit raise it by one for each round of answers. A
+    replica that was away begins with one stream, and one more for each first token (slow start).
     """
 
     __slots__ = ("_cut_at", "_is_back", "_rest_s", "_threshold", "limit")

@@ -110,7 +110,7 @@ class Places:
         queue = self.queues.get(pool_id)
         if queue is None:
             raise LookupError(
-                f"there is no pool {pool_id!r}; the pools: {', '.join(sorted(self.queues)) or 'none'}"
+                f"there is no pool {pool_id!r}; pools: {', '.join(sorted(self.queues)) or 'none'}"
             )
         return queue
 

@@ -391,7 +391,7 @@ async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
     props = await host.props("p")
     assert props["a"].slots_total == 2
     assert set(props) == {"a", "b"}
-    with pytest.raises(LookupError, match="no pool 'q'; the pools: p"):
+    with pytest.raises(LookupError, match="no pool 'q'; pools: p"):
         await host.check("q")
 
 
