@@ -32,8 +32,8 @@ ALLOWED = {
         "adapter_api", "attrs", "msgspec", "prometheus_client", "registry", "starlette", "uvicorn",
     },
     "registry.observers.otel": {"adapter_api", "attrs", "opentelemetry"},
-    "registry.batch": {"adapter_api", "attrs", "msgspec", "pyarrow", "ray", "registry"},
-    "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click"},
+    "registry.batch": {"adapter_api", "attrs", "msgspec", "pyarrow", "registry"},
+    "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click", "uvloop"},
 }  # fmt: skip
 
 # The rooms of the registry, from the lowest to the highest: each imports lower ones only.
