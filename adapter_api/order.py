@@ -43,6 +43,10 @@ from adapter_api.messages import InvalidToolCall, ToolCall
 
 _PROOFS = get_args(Proof)
 
+MAX_CHECKED_CHARS = 64 << 10
+"""Longer arguments of a call are not parsed here: building the values of hostile ones would block
+the event loop. The adapter's own check, and `ToolCall.json()`, remain."""
+
 
 class State(Enum):
     """The state of a job."""
@@ -234,6 +238,8 @@ def _texts(event: object, *names: str) -> str | None:
 
 
 def _is_json(call: ToolCall) -> bool:
+    if len(call.arguments) > MAX_CHECKED_CHARS:
+        return True
     try:
         call.json()
     except JsonError:

@@ -8,8 +8,13 @@ import msgspec
 from adapter_api import ErrorCode, StreamingError
 
 MAX_UNTYPED_BYTES = 1 << 20
-"""JSON above this is decoded into declared types only: building objects for a document of nested
-lists blocks the event loop for a fifth of a second per MiB."""
+"""JSON above this is decoded into declared types only, which builds few objects."""
+
+MAX_UNTYPED_VALUES = 50_000
+"""So is JSON with more commas and brackets than this: building its objects would block the event
+loop for longer than 50 ms."""
+
+_FEW_BYTES = MAX_UNTYPED_VALUES  # no more values than bytes
 
 NOT_JSON = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
@@ -86,12 +91,16 @@ def decode(data: bytes) -> Any:
         RecursionError: If it is nested too deeply.
         StreamingError: UPSTREAM_PROTOCOL if it is too large for anything but a plain chunk.
     """
-    if len(data) > MAX_UNTYPED_BYTES:
+    if len(data) > _FEW_BYTES and (len(data) > MAX_UNTYPED_BYTES or _is_dense(data)):
         return _decode_typed(data)
     try:
         return msgspec.json.decode(data)
     except NOT_JSON:
         return json.loads(data.decode("utf-8", "replace"))
+
+
+def _is_dense(data: bytes) -> bool:
+    return sum(map(data.count, (b",", b"[", b"{"))) > MAX_UNTYPED_VALUES
 
 
 def _decode_typed(data: bytes) -> Any:
@@ -106,7 +115,13 @@ def _decode_typed(data: bytes) -> Any:
             ErrorCode.UPSTREAM_PROTOCOL,
             f"not an OpenAI stream: an event of {len(data)} bytes is not a plain chunk",
         ) from exc
-    return msgspec.json.decode(msgspec.json.encode(chunk))
+    found: dict[str, Any] = msgspec.to_builtins(chunk)
+    found["choices"] = [*found["choices"]]
+    for name in ("delta", "message"):
+        part = found["choices"][0].get(name)
+        if part and part.get("tool_calls"):
+            part["tool_calls"] = [*part["tool_calls"]]
+    return found
 
 
 def is_error(payload: dict[str, Any]) -> bool:

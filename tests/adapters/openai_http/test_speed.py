@@ -1,16 +1,20 @@
 """What reading costs, as ratios of one run."""
 
+import contextlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from math import inf
+from time import thread_time
 from timeit import timeit
 from typing import Any
 
 import pytest
 
+from adapter_api import WorkerError
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.outcome import Wanted
-from tests.adapters.openai_http.reading import body_of
+from tests.adapters.openai_http.reading import body_of, read
 from tests.openai_chunks import delta
 
 pytestmark = pytest.mark.timing
@@ -49,7 +53,52 @@ def test_a_job_with_tools_reads_text_at_the_price_of_a_plain_one() -> None:
     }
     best = dict.fromkeys(kinds, inf)
     for _ in range(ROUNDS):  # interleaved, so that all of them meet the same machine
-        for kind, read in kinds.items():
-            best[kind] = min(best[kind], timeit(read, number=3))
+        for kind, reading in kinds.items():
+            best[kind] = min(best[kind], timeit(reading, number=3))
     assert best["with tools"] < 1.15 * best["plain"]
     assert best["arguments"] < 3 * best["plain"]
+
+
+SIZE = 4 << 20
+"""Of a large answer: enough to measure, and the bounds hold for any size."""
+
+LISTS = "[" + "[]," * (SIZE // 3) + "[]]"
+
+
+def _document(message: str, more: str = '""') -> bytes:
+    return f'{{"choices":[{{"message":{message},"finish_reason":"stop"}}],"x":{more}}}'.encode()
+
+
+def _with_call(arguments: str) -> str:
+    function = {"name": "f", "arguments": arguments}
+    return json.dumps({"tool_calls": [{"id": "a", "function": function}]})
+
+
+HOSTILE = {
+    "lists beside the answer": _document('{"content":"a"}', LISTS),
+    "lists as arguments": _document(_with_call(LISTS)),
+    "a list of lists": LISTS.encode(),
+    "lists in an event": b"data: %b\n\n" % _document('{"content":"a"}', LISTS[:999_999] + "[]]"),
+    "many calls": _document(json.dumps({"tool_calls": [{"id": "a"}] * 200_000})),
+}  # fmt: skip
+
+
+def _try(body: bytes) -> None:
+    with contextlib.suppress(WorkerError):
+        read([body])
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_answer_costs_little_more_than_a_long_one(kind: str) -> None:
+    """It builds no object for each of its values: time and memory are those of a long text."""
+    plain = _document(json.dumps({"content": "a" * SIZE}))
+    usual = min(timeit(lambda: _try(plain), timer=thread_time, number=1) for _ in range(5))
+    taken = min(timeit(lambda: _try(HOSTILE[kind]), timer=thread_time, number=1) for _ in range(5))
+    assert taken < 20 * usual  # with an object for each value it would be 100 times and more
+    tracemalloc.start()
+    try:
+        _try(HOSTILE[kind])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * SIZE
