@@ -31,6 +31,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site, in build/site; a broken page or reference fails."""
+    session.install(".[docs]")
+    session.run("zensical", "build", "--strict")
+
+
+@nox.session
 def exhaustive(session: nox.Session) -> None:
     """Run every case of what the default suite samples."""
     session.install("-e", ".[test]")

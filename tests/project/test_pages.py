@@ -37,3 +37,11 @@ def test_every_page_is_reachable_from_the_index() -> None:
         links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
         waiting += [(page.parent / link).resolve() for link in links if "://" not in link]
     assert set(DOCS.rglob("*.md")) <= seen
+
+
+def test_the_site_and_llms_txt_have_every_page() -> None:
+    """The navigation of the site and the list for language models name each page once."""
+    pages = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+    navigation = (DOCS.parent / "mkdocs.yml").read_text().partition("nav:")[2]
+    assert sorted(re.findall(r"\S+\.md", navigation)) == pages
+    assert sorted(re.findall(r"\]\((\S+\.md)\)", (DOCS / "llms.txt").read_text())) == pages

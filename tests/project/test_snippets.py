@@ -48,6 +48,7 @@ def _snippets() -> Iterator[Snippet]:
 
 
 ALL = list(_snippets())
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PYTHON = [s for s in ALL if s.language == "python"]
 COMMANDS = [s for s in ALL if s.language in ("bash", "console")]
 SHELL = [s for s in COMMANDS if s.page != TUTORIAL and not RUN_BY_CI.search(s.text)]
@@ -92,6 +93,14 @@ def test_python_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path) 
     done = _run([sys.executable, "-W", "error", str(script)], server_url, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "not the whole answer" not in done.stdout
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run(example: Path, server_url: str, tmp_path: Path) -> None:
+    """Each program in examples/ ends well, without warnings, against the demo's server."""
+    done = _run([sys.executable, "-W", "error", str(example), server_url], server_url, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 @pytest.mark.parametrize("snippet", SHELL, ids=str)
