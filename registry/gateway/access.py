@@ -1,4 +1,4 @@
-"""The access log, and which clients are on this machine."""
+"""What all answers have in common: two headers and the access log; which clients are local."""
 
 import ipaddress
 import json
@@ -9,20 +9,31 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapter_api.task import new_id
+
 logger = logging.getLogger("worker_adapters.access")
 
 _MAX_PATH_CHARS = 200
 
+_PROXY_HEADERS = frozenset(
+    {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
+)
+"""A request with one of these came through a proxy, so its client may be anywhere."""
+
 
 class AccessLog:
-    """Logs each request as one JSON object, and adds `openai-processing-ms` to its answer.
+    """Logs each request as one JSON object, and completes the headers of its answer.
+
+    Every answer gets `openai-processing-ms`, and an `X-Request-Id` if it has none.
 
     Args:
         app: The application.
+        log: Whether requests are logged.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, log: bool = True) -> None:
         self._app = app
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,9 +46,13 @@ class AccessLog:
         async def noting(message: Message) -> None:
             nonlocal sent_bytes
             if message["type"] == "http.response.start":
-                headers = message["headers"]
+                headers = list(message["headers"])
                 facts["status"] = message["status"]
-                facts["request_id"] = _header(headers, b"x-request-id")
+                request_id = _header(headers, b"x-request-id")
+                if request_id is None:
+                    request_id = new_id()
+                    headers.append((b"x-request-id", request_id.encode("ascii")))
+                facts["request_id"] = request_id
                 took_ms = str(round(1000 * (perf_counter() - began_at))).encode()
                 message["headers"] = [*headers, (b"openai-processing-ms", took_ms)]
             else:
@@ -47,7 +62,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, noting)
         finally:
-            if logger.isEnabledFor(logging.INFO):
+            if self._log and logger.isEnabledFor(logging.INFO):
                 record = {
                     "at_s": round(time(), 3),
                     "client": (scope.get("client") or ("", 0))[0],
@@ -62,7 +77,7 @@ class AccessLog:
 
 def is_local(scope: Mapping[str, Any]) -> bool:
     """Return whether a request comes from this machine itself, not through a proxy on it."""
-    if any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"]):
+    if any(name in _PROXY_HEADERS for name, _ in scope["headers"]):
         return False
     client = scope.get("client")
     if client is None:  # a Unix socket

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapter_api.errors import ErrorCode, WorkerError
-from adapter_api.task import MAX_ID_CHARS, new_id
+from adapter_api.task import new_id
 from registry.gateway import relay
 from registry.gateway.access import AccessLog, is_local
 from registry.gateway.dashboard import EventLog, Facts, dashboard_routes
@@ -26,10 +26,27 @@ from registry.gateway.settings import Settings
 from registry.host import AdapterHost
 from registry.serving.jobs import JobTable
 from registry.serving.openai_api import requests
-from registry.serving.openai_api.errors import ApiError, from_worker_error, not_found
+from registry.serving.openai_api.errors import (
+    ApiError,
+    Headers,
+    from_worker_error,
+    not_found,
+    shutting_down,
+)
 
 ABORT = "worker_adapters.abort"
 """The key of a scope's extension that breaks the connection at once; our server has it."""
+
+
+EXPOSED_HEADERS = (
+    "openai-processing-ms",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    "x-worker-attempts",
+    "x-worker-replica",
+)
+"""The headers of an answer that a page of another origin may read."""
 
 
 def app(
@@ -100,7 +117,7 @@ class Gateway:
             assert isinstance(error, HTTPException)
             return _refused(_http_error(request, error, served))
 
-        middleware = [Middleware(AccessLog)] if self.settings.access_log else []
+        middleware = [Middleware(AccessLog, log=self.settings.access_log)]
         if self.settings.trace_context:
             from registry.observers.otel import TraceContext  # needs the extra `[otel]`
 
@@ -111,14 +128,15 @@ class Gateway:
                 allow_origins=list(self.settings.cors_origins),
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "x-worker-replica", "x-worker-attempts"],
+                expose_headers=EXPOSED_HEADERS,
             )
             middleware.append(cors)
         application = Starlette(
             routes=routes,
             middleware=middleware,
-            exception_handlers={ApiError: _refuse, HTTPException: missing},
+            exception_handlers={ApiError: _refuse, HTTPException: missing, Exception: _broken},
         )
+        application.router.redirect_slashes = False  # a redirect would lead around a proxy's TLS
         application.state.gateway = self
         return application
 
@@ -133,6 +151,7 @@ class Gateway:
         headers: Mapping[str, str],
         kind: requests.Kind,
         body: bytes | bytearray,
+        job_id: str,
     ) -> tuple[requests.ApiRequest, Job]:
         """Read a request and name its pool.
 
@@ -148,7 +167,7 @@ class Gateway:
             fields,
             headers,
             model=self.models.upstream_name(model),
-            job_id=self._job_id(headers.get("x-request-id")),
+            job_id=job_id,
         )
         now = asyncio.get_running_loop().time()
         name = "" if key is None else key.name
@@ -156,17 +175,22 @@ class Gateway:
             request.task.job_id, pool_id, request.model, name, request.priority, now
         )
 
-    def _job_id(self, wanted: str | None) -> str:
+    def job_id(self, wanted: str | None) -> str:
         """Return the client's id of the request if it can be a job's id and is free."""
-        if (
-            wanted
-            and len(wanted) <= MAX_ID_CHARS
-            and wanted.isascii()
-            and wanted.isprintable()
-            and wanted not in self.table
-        ):
+        if wanted is not None and requests.is_id(wanted) and wanted not in self.table:
             return wanted
         return new_id()
+
+    def job_headers(self, job_id: str) -> Headers:
+        """Return the headers that an answer to a job has, from what is known by now."""
+        asked = self.host.asked(job_id)
+        headers = [
+            (b"x-request-id", job_id.encode("ascii")),
+            (b"x-worker-attempts", str(len(asked)).encode()),
+        ]
+        if asked:
+            headers.append((b"x-worker-replica", asked[-1].encode("ascii", "replace")))
+        return headers
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job; its answer ends with an error."""
@@ -223,12 +247,14 @@ class Gateway:
     def admit_reader(self, request: Request) -> None:
         """Let in who may see jobs and figures: this machine, or a key with `metrics`.
 
+        A browser asks for the key as the password of Basic authentication.
+
         Raises:
             ApiError: 401 or 403.
         """
         if self.keys is None or is_local(request.scope):
             return
-        if not self.keys.find(request.headers.get("authorization")).limits.metrics:
+        if not self.keys.find(request.headers.get("authorization"), basic=True).limits.metrics:
             raise ApiError(
                 403,
                 "This key does not open this page: set `metrics = true` for it in the key file.",
@@ -247,21 +273,43 @@ class _Completion:
         self, scope: relay.Message, receive: relay.Receive, send: relay.Send
     ) -> None:
         gateway = self._gateway
-        if gateway.draining:
-            raise ApiError(503, "The gateway is shutting down.", code="shutting_down")
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        key = None if gateway.keys is None else gateway.keys.find(headers.get("authorization"))
-        body = await _body(receive, headers.get("content-length"), gateway.settings.max_body_bytes)
-        request, job = gateway.admitted(key, headers, self._kind, body)
-        if key is not None:
-            key.admit(job.began_at)
+        job_id = gateway.job_id(headers.get("x-request-id"))
+        try:
+            request, job, key = await self._admitted(headers, receive, job_id)
+        except ApiError as error:
+            reply = relay.Reply(send, lambda: _unasked(job_id))
+            await reply.fail(error)
+            return
         try:
             await self._run(request, job, scope, receive, send)
         finally:
             if key is not None:
                 key.release()
+
+    async def _admitted(
+        self, headers: Mapping[str, str], receive: relay.Receive, job_id: str
+    ) -> tuple[requests.ApiRequest, Job, Key | None]:
+        """Read and admit a request. Its body is not kept any longer.
+
+        Raises:
+            ApiError: If it is refused.
+        """
+        gateway, settings = self._gateway, self._gateway.settings
+        if gateway.draining:
+            raise shutting_down()
+        key = None if gateway.keys is None else gateway.keys.find(headers.get("authorization"))
+        body = await _body(
+            receive, headers.get("content-length"), settings.max_body_bytes, settings.stall_s
+        )
+        if job_id in gateway.table:  # another request took the id while the body came
+            job_id = new_id()
+        request, job = gateway.admitted(key, headers, self._kind, body, job_id)
+        if key is not None:
+            key.admit(job.began_at)
+        return request, job, key
 
     async def _run(
         self,
@@ -273,7 +321,7 @@ class _Completion:
     ) -> None:
         gateway, job_id = self._gateway, job.job_id
         settings = gateway.settings
-        reply = relay.Reply(send, [(b"x-request-id", job_id.encode("ascii"))])
+        reply = relay.Reply(send, lambda: gateway.job_headers(job_id))
 
         def stalled() -> None:
             gateway.cancel(job_id)
@@ -301,6 +349,8 @@ class _Completion:
             code = error.code
             if reply.started and settings.break_off and _abort(scope):
                 await gone
+            elif code == ErrorCode.CANCELLED and gateway.draining:
+                await reply.fail(shutting_down())
             else:
                 await reply.fail(from_worker_error(error))
         finally:
@@ -311,28 +361,47 @@ class _Completion:
             await reply.aclose()
 
 
-async def _body(receive: relay.Receive, length: str | None, max_bytes: int) -> bytes | bytearray:
+async def _body(
+    receive: relay.Receive, length: str | None, max_bytes: int, stall_s: float
+) -> bytes | bytearray:
     """Return the body of a request, read once.
 
     Raises:
-        ApiError: 413 if it is too large; 408 if the client left before its end.
+        ApiError: 413 if it is too large; 408 if it does not come to its end.
     """
     if length is not None and length.isdecimal() and int(length) > max_bytes:
         raise _too_large(max_bytes)
-    message = await receive()
-    body: bytes | bytearray = message.get("body", b"")
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ApiError(408, "The request ended before its body did.", code="cut_request")
-        if isinstance(body, bytes):
-            body = bytearray(body)
-        body += message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-    if len(body) > max_bytes:
-        raise _too_large(max_bytes)
-    return body
+    now = asyncio.get_running_loop().time
+    body: bytes | bytearray = b""
+    try:
+        async with asyncio.timeout(stall_s or None) as limit:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _cut("The request ended before its body did.")
+                piece = message.get("body", b"")
+                if not body:
+                    body = piece
+                else:
+                    body = body if isinstance(body, bytearray) else bytearray(body)
+                    body += piece
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+                if not message.get("more_body"):
+                    return body
+                if stall_s:
+                    limit.reschedule(now() + stall_s)
+    except TimeoutError as exc:
+        raise _cut(f"The body of the request stopped for {stall_s:g} s.") from exc
+
+
+def _cut(message: str) -> ApiError:
+    return ApiError(408, message, code="cut_request", headers={"connection": "close"})
+
+
+def _unasked(job_id: str) -> Headers:
+    """Return the headers of an answer to a request that never became a job."""
+    return [(b"x-request-id", job_id.encode("ascii")), (b"x-worker-attempts", b"0")]
 
 
 def _too_large(max_bytes: int) -> ApiError:
@@ -370,6 +439,12 @@ def _json(fields: Any, status: int = 200) -> Response:
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return _refused(error)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    """Answer a failure of the gateway itself, which the server logs."""
+    message = f"The gateway failed ({type(error).__name__}). Its log has the cause."
+    return _refused(ApiError(500, message, code="internal"))
 
 
 def _refused(error: ApiError) -> Response:

@@ -3,6 +3,7 @@
 A key is 32 random bytes, so one round of SHA-256 is enough: there is no dictionary to try.
 """
 
+import base64
 import hashlib
 import hmac
 import os
@@ -144,30 +145,49 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, authorization: str | None) -> Key:
+    def find(self, authorization: str | None, *, basic: bool = False) -> Key:
         """Return the key of a request.
 
         Args:
             authorization: The request's Authorization header.
+            basic: Whether the key may be the password of Basic authentication, which browsers ask
+                for. They send it with requests of other sites, too: only for what changes nothing.
 
         Raises:
             ApiError: 401 if there is none, or an unknown one.
         """
+        challenge = 'Basic realm="worker-adapters", charset="UTF-8"' if basic else "Bearer"
         scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not given.strip():
-            raise _unauthorized("This gateway needs a key: send `Authorization: Bearer KEY`.")
-        digest = hash_of(given.strip())
+        given = given.strip()
+        if basic and scheme.lower() == "basic":
+            given = _password(given)
+        elif scheme.lower() != "bearer":
+            given = ""
+        if not given:
+            raise _unauthorized(
+                "This gateway needs a key: send `Authorization: Bearer KEY`.", challenge
+            )
+        digest = hash_of(given)
         found = None
         for key in self._keys:  # all of them: the time says nothing about which one fits
             if hmac.compare_digest(key.limits.sha256, digest):
                 found = key
         if found is None:
-            raise _unauthorized("This key is unknown.")
+            raise _unauthorized("This key is unknown.", challenge)
         return found
 
 
-def _unauthorized(message: str) -> ApiError:
-    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+def _password(credentials: str) -> str:
+    """Return the password of Basic credentials; empty if they are not valid."""
+    try:
+        pair = base64.b64decode(credentials, validate=True).decode()
+    except ValueError:
+        return ""
+    return pair.partition(":")[2]
+
+
+def _unauthorized(message: str, challenge: str) -> ApiError:
+    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": challenge})
 
 
 def hash_of(key: str) -> str:

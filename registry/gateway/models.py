@@ -51,7 +51,7 @@ class ModelDirectory:
         if now - self._read_at > REFRESH_S:
             self._refresh(now)
         if model is None:
-            return self._only_pool()
+            return self._only_pool(allowed)
         for pool_id in self._pools_of.get(model, ()):
             if allowed is None or pool_id in allowed:
                 return pool_id
@@ -62,14 +62,16 @@ class ModelDirectory:
             return fallback
         raise model_not_found(model, self.names(allowed))
 
-    def _only_pool(self) -> str:
-        if ANY in self._aliases:
-            return self._aliases[ANY]
-        if len(self._pools) == 1:
-            return next(iter(self._pools))
+    def _only_pool(self, allowed: frozenset[str] | None) -> str:
+        fallback = self._aliases.get(ANY)
+        if fallback is not None and (allowed is None or fallback in allowed):
+            return fallback
+        pools = self._pools if allowed is None else self._pools & allowed
+        if len(pools) == 1:
+            return next(iter(pools))
         raise ApiError(
             400,
-            "model must be given: there are several. GET /v1/models lists them.",
+            "model must be given: GET /v1/models lists what there is.",
             code="invalid_value",
             param="model",
         )

@@ -35,12 +35,12 @@ class Reply:
 
     Args:
         send: ASGI's `send`.
-        headers: The headers that every answer to this request has.
+        headers: Returns the headers that every answer to this request has, as the head leaves.
     """
 
-    def __init__(self, send: Send, headers: Headers) -> None:
+    def __init__(self, send: Send, headers: Callable[[], Headers]) -> None:
         self._send = send
-        self.headers = headers
+        self._headers = headers
         self.status = 0
         self.ended = False
         self.sending_since: float | None = None
@@ -56,7 +56,7 @@ class Reply:
         """Send the head."""
         self.status = status
         head = {"type": "http.response.start", "status": status}
-        await self._sent({**head, "headers": [*headers, *self.headers]})
+        await self._sent({**head, "headers": [*headers, *self._headers()]})
 
     async def write(self, body: bytes) -> None:
         """Send a piece of the body; waits while the client does not read."""
@@ -184,7 +184,7 @@ async def stream_answer(request: ApiRequest, stream: TokenStream, reply: Reply, 
                     await reply.start(200, _STREAM_HEADERS)
             await reply.write(body)
         elif isinstance(event, Started):
-            _note_started(job, reply, event)
+            _note_started(job, event)
         elif isinstance(event, End):
             body = chunks.end(event)
             if job.phase != "generating":
@@ -207,7 +207,7 @@ async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, j
         if isinstance(event, Error):
             raise event.error
         if isinstance(event, Started):
-            _note_started(job, reply, event)
+            _note_started(job, event)
         elif isinstance(event, Token):
             job.tokens += 1
             if job.phase != "generating":
@@ -220,11 +220,9 @@ async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, j
     await reply.end(body)
 
 
-def _note_started(job: Job, reply: Reply, started: Started) -> None:
+def _note_started(job: Job, started: Started) -> None:
     job.phase = "waiting"
     job.replica_id = started.replica_id
-    if started.replica_id is not None and not reply.started:
-        reply.headers.append((b"x-worker-replica", started.replica_id.encode("ascii", "replace")))
 
 
 def _note_first_token(job: Job) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import http
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import attrs
 import uvicorn
@@ -13,6 +15,8 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from registry.gateway.app import ABORT, Gateway
+from registry.gateway.relay import Message, Receive, Reply, Send
+from registry.serving.openai_api.errors import ApiError
 
 BACKLOG = 2048
 """Connections that the kernel holds while the event loop is busy."""
@@ -20,6 +24,13 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75.0
 """How long an idle connection of a client stays open: longer than the 60 s of common balancers,
 which would otherwise send requests on connections that are just being closed."""
+
+
+MAX_HEAD_BYTES = 64 << 10
+"""The largest head of a request: some times what balancers allow."""
+
+CUT_S = 1.0
+"""How long jobs that are cut off have to tell their clients, some of which do not read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +41,7 @@ class ServerSettings:
         host: The address to listen on.
         port: The port; 0 for a free one.
         header_s: Seconds within which the head of a request must have come.
-        max_connections: The maximum number of connections; further ones get a 503.
+        max_connections: The maximum number of connections; requests on further ones get a 503.
         notice_s: Seconds from the signal until new requests are refused. Meanwhile readiness is
             503, so that balancers take the gateway out.
         grace_s: Seconds that jobs get to end after that.
@@ -109,6 +120,9 @@ async def serve(
         listening(_url(listener))
         await stop.asked.wait()
         whole = await _drain(gateway, settings, stop)
+        for connection in list(server.server_state.connections):
+            if gateway.table.jobs and isinstance(connection, _Protocol):
+                connection.transport.abort()  # its client does not read
         server.should_exit = True
         await serving
         return whole
@@ -165,7 +179,7 @@ async def _drain(gateway: Gateway, settings: ServerSettings, stop: Stop) -> bool
         whole = drained.done()
         for job in gateway.table.jobs:
             gateway.cancel(job.job_id)
-        await drained
+        await asyncio.wait({drained}, timeout=CUT_S)
         return whole
     finally:
         for task in (at_once, drained):
@@ -190,6 +204,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
 def _config(application: Starlette, settings: ServerSettings) -> uvicorn.Config:
     class Protocol(_Protocol):
         header_s = settings.header_s
+        max_connections = settings.max_connections
 
     return uvicorn.Config(
         application,
@@ -201,7 +216,6 @@ def _config(application: Starlette, settings: ServerSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=int(KEEP_ALIVE_S),
         timeout_graceful_shutdown=5,
     )
@@ -226,14 +240,66 @@ class _Server(uvicorn.Server):
         raise AssertionError("signals are handled by serve()")
 
 
+_LARGE_HEAD = ApiError(
+    431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.", code="head_too_large"
+)
+_FULL = ApiError(
+    503, "The gateway has its maximum of connections.", code="overloaded", retry_after_ms=1000
+)
+
+
+def _size(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1])
+
+
+def _answering(error: ApiError) -> Any:
+    """Return an application that answers every request with an error and closes."""
+
+    async def refuse(scope: Message, receive: Receive, send: Send) -> None:
+        await Reply(send, lambda: [(b"connection", b"close")]).fail(error)
+
+    return refuse
+
+
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a limit on the time that a request's head may take."""
+    """uvicorn's protocol, with limits on the head of a request, and refusals in OpenAI's shape."""
 
     header_s: float
+    max_connections: int
     _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _begins_here = False
+    _is_too_many = False
+
+    def data_received(self, data: bytes) -> None:
+        self._begins_here = False
+        super().data_received(data)
+        if self._head_timer is not None and not self._begins_here:  # all of it is head
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_LARGE_HEAD)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError(400, f"This is not HTTP: {msg}", code="invalid_http"))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer what never became a request, and close the connection."""
+        self._have_head()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()  # anything else would become part of that answer
+            return
+        body = error.body()
+        status = http.HTTPStatus(error.status)
+        head = (
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._is_too_many = len(self.connections) > self.max_connections
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -242,13 +308,22 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head_bytes, self._begins_here = 0, True
         if self._head_timer is None:
             self._await_head()
 
     def on_headers_complete(self) -> None:
         self._have_head()
         self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
-        super().on_headers_complete()
+        app = self.app
+        if self._is_too_many:
+            self.app = _answering(_FULL)
+        elif sum(map(_size, self.headers)) + len(self.url) > MAX_HEAD_BYTES:
+            self.app = _answering(_LARGE_HEAD)
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.header_s, self._head_is_late)

@@ -84,6 +84,7 @@ class Job:
             ledger: Keeps the job's record.
         """
         record = ledger.open(self.task.job_id, pool_id)
+        self.asked = record.asked
         attempt: Attempt | None = None
         way: _Way | None = None
         try:

@@ -146,12 +146,22 @@ class JobRecord:
         max_steps: The maximum number of steps kept.
     """
 
-    __slots__ = ("_began_at", "_max_steps", "_omitted", "_steps", "job_id", "outcome", "pool_id")
+    __slots__ = (
+        "_began_at",
+        "_max_steps",
+        "_omitted",
+        "_steps",
+        "asked",
+        "job_id",
+        "outcome",
+        "pool_id",
+    )
 
     def __init__(self, job_id: str, pool_id: str, max_steps: int = MAX_STEPS) -> None:
         self.job_id = job_id
         self.pool_id = pool_id
         self.outcome: str | None = None
+        self.asked: list[str] = []  # the replica of each attempt
         self._began_at = asyncio.get_running_loop().time()
         self._max_steps = max_steps
         self._steps: list[tuple[float, StepKind, str | None, str, float | None, str]] = []
@@ -244,8 +254,16 @@ class Ledger:
 
     def explain(self, job_id: str) -> Explanation | None:
         """Return what happened to a job; None if it is unknown or forgotten."""
-        record = self._running.get(job_id) or self._finished.get(job_id)
+        record = self._record(job_id)
         return None if record is None else record.explanation()
+
+    def asked(self, job_id: str) -> tuple[str, ...]:
+        """Return the replica of each attempt of a job so far; empty if it is unknown."""
+        record = self._record(job_id)
+        return () if record is None else tuple(record.asked)
+
+    def _record(self, job_id: str) -> JobRecord | None:
+        return self._running.get(job_id) or self._finished.get(job_id)
 
 
 class Running(Generic[_J]):

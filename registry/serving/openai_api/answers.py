@@ -1,5 +1,6 @@
 """Answers in the shape of OpenAI's API: chunks of a stream, and whole objects."""
 
+import re
 from collections.abc import Iterable
 from time import time
 from typing import Any
@@ -23,6 +24,9 @@ _encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+
+_CUT = re.compile(r"(?:^|_)(?:length|limit|max|window)(?:_|$)")
+"""The parts of engines' words for an answer that was cut at a limit: max_tokens, model_length."""
 
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 """The finish_reasons that clients of OpenAI's API know."""
@@ -155,11 +159,11 @@ def _head(request: ApiRequest, *, chunk: bool) -> dict[str, Any]:
 
 def _finish(ended: End | Answer) -> str:
     """Return the finish_reason in a word that clients know: whole calls decide."""
-    reason = (ended.finish_reason or "stop").lower()
-    if ended.tool_calls and reason != "length":
-        return "tool_calls"
-    if any(call.reason == "cut" for call in ended.invalid_tool_calls):
+    reason = re.sub(r"[^a-z]+", "_", (ended.finish_reason or "stop").lower())
+    if _CUT.search(reason) or any(call.reason == "cut" for call in ended.invalid_tool_calls):
         return "length"
+    if ended.tool_calls:
+        return "tool_calls"
     return reason if reason in _FINISH_REASONS else "stop"
 
 

@@ -106,9 +106,15 @@ def from_worker_error(error: WorkerError) -> ApiError:
         CODES[code].http_status,
         error.message,
         code=_OPENAI_CODE.get(code, code.lower()),
+        param=error.field,
         source="gateway" if own else "engine",
         retry_after_ms=error.retry_after_ms,
     )
+
+
+def shutting_down() -> ApiError:
+    """Return the answer to what comes, or is cut off, at the end of a gateway."""
+    return ApiError(503, "The gateway is shutting down.", code="shutting_down")
 
 
 def not_found(path: str, served: list[str]) -> ApiError:

@@ -1,5 +1,7 @@
 """Requests of OpenAI's API as jobs: the task, and how the answer is wanted."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -7,6 +9,7 @@ import attrs
 import msgspec
 
 from adapter_api import InvalidRequest, TaskRequest
+from adapter_api.task import MAX_ID_CHARS
 from registry.serving.openai_api.errors import ApiError
 
 Kind = Literal["chat", "completion"]
@@ -55,6 +58,9 @@ _CONSUMED: dict[Kind, frozenset[str]] = {
     ),
 }
 """Fields that are read here. Every other one goes to the engine as it is."""
+
+_ID = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_ID_CHARS - 2}}}[!-~])?")
+_MAX_SHOWN_CHARS = 60
 
 MAX_DEADLINE_S = 24 * 3600.0
 """The longest deadline a client may ask for: a typing error of a unit is found."""
@@ -129,7 +135,7 @@ def read(
         raise _invalid("stream_options", "must be an object")
     if (n := fields.get("n")) not in (None, 1):
         raise _invalid(
-            "n", f"must be 1, got {n!r}: send {n!r} requests, with the seeds seed, seed+1, ..."
+            "n", f"must be 1, got {_shown(n)}: send a request for each answer, each with a seed"
         )
     given = {name: fields[name] for name in _TASK_FIELDS[kind] if fields.get(name) is not None}
     if kind == "completion":
@@ -140,7 +146,7 @@ def read(
     given |= {
         "max_tokens": _max_tokens(kind, fields),
         "logprobs": _logprobs(kind, fields),
-        "session_id": headers.get("x-session-id") or _text(fields.get("user")),
+        "session_id": headers.get("x-session-id") or _session_of(fields.get("user")),
         "deadline_s": _deadline_s(headers.get("x-request-timeout")),
         "extra": {name: fields[name] for name in fields.keys() - _CONSUMED[kind]},
     }
@@ -205,12 +211,27 @@ def _deadline_s(value: str | None) -> float | None:
 def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
-        raise _invalid(name, f"must be true or false, got {value!r}")
+        raise _invalid(name, f"must be true or false, got {_shown(value)}")
     return value
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def is_id(text: str) -> bool:
+    """Return whether a text can be the id of a job or a session."""
+    return _ID.fullmatch(text) is not None
+
+
+def _session_of(user: object) -> str | None:
+    """Return the session of a user's name, which may be any text: a hash where it is no id."""
+    if not isinstance(user, str) or not user:
+        return None
+    if is_id(user):
+        return user
+    return hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "..."
 
 
 def _invalid(param: str, problem: str) -> ApiError:

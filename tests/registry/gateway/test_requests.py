@@ -1,5 +1,6 @@
 """Requests to the gateway: what is refused, and how."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import registry
 from registry.gateway import Keyring
 from registry.gateway.keys import hash_of, new_key
-from tests.registry.gateway.conftest import CHAT, Start
+from tests.registry.gateway.conftest import CHAT, Served, Start
 from tests.registry.gateway.raw import RawClient
 
 PATH = "/v1/chat/completions"
@@ -131,7 +132,196 @@ async def test_a_deadline_ends_a_job(start: Start, http: httpx.AsyncClient) -> N
     assert answer.status_code == 400
 
 
+async def test_an_id_that_cannot_be_a_jobs_is_replaced(start: Start) -> None:
+    """An id with a space at its end, or one that is in flight, gives way to a new one."""
+    served = await start(registry.get("mock", {"stall_after": 0, "stall_timeout_s": None}))
+    async with RawClient(served.port) as first, RawClient(served.port) as second:
+        first.post(PATH, CHAT, X_Request_Id="twice")
+        while "twice" not in served.gateway.board.running:
+            await asyncio.sleep(0)
+        second.post(PATH, CHAT, X_Request_Id="twice", X_Request_Timeout="0.1")
+        status, headers = await second.head()
+        assert status == 504
+        assert headers["x-request-id"] != "twice"
+        await second.reader.readexactly(int(headers["content-length"]))
+        second.post(PATH, CHAT, X_Request_Id="a b ", X_Request_Timeout="0.1")
+        status, headers = await second.head()
+        assert status == 504
+        assert len(headers["x-request-id"]) == 36
+
+
+@pytest.mark.parametrize("access_log", [True, False])
+async def test_every_answer_has_an_id(
+    start: Start, http: httpx.AsyncClient, *, access_log: bool
+) -> None:
+    """Refusals and figures have X-Request-Id and openai-processing-ms, too."""
+    served = await start(access_log=access_log)
+    for method, path in (("GET", "/health/live"), ("GET", "/nothing"), ("POST", PATH)):
+        answer = await http.request(method, served.url + path, headers={"X-Request-Id": "mine"})
+        assert answer.headers["x-request-id"] == "mine" if path == PATH else True
+        assert answer.headers["x-request-id"]
+        assert answer.headers["openai-processing-ms"]
+
+
+async def test_attempts_and_replica_are_named(start: Start, http: httpx.AsyncClient) -> None:
+    """X-Worker-Attempts counts until the head; a failed answer names the replica it failed on."""
+    failing = {"error_code": "WORKER_RESET"}
+    served = await start(registry.get("mock", {}))
+    answer = await http.post(served.url + PATH, json=CHAT)
+    assert (answer.headers["x-worker-attempts"], answer.headers["x-worker-replica"]) == ("1", "r0")
+    answer = await http.post(served.url + PATH, json={**CHAT, "n": 2})
+    assert answer.headers["x-worker-attempts"] == "0"
+    assert "x-worker-replica" not in answer.headers
+    served = await start(registry.get("mock", failing), registry.get("mock", failing))
+    answer = await http.post(served.url + PATH, json=CHAT)
+    assert answer.status_code == 502
+    asked = [step.replica_id for step in _attempts(served, answer.headers["x-request-id"])]
+    assert len(asked) > 1
+    assert answer.headers["x-worker-attempts"] == str(len(asked))
+    assert answer.headers["x-worker-replica"] == asked[-1]
+
+
+def _attempts(served: Served, job_id: str) -> list[Any]:
+    explained = served.host.explain(job_id)
+    assert explained is not None
+    return [step for step in explained.steps if step.kind == "attempt"]
+
+
+async def test_any_user_is_a_session(start: Start, http: httpx.AsyncClient) -> None:
+    """`user` may be any text: it is the session, or its hash where it is no id."""
+    served = await start()
+    for user in ("laptop", "M\u00fcller", "u" * 5000, " ", 7):
+        answer = await http.post(served.url + PATH, json={**CHAT, "user": user})
+        assert answer.status_code == 200, (user, answer.text)
+
+
+async def test_a_long_value_is_not_repeated(start: Start, http: httpx.AsyncClient) -> None:
+    """An error shows the beginning of a wrong value."""
+    served = await start()
+    answer = await http.post(served.url + PATH, json={**CHAT, "n": "x" * 100_000})
+    assert answer.status_code == 400
+    assert len(answer.content) < 1000
+
+
+async def test_a_path_with_a_slash_too_many_is_not_found(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """There is no redirect: it would name the gateway's own scheme and host."""
+    served = await start()
+    answer = await http.post(served.url + PATH + "/", json=CHAT)
+    assert answer.status_code == 404
+
+
+async def test_a_fault_of_the_gateway_has_the_same_shape(
+    start: Start, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected exception is a 500 with an error object."""
+    served = await start()
+    monkeypatch.setattr(served.gateway.models, "find", lambda *_: 1 / 0)
+    answer = await http.post(served.url + PATH, json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+
+
+# Heads and bodies that are not what they should be
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"\x16\x03\x01\x02\x00 TLS\r\n\r\n", 400, "invalid_http"),
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400, "invalid_http"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431, "head_too_large"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000, 431, "head_too_large"),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+    ],
+)
+async def test_a_wrong_head_is_refused(start: Start, sent: bytes, status: int, code: str) -> None:
+    """What is not HTTP, or too large, gets an error object, and the connection ends."""
+    served = await start()
+    async with RawClient(served.port) as client:
+        client.writer.write(sent)
+        got, headers = await client.head()
+        body = json.loads(await client.reader.readexactly(int(headers["content-length"])))
+        assert (got, body["error"]["code"]) == (status, code)
+        assert headers["connection"] == "close"
+
+
+async def test_requests_behind_one_another_are_answered_in_order(start: Start) -> None:
+    """Pipelined requests get their answers in order; a broken one breaks nothing before it."""
+    served = await start()
+    async with RawClient(served.port) as client:
+        client.post(PATH, CHAT, X_Request_Id="one")
+        client.post(PATH, b"{", X_Request_Id="two")
+        client.post(PATH, CHAT, X_Request_Id="three")
+        seen = []
+        for _ in range(3):
+            status, headers = await client.head()
+            await client.reader.readexactly(int(headers["content-length"]))
+            seen.append((status, headers["x-request-id"]))
+    assert seen == [(200, "one"), (400, "two"), (200, "three")]
+
+
+async def test_a_body_that_stops_is_refused(start: Start) -> None:
+    """A client that sends half a body gets a 408 after the limit, and the connection ends."""
+    served = await start(stall_s=0.1)
+    async with RawClient(served.port) as client:
+        client.writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+        status, headers = await client.head()
+        assert (status, headers["connection"]) == (408, "close")
+
+
+async def test_connections_are_limited(start: Start) -> None:
+    """A request on a connection too many is a 503 with the time to wait; the others go on."""
+    served = await start(server={"max_connections": 1})
+    async with RawClient(served.port) as first:
+        for _ in range(2):
+            first.post(PATH, CHAT)
+            status, headers = await first.head()
+            assert status == 200
+            await first.reader.readexactly(int(headers["content-length"]))
+            async with RawClient(served.port) as second:
+                second.post(PATH, CHAT)
+                status, headers = await second.head()
+                body = json.loads(await second.reader.readexactly(int(headers["content-length"])))
+    assert (status, body["error"]["code"]) == (503, "overloaded")
+    assert headers["retry-after"] == "1"
+
+
 # Keys
+
+
+async def test_a_key_without_a_model_stays_in_its_pools(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """A request that names no model gets no pool that its key may not use."""
+    served = await start(
+        keys=keyring(f'[keys.b]\nsha256 = "{hash_of("b")}"\npools = ["other"]\n'),
+        aliases={"*": "default"},
+    )
+    answer = await http.post(
+        served.url + PATH,
+        json={"messages": CHAT["messages"]},
+        headers={"Authorization": "Bearer b"},
+    )
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+async def test_a_browser_gives_the_key_as_a_password(
+    start: Start, http: httpx.AsyncClient, keyring: Callable[[str], Keyring]
+) -> None:
+    """Pages ask for Basic authentication; the API takes Bearer alone, as browsers add Basic."""
+    served = await start(keys=keyring(f'[keys.a]\nsha256 = "{hash_of("a:b")}"\nmetrics = true\n'))
+    away = {"X-Forwarded-For": "203.0.113.9"}
+    refused = await http.get(served.url, headers=away)
+    assert refused.headers["www-authenticate"].startswith("Basic ")
+    for password, status in (("a:b", 200), ("c", 401), ("", 401)):
+        auth = httpx.BasicAuth("anyone", password)
+        assert (await http.get(served.url, headers=away, auth=auth)).status_code == status
+    broken = {**away, "Authorization": "Basic !!"}
+    assert (await http.get(served.url, headers=broken)).status_code == 401
+    answer = await http.post(served.url + PATH, json=CHAT, auth=httpx.BasicAuth("x", "a:b"))
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_keys_let_their_clients_in(

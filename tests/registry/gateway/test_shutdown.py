@@ -56,7 +56,7 @@ async def test_what_takes_too_long_gets_an_error(start: Start) -> None:
         served.stop()
         found = events(await client.body())
     assert text_of(found[:-1]) == "Once upon"
-    assert found[-1]["error"]["code"] == "cancelled"
+    assert found[-1]["error"]["code"] == "shutting_down"
     assert await served.task is False
     assert served.gateway.board.recent[-1].code == ErrorCode.CANCELLED
 
@@ -66,3 +66,36 @@ async def test_a_port_in_use_is_an_error(start: Start) -> None:
     served = await start()
     with pytest.raises(OSError, match="in use"):
         await start(server={"port": served.port})
+
+
+async def test_a_second_signal_cuts_jobs_off(start: Start) -> None:
+    """It does not wait for the grace; a whole answer that is cut off is a 503, to be sent again."""
+    served = await start(registry.get("mock", {"delay_s": 30}), server={"grace_s": 3600.0})
+    async with RawClient(served.port) as client:
+        client.post("/v1/chat/completions", CHAT)
+        while not served.gateway.board.running:
+            await asyncio.sleep(0)
+        served.stop()
+        served.stop()
+        status, headers = await client.head()
+    assert (status, headers["x-worker-replica"]) == (503, "r0")
+    assert await served.task is False
+
+
+async def test_readers_that_stall_and_open_pages_do_not_hold_up_the_end(start: Start) -> None:
+    """A client that does not read is cut off with its job, and an open dashboard ends."""
+    served = await start(
+        registry.get("mock", {"tokens": ["x" * 4096] * 20_000}),
+        server={"grace_s": 0.1},
+        stall_s=0.0,
+    )
+    async with RawClient(served.port) as client, RawClient(served.port) as page:
+        page.writer.write(b"GET /dashboard/events HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        await page.head()
+        client.writer.transport.pause_reading()
+        client.post("/v1/chat/completions", STREAM)
+        while not served.gateway.board.running:
+            await asyncio.sleep(0)
+        served.stop()
+        assert await served.task is False
+    assert not served.gateway.board.running
