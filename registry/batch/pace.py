@@ -10,7 +10,13 @@ LOOK_S = 0.5
 """How often the capacity of the pool is read."""
 
 DEFAULT_AT_ONCE = 16
-"""Jobs at once on a replica whose limit is not known: engines batch about as many."""
+"""Jobs at once, to begin with, on a replica whose limit is not known."""
+
+MAX_AT_ONCE = 256
+"""The most jobs at once on such a replica: vLLM batches as many by default."""
+
+_GROWTH, _GAIN = 1.5, 1.05
+"""More jobs at once are tried, and kept if the rows per second grow by at least the gain."""
 
 _AHEAD = 1.25
 """More jobs than the replicas take at once, so that a replica never waits for the next row."""
@@ -58,6 +64,11 @@ class Pace:
         self._rows = self._tokens = 0
         self._target = 1
         self._read_at = float("-inf")
+        self._each = self._best = float(DEFAULT_AT_ONCE)
+        self._rate = 0.0
+        self._growing, self._was_full = True, False
+        self._ended = 0
+        self._measured_from = float("-inf")
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self.in_flight = 0
@@ -98,6 +109,7 @@ class Pace:
             tokens: The tokens of its prompt and its answer.
         """
         self.in_flight -= 1
+        self._ended += 1
         if tokens:
             self._rows += 1
             self._tokens += tokens
@@ -123,19 +135,35 @@ class Pace:
     def _wait_s(self, now: float) -> float:
         if now - self._read_at >= LOOK_S:
             self._read_at = now
+            self._grow(now)
             self._target = self._capacity()
         if self.in_flight >= self._target:
+            self._was_full = True
             return LOOK_S
         if self._token_s and not self._rows and self.in_flight:
             return LOOK_S  # the first row shows how many tokens a row takes
         return max(self._requests_from, self._tokens_from) - now
+
+    def _grow(self, now: float) -> None:
+        """Try more jobs at once on replicas whose limit is not known, while that pays."""
+        if not (self._growing and self._was_full):
+            self._ended, self._measured_from = 0, now  # the engines are not what rows wait for
+        elif self._ended >= 2 * self._target:
+            rate = self._ended / (now - self._measured_from)
+            if rate > self._rate * _GAIN:
+                self._best, self._rate = self._each, rate
+                self._each = min(self._each * _GROWTH, MAX_AT_ONCE)
+            else:
+                self._each, self._growing = self._best, False
+            self._ended, self._measured_from = 0, now
+        self._was_full = False
 
     def _capacity(self) -> int:
         maximum = self._limits.max_in_flight
         for pool in self._host.snapshot().pools:
             if pool.pool_id == self._pool_id:
                 able = [r for r in pool.replicas if r.state in ("ready", "busy")]
-                at_once = sum(DEFAULT_AT_ONCE if r.limit is None else r.limit for r in able)
+                at_once = sum(self._each if r.limit is None else r.limit for r in able)
                 wanted = max(1, round(at_once * _AHEAD))
                 return wanted if maximum is None else min(maximum, wanted)
         return 1

@@ -36,7 +36,8 @@ class ScriptedEngine:
     Attributes:
         fail: Returns the error of a request, by its prompt and how often the prompt has come.
         answer_s: How long an answer takes.
-        slots: How many jobs it takes at once.
+        slots: How many jobs it says that it takes at once.
+        batches: How many it works on at once; the others wait in it.
         asked: How often each prompt has come.
         times: When requests came, in seconds of the loop.
         running: How many jobs run now.
@@ -46,10 +47,15 @@ class ScriptedEngine:
     fail: Fail = lambda prompt, nth: None
     answer_s: float = 0.01
     slots: int | None = 8
+    batches: int = 10**6
     asked: Counter[str] = attrs.field(factory=Counter)
     times: list[float] = attrs.field(factory=list)
     running: int = 0
     peak: int = 0
+    _gate: asyncio.Semaphore = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.batches)
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
@@ -59,7 +65,8 @@ class ScriptedEngine:
         self.running += 1
         self.peak = max(self.peak, self.running)
         try:
-            await asyncio.sleep(self.answer_s)
+            async with self._gate:
+                await asyncio.sleep(self.answer_s)
             if (error := self.fail(prompt, self.asked[prompt])) is not None:
                 raise error
             yield Started(task.job_id, "scripted", "1")

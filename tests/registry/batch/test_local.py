@@ -161,6 +161,18 @@ async def test_as_many_rows_as_the_replicas_take() -> None:
 
 
 @in_virtual_time
+async def test_an_unknown_limit_is_found() -> None:
+    """More rows at once are tried while that pays; an engine that only queues is not flooded."""
+    engine = ScriptedEngine(slots=None, answer_s=1.0)
+    await run_all(engine, 3000)
+    assert 200 < engine.peak <= 320
+
+    engine = ScriptedEngine(slots=None, answer_s=1.0, batches=24)
+    await run_all(engine, 3000)
+    assert 24 <= engine.peak <= 24 * 1.5 * 1.5 * 1.25
+
+
+@in_virtual_time
 async def test_interactive_jobs_go_first() -> None:
     """An interactive job that comes in the middle of a run waits for a slot, not for the rows."""
     engine = ScriptedEngine(slots=2, answer_s=1.0)
