@@ -29,7 +29,7 @@ DOWN = HealthStatus(HealthState.UNHEALTHY, "connection refused", live=False, rea
 
 @attrs.define(eq=False)
 class Engine:
-    """An adapter that answers "a0 a1 a2" (for the name "a"), unless it is told otherwise.
+    """An adapter that answers "a0 a1 a2" (for the name "a") by default.
 
     Attributes:
         failure: What each job fails with, after `fail_after` tokens; -1 for before Started.

@@ -123,7 +123,7 @@ def test_json_parses_what_is_json(value: Any) -> None:
     ],
 )
 def test_json_says_why_there_is_none(answer: Answer, reason: str, says: str) -> None:
-    """Refused, cut and not JSON are told apart; ValueError catches them all."""
+    """Refused, cut and not JSON have different reasons; ValueError catches them all."""
     with pytest.raises(ValueError, match=says) as caught:
         answer.json()
     assert isinstance(caught.value, JsonError)

@@ -1,4 +1,4 @@
-"""Cancelling: the job by anybody, the reading task by its owner, with any adapter."""
+"""Cancelling: the job by any task, the reading task by its owner, with any adapter."""
 
 import asyncio
 import contextlib
@@ -90,7 +90,7 @@ async def test_cancel_before_opening_sends_nothing() -> None:
 
 
 async def test_cancel_while_opening_raises_from_there() -> None:
-    """Whoever opens the stream gets Cancelled, since nothing had started."""
+    """Opening a cancelled stream raises Cancelled, since nothing had started."""
     script = Script(60, STARTED)
     stream = script.stream()
 
@@ -160,7 +160,7 @@ async def test_cancel_returns_after_the_clean_up(read: bool) -> None:
 
 
 async def test_a_cancelled_caller_of_cancel_does_not_undo_it() -> None:
-    """Whoever called cancel may go away; the job still stops."""
+    """The task that called cancel may be cancelled; the job still stops."""
     script = Script(STARTED, 60)
     stream = script.stream()
     reader, seen = await reading(stream, 1)
@@ -211,7 +211,7 @@ async def test_the_first_reason_stays() -> None:
 
 
 async def test_cancel_and_deadline_at_once() -> None:
-    """Whichever comes first names the error; nobody waits for ever."""
+    """The first cause decides the error; no task waits forever."""
     for _ in range(5):
         stream = Script(STARTED, 60).stream(deadline_s=0.02)
         reader, seen = await reading(stream, 1)
@@ -227,7 +227,7 @@ async def test_cancel_and_deadline_at_once() -> None:
 
 @pytest.mark.parametrize("then", ["yields", "waits", "raises", "ends"])
 async def test_the_adapters_own_code_may_cancel_its_job(then: str) -> None:
-    """A middleware, say, that has seen enough: no token comes, the reader's task is unharmed."""
+    """Middleware may cancel the job: no token comes, and the reader's task is not cancelled."""
     stream: TokenStream
 
     async def stops_itself() -> AsyncIterator[TokenEvent]:
@@ -449,7 +449,7 @@ async def test_an_adapter_cannot_hide_that_its_reader_is_cancelled(how: str) -> 
 
 
 async def _own_cancellation() -> None:
-    """What `task.cancel(); await task` raises: nobody asked for the awaiting task to end."""
+    """`task.cancel(); await task` raises, and the awaiting task itself is not cancelled."""
     pump = asyncio.create_task(asyncio.sleep(60))
     await turns(1)
     pump.cancel()
@@ -534,7 +534,7 @@ _ACTIONS = ("cancel", "aclose", "cancel the reader", "limit", "cancel a cancelle
 def test_any_interleaving_ends_well(
     adapter: str, opened: bool, slow: bool, actions: list[tuple[int, str]], patience: int
 ) -> None:
-    """Whoever stops the job, when and how often: the adapter is closed, nobody waits for ever, no
+    """After any sequence of stops the adapter is closed, no task waits forever, no
     token follows a cancel, the stream is legal, and cancellations from outside are not lost."""
     asyncio.run(_interleave(_ADAPTERS[adapter](), opened, slow, actions, patience))
 

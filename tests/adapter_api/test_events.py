@@ -59,7 +59,7 @@ def test_what_is_not_known_is_none() -> None:
 @settings(deadline=None)
 @given(events)
 def test_an_event_is_immutable_and_can_be_copied(event: TokenEvent) -> None:
-    """Nobody changes what another reader sees; events travel between processes."""
+    """Events are immutable and can be pickled."""
     for field in attrs.fields(type(event)):
         with pytest.raises(AttributeError):
             setattr(event, field.name, None)

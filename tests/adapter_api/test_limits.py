@@ -214,7 +214,7 @@ async def test_a_limit_set_between_two_reads_is_watched() -> None:
 
 @in_virtual_time
 async def test_only_progress_begins_the_wait_anew() -> None:
-    """A MetricsFrame, like the pings an adapter does not even yield, is no token."""
+    """A MetricsFrame does not count as a token."""
 
     async def pinging(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         clock.allow(0.08, _late)
@@ -230,7 +230,7 @@ async def test_only_progress_begins_the_wait_anew() -> None:
 
 @in_virtual_time
 async def test_a_stream_that_makes_progress_is_never_cut() -> None:
-    """Tokens, and what an adapter calls progress, begin the wait anew."""
+    """Tokens and reported progress restart the wait."""
 
     async def steady(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         clock.allow(0.1, _late)
@@ -361,7 +361,7 @@ async def test_a_whole_answer_is_never_interrupted() -> None:
 async def test_an_answer_that_was_not_whole_has_its_limits_again(
     deadline_s: float | None, after_s: float
 ) -> None:
-    """arm() begins the wait anew."""
+    """arm() restarts the wait."""
 
     async def resumed(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         clock.allow(0.2, _late)
@@ -527,7 +527,7 @@ async def test_no_timer_spins_while_nobody_waits() -> None:
 
 @in_virtual_time
 async def test_limits_that_move_away_set_no_timer() -> None:
-    """A timer that rings before the limit looks again; one that would ring too late is set anew."""
+    """A timer that fires before the limit is checked again; one that is too late is replaced."""
 
     async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         for _ in range(100):

@@ -416,7 +416,7 @@ def _line() -> int:
 
 
 async def test_a_stream_that_was_not_opened_may_be_dropped() -> None:
-    """Nothing was begun, nothing is lost, nobody is warned; nor of one that ended."""
+    """Dropping a stream that was never opened, or has ended, does not warn."""
     stream = Script(STARTED).stream()
     del stream
     stream = Script(STARTED, END).stream()

@@ -170,7 +170,7 @@ def test_exactly_one_of_prompt_and_messages(fields: dict[str, Any], got: str) ->
 
 
 def test_fields_are_given_by_name() -> None:
-    """Keyword-only: an order of fifteen options is nobody's to remember; a misspelt one fails."""
+    """Fields are keyword-only, and a misspelt one fails."""
     with pytest.raises(TypeError, match="positional"):
         TaskRequest("m", "prompt")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="temprature"):

@@ -19,14 +19,14 @@ from tests.benchmarks.server import loopback_server
 
 _ALL = client_names()
 _LIGHT = (FLOOR, OURS, "aiohttp", "httpx-aiohttp", OPENAI)
-_MOST = (*_LIGHT, "httpx + httpx-sse")
+_CLIENTS = (*_LIGHT, "httpx + httpx-sse")
 
 FULL = (
     Scenario("long", _ALL, {"tokens": 20_000}),
-    Scenario("paced", _MOST, {"streams": 200, "tokens": 40, "pause_ms": 50}),
+    Scenario("paced", _CLIENTS, {"streams": 200, "tokens": 40, "pause_ms": 50}),
     Scenario("latency", _LIGHT, {"streams": 1_000, "tokens": 15, "pause_ms": 200}),
     Scenario("first", _ALL, {"requests": 200}),
-    Scenario("jobs", _MOST, {"requests": 400, "at_once": 8}),
+    Scenario("jobs", _CLIENTS, {"requests": 400, "at_once": 8}),
     Scenario("rows", (OURS, OPENAI), {"requests": 2_000, "at_once": 32}),
     Scenario("burst", (OURS,), {"sizes": (10, 500), "rounds": 3}),
     Scenario("memory", _LIGHT, {"streams": 500}, fresh=True, rounds=3),

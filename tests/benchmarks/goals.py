@@ -20,13 +20,13 @@ class Goal:
     Args:
         title: What it says.
         most: It should be at most this.
-        ci_most: A short run on a busy machine fails beyond this; None: it is not judged.
+        ci_max: A short run on a busy machine fails beyond this; None: it is not judged.
         unit: Of the number; ratios have none.
     """
 
     title: str
     most: float
-    ci_most: float | None = None
+    ci_max: float | None = None
     unit: str = ""
 
 
@@ -137,7 +137,7 @@ class Finding:
         """Whether CI must fail: a refusal, or a median beyond the wide margin."""
         if self.refused:
             return True
-        limit = self.goal.ci_most
+        limit = self.goal.ci_max
         return limit is not None and bool(self.values) and self.median > limit
 
 

@@ -22,7 +22,7 @@ _HEAVY = frozenset({"any-llm", "litellm"})
 
 @attrs.frozen
 class Scenario:
-    """What to measure, of whom.
+    """One measurement of one client.
 
     Args:
         name: The function in scenarios.py.

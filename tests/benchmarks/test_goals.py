@@ -35,7 +35,7 @@ def test_different_texts_are_refused() -> None:
 
 
 def test_a_failed_client_is_refused() -> None:
-    """Its message is told."""
+    """Its message is reported."""
     samples = _samples([1.0], [1.0])
     samples["long"]["floor"] = [{"failed": "OSError: gone"}]
     (finding,) = judge(samples)
@@ -58,7 +58,7 @@ def test_ci_fails_beyond_the_wide_margin_only() -> None:
 
 def test_margins_are_wider_than_goals() -> None:
     """Of every goal that CI judges."""
-    assert all(goal.ci_most is None or goal.ci_most > goal.most for goal in GOALS)
+    assert all(goal.ci_max is None or goal.ci_max > goal.most for goal in GOALS)
 
 
 def test_small_ratios_are_shown_as_fractions() -> None:

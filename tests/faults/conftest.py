@@ -53,9 +53,9 @@ class Outcome:
     error: WorkerError | None
     took_s: float
 
-    def took(self, least_s: float, most_s: float) -> bool:
-        """Return whether it took at least `least_s` and at most `most_s`."""
-        return least_s - 0.01 <= self.took_s <= most_s
+    def took(self, min_s: float, max_s: float) -> bool:
+        """Return whether it took at least `min_s` and at most `max_s`."""
+        return min_s - 0.01 <= self.took_s <= max_s
 
     @property
     def code(self) -> str | None:

@@ -60,7 +60,7 @@ def test_lines_of_little_data_cost_little(line: bytes) -> None:
 
 
 async def test_a_slow_consumer_stops_the_server(bench: Bench) -> None:
-    """When nobody reads the stream, the socket is not read either: what the server could send stays
+    """While the stream is not read, neither is the socket: what the server could send stays
     bounded, and so does what is held here."""
     piece = "x" * 1000
 

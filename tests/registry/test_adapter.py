@@ -70,7 +70,7 @@ class Least:
 
 @attrs.define(eq=False)
 class Whole(Least):
-    """All hooks; `calls` tells which were called, in order."""
+    """An adapter with all hooks; `calls` records the calls, in order."""
 
     calls: list[str] = attrs.field(factory=list)
     failures: list[Exception] = attrs.field(factory=list)
@@ -313,7 +313,7 @@ async def test_failed_start_in_async_with_releases():
 
 
 async def test_cancel_stops_the_stream():
-    """Cancel is true once the job is closed, however often it is asked (ORCH-3026, WA-INT-3002)."""
+    """Every cancel call returns True once the job is closed (ORCH-3026, WA-INT-3002)."""
     least = Least()
     async with bind(least) as adapter:
         stream = await adapter.submit(task(job_id="j"))

@@ -77,7 +77,7 @@ def test_import_loads_nothing_heavy(fresh_python):
 
 
 def test_first_uses_from_two_threads_share_a_registry(fresh_python):
-    """Whoever comes first makes the default Registry, once."""
+    """The first use makes the default Registry, once."""
     code = """
         import threading
         import registry

@@ -180,7 +180,7 @@ async def test_an_answer_from_a_cache_is_told(as_stream: bool) -> None:
 
 
 async def test_another_adapter_may_answer() -> None:
-    """Middleware may hand the job to another observed adapter: each tells of its part."""
+    """Middleware may hand the job to another observed adapter: each reports its part."""
     recorder = Recorder()
 
     class Elsewhere:

@@ -248,7 +248,7 @@ async def test_one_interface_for_any_engine(samples):
 
 
 def test_describe_a_good_one(samples):
-    """The description of an adapter tells what is needed to use it."""
+    """The description of an adapter lists what is needed to use it."""
     samples("acme_echo")
     info = Registry().describe("acme-echo")
     assert (info.name, info.distribution, info.version) == ("acme-echo", "acme-echo", "1.2")

@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server with a toy engine, for the demo and for trying things out.
 
-The engine is no model. The protocol around it is real: HTTP/1.1 with keep-alive, server-sent events
+There is no model. The protocol around it is real: HTTP/1.1 with keep-alive, server-sent events
 in chunks, usage, error objects; a client that goes away stops the generation.
 """
 
@@ -168,7 +168,7 @@ class ToyServer:
             for chunk in answer.chunks():
                 await asyncio.sleep(self._delay_s)
                 if writer.is_closing() or reader.at_eof():
-                    raise ConnectionResetError("nobody listens any more")
+                    raise ConnectionResetError("the client has closed the connection")
                 _write_event(writer, json.dumps(chunk))
                 await writer.drain()
         finally:

@@ -51,7 +51,7 @@ def test_a_subclass_and_a_fixture_are_enough(tmp_path: Path) -> None:
 
 
 def test_a_failure_says_the_rule_and_what_to_do(tmp_path: Path) -> None:
-    """The first mistake is told; what it keeps from being judged is skipped."""
+    """The first mistake is reported; the checks that depend on it are skipped."""
     result = _pytest(tmp_path, TEST.format(name="wrong-indexes"), "-rs")
     assert result.returncode == 1
     assert "Tokens are numbered 0, 1, 2" in result.stdout

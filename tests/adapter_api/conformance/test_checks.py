@@ -130,7 +130,7 @@ def test_every_check_says_its_rule_and_requirement() -> None:
 
 
 def test_declared_absence_is_reported_not_failed(subject_of: SubjectOf) -> None:
-    """A capability that the subject or the adapter declares absent is no failure."""
+    """A capability that the subject or the adapter declares absent is not a failure."""
     subject = subject_of("wrong-repeatable", absent={"seed": "it throws dice"})
     results = {result.check: result for result in _judge_all(subject)}
     assert results["repeatable"].status is Status.ABSENT

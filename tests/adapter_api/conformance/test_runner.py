@@ -109,7 +109,7 @@ def test_what_tidying_up_raises_ends_nothing() -> None:
 
 
 def test_the_users_interrupt_ends_the_run() -> None:
-    """Ctrl-C is no verdict, wherever it comes; afterwards it acts as before."""
+    """Ctrl-C is never a verdict; afterwards it acts as before."""
 
     async def press(_: Subject) -> None:
         signal.raise_signal(signal.SIGINT)

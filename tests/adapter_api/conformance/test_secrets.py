@@ -82,7 +82,7 @@ def test_the_authors_own_value(judge_options: Judge) -> None:
 
 
 def test_what_is_no_text_has_nothing_to_show(judge_options: Judge) -> None:
-    """A secret that is a function, say, is not asked for a text."""
+    """A secret of another type, such as a function, is not tried with a text."""
 
     def must_be_callable(_: object, __: object, value: object) -> None:
         if value is not None and not callable(value):

@@ -88,7 +88,7 @@ async def test_a_request_is_not_taken_for_the_one_before(client: httpx.AsyncClie
                 client, url, headers=headers, correlation_id=correlation_id, **given
             )
             await posted.aclose()
-            headers["Authorization"] = "nobody's"  # what was given before stays as it was
+            headers["Authorization"] = "another's"  # the given headers do not change
         await (await _post(client, server.base_url + "/b")).aclose()
         seen = [
             (r.target, r.headers.get("authorization"), r.headers["x-correlation-id"])
@@ -112,7 +112,7 @@ async def test_an_id_is_one_line(correlation_id: str) -> None:
 
 
 async def test_failures_are_httpx_own(client: httpx.AsyncClient) -> None:
-    """Nobody listens: a ConnectError."""
+    """A port without a listener raises ConnectError."""
     with pytest.raises(httpx.ConnectError):
         await _post(client, "http://127.0.0.1:9/")
 

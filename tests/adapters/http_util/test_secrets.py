@@ -206,7 +206,7 @@ words = st.sampled_from(
 
 @given(st.lists(words, max_size=12))
 def test_sentences_of_ordinary_words_survive(sentence: list[str]) -> None:
-    """Words alone are no credentials, in whatever order."""
+    """Words alone are not credentials, in any order."""
     text = " ".join(word for word in sentence if word not in ("bearer", "basic"))
     assert redact(text) == text
 

@@ -88,7 +88,7 @@ BEGUN = [name for name in SPELLINGS if name not in ("cut before", "cut on both s
 def test_a_canary_survives_in_no_recording(name: str, size: int) -> None:
     """However it is spelled, and split over chunks; lengths and line ends stay.
 
-    Only a piece that lacks its beginning must come in one chunk: nothing tells that it begins.
+    Only a piece that lacks its beginning must come in one chunk: its beginning is unknown.
     """
     spelled = SPELLINGS[name](CANARY)
     body = f"data: the key {spelled} is wrong\n\n".encode()

@@ -177,7 +177,7 @@ async def test_a_stalled_job_can_be_cancelled() -> None:
 
 @in_virtual_time
 async def test_it_takes_its_time() -> None:
-    """delay_s goes before each token, and is no stall however often it comes."""
+    """delay_s precedes each token, and never counts as a stall."""
     began = now_s()
     adapter = MockAdapter(tokens=("a",) * 6, delay_s=0.02, stall_timeout_s=0.1)
     await adapter.submit(TASK).text()
@@ -203,7 +203,7 @@ async def test_its_health_is_scripted(state: HealthState) -> None:
 
 
 async def test_its_version_is_scripted() -> None:
-    """ORCH-3046: in Started, in props, and when it is asked for."""
+    """The version is in Started, in props and in engine_version (ORCH-3046)."""
     async with registry.get("mock", engine_version="7") as adapter:
         assert await adapter.engine_version() == "7"
         assert (await adapter.props()).engine_version == "7"
@@ -247,7 +247,7 @@ async def test_wrong_scripts_are_refused(options: dict[str, Any], says: str) -> 
 
 
 async def test_a_text_is_not_taken_for_its_letters() -> None:
-    """A str is a sequence of strings, but nobody means it so."""
+    """A str is refused, although it is a sequence of strings."""
     with pytest.raises(ValueError, match="tokens must be a list of non-empty strings, got 'abc'"):
         MockAdapter(tokens="abc")
 

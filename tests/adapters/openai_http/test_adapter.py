@@ -679,7 +679,7 @@ async def test_cancel_finds_the_job(serving: Serving) -> None:
         last = await anext(stream)
         assert isinstance(last, Error)
         assert last.error.code is ErrorCode.CANCELLED
-        assert await adapter.cancel("mine") is True  # again, as it was
+        assert await adapter.cancel("mine") is True  # idempotent
 
 
 async def test_a_closed_adapter_says_so() -> None:

@@ -30,7 +30,7 @@ TEXT_OF = {"b": "~\x17\ufffd world\ufffd44as", "c": '5\ufffd\ufffdel naïve"upon
 """What the recorded model answers: completions (b) and chats (c)."""
 
 TEXT_OF_LCP = {"b": "~\x17 world44as", "c": '5el naïve"upon"L'}
-"""The same of llama-cpp-python, which drops bytes that are no UTF-8."""
+"""The same from llama-cpp-python, which drops bytes that are not UTF-8."""
 
 RAW = sorted(
     str(path.relative_to(RECORDED))

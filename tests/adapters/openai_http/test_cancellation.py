@@ -101,7 +101,7 @@ class Job:
                 async for event in self.stream:
                     assert not (self._acknowledged and isinstance(event, Token)), "a late token"
                     self.events.append(event)
-                    await asyncio.sleep(0)  # it may also be cancelled while nobody waits for it
+                    await asyncio.sleep(0)  # it may also be cancelled while no task waits for it
         except Cancelled:
             pass
 
@@ -143,7 +143,7 @@ class Job:
     async def done(self) -> None:
         """Wait for its end, and check it."""
         _, late = await asyncio.wait([self.task, *self._cancels], timeout=2)
-        assert not late, "somebody hangs"
+        assert not late, "a task hangs"
         for cancelling in self._cancels:
             cancelling.result()
         if not self.task.cancelled():

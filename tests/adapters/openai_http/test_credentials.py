@@ -174,7 +174,7 @@ async def test_a_provider_that_does_not_await_works_off_the_loop() -> None:
 
 
 async def test_a_token_is_fetched_again_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider refreshes ahead of the end: it is asked every few minutes."""
+    """The provider is called every few minutes, since it refreshes tokens early."""
     monkeypatch.setattr(credentials, "TOKEN_LIFETIME_S", 0.0)
     provider = Provider()
     async with _azure(well, provider) as (_, adapter):

@@ -85,7 +85,7 @@ def test_by_headers(headers: dict[str, str], name: str | None) -> None:
         ("b5000-1a2b3c4d", "chatcmpl-x", "m", "llama-server"),
         ("fp_44709d6fcb", "chatcmpl-x", "gpt", "openai"),
         ("fp_ollama", "chatcmpl-1", "llama3", "ollama"),
-        ("somebody-1", f"cmpl-{UUID}", "m", None),
+        ("unknown-1", f"cmpl-{UUID}", "m", None),
         (None, "cmpl-993791d3f7663d03", "tiny", "vllm"),
         (None, "chatcmpl-9607ea6c74fc8985", "tiny", "vllm"),
         (None, "cmpl-993791d3f7663d03993791d3f7663d03", "tiny", "vllm"),
@@ -161,7 +161,7 @@ def test_by_owner(owned_by: str | None, name: str | None) -> None:
 
 @pytest.mark.parametrize("recording", STREAMS)
 def test_recorded_streams_give_their_servers_away(recording: str) -> None:
-    """By headers, or with the first chunk already: before Started is told."""
+    """Headers or the first chunk identify the server before Started is yielded."""
     _, headers, body = recorded(recording)
     first = SSEDecoder().feed(body)[0]
     answer = AnswerReader()

@@ -89,7 +89,7 @@ VALUES = [
 
 @pytest.mark.parametrize("body", VALUES, ids=lambda v: v[:60])
 def test_a_refused_value_is_not_a_refused_field(body: str) -> None:
-    """A bad value, a required field, a field nobody sent, a word that only looks alike."""
+    """A bad value, a required field, a field that was not sent and a similar word drop no field."""
     assert _found(body) == set()
 
 
@@ -139,7 +139,7 @@ async def test_a_refused_field_is_left_out_from_then_on(serving: Serving) -> Non
 
 
 async def test_the_model_of_the_config_counts(serving: Serving) -> None:
-    """A task without a model is one of the config's: what Started tells of its seed is true."""
+    """A task without a model is one of the config's: the seed in Started is the one sent."""
     async with serving(refuses("seed"), model="mine") as (_, adapter):
         events = [e async for e in adapter.submit(TaskRequest(prompt="x", seed=1))]
         assert events[0].seed is None

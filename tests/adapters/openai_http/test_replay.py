@@ -133,7 +133,7 @@ async def test_the_answers_of_real_servers_come_again(
 
     async with serving(script, record=str(path), strict=True) as (_, adapter):
         seen = await _frames(adapter, task)
-    for _ in range(2):  # each time anew: the version is learned from an answer's end
+    for _ in range(2):  # each adapter learns the version from an answer's end
         async with registry.get("replay", path=str(path), strict=True) as replay:
             assert await _frames(replay, task) == seen
     assert seen[-1]["type"] == ("end" if status == 200 else "error")
@@ -425,7 +425,7 @@ async def test_a_dead_server_is_recorded(tmp_path: Path) -> None:
 
 
 async def test_what_was_not_recorded_is_said_so(server: FaultServer, tmp_path: Path) -> None:
-    """Another job finds no answer, and is told why; health and props answer all the same."""
+    """A job without an answer fails with the reason; health and props still work."""
     path = tmp_path / "r.jsonl"
     async with OpenAIHttpAdapter(server.url("ordinary"), record=str(path)) as adapter:
         await adapter.submit(TaskRequest(prompt="hi", model="m")).text()

@@ -238,7 +238,7 @@ async def test_an_unknown_server_is_judged_by_what_it_says(
 
 
 async def test_a_check_of_an_unknown_server_costs_nothing(serving: Serving) -> None:
-    """LiteLLM runs a completion for each model on GET /health: no unknown server is asked there,
+    """LiteLLM runs a completion for each model on GET /health: unknown servers get none,
     and nothing but GET is sent to any."""
     for _ in range(2):
         async with serving(lists("m")) as (server, adapter):
@@ -411,7 +411,7 @@ async def test_a_body_without_end_is_read_as_far_as_needed(serving: Serving) -> 
     ],
 )
 async def test_each_dialect_has_its_health(serving: Serving, dialect: str, path: str) -> None:
-    """The path that QUIRKS names is asked first, with the key."""
+    """The dialect's health path is requested first, with the key."""
     handler = lists("m") if path.endswith("models") else answers()
     async with serving({path: handler}, dialect=dialect, api_key="k" * 8) as (server, adapter):
         status = await adapter.health()
@@ -600,7 +600,7 @@ async def test_a_server_without_a_version_endpoint_is_not_asked(serving: Serving
 
 
 async def test_a_version_in_a_header_is_good_enough(serving: Serving) -> None:
-    """LiteLLM tells it with every answer: nothing more is asked."""
+    """LiteLLM reports its version with every answer, so no probe is sent."""
     handler = streams(piece("a", "stop"), headers={"x-litellm-version": "1.106.0"})
     async with serving({"/v1/completions": handler}) as (server, adapter):
         await adapter.submit(PROMPT).text()

@@ -1,4 +1,4 @@
-"""A server that goes on generating when its client has gone is asked to stop."""
+"""A server that keeps generating after its client has left gets a stop request."""
 
 import asyncio
 

@@ -15,7 +15,7 @@ from adapters.openai_http import OpenAIHttpAdapter
 from tests.openai_chunks import piece
 from tests.script_server import Request, ScriptServer, Wire
 
-# uvloop swallows the exception by which a test is told that its time is over.
+# uvloop swallows the exception with which pytest-timeout ends a test.
 pytestmark = pytest.mark.timeout(60, method="thread")
 
 

@@ -33,7 +33,7 @@ class Adapter:
 
 
 class Middleware:
-    """Would end every job; nobody asked for it."""
+    """Would end every job if it were activated by installation."""
 
     @hookimpl(wrapper=True)
     def submit(self) -> Any:
@@ -43,7 +43,7 @@ class Middleware:
 
 
 class Observer:
-    """Remembers what it is told; nobody asked for it."""
+    """Records notices if it were activated by installation."""
 
     @hookimpl
     def job_submitted(self, job: JobNotice) -> None:

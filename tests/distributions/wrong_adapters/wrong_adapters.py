@@ -151,7 +151,7 @@ class Thinks(Editor):
 
 
 class Closing(RightAdapter):
-    """Says goodbye when nobody listens any more."""
+    """Yields another Token when it is closed."""
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
@@ -193,7 +193,7 @@ class CancelStops(RightAdapter):
 
 
 class CancelUnknown(RightAdapter):
-    """Claims to have stopped whatever it is told to stop."""
+    """Returns True from cancel for every id."""
 
     @hookimpl
     async def cancel(self, job_id: str) -> bool:

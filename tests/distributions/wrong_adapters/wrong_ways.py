@@ -76,7 +76,7 @@ class BlockedInPieces(RightAdapter):
 
 
 class Retriable(RightAdapter):
-    """Lets others try what nobody can do."""
+    """Marks permanent errors as retriable."""
 
     async def words(self, task: TaskRequest) -> AsyncIterator[str]:
         if len(task.prompt or "") > 50_000:

@@ -88,7 +88,7 @@ def _is_whole(data: bytes, whole: bytes, end: int) -> bool:
 
 
 async def test_the_latest_result_of_a_row_counts(tmp_path: Path) -> None:
-    """A failed row that is asked again has one result: the new one."""
+    """A failed row that is sent again has one result: the new one."""
     path = tmp_path / "out.journal"
     journal = Journal(path, HEADER)
     journal.append(0, "error", b'"old"')

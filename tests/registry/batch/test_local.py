@@ -238,7 +238,7 @@ async def test_a_failing_callback_ends_the_run(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_two_tasks_with_one_id_are_refused() -> None:
-    """Results are told apart by job_id, so two tasks cannot share one."""
+    """Results are identified by job_id, so two tasks cannot share one."""
     async with pool(ScriptedEngine()) as host:
         with pytest.raises(BatchError, match="same job_id"):
             await run([*tasks(2), *tasks(1)], host)

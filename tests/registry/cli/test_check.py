@@ -22,7 +22,7 @@ def test_all_is_well(cli: Cli) -> None:
 
 
 def test_all_problems_of_all_plugins(cli: Cli, samples: Callable[..., None]) -> None:
-    """Every broken plugin is told with every problem of its own, and none hides another."""
+    """Every broken plugin is reported with all its problems, and none hides another."""
     samples("broken_pack")
     done = cli("check")
     rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
@@ -59,7 +59,7 @@ def choosy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("choosy")
 def test_defaults_that_an_adapter_refuses(cli: Cli) -> None:
-    """That it needs options is told in its row; it is no defect, and hides none of the others."""
+    """An adapter that needs options is not a defect, and hides none of the others."""
     done = cli("check")
     rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
     assert (done.code, done.err) == (0, "")
@@ -68,7 +68,7 @@ def test_defaults_that_an_adapter_refuses(cli: Cli) -> None:
 
 
 def test_one_of_two_distributions(cli: Cli, samples: Callable[..., None]) -> None:
-    """An ambiguous name is told, with what each distribution offers; each can be asked for."""
+    """An ambiguous name lists what each distribution offers; each can be selected."""
     samples("acme_echo", "rival_echo")
     done = cli("check", "acme-echo")
     statuses = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
@@ -79,14 +79,14 @@ def test_one_of_two_distributions(cli: Cli, samples: Callable[..., None]) -> Non
 
 
 def test_an_unknown_name(cli: Cli) -> None:
-    """Who asks for what is not installed is told what is."""
+    """The error for an unknown name lists the installed adapters."""
     done = cli("check", "openai-htpp")
     assert done.code == 3
     assert "openai-http" in done.err
 
 
 def test_a_blocked_name_is_no_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody blocked it on purpose."""
+    """A blocked adapter is not a defect."""
     monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", "mock")
     done = cli("check")
     assert done.code == 0

@@ -18,7 +18,7 @@ def _verdicts(out: str) -> dict[str, str]:
 
 
 def test_an_adapter_that_conforms(cli: Cli, tmp_path: Path) -> None:
-    """Every check is told as it comes; the report is written in both forms (ORCH-3058)."""
+    """Every verdict is printed as it comes; the report is written in both forms (ORCH-3058)."""
     done = cli("conformance", "mock", "--option", "echo=true", "--report", str(tmp_path))
     verdicts = _verdicts(done.out)
     assert done.code == 0, done.out
@@ -68,7 +68,7 @@ def test_an_adapter_that_ends_the_process(cli: Cli, samples: Callable[..., None]
 
 @pytest.mark.parametrize("name", ["file", "file/below", "folder"])
 def test_a_report_that_cannot_be_written_is_told_first(cli: Cli, tmp_path: Path, name: str) -> None:
-    """Nobody waits for checks whose report is lost; the message names the path."""
+    """An unwritable report fails before any check runs; the message names the path."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "mock.json").mkdir(parents=True)
     done = cli("conformance", "mock", "--report", str(tmp_path / name))
@@ -90,7 +90,7 @@ def test_a_name_that_is_no_file_name(
 
 
 def test_what_an_engine_lacks_is_reported(cli: Cli, samples: Callable[..., None]) -> None:
-    """A capability that is declared absent is told with the reason, and no failure."""
+    """A capability that is declared absent is printed with the reason, and is not a failure."""
     samples("wrong_adapters")
     arguments = ("conformance", "wrong-repeatable", "--only", "repeatable")
     assert cli(*arguments).code == 1

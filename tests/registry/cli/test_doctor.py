@@ -33,7 +33,7 @@ def test_without_an_engine(cli: Cli) -> None:
 
 
 def test_what_would_be_sent_where(cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is asked, and the report names address and secrets without their values."""
+    """The engine is checked, and the report names address and secrets without their values."""
     url = serve(api_key="sk-secret").base_url
     monkeypatch.setenv("ORCHD_OPENAI_URL", url)
     monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "sk-secret")

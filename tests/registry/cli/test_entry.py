@@ -1,4 +1,4 @@
-"""The entry: help, and the ways a command can end that are no job's."""
+"""The entry point: help, and the exit statuses that do not come from a job."""
 
 import os
 import runpy
@@ -67,7 +67,7 @@ def test_interrupted_while_it_waits_for_the_prompt(
 
 
 def test_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A closed pipe is no error to speak of, and is not written to again at exit."""
+    """A closed pipe gives no error message, and is not written to again at exit."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as out:

@@ -54,7 +54,7 @@ def test_any_client_can_ask(lab: tuple[Any, str]) -> None:
     ],
 )
 def test_junk_is_refused(lab: tuple[Any, str], junk: bytes) -> None:
-    """What is no request is told so, and the next one is served."""
+    """An invalid request gets a 400, and the next one is served."""
     _, address = lab
     assert _send(address, junk).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"{address}/ordinary/v1/models").status_code == 200
@@ -80,7 +80,7 @@ def test_each_request_has_a_line_with_its_end(lab: tuple[Any, str]) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
 def test_it_ends_when_told(lab: tuple[Any, str], number: signal.Signals, code: int) -> None:
-    """Ctrl-C and SIGTERM end it, without a traceback, also after a body that is no JSON."""
+    """Ctrl-C and SIGTERM end it, without a traceback, also after a body that is not JSON."""
     process, address = lab
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.post(f"{address}/field-named/v1/completions", content=b"{")

@@ -21,7 +21,7 @@ def test_a_healthy_engine(cli: Cli, serve: Callable[..., ToyServer]) -> None:
 
 
 def test_an_engine_that_is_not_there(cli: Cli) -> None:
-    """The reason is told, and the status is 1."""
+    """The reason is printed, and the status is 1."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     done = cli("health", "--base-url", url)
@@ -38,7 +38,7 @@ def test_an_engine_that_is_not_there(cli: Cli) -> None:
     ],
 )
 def test_the_status_tells_whether_it_takes_work(cli: Cli, options: list[str], code: int) -> None:
-    """A degraded engine that takes work is no failure; one that does not is."""
+    """A degraded engine that accepts work is not a failure; one that does not is."""
     pairs = [word for option in options for word in ("--option", option)]
     assert cli("health", "--adapter", "mock", *pairs).code == code
 

@@ -127,7 +127,7 @@ def _readme(project: Path, url: str) -> Iterator[list[str]]:
 @pytest.mark.exhaustive
 def test_the_tutorial_word_for_word(fresh: Path, tmp_path: Path) -> None:
     """The tutorial's commands and changes end with an installed adapter that conforms and answers;
-    what is broken on purpose is told as the page says."""
+    deliberate mistakes are reported as on the page."""
     (tmp_path / ".venv").symlink_to(fresh.parent)
     adapter = tmp_path / "build" / "acme-echo" / "acme_echo" / "adapter.py"
     outputs: list[str] = []
@@ -285,7 +285,7 @@ def test_a_name_that_cannot_be_used(name: str, reason: str, cli: Cli, tmp_path: 
 
 
 def test_a_name_that_is_taken_can_be_forced(cli: Cli, tmp_path: Path) -> None:
-    """Whoever begins anew, or means to replace an adapter, says so; what can never work is still
+    """--force allows an existing name or folder; a name that can never work is still
     refused."""
     assert cli("new-adapter", "mock", "--force", "--into", str(tmp_path / "new")).code == 0
     assert cli("new-adapter", "json", "--force", "--into", str(tmp_path / "other")).code == 2

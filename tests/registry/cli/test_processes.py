@@ -121,7 +121,7 @@ def test_a_reader_that_leaves_ends_it_quietly(start: Start, serve: Serve, until:
 
 @pytest.mark.parametrize("command", [["list"], ["describe", "openai-http"], ["demo"]])
 def test_a_closed_pipe_is_no_trouble_elsewhere(start: Start, command: list[str]) -> None:
-    """Every command ends quietly when nobody reads what it prints."""
+    """Every command ends quietly when the reader of its output goes away."""
     process = start(*command)
     assert process.stdout is not None
     process.stdout.close()

@@ -87,7 +87,7 @@ def test_a_key_in_a_header_of_a_gateway(cli: Cli, refusing: str, tmp_path: Path)
 
 
 def test_a_failing_server_is_recorded_too(cli: Cli, tmp_path: Path) -> None:
-    """The failure is told, the recording is there, and the status is 0: it did its work."""
+    """A failed job is printed and recorded, and the status is 0."""
     path = tmp_path / "r.jsonl"
     with Lab() as lab:
         done = cli("record", lab.server.url("fin-after-tokens"), str(path))

@@ -295,7 +295,7 @@ def test_a_drain_has_its_limit(
 def test_the_second_signal_does_not_wait(
     run: Callable[..., Serving], serve: Serve, until: Until
 ) -> None:
-    """Whoever presses Ctrl-C twice does not wait for the jobs."""
+    """A second Ctrl-C ends the run without waiting for the jobs."""
     server = serve(delay_s=0.05)
     serving = run(workers(server.base_url))
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
@@ -328,7 +328,7 @@ def test_a_signal_cancels_what_was_only_read_ahead(
 def test_a_reader_that_leaves_ends_it(
     run: Callable[..., Serving], serve: Serve, until: Until
 ) -> None:
-    """When nobody reads the frames any more, jobs are cancelled: status 141, no error."""
+    """When the reader of the frames goes away, jobs are cancelled: status 141, no error."""
     server = serve(delay_s=0.01)
     serving = run(workers(server.base_url))
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})
@@ -401,7 +401,7 @@ def test_handoff_files_are_followed(
 
 
 def test_a_dead_engine_is_passed_over(run: Callable[..., Serving], serve: Serve) -> None:
-    """A job goes to the replica that is ready, and its ledger tells of the other."""
+    """A job goes to the replica that is ready, and its ledger records the other."""
     serving = run(workers("http://127.0.0.1:9", serve().base_url))
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
     frames = serving.frames("j")

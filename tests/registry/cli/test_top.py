@@ -164,7 +164,7 @@ def test_a_run_that_runs_no_more(
 
 
 def test_where_no_run_has_been(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without state there is a word on how to get some; the usual folder is asked by default."""
+    """Without state the error says how to get some; the usual folder is the default."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     done = cli("top", "--once")
     assert done.code == 2

@@ -63,7 +63,7 @@ def _port(server: ToyServer) -> int:
     ],
 )
 async def test_what_can_be_got(client: httpx.AsyncClient, path: str, expected: Any) -> None:
-    """Health, version and models are told."""
+    """Health, version and models are reported."""
     answer = await client.get(path)
     assert (answer.status_code, answer.json()) == (200, expected)
 
@@ -180,7 +180,7 @@ async def test_what_cannot_be_read_ends_the_connection(
 
 @pytest.mark.parametrize("data", [b"", b"GET /hea", b"x" * 100_000])
 async def test_who_says_nothing_useful_gets_no_answer(server: ToyServer, data: bytes) -> None:
-    """A client that leaves in the middle of a head, or never ends it, harms nobody."""
+    """A client that leaves in the middle of a head, or never ends it, affects no other client."""
     reader, writer = await asyncio.open_connection("127.0.0.1", _port(server))
     writer.write(data)
     writer.write_eof()
@@ -210,7 +210,7 @@ async def test_closing_the_connection_stops_the_generation(abruptly: bool) -> No
 
 
 async def test_closing_the_server_breaks_off_its_streams() -> None:
-    """A client sees that a stream was cut off when the server goes; closing twice is no harm."""
+    """A client sees that a stream was cut off when the server goes; closing twice is harmless."""
     async with ToyServer(delay_s=0.01) as server, httpx.AsyncClient(trust_env=False) as client:
         request = client.stream(
             "POST",

@@ -159,7 +159,7 @@ async def test_the_page_fits_a_phone(start: Start, browser: webdriver.Chrome) ->
 
 
 async def test_a_thousand_jobs_keep_it_responsive(start: Start, browser: webdriver.Chrome) -> None:
-    """With 1,000 jobs in flight the page is made anew in less than a refresh takes."""
+    """With 1,000 jobs in flight the page is rendered in less than a refresh takes."""
     served = await start(registry.get("mock", {"delay_s": 120}), stall_s=0)
     async with httpx.AsyncClient(
         trust_env=False, timeout=None, limits=httpx.Limits(max_connections=None)

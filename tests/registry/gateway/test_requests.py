@@ -188,7 +188,7 @@ def _attempts(served: Served, job_id: str) -> list[Any]:
 
 
 async def test_any_user_is_a_session(start: Start, http: httpx.AsyncClient) -> None:
-    """`user` may be any text: it is the session, or its hash where it is no id."""
+    """`user` may be any text: it is the session, or its hash if it is not a valid id."""
     served = await start()
     for user in ("laptop", "M\u00fcller", "u" * 5000, " ", 7):
         answer = await http.post(served.url + PATH, json={**CHAT, "user": user})

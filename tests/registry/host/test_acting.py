@@ -93,7 +93,7 @@ async def test_a_replica_that_lacks_its_own_model_is_passed_over(host: AdapterHo
 
 
 async def test_an_alias_becomes_the_replicas_own_name(host: AdapterHost) -> None:
-    """Tasks ask for the alias, each engine is asked for its own name."""
+    """Tasks name the alias; each engine gets its own name for the model."""
     first, second = Engine("a"), Engine("b")
     host.bind("p", "a", first.bound(), model="org/m-awq", aliases=["m"])
     host.bind("p", "b", second.bound(), model="m.gguf", aliases=["m"])
@@ -241,7 +241,7 @@ async def test_busy_engines_lose_no_job_and_teach_their_limits() -> None:
 
 
 async def test_an_idle_sibling_gets_what_a_busy_replica_refuses(host: AdapterHost) -> None:
-    """No job is lost to 429, 409 or a full queue, and the busy one is asked seldom."""
+    """No job is lost to 429, 409 or a full queue, and the busy one gets few requests."""
     for failure in (
         BUSY,
         CapacityExceeded(ErrorCode.ADMISSION_REJECT, "conflict", status=409),
@@ -451,7 +451,7 @@ async def test_without_a_fallback_that_works_the_first_failure_is_told(host: Ada
 
 
 async def test_overviews_never_wait_and_show_breakers() -> None:
-    """health and props tell what is known, also of an engine that hangs."""
+    """health and props return the known facts, also about an engine that hangs."""
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1)
     async with AdapterHost(defaults=policy) as host:
         hung = Engine("a", hung=True)

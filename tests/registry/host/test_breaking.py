@@ -156,7 +156,7 @@ async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -
 
 @in_virtual_time
 async def test_a_job_waits_for_the_end_of_a_probe() -> None:
-    """While one replica is probed another one that stays closed off is no reason to fail."""
+    """While one replica is probed another one with an open breaker does not fail the job."""
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy) as host:
         engines = [Engine("a", failure=RESET), Engine("b", failure=RESET)]

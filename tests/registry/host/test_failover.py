@@ -55,7 +55,7 @@ async def test_a_failure_before_the_first_token_moves_the_job(
 
 
 async def test_a_failure_after_the_first_token_ends_the_job(host: AdapterHost) -> None:
-    """What was delivered cannot be taken back: no other replica is asked."""
+    """After a delivered token there is no failover."""
     other = Engine("b")
     host.bind("p", "a", Engine("a", failure=RESET, fail_after=1).bound())
     host.bind("p", "b", other.bound())
@@ -211,7 +211,7 @@ async def test_a_replica_that_gives_no_token_in_time_loses_the_job(
 
 @in_virtual_time
 async def test_each_replica_has_a_pause_of_its_own() -> None:
-    """A long pause of one keeps nobody from asking another again."""
+    """A long pause of one replica does not delay a retry on another."""
     async with AdapterHost() as host:
         busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 8000)
         first, second = Engine("a", failure=RESET), Engine("b", failure=busy)
@@ -265,7 +265,7 @@ async def test_a_pools_limit_hides_no_refusal(limit_s: float | None) -> None:
 
 
 async def test_a_job_follows_its_pool(host: AdapterHost) -> None:
-    """It moves to a replica of a pool that was emptied and bound anew meanwhile."""
+    """It moves to a replica of a pool that was emptied and bound again meanwhile."""
     first = Engine("a", gate=asyncio.Event(), failure=RESET, fail_after=-2, silent=True)
     host.bind("p", "a", first.bound())
     job = asyncio.create_task(host.submit("p", task()).text())

@@ -45,7 +45,7 @@ async def test_a_job_goes_to_a_replica_of_its_pool(host: AdapterHost) -> None:
 
 
 async def test_an_unknown_pool_is_an_error_of_the_job(host: AdapterHost) -> None:
-    """Opening the stream says that there is no such pool, and that asking again is no use."""
+    """Opening the stream of an unknown pool fails and is not retriable."""
     with pytest.raises(EngineUnavailable, match="no pool 'nowhere'") as caught:
         await host.submit("nowhere", task())
     assert not caught.value.retriable
@@ -171,7 +171,7 @@ async def test_a_full_line_refuses(host: AdapterHost) -> None:
 
 
 async def test_retry_after_waits_for_a_replica_that_rests(host: AdapterHost) -> None:
-    """A full line is no use before a replica may be asked again (AH-1005)."""
+    """A full queue reports when a retry makes sense (AH-1005)."""
     host.set_policy("p", PoolPolicy(max_queue=0, max_attempts=1))
     busy = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 30_000)
     host.bind("p", "a", Engine("a", failure=busy).bound())
@@ -236,7 +236,7 @@ async def test_interactive_jobs_go_before_batch_jobs(host: AdapterHost) -> None:
 
 
 class Failing:
-    """A routing policy that works until it shall not."""
+    """A routing policy that can be made to fail."""
 
     fails = False
     choice = "a"
@@ -271,7 +271,7 @@ async def test_a_policy_that_fails_ends_the_job_it_fails_for(host: AdapterHost) 
 
 
 async def test_a_policy_chooses_among_the_candidates(host: AdapterHost) -> None:
-    """A replica that is not there, or has no room, is no choice."""
+    """A policy's choice of an absent or full replica fails the job."""
     routing = Failing()
     routing.choice = "b"
     host.set_policy("p", PoolPolicy(routing=routing))
@@ -282,7 +282,7 @@ async def test_a_policy_chooses_among_the_candidates(host: AdapterHost) -> None:
 
 
 async def test_a_priority_that_is_none_is_refused(host: AdapterHost) -> None:
-    """A misspelt priority is told at once."""
+    """A misspelt priority fails at once."""
     with pytest.raises(ValueError, match="interactive"):
         host.submit("p", task(), priority="urgent")  # type: ignore[arg-type]
 
@@ -338,7 +338,7 @@ async def test_cancelling_the_reader_leaks_nothing_at_any_point(host: AdapterHos
 
 
 async def test_a_dropped_stream_gives_its_lease_back(host: AdapterHost) -> None:
-    """A stream that nobody closed is closed when it is collected, with a warning."""
+    """A dropped stream is closed when it is garbage-collected, with a warning."""
     engine = Engine(count=1000)
     host.bind("p", "a", engine.bound())
     stream = host.submit("p", task())

@@ -219,7 +219,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(reader=readers, count=st.integers(1, 6))
     def read(self, reader: Reader, count: int) -> None:
-        """Somebody begins to read, and may have to wait."""
+        """Start reading a stream; it may have to wait."""
         if reader.reading is None or reader.reading.done():
             reader.reading = self.loop.create_task(reader.read(count))
             self.run(asyncio.sleep(0))
@@ -243,7 +243,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(reader=readers)
     def close(self, reader: Reader) -> None:
-        """A stream is closed by whoever holds it."""
+        """Close a stream."""
         assert reader.stream is not None
         reader.was_stopped = True
         self.run(reader.stream.aclose())
@@ -280,7 +280,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 5), status=st.sampled_from([READY, BUSY, LOADING, DOWN]))
     def change_health(self, index: int, status: Any) -> None:
-        """An engine's health changes, and somebody asks for it."""
+        """Change an engine's health, and check it."""
         self.engines[-1 - index % len(self.engines)].status = status
         for pool in self.host.snapshot().pools:
             self.run(self.host.check(pool.pool_id))
@@ -322,7 +322,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @invariant()
     def those_with_room_are_in_order(self) -> None:
-        """Whoever may be chosen is in place, accepts work, has room, and has its true load."""
+        """Every candidate is in place, accepts work, has room, and has its true load."""
         for queue in self.host._places.queues.values() if hasattr(self, "host") else ():
             members = queue.pool.members
             for candidates in members.everyone.tiers.values():
@@ -337,7 +337,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @invariant()
     def streams_are_in_order(self) -> None:
-        """Nobody saw a token twice, out of order, or of two engines."""
+        """No stream had a token twice, out of order, or from two engines."""
         for reader in getattr(self, "all_readers", []):
             reader.check()
 

@@ -1,4 +1,4 @@
-"""What a host tells of a job: its ledger, and its log (ORCH-3027)."""
+"""A host's records of a job: its ledger, and its log (ORCH-3027)."""
 
 import asyncio
 import json
@@ -130,7 +130,7 @@ async def test_the_ledger_says_why_there_was_no_other_attempt(
 
 
 async def test_a_cancelled_job_has_its_ledger(host: AdapterHost) -> None:
-    """Also where nobody was reading when it was cancelled."""
+    """The same without a reader at the time of the cancel."""
     host.bind("p", "a", Engine("a", count=100).bound())
     stream = await host.submit("p", task())
     assert await host.cancel("p", "job")
@@ -175,7 +175,7 @@ async def test_the_log_names_the_place_where_an_adapter_is_bound(
 
 
 class Witness:
-    """Notes where the jobs were that it is told of."""
+    """Records the replicas in job notices."""
 
     def __init__(self) -> None:
         self.places: list[tuple[str | None, str | None]] = []

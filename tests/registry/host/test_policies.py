@@ -71,7 +71,7 @@ def test_only_the_sessions_of_a_lost_replica_move() -> None:
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 20), min_size=1))
 def test_affinity_never_loads_far_above_the_mean(loads: dict[str, int]) -> None:
-    """Whoever is chosen has at most 1.25 times the mean, rounded up; there always is one."""
+    """The chosen replica has at most 1.25 times the mean, rounded up; there always is one."""
     chosen = choose("session", list(loads), loads)
     mean = (sum(loads.values()) + 1) / len(loads)
     assert loads[chosen] + 1 < 1.25 * mean + 1

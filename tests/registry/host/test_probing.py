@@ -39,7 +39,7 @@ QUICK = PoolPolicy(probe_interval_s=0.02, probe_timeout_s=0.2)
 
 
 async def test_checks_go_on_in_the_background(host: AdapterHost) -> None:
-    """loading, busy, down and ready are told apart, as the engine changes (ORCH-3057)."""
+    """loading, busy, down and ready are distinguished, as the engine changes (ORCH-3057)."""
     host.set_policy("p", QUICK)
     engine = Engine()
     host.bind("p", "a", engine.bound())

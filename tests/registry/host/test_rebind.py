@@ -158,7 +158,7 @@ async def test_unbind_takes_a_replica_out(host: AdapterHost) -> None:
 
 
 async def test_jobs_in_line_fail_when_the_last_replica_goes(host: AdapterHost) -> None:
-    """They are told so at once instead of waiting for nothing."""
+    """Waiting jobs fail at once instead of waiting until their deadline."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "r", engine.bound(), limit=1)
     await host.check("p")
@@ -269,7 +269,7 @@ async def test_a_drain_waits_for_adapters_that_were_replaced(host: AdapterHost) 
 
 
 async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> None:
-    """A policy without a line refuses those who wait, and nobody waits for them any more."""
+    """A policy without a queue refuses the waiting jobs, and wakes them."""
     engine = Engine(gate=asyncio.Event())
     host.bind("p", "a", engine.bound(), limit=1)
     await host.check("p")
@@ -288,7 +288,7 @@ async def test_a_drain_ends_where_the_line_was_dissolved(host: AdapterHost) -> N
 
 
 async def test_a_swap_is_one_moment(host: AdapterHost) -> None:
-    """Nobody sees a part of it, however long one adapter takes to be ready (AH-1001)."""
+    """No job sees a partial swap, even if one adapter takes long to be ready (AH-1001)."""
     gate = asyncio.Event()
 
     class Slow(Engine):
@@ -343,7 +343,7 @@ async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
 
 
 class Watching:
-    """A routing policy that notes among whom it chose."""
+    """A routing policy that records its candidates."""
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []
@@ -407,7 +407,7 @@ async def test_a_swap_does_not_undo_what_others_did_meanwhile(host: AdapterHost)
 async def test_a_start_may_do_what_it_likes_to_a_swap(
     host: AdapterHost, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    """One that cancels itself, or does not heed that it is cancelled, is a failure like another."""
+    """A start that cancels itself or ignores its cancellation is an ordinary failure."""
     monkeypatch.setattr(places, "START_S", 0.05)
     free = asyncio.Event()
 

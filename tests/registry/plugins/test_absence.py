@@ -18,7 +18,7 @@ def cause_of(name: str) -> str:
 
 
 def test_the_interpreter_is_named():
-    """The message tells which Python looked, and where."""
+    """The message names the interpreter and its environment."""
     cause = cause_of("made-nothing")
     assert cause == f"This is {sys.executable}, with packages in {sys.prefix}."
 

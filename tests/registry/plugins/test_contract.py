@@ -256,7 +256,7 @@ def test_hook_that_is_an_object(make, decorate):
 
 
 def test_attributes_are_left_alone():
-    """An object that claims to have everything, as proxies and mocks do, is no hook, and is asked
+    """An object that claims every attribute, as proxies and mocks do, is not a hook, and is asked
     nothing."""
 
     class Proxy:

@@ -76,7 +76,7 @@ def test_malformed_entry_is_a_broken_record(samples, name):
     "line", ["[[[", "[[[ = made:A", "= made:A", "!!", "!! = ??", "two words", "\x1b[31m = made:A"]
 )
 def test_what_is_no_entry_at_all_offers_nothing(site, line):
-    """A broken file's lines are no names to be listed, or to be asked for."""
+    """The lines of a broken file are not adapter names."""
     site.install("made", f"{line}\ngood = made:A\nspaced name = made:B")
     names = scan().names()
     assert {"good", "spaced name"} <= set(names)
@@ -212,5 +212,5 @@ def test_zipped_distribution_is_found(distributions, tmp_path, monkeypatch):
 
 
 def test_target_is_split_with_and_without_extras():
-    """A target's extras, which entry points may have, are no part of the attribute."""
+    """A target's extras, which entry points may have, are not part of the attribute."""
     assert module_and_attribute("a.b : C.d [extra, more]") == ("a.b", "C.d")

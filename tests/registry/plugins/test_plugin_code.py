@@ -86,7 +86,7 @@ def test_a_circular_import(site, adapter_source):
 
 
 def test_a_missing_extra_is_named(site, adapter_source):
-    """A module that an extra brings is asked for by that extra."""
+    """The error for a missing module names the extra that brings it."""
     source = "import made_absent\n" + adapter_source
     info = site.install("made-it", "made = made_extra:Adapter", {"made_extra.py": source})
     with (info / "METADATA").open("a") as metadata:

@@ -62,7 +62,7 @@ async def test_a_line_that_is_too_long_is_cut(pipe: Pipe) -> None:
 
 
 async def test_no_more_is_read_than_wanted(pipe: Pipe) -> None:
-    """Whoever does not ask for lines is not given more than a few ahead."""
+    """Only a few lines are read ahead of the consumer."""
     source, sink = pipe
     reader = LineReader(source)
     os.write(sink, b"".join(b"%d\n" % number for number in range(1000)))
@@ -87,7 +87,7 @@ async def test_lines_are_written_in_order(pipe: Pipe) -> None:
 
 
 async def test_a_slow_reader_makes_the_writer_wait(pipe: Pipe) -> None:
-    """A bounded number of lines waits; after close nobody waits any more."""
+    """A bounded number of lines waits; after close no task waits."""
     source, sink = pipe
     writer = LineWriter(sink, lambda error: None)
     line = b"x" * 1000

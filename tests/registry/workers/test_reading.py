@@ -115,7 +115,7 @@ def test_hidden_files_do_not_count_for_limits(
 
 
 def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Links to one file that is no declaration are looked at, but read once per version; one look
+    """Links to one file that is not a declaration are examined, but read once per version; one look
     reads a bounded number of files."""
     first = tmp_path / "0.json"
     first.write_text("x" * MAX_FILE_BYTES)

@@ -193,7 +193,7 @@ async def test_a_wrong_version_is_refused_whole(
 async def test_a_corrected_version_is_taken(
     watch: Watched, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a refusal the next version counts; one that comes back is told again."""
+    """After a refusal the next version counts; one that comes back is logged again."""
     for _ in range(2):
         files.declare("nonsense")
         assert not await watch.settle()
@@ -414,7 +414,7 @@ async def test_a_half_written_file_is_waited_for(
     assert await watch.watch.look()
     assert watch.replicas == ["p/r0", "p/r1", "p/r7", "p/r8"]
     assert {record.name for record in caplog.records} <= {"worker_adapters.jobs"}
-    for _ in range(3):  # it stays unfinished: that is told, once
+    for _ in range(3):  # it stays unfinished: that is logged, once
         assert not await watch.watch.look()
     assert caplog.text.count("a.json: it is not whole JSON") == 1
     files.hand_off("a.json", handoff("r7", engine_version="2"))
@@ -422,7 +422,7 @@ async def test_a_half_written_file_is_waited_for(
 
 
 async def test_a_file_written_anew_keeps_its_replica(watch: Watched, files: Files) -> None:
-    """Whoever removes a file and writes it again is not unbound in between."""
+    """A file that is removed and written again is not unbound in between."""
     files.hand_off("a.json", handoff("r7"))
     assert await watch.watch.look()
     before = watch.host.adapter("p", "r7")
@@ -437,7 +437,7 @@ async def test_a_file_written_anew_keeps_its_replica(watch: Watched, files: File
 async def test_a_wrong_handoff_refuses_the_version(
     watch: Watched, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that is whole and wrong, or has another's name, changes nothing and is told."""
+    """A file that is whole and wrong, or has another's name, changes nothing and is logged."""
     files.hand_off("a.json", handoff("r7", url=1))
     files.hand_off("b.json", handoff("r8"))
     assert not await watch.settle()
@@ -452,7 +452,7 @@ async def test_a_wrong_handoff_refuses_the_version(
 
 
 async def test_a_folder_may_come_later(files: Files, caplog: pytest.LogCaptureFixture) -> None:
-    """A missing folder is told once; when it is there it counts."""
+    """A missing folder is logged once; it takes effect when it appears."""
     files.handoff.rmdir()
     async with AdapterHost() as host:
         watch = Watched(host, files)

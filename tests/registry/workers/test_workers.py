@@ -89,7 +89,7 @@ def test_a_pool_has_the_defaults_and_its_own_settings() -> None:
 
 
 def test_a_file_may_be_empty() -> None:
-    """No replica is no mistake: handoff files may bring them."""
+    """A file without replicas is valid: handoff files may add them."""
     assert parse("") == Workers()
 
 
@@ -164,7 +164,7 @@ def test_a_key_in_the_place_of_a_variable_is_not_repeated() -> None:
 
 
 def test_what_comes_from_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong value from a variable is not in the message, also where the option is no secret."""
+    """A wrong value from a variable is not in the message, also if the option is not secret."""
     monkeypatch.setenv("CODE", "sk-12345")
     (problem,) = problems_of(replica(secrets='{ error_code = "CODE" }'))
     assert problem.startswith("workers.toml: $.replicas[0].secrets.error_code: error_code must be")
@@ -238,7 +238,7 @@ def test_each_problem_has_its_path(text: str, problem: str) -> None:
 
 
 def test_all_problems_come_in_one_error() -> None:
-    """Whoever corrects the file gets everything at once, options of wrong replicas included."""
+    """One error has every problem, including the options of invalid replicas."""
     problems = problems_of(
         "x = 1\n[defaults]\ny = 1\n[pools.p]\nz = 1\n"
         + replica(limit="0", options="{ delay_s = 'x' }")

@@ -130,7 +130,7 @@ def test_the_credentials_of_a_request() -> None:
     ],
 )
 def test_guesses(body: str, written: str) -> None:
-    """What looks like somebody else's key goes too, and JSON stays JSON."""
+    """Another server's key is masked, too, and JSON stays JSON."""
     out = fed(Mask([], guess=True), [body[:20].encode(), body[20:].encode()])
     assert b"".join(chunk.data for chunk in out).decode() == written
     json.loads(written)

@@ -1,4 +1,4 @@
-"""Recordings: what is written is what is read, and what is no recording is refused by line."""
+"""Recordings are read as they were written; an invalid file is refused with the line."""
 
 import errno
 import io
@@ -24,7 +24,7 @@ from adapters.http_util.recording.exchange import FORMAT, Chunk, Exchange, Recor
 def test_any_bytes_survive(
     chunks: list[bytes], body: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Chunk boundaries and bytes that are no text are as they were (HTU-1003)."""
+    """Chunk boundaries, and bytes that are not text, survive the round trip (HTU-1003)."""
     path = tmp_path_factory.mktemp("recording") / "r.jsonl"
     writer = Writer(path)
     exchange = writer.request("POST", "/v1/completions?x=1", {"accept": "*/*"}, body)
@@ -51,7 +51,7 @@ def test_any_bytes_survive(
 
 
 def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
-    """Nobody's recording is overwritten."""
+    """An existing recording is not overwritten."""
     path = tmp_path / "r.jsonl"
     path.write_text("mine")
     with pytest.raises(FileExistsError):
@@ -60,7 +60,7 @@ def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_recording_is_for_its_owner(tmp_path: Path) -> None:
-    """There are prompts in it: nobody else on the machine may read them."""
+    """The file holds prompts, so other users of the machine cannot read it."""
     path = tmp_path / "r.jsonl"
     Writer(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -78,7 +78,7 @@ def test_every_line_is_there_at_once(tmp_path: Path) -> None:
 
 
 def test_what_the_system_said_may_be_no_text(tmp_path: Path) -> None:
-    """A message with bytes that are no UTF-8 is written all the same."""
+    """A message with bytes that are not UTF-8 is written, too."""
     path = tmp_path / "r.jsonl"
     writer = Writer(path)
     said = b"no file \xff".decode("utf-8", "surrogateescape")

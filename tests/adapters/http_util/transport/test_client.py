@@ -384,7 +384,7 @@ def test_a_wrong_proxy_is_refused_without_being_shown(proxy: str) -> None:
 
 @pytest.mark.parametrize("http2", [False, True], ids=["own", "httpx"])
 async def test_an_untrusted_certificate_is_final(authority: trustme.CA, http2: bool) -> None:
-    """Whoever's transport finds it: another attempt would not change it."""
+    """An untrusted certificate is final with any transport."""
     context = _server_context(authority)
     async with (
         ScriptServer(hello, tls=context) as server,

@@ -63,7 +63,7 @@ class Memory(asyncio.Transport):
         self.paused = False
 
     def feed(self, pieces: Iterable[bytes]) -> None:
-        """Let `pieces` arrive, as long as anybody listens."""
+        """Deliver `pieces` while the connection reads."""
         for piece in pieces:
             for start in range(0, len(piece), READ_BUFFER_BYTES):
                 part = piece[start : start + READ_BUFFER_BYTES]
@@ -209,7 +209,7 @@ async def test_a_cancelled_read_loses_nothing() -> None:
 
 
 async def test_a_connection_that_is_gone_says_so() -> None:
-    """Before the next request is sent, and to whoever waits for an answer."""
+    """Raised before the next request is sent, and to a task that waits for an answer."""
     async with connected(answering) as connection:
         await connection.send(GET)
         await connection.aclose()
@@ -260,7 +260,7 @@ async def test_an_abandoned_connection_is_gone_at_once(is_made: bool) -> None:
 
 
 async def test_a_cancelled_close_closes_all_the_same() -> None:
-    """Whoever waits for it may be cancelled; the socket is closed."""
+    """The waiting task may be cancelled; the socket is closed."""
     async with connected(answering) as connection:
         closing = asyncio.create_task(connection.aclose())
         await asyncio.sleep(0)
@@ -453,7 +453,7 @@ async def test_false_interim_answers_are_refused(answer: bytes) -> None:
      b"identity\r\nTransfer-Encoding: chunked"],
 )  # fmt: skip
 async def test_transfer_codings_nobody_asked_for_are_refused(coding: bytes) -> None:
-    """Compressed or doubly framed bytes are no text; only chunked and identity are understood."""
+    """Compressed or doubly framed bodies are refused; only chunked and identity are accepted."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
     assert await whole([head + b"2\r\nok\r\n0\r\n\r\n"]) is None
 

@@ -165,7 +165,7 @@ def second_time(action: str) -> Script:
 
 @pytest.mark.parametrize("action", ["close", "reset"])
 async def test_a_request_on_a_stale_connection_is_sent_again(action: str) -> None:
-    """Not one byte came on a connection used before: once more, on a new one, and it is told."""
+    """If a reused connection gives no byte, the request is resent on a new one, and marked."""
     async with pool_at(second_time(action)) as (server, client, transport):
         for _ in range(3):
             response = await client.post(server.base_url, content=b"x" * 1000)
@@ -190,7 +190,7 @@ async def test_a_request_that_was_answered_is_not_sent_again(
 
 
 async def test_a_request_on_a_fresh_connection_is_not_sent_again() -> None:
-    """Nobody knows what the server did before it closed."""
+    """A request is not resent, because the server may have processed it."""
 
     async def closing(request: Request, wire: Wire) -> None:
         await wire.close()
@@ -332,7 +332,7 @@ async def test_waiting_for_elsewhere_is_served_by_an_idle_connection_too() -> No
 
 
 async def test_a_failed_connect_gives_its_room_to_the_next() -> None:
-    """Nobody waits for a connection that never was."""
+    """A failed connect wakes the tasks that wait for its room."""
     async with (
         ScriptServer(raw(OK)) as server,
         client_of(transport_of(max_connections=1)) as (
@@ -414,7 +414,7 @@ async def test_a_body_that_was_given_back_cannot_be_read() -> None:
 
 
 async def test_what_is_closed_is_collected() -> None:
-    """No connection outlives its transport, and no ResourceWarning tells of one that did."""
+    """No connection outlives its transport, and there is no ResourceWarning."""
     async with pool_at(second_time("close")) as (server, client, transport):
         for _ in range(3):
             await client.get(server.base_url)

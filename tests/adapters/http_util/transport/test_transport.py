@@ -54,7 +54,7 @@ async def test_bodies_of_every_framing_keep_the_connection(answer: bytes, body: 
     ],
 )
 async def test_answers_that_end_their_connection(answer: bytes) -> None:
-    """close, HTTP/1.0, until-close, and bytes nobody asked for: the next one is a new one."""
+    """After close, HTTP/1.0, until-close or extra bytes, the next request gets a new connection."""
     async with pool_at(raw(answer, close=True)) as (server, client, transport):
         for _ in range(3):
             response = await client.get(server.base_url)
@@ -64,7 +64,7 @@ async def test_answers_that_end_their_connection(answer: bytes) -> None:
 
 
 async def test_an_answer_is_told_as_httpx_tells_it() -> None:
-    """Status, reason, headers and version; the body is not read before it is asked for."""
+    """Status, reason, headers and version are returned; the body is read only on request."""
     answer = (
         b"HTTP/1.1 418 I'm a teapot\r\nX: 1\r\nX: 2\r\nY: \xe4\r\nZ:\r\nContent-Length: 2\r\n\r\nok"
     )
@@ -155,7 +155,7 @@ async def test_a_reset_in_the_body_breaks_it() -> None:
 
 
 async def test_a_body_left_in_the_middle_closes_its_connection() -> None:
-    """Whoever leaves early does not wait for the rest, and the server is told at once."""
+    """Leaving early does not wait for the rest, and closes the connection at once."""
 
     async def endless(request: Request, wire: Wire) -> None:
         await wire.stream_head()
@@ -194,7 +194,7 @@ async def test_a_body_is_uploaded_whole() -> None:
 
 
 async def test_an_early_refusal_of_a_large_body_is_read() -> None:
-    """413 before the body was read: the refusal is told, the connection is not used again."""
+    """A 413 before the body was read is returned, and the connection is not reused."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -262,7 +262,7 @@ async def test_connecting_fails_as_httpx_says() -> None:
      "http://127.0.0.1:0", "http://a%20b"],
 )  # fmt: skip
 async def test_impossible_addresses_are_connect_errors(url: str) -> None:
-    """What no resolver takes is no other kind of exception."""
+    """A name that no resolver accepts raises the same kind of exception."""
     async with client_of() as (_, transport):
         with pytest.raises(httpx.ConnectError):
             await transport.handle_async_request(httpx.Request("GET", url))
@@ -330,7 +330,7 @@ async def test_connecting_has_a_limit() -> None:
 
 
 async def test_read_timeouts_of_httpx_are_kept() -> None:
-    """Whoever sets one gets ReadTimeout, before and in the body."""
+    """A read timeout raises ReadTimeout, before and in the body."""
 
     async def script(request: Request, wire: Wire) -> None:
         if request.path == "/body":

@@ -56,7 +56,7 @@ async def test_it_is_awaited_again_and_again() -> None:
 
 
 async def test_without_a_waiting_task_nothing_happens() -> None:
-    """What came while nobody waited is for the next to find; it is not remembered here."""
+    """A wake without a waiting task is not remembered."""
     wakeup, said = Wakeup(asyncio.get_running_loop()), []
     wakeup.wake()
     task = await _waiting(wakeup, said)
