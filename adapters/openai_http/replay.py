@@ -20,6 +20,7 @@ from adapters.http_util.recording.exchange import Exchange
 from adapters.openai_http.adapter import OpenAIHttpAdapter
 from adapters.openai_http.config import Api, OpenAIHttpConfig
 from adapters.openai_http.endpoints import resolve
+from adapters.openai_http.validators import tags, to_tags
 
 _NOWHERE = "recording.invalid"
 _ENDPOINTS = ("/chat/completions", "/completions", "/models")
@@ -57,6 +58,12 @@ class ReplayConfig:
     )
     strict: bool = attrs.field(
         default=False, metadata={"help": "Fail when the server refuses a field, as in openai-http"}
+    )
+    reasoning_tags: tuple[str, str] | None = attrs.field(
+        default=None,
+        converter=to_tags,
+        validator=tags,
+        metadata={"help": "Tags around reasoning at the beginning of the text, as in openai-http"},
     )
 
 
@@ -99,6 +106,7 @@ class ReplayAdapter:
                 stall_timeout_s=config.stall_timeout_s,
                 retry=_Paced(attempts=config.attempts, seed=0, speed=config.speed),
                 strict=config.strict,
+                reasoning_tags=config.reasoning_tags,
                 transport=self._transport,
             )
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -591,3 +592,20 @@ async def _interleave(
         error = reader.exception()
         assert error is None or isinstance(error, WorkerError)
         assert kinds[-1:] == ([End] if error is None else [Error] if kinds else [])
+
+
+async def test_tokens_that_are_buffered_when_the_job_is_cancelled_are_dropped() -> None:
+    """What came at once with the last Token is neither delivered nor kept."""
+    rest = [Token(f"rest {number}", number) for number in range(1, 4)]
+    script = Script(STARTED, [Token("first", 0), *rest], 60)
+    stream = script.stream()
+    assert isinstance(await anext(stream), Started)
+    assert await anext(stream) == Token("first", 0)
+    assert await stream.cancel() is True
+    assert stream.take_buffered() == []
+    kept = [item for item in gc.get_referents(stream) if isinstance(item, list)]
+    assert not [token for item in kept for token in item if isinstance(token, Token)]
+    assert isinstance(await anext(stream), Error)
+    with pytest.raises(Cancelled) as caught:
+        await anext(stream)
+    assert caught.value.tokens_emitted == 1

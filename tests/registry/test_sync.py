@@ -209,3 +209,22 @@ def test_the_adapter_inside_is_an_adapter() -> None:
     inner: Adapter = front.adapter
     assert front.adapter is inner
     front.close()
+
+
+def test_the_loop_thread_ends_although_closing_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while `close` waits still gives the thread back."""
+    adapter = registry.sync.get("mock", WORDS)
+    assert adapter.submit(_task()).text()
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("registry.sync._wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapter.close()
+    assert _loop_threads() == []
+    with pytest.raises(RuntimeError, match="closed"):
+        adapter.submit(_task()).text()

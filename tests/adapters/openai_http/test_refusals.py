@@ -1,10 +1,12 @@
 """Fields a server refuses: found in its words, left out from then on, and told."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from adapter_api import InvalidRequest, TaskRequest, WorkerError
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import read_error_body
 from adapters.openai_http import OpenAIHttpAdapter
 from adapters.openai_http.attempt import MAX_REFUSALS
@@ -212,3 +214,22 @@ async def test_a_refusal_costs_no_attempt(serving: Serving) -> None:
     handler = in_turn(fails(503), fails(503), fails(503), refusal, well)
     async with serving(handler) as (_, adapter):
         assert await adapter.submit(TaskRequest(prompt="x", seed=1)).text() == OK
+
+
+async def test_a_refusal_whose_body_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without any limit of the job, its status is the answer after ERROR_BODY_S."""
+    monkeypatch.setattr("adapters.openai_http.attempt.ERROR_BODY_S", 0.05)
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.head(status=422)
+        await wire.chunk(b'{"error": ')
+        await wire.until_closed(30.0)
+
+    async with ScriptServer(script) as server, asyncio.timeout(10):
+        options: Any = {"first_token_timeout_s": None, "stall_timeout_s": None}
+        async with OpenAIHttpAdapter(base_url=server.base_url, **options) as adapter:
+            with pytest.raises(InvalidRequest) as caught:
+                await adapter.submit(TaskRequest(prompt="x")).text()
+    assert caught.value.status == 422
