@@ -8,13 +8,11 @@ consumer is busy with what it already has, is not charged to that limit.
 import asyncio
 import time
 from collections.abc import Callable
-from operator import itemgetter
 
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 from adapter_api.interruption import Interruption
 
 Late = Callable[[], WorkerError]
-_when = itemgetter(0)
 
 
 class StreamClock(Interruption):
@@ -80,7 +78,8 @@ class StreamClock(Interruption):
             late: Makes the error; by default it is DECODE_TIMEOUT.
         """
         self._limit_s, self._late = limit_s, late
-        self.progress()
+        self._since = self._now()
+        self.spent_s = 0.0
         self.watch()
 
     def rename(self, late: Late) -> None:
@@ -150,19 +149,27 @@ class StreamClock(Interruption):
             self._timer.cancel()
             self._timer = None
 
-    def _due(self) -> tuple[float, Late] | None:
-        """Return when the next limit passes, and its error. Silence counts during a wait only."""
+    def _due_at(self) -> float | None:
+        """Return when the next limit passes. Silence counts during a wait only."""
         if self._disarmed or (self._inner is not None and self._inner._disarmed):
             return None
-        limits: list[tuple[float, Late]] = []
-        if self.deadline_at is not None:
-            limits.append((self.deadline_at, self._deadline_unmet))
-        if self.reader is not None:
-            if self._limit_s is not None:
-                limits.append((self._since + self._limit_s, self._late or self._silent))
-            if self._first_at is not None:
-                limits.append((self._first_at, self._late or self._first_late or self._silent))
-        return min(limits, key=_when, default=None)
+        due = self.deadline_at
+        if self.reader is None:
+            return due
+        if self._limit_s is not None:
+            silent_at = self._since + self._limit_s
+            due = silent_at if due is None else min(due, silent_at)
+        if self._first_at is not None:
+            due = self._first_at if due is None else min(due, self._first_at)
+        return due
+
+    def _error_at(self, due: float) -> WorkerError:
+        """Return the error of the limit that passes at `due`."""
+        if due == self.deadline_at:
+            return self._deadline_unmet()
+        if self._limit_s is not None and due == self._since + self._limit_s:
+            return (self._late or self._silent)()
+        return (self._late or self._first_late or self._silent)()
 
     def watch(self) -> None:
         """Adjust the timer to changed limits during a wait."""
@@ -178,21 +185,19 @@ class StreamClock(Interruption):
         moving a timer is expensive.
         """
         self._unwatched = self.reader is None
-        due = self._due()
-        if due is None or (self._timer is not None and self._timer_at <= due[0]):
+        due = self._due_at()
+        if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = due[0]
-        self._timer = asyncio.get_running_loop().call_later(
-            max(0.0, due[0] - self._now()), self._on_timer
-        )
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        due = self._due()
-        if due is not None and due[0] <= self._now():
-            self.interrupt(due[1]())
+        due = self._due_at()
+        if due is not None and due <= self._now():
+            self.interrupt(self._error_at(due))
             if self.reader is None and self.on_unread is not None:
                 self.on_unread()
         else:

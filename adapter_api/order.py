@@ -193,8 +193,11 @@ class EventOrder:
             return "a finish_reason that is not a string"
         if end.proof not in _PROOFS:
             return f"proof {end.proof!r}, which is not one of {', '.join(_PROOFS)}"
-        if not (isinstance(end.refused, bool) and isinstance(end.message_extra, Mapping)):
-            return "refused that is not a bool, or message_extra that is not a mapping"
+        extra = end.message_extra
+        if end.refused is not False and not isinstance(end.refused, bool):
+            return "refused that is not a bool"
+        if type(extra) is not dict and not isinstance(extra, Mapping):
+            return "message_extra that is not a mapping"
         return self._end_calls(end.tool_calls, end.invalid_tool_calls)
 
     def _end_calls(self, whole: Any, invalid: Any) -> str | None:
@@ -233,8 +236,10 @@ def _is_text(value: object) -> bool:
 
 
 def _texts(event: object, *names: str) -> str | None:
-    wrong = next((name for name in names if not isinstance(getattr(event, name), str)), None)
-    return None if wrong is None else f"{wrong} that is not a string"
+    for name in names:
+        if not isinstance(getattr(event, name), str):
+            return f"{name} that is not a string"
+    return None
 
 
 def _is_json(call: ToolCall) -> bool:

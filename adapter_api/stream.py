@@ -146,8 +146,8 @@ class TokenStream(WholeReading):
         first = self._opened_at is None
         self._opened_at = caller()
         if self._clock.deadline_at is not None and not self._closed:
+            # The wait that follows sets the timer; `_on_rare` does if there is none.
             self._clock.on_unread = partial(_end_unread, ref(self))
-            self._clock.watch()
         if first and self._watcher is not None:
             try:
                 self._watcher.opened()
@@ -291,6 +291,8 @@ class TokenStream(WholeReading):
         elif isinstance(event, End):
             await self._finish(event)
         elif isinstance(event, Started):
+            if not waited:
+                clock.watch()
             if self._watcher is not None:
                 self._watcher.started(event)
         else:

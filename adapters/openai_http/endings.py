@@ -7,6 +7,7 @@ parts, wherever they occur. Everything else is unknown, and an unknown word neve
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from adapter_api import ContentFiltered, ErrorCode, StreamingError, WorkerReset
@@ -76,7 +77,11 @@ _PREFIX = re.compile(r"(?:finish|finished|stop|end|done)_?reason_")
 
 def classify(reason: str) -> Ending:
     """Return what `reason` means, whatever its case, its separators, its prefix and its details."""
-    reason = reason[:MAX_REASON_CHARS]
+    return _classify(reason[:MAX_REASON_CHARS])
+
+
+@lru_cache(maxsize=128)  # a server has few words, and each answer has one of them
+def _classify(reason: str) -> Ending:
     word = _plain(reason)
     parts = set(word.split("_"))
     if parts & _FILTER_PARTS:
@@ -148,6 +153,8 @@ class Finish:
         """Read the provider's own words, of which only a failure or a filter counts."""
         for name in _DETAIL_NAMES:
             detail = source.get(name)
+            if detail is None:
+                continue
             for word in detail.values() if isinstance(detail, dict) else (detail,):
                 if not isinstance(word, str):
                     continue

@@ -70,11 +70,10 @@ class Observers:
 
     def wanted(self, hook: str) -> bool:
         """Return whether an observer wants a call of `hook` now."""
-        return bool(self._wanting(hook))
-
-    def _wanting(self, hook: str) -> "list[_Hook]":
-        hooks = self._hooks[hook]
-        return [each for each in hooks if each.wants is None or each.wants(hook)]
+        for each in self._hooks[hook]:  # noqa: SIM110 (a generator costs more than the question)
+            if each.wants is None or each.wants(hook):
+                return True
+        return False
 
     def tell(self, hook: str, notice: object) -> None:
         """Call `hook` of every observer that wants it.
@@ -83,7 +82,9 @@ class Observers:
             hook: The hook's name.
             notice: Its argument.
         """
-        for each in self._wanting(hook):
+        for each in self._hooks[hook]:
+            if each.wants is not None and not each.wants(hook):
+                continue
             with Contained() as call:
                 each.function(notice)
             if call.error is not None:
@@ -181,7 +182,7 @@ class JobReport:
     __slots__ = (
         "_attempt",
         "_began_at",
-        "_first_token_ms",
+        "_first_token_at",
         "_lone",
         "_loop",
         "_observers",
@@ -203,7 +204,7 @@ class JobReport:
         self._lone = lone
         self._placed = placed
         self._began_at = 0.0
-        self._first_token_ms: float | None = None
+        self._first_token_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: AttemptReport | None = None
         self.attempts = 0
@@ -237,18 +238,27 @@ class JobReport:
 
     def first_token(self) -> None:
         """Report the first Token."""
-        self._first_token_ms = elapsed_ms = self._elapsed_ms()
-        self.known["time_to_first_token_ms"] = elapsed_ms
-        self._tell("job_first_token", elapsed_ms=elapsed_ms)
+        assert self._loop is not None
+        self._first_token_at = self._loop.time()
+        if self._observers.wanted("job_first_token"):
+            self._tell("job_first_token", elapsed_ms=self._ms(self._first_token_at))
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
         """Report the outcome. A dropped stream has neither `end` nor `error`."""
         if self._attempt is not None:
             self._attempt.ended(end, error, delivered)
-        elapsed_ms = self._elapsed_ms()
+        if end is not None:
+            hook = "job_ended"
+        else:
+            cancelled = error is None or isinstance(error, Cancelled)
+            hook = "job_cancelled" if cancelled else "job_failed"
+        if not self._observers.wanted(hook):
+            return
+        assert self._loop is not None
+        elapsed_ms = self._ms(self._loop.time())
         facts: dict[str, Any] = {"tokens_out": delivered, "elapsed_ms": elapsed_ms}
-        if self._first_token_ms is not None:
-            facts["decode_time_ms"] = round(elapsed_ms - self._first_token_ms, 3)
+        if self._first_token_at is not None:
+            facts["decode_time_ms"] = round(elapsed_ms - self._ms(self._first_token_at), 3)
         if end is not None:
             self.attempts = max(self.attempts, end.metrics.attempts)
             facts |= {
@@ -258,12 +268,11 @@ class JobReport:
                 "finish_reason": end.finish_reason,
                 "usage_source": end.metrics.usage_source,
             }
-            self._tell("job_ended", **facts)
+            self._tell(hook, **facts)
         elif error is None:
             facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
-            self.later(partial(self._tell, "job_cancelled", **facts))
+            self.later(partial(self._tell, hook, **facts))
         else:
-            hook = "job_cancelled" if isinstance(error, Cancelled) else "job_failed"
             self._tell(hook, code=str(error.code), retriable=error.retriable, **facts)
 
     # Attempts
@@ -292,9 +301,12 @@ class JobReport:
             self._begin_attempt()
 
     def _tell(self, hook: str, **facts: Any) -> None:
-        if self._observers.wanted(hook):
-            notice = JobNotice(**self.known, attempts=self.attempts, **facts)
-            self._observers.tell(hook, notice)
+        if not self._observers.wanted(hook):
+            return
+        if self._first_token_at is not None:
+            facts["time_to_first_token_ms"] = self._ms(self._first_token_at)
+        notice = JobNotice(**self.known, attempts=self.attempts, **facts)
+        self._observers.tell(hook, notice)
 
     def later(self, tell: Callable[[], None]) -> None:
         """Notify from the event loop. A destructor runs at any point, even where an observer holds
@@ -305,9 +317,9 @@ class JobReport:
         except RuntimeError:  # the loop is closed
             tell()
 
-    def _elapsed_ms(self) -> float:
-        assert self._loop is not None
-        return round((self._loop.time() - self._began_at) * 1000, 3)
+    def _ms(self, when: float) -> float:
+        """Return the milliseconds from the submission to `when`."""
+        return round((when - self._began_at) * 1000, 3)
 
 
 class AttemptReport:
@@ -347,6 +359,8 @@ class AttemptReport:
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
         """Report how the attempt ended."""
+        if not self._observers.wanted("attempt_ended"):
+            return
         facts: dict[str, Any] = {"tokens_out": delivered}
         if end is None and error is None:
             facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
