@@ -190,6 +190,16 @@ async def test_without_the_observer_no_header_is_sent(telemetry: Telemetry) -> N
     assert ["traceparent" in request.headers for request in seen] == [True, False]
 
 
+async def test_no_content_is_recorded(telemetry: Telemetry) -> None:
+    """Neither the prompt nor the answer is in a span, an event or a metric."""
+    prompt = "canary-of-the-prompt"
+    async with Registry(observers=[telemetry.observer]).get("mock", {"echo": True}) as adapter:
+        assert prompt in await adapter.submit(TaskRequest(prompt=prompt)).text()
+    spans = "".join(span.to_json() for span in telemetry.exporter.get_finished_spans())
+    assert "worker_adapters.first_token" in spans
+    assert prompt not in spans + str(telemetry.points())
+
+
 def test_headers_that_cannot_be_sent_are_left_out() -> None:
     """A propagator's strange names and values do not break the request."""
     set_request_headers("j", {"ok": "1", "line": "a\r\nb", "not a name": "x", "é": "x", "u": "é"})
