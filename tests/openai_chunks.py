@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server says, for the servers of the tests."""
+"""Chunks of an OpenAI-compatible server, for the servers of the tests."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -166,7 +166,7 @@ def test_reasoning_without_calls_stays_out_of_the_history() -> None:
 
 
 def test_messages_take_the_wire_form() -> None:
-    """What the openai package's `message.to_dict()` gives is taken; nulls mean nothing."""
+    """The result of the openai package's `message.to_dict()` is accepted; nulls are ignored."""
     wire = {
         "role": "assistant",
         "content": None,

@@ -175,7 +175,7 @@ async def test_a_cancelled_caller_of_cancel_does_not_undo_it() -> None:
 
 
 async def test_a_canceller_cancelled_while_it_releases() -> None:
-    """Its CancelledError goes on, others do not wait for ever, the job stays cancelled."""
+    """Its CancelledError propagates, no task waits forever, and the job stays cancelled."""
     script = Script(STARTED, 60, cleanup=(60,))
     stream = await script.stream()
     first = asyncio.create_task(stream.cancel())
@@ -438,7 +438,7 @@ async def test_whatever_an_adapter_makes_of_it_the_job_is_cancelled(
 
 @pytest.mark.parametrize("how", ["raises", "raises a WorkerError", "ends"])
 async def test_an_adapter_cannot_hide_that_its_reader_is_cancelled(how: str) -> None:
-    """What it raises instead, or its silent end, is not taken for the job's outcome."""
+    """Another exception of it, or its silent end, does not become the job's outcome."""
     stream = TokenStream(_answers(how), TASK)
     reader, seen = await reading(stream, 1)
     reader.cancel()
@@ -490,7 +490,7 @@ async def test_a_cancellation_from_within_the_clean_up_is_untidy(
 
 @pytest.mark.parametrize("read", [True, False])
 async def test_a_clean_up_that_turns_cancellation_into_an_error(read: bool) -> None:
-    """Who is cancelled while the adapter cleans up, reader or canceller, is cancelled."""
+    """A reader or canceller that is cancelled while the adapter cleans up stays cancelled."""
 
     async def touchy() -> AsyncIterator[TokenEvent]:
         try:

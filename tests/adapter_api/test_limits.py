@@ -205,7 +205,7 @@ async def test_a_limit_may_be_set_before_the_stream_is_opened() -> None:
 
 @in_virtual_time
 async def test_a_limit_set_between_two_reads_is_watched() -> None:
-    """Also when a timer for the deadline runs already."""
+    """The same with a running timer for the deadline."""
     clock = StreamClock(10)
     stream = await TokenStream(Script(STARTED, 60).events(), TASK, clock=clock)
     clock.allow(0.03, _late)
@@ -270,7 +270,7 @@ async def test_a_slow_consumer_is_no_stall(deadline_s: float | None) -> None:
 @in_virtual_time
 async def test_a_busy_consumer_does_not_lengthen_the_wait(deadline_s: float | None) -> None:
     """What was waited before the consumer was busy stays charged, also if the timer came while
-    nobody waited."""
+    no task waited."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         clock.allow(0.6, _late)

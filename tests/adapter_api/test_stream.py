@@ -65,7 +65,7 @@ async def test_nothing_happens_before_it_is_opened() -> None:
 
 @pytest.mark.parametrize("how", ["await", "enter", "iterate"])
 async def test_a_failure_before_started_raises(how: str) -> None:
-    """What fails before the engine accepted the job raises from the opening, again and again."""
+    """A failure before the engine accepted the job is raised by each opening."""
     stream = Script(WorkerReset("WORKER_RESET", "no")).stream()
     for _ in range(3):
         with pytest.raises(WorkerReset) as caught:
@@ -190,7 +190,7 @@ def test_whatever_an_adapter_gives_the_reader_sees_a_legal_stream(steps: list[An
 
 
 async def test_nothing_comes_after_the_end() -> None:
-    """What an adapter yields behind End is never asked for."""
+    """The stream does not read events after End."""
     script = Script(STARTED, END, Token("late", 0), END)
     assert await collect(script.stream()) == [STARTED, END]
     assert script.at == 1
@@ -427,7 +427,7 @@ async def test_a_stream_that_was_not_opened_may_be_dropped() -> None:
 
 def test_a_reader_destroyed_with_its_loop_lets_go() -> None:
     """A reader whose coroutine is thrown away while it waits leaves a stream that is over, and for
-    which nobody waits in vain."""
+    which no task waits forever."""
 
     async def events() -> AsyncIterator[TokenEvent]:
         yield STARTED

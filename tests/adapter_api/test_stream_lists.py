@@ -84,7 +84,7 @@ async def test_a_list_before_started_is_an_error() -> None:
 
 
 async def test_no_token_comes_after_cancel() -> None:
-    """What was ready is dropped, and the error counts what was delivered."""
+    """Buffered Tokens are dropped, and the error counts the delivered ones."""
     stream = stream_of(STARTED, tokens_of("abc", 0), END)
     assert [await anext(stream) for _ in range(3)][-1] == Token("b", 1)
     assert await stream.cancel()
@@ -109,7 +109,7 @@ async def test_the_deadline_passes_while_tokens_are_ready() -> None:
 
 
 async def test_a_failure_behind_a_list_comes_after_its_tokens() -> None:
-    """What arrived whole is delivered first."""
+    """Tokens that arrived are delivered first."""
 
     async def give() -> AsyncIterator[Any]:
         yield STARTED

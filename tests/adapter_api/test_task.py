@@ -162,7 +162,7 @@ def test_the_bounds_are_taken(field: str, value: Any) -> None:
     [({}, "neither"), ({"prompt": "x", "messages": [{"role": "u", "content": "c"}]}, "both")],
 )
 def test_exactly_one_of_prompt_and_messages(fields: dict[str, Any], got: str) -> None:
-    """Neither and both are refused."""
+    """A task with neither prompt nor messages, or with both, is refused."""
     with pytest.raises(
         InvalidRequest, match=f"exactly one of prompt and messages must be given, got {got}"
     ):
@@ -212,7 +212,7 @@ def test_messages_may_be_mappings_or_objects() -> None:
 
 
 def test_a_message_checks_itself() -> None:
-    """Also outside of a task."""
+    """The same outside of a task."""
     with pytest.raises(InvalidRequest, match="role must be a non-empty string, got ''"):
         Message("", "x")
 

@@ -170,7 +170,7 @@ def ratio(
 
 
 def judge(samples: Samples) -> list[Finding]:
-    """What was seen of each goal that was measured."""
+    """The findings for each measured goal."""
     findings = []
     for goal in GOALS:
         if isinstance(goal, RatioGoal):

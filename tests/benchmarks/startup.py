@@ -1,4 +1,4 @@
-"""What it costs to begin: imports, listing adapters, getting one. Each in processes of its own."""
+"""The cost of startup: imports, listing adapters, getting one. Each in processes of its own."""
 
 import json
 import os

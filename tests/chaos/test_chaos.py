@@ -37,7 +37,7 @@ POLICY = PoolPolicy(
 
 @attrs.define
 class Tally:
-    """What came of the jobs."""
+    """The outcomes of the jobs."""
 
     ends: Counter[str] = attrs.field(factory=Counter)
     attempts: Counter[int] = attrs.field(factory=Counter)

@@ -195,7 +195,7 @@ async def test_wrong_answer_is_an_internal_error(make, what):
 
 
 async def test_failure_of_the_hook_belongs_to_the_stream():
-    """What a plain submit raises comes from the stream, as DESIGN promises: submit returns."""
+    """An exception of a plain submit is raised by the stream: submit itself returns."""
 
     def refuse(job: TaskRequest) -> AsyncIterator[TokenEvent]:
         raise InvalidRequest(ErrorCode.INVALID_PARAMS, "no such model")

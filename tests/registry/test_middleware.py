@@ -1,4 +1,4 @@
-"""What middleware may do to a stream, and what observers see of it."""
+"""Middleware's changes to a stream, and the notices of observers."""
 
 from collections.abc import AsyncIterator
 from contextlib import nullcontext

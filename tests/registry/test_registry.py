@@ -603,7 +603,7 @@ async def test_middleware_goes_around_every_adapter(samples):
 
 
 def test_wrong_middleware():
-    """What cannot be middleware is refused when the registry is made."""
+    """Invalid middleware is refused when the registry is made."""
     upper = Upper()
     with pytest.raises(ContractError, match="give an object, not the class"):
         Registry(middleware=[Upper])

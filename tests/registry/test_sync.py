@@ -204,7 +204,7 @@ def test_over_a_real_connection() -> None:
 
 
 def test_the_adapter_inside_is_an_adapter() -> None:
-    """What the front wraps satisfies the caller's protocol."""
+    """A SyncAdapter wraps every object with the caller's protocol."""
     front: SyncAdapter[Any] = registry.sync.get("mock", WORDS)
     inner: Adapter = front.adapter
     assert front.adapter is inner

@@ -221,7 +221,7 @@ def is_id(text: str) -> bool:
 
 
 def _session_of(user: object) -> str | None:
-    """Return the session of a user's name, which may be any text: a hash where it is no id."""
+    """Return the session of a user's name, any text: a hash if it is not a valid id."""
     if not isinstance(user, str) or not user:
         return None
     if is_id(user):

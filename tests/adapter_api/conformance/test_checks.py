@@ -103,7 +103,7 @@ def _judge_all(subject: Subject) -> list[Result]:
 
 
 def test_the_right_adapter_passes_every_check(subject_of: SubjectOf) -> None:
-    """What the wrong ones are made from keeps the whole contract (ADAPT-3000, ADAPT-3001)."""
+    """The base of the wrong adapters keeps the whole contract (ADAPT-3000, ADAPT-3001)."""
     results = _judge_all(subject_of("right"))
     assert {result.check: result.remark for result in results if result.status != "passed"} == {}
 

@@ -39,7 +39,7 @@ from registry import BoundAdapter
 
 @attrs.frozen
 class NaiveConfig:
-    """Where the server is."""
+    """The server's address."""
 
     base_url: str
 

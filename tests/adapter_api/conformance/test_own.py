@@ -53,7 +53,7 @@ async def _record(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What a server said to a prompt and to a message."""
+    """A server's answers to a prompt and to a message."""
     path = tmp_path_factory.mktemp("recording") / "r.jsonl"
     asyncio.run(_record(path))
     return str(path)

@@ -1,4 +1,4 @@
-"""What checks raise becomes a verdict; only the user ends a run."""
+"""Exceptions of checks become verdicts; only the user ends a run."""
 
 import asyncio
 import signal
@@ -40,7 +40,7 @@ def test_a_task_that_refuses_to_end_does_not_hold_up_the_runner(
 
 
 def test_an_exception_of_the_adapter_is_a_verdict() -> None:
-    """What an adapter's hooks raise fails the check and names the exception."""
+    """An exception of an adapter's hook fails the check, and the remark names it."""
 
     async def explode(_: Subject) -> None:
         raise ConnectionResetError("peer")
@@ -51,7 +51,7 @@ def test_an_exception_of_the_adapter_is_a_verdict() -> None:
 
 
 def test_a_check_without_end_is_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No check runs for ever."""
+    """No check runs forever."""
     monkeypatch.setattr("adapter_api.conformance.runner.CHECK_LIMIT_S", 0.05)
 
     async def hang(_: Subject) -> None:

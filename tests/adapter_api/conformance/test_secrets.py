@@ -72,7 +72,7 @@ def test_an_option_that_looks_at_its_value(judge_options: Judge, prefix: str) ->
 
 
 def test_the_authors_own_value(judge_options: Judge) -> None:
-    """Where the kit's is refused, it is the adapter's own that must not show."""
+    """If the kit's value is refused, the adapter's own value must not show."""
     more = {"validator": _begins_with("acme:"), "metadata": {"secret": True}}
     fields = {"key": attrs.field(default=None, **more)}
     assert "shows in" in judge_options(fields, key="acme:0123456789").remark

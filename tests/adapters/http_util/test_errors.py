@@ -307,7 +307,7 @@ RECORDED = [
 
 @pytest.mark.parametrize(("name", "code", "said"), RECORDED, ids=[name for name, _, _ in RECORDED])
 def test_recorded_refusals(name: str, code: ErrorCode, said: str) -> None:
-    """What real servers answered, mapped and in their own words."""
+    """Answers of real servers are mapped and keep their messages."""
     status, headers, body = recorded(name)
     error = error_from_response(status, headers, body)
     assert error.code is code

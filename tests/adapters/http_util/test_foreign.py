@@ -1,4 +1,4 @@
-"""What foreign clients raise is replaced by safe copies (HTU-1004)."""
+"""Exceptions of foreign clients are replaced by safe copies (HTU-1004)."""
 
 import traceback
 from collections.abc import AsyncIterator
@@ -75,7 +75,7 @@ async def test_a_refused_connection_shows_no_key() -> None:
 
 
 async def test_a_cut_body_shows_no_key() -> None:
-    """Also what is raised in the middle of an answer."""
+    """The same for an exception in the middle of an answer."""
     answer = httpx.Response(200, stream=CutBody())
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as client:
         with pytest.raises(httpx.ReadError) as caught:

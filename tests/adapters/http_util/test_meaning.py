@@ -1,4 +1,4 @@
-"""What the errors of engines and gateways mean, by their structure and by their words.
+"""The meaning of errors of engines and gateways, by their structure and by their words.
 
 The tables hold wordings as engines, gateways and clouds send them. Each family also has sentences
 that look alike and mean something else.
@@ -422,7 +422,7 @@ def test_a_firewall_is_not_a_filter_of_content(body: bytes) -> None:
      (423, True), (451, False)],
 )  # fmt: skip
 def test_statuses_beyond_the_usual_ones(status: int, retriable: bool) -> None:
-    """What a server cannot do is final; what it cannot do now is not."""
+    """A missing feature is final; a temporary inability is not."""
     assert error_from_response(status, {}, b"").retriable is retriable
 
 

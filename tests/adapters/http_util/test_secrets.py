@@ -126,7 +126,7 @@ def test_the_value_of_a_password_survives_nowhere(
     ],
 )
 def test_names_and_schemes_stay(text: str, shown: str) -> None:
-    """What was hidden can be told from what stands around it."""
+    """The text around a redacted credential stays."""
     assert redact(text) == shown
 
 
@@ -224,7 +224,7 @@ def test_any_text_can_be_redacted(text: str) -> None:
      "password\"", "secret'=", "token=a", "token=1", "password=aaaaaaa1"],
 )  # fmt: skip
 def test_it_takes_linear_time(piece: str) -> None:
-    """What a hostile server sends does not keep us busy."""
+    """Hostile text is redacted in bounded time."""
 
     def hide(length: int) -> None:
         redact(piece * (length // len(piece)))

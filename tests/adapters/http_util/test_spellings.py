@@ -86,7 +86,7 @@ BEGUN = [name for name in SPELLINGS if name not in ("cut before", "cut on both s
     [(name, size) for name in BEGUN for size in (1, 7)] + [(name, 1000) for name in SPELLINGS],
 )
 def test_a_canary_survives_in_no_recording(name: str, size: int) -> None:
-    """However it is spelled, and split over chunks; lengths and line ends stay.
+    """Every spelling is masked, also split over chunks; lengths and line ends stay.
 
     Only a piece that lacks its beginning must come in one chunk: its beginning is unknown.
     """
@@ -196,7 +196,7 @@ def test_hostile_texts_take_linear_time(piece: str) -> None:
 
 
 def test_hostile_chunks_take_linear_time() -> None:
-    """What may be a beginning for ever is not held, and searched, for ever."""
+    """A text that could always begin a credential is not held without bound."""
 
     def record(count: int) -> None:
         mask = Mask([CANARY])

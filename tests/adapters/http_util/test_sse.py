@@ -21,7 +21,7 @@ BOM = b"\xef\xbb\xbf"
 
 @attrs.define
 class Decoded:
-    """What a stream says: events as (data, type, id), and what is kept between them."""
+    """A stream's events as (data, type, id), and the decoder's state between them."""
 
     events: list[tuple[str, str, str]] = attrs.field(factory=list)
     last_event_id: str = ""
@@ -111,7 +111,7 @@ places = st.lists(st.integers(0, 10_000), max_size=8)
 @settings(max_examples=300, deadline=None)
 @given(streams, places)
 def test_any_split_gives_what_the_standard_says(stream: bytes, cuts: list[int]) -> None:
-    """However the bytes are split, events, last id and retry are those of the whole stream.
+    """For every split of the bytes, events, last id and retry equal those of the whole stream.
 
     Before the blank line that ends it, an event's id and retry may count already, or not yet.
     """

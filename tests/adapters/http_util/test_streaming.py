@@ -210,7 +210,7 @@ def streaming(base_url: str, clock: StreamClock, task: TaskRequest, **options: A
 
 
 async def outcome(base_url: str, **options: Any) -> WorkerError:
-    """What such a job ends with."""
+    """The outcome of such a job."""
     task = TaskRequest(prompt="x")
     with pytest.raises(WorkerError) as caught:
         await streaming(base_url, StreamClock(None), task, **options).text()

@@ -66,7 +66,7 @@ async def test_a_cancelled_wait_ends_at_once() -> None:
 
 
 async def test_a_child_process_begins_without_the_threads_of_its_parent() -> None:
-    """What ran or waited in the parent does not block the child."""
+    """Calls that ran or waited in the parent do not block the child."""
     threads, gate = DaemonThreads(1, "example"), Event()
     call = asyncio.create_task(threads.call(gate.wait, 5))
     await asyncio.sleep(0.01)

@@ -134,7 +134,7 @@ async def test_it_fails_with_any_code(code: ErrorCode) -> None:
 
 
 async def test_an_error_after_more_tokens_than_there_are_never_comes() -> None:
-    """Nor one behind max_tokens."""
+    """A stall after max_tokens has no effect."""
     assert isinstance((await _events(MockAdapter(error_code="INTERNAL", error_after=10)))[-1], End)
     task = TaskRequest(prompt="x", max_tokens=2)
     cut = await _events(MockAdapter(error_code="INTERNAL", error_after=3), task)

@@ -1,4 +1,4 @@
-"""What the adapter's tests share."""
+"""Helpers for the adapter's tests."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager

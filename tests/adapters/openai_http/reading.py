@@ -1,4 +1,4 @@
-"""What the tests of answers share: bodies, and answers read from them."""
+"""Helpers for the tests of answers: bodies, and answers read from them."""
 
 import json
 from collections.abc import Iterable

@@ -353,7 +353,7 @@ async def test_an_unreachable_server_is_tried_again(caplog: pytest.LogCaptureFix
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(serving: Serving) -> None:
-    """QUIRKS 11: resent once, because not one byte of an answer came; counted as an attempt."""
+    """The request is resent once, because not one byte of an answer came; counted as an attempt."""
 
     async def script(request: Request, wire: Wire) -> None:
         if request.connection.requests == 2:
@@ -696,7 +696,7 @@ async def test_a_closed_adapter_says_so() -> None:
 
 
 async def test_an_error_of_the_options_comes_as_one() -> None:
-    """What no connection can be made with says so, without the proxy's password."""
+    """Unusable connection options give an error without the proxy's password."""
     options = {"proxy": "http://u:hidden-word@p", "ca_file": "/none"}
     async with OpenAIHttpAdapter("http://127.0.0.1:9", **options) as adapter:
         error = await _failure(adapter)

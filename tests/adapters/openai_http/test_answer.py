@@ -301,7 +301,7 @@ def test_lines_that_sse_has_are_nothing(after: str) -> None:
 
 
 def test_tokens_before_an_error_are_delivered() -> None:
-    """Also where both came in one read."""
+    """The same if both came in one read."""
     reader = AnswerReader()
     assert reader.feed(_body(piece("a"), piece("b"), {"error": "x"})) == [
         Token("a", 0),
@@ -383,7 +383,7 @@ def test_a_failure_that_comes_as_text() -> None:
     ],
 )
 def test_what_says_nothing_is_tolerated(payload: Any) -> None:
-    """QUIRKS 9: null, empty and missing fields are neither tokens nor errors."""
+    """Null, empty and missing fields are neither tokens nor errors."""
     *tokens, end = _read(piece("a"), payload, piece("b", "stop"))
     assert [t.text for t in tokens] == ["a", "b"]
     assert end.proof == "finish_reason"
@@ -614,7 +614,7 @@ def test_tags_at_the_beginning_are_split_if_asked_for(
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_recorded_answers_read_as_recorded(name: str) -> None:
-    """What real servers sent is whole, with the text and usage that were generated."""
+    """Answers of real servers are whole, with the generated text and usage."""
     _, _, body = recorded(name)
     *tokens, end = read([body], always_finishes=True)
     text = "".join(token.text for token in tokens)
@@ -731,7 +731,7 @@ def test_the_engines_own_numbers(chunk: Any, numbers: Any) -> None:
 
 
 def test_own_numbers_are_bounded() -> None:
-    """However many a server sends, and however deep, few are passed on."""
+    """Of many or deeply nested values, only a bounded number is passed on."""
     deep: Any = 1
     for _ in range(200):
         deep = {"a": deep}

@@ -17,7 +17,7 @@ URL = "http://h"
 
 
 def test_only_the_base_url_is_required() -> None:
-    """Everything else has the default that DESIGN and HTU-1001, HTU-1002 name."""
+    """Everything else has its specified default (HTU-1001, HTU-1002)."""
     config = OpenAIHttpConfig(URL)
     assert (config.connect_timeout_s, config.stall_timeout_s) == (5.0, 30.0)
     assert (config.api, config.dialect, config.strict) == ("auto", "auto", False)

@@ -1,4 +1,4 @@
-"""What an adapter holds is closed whole."""
+"""An adapter closes everything it holds."""
 
 import httpx
 import pytest

@@ -155,7 +155,7 @@ def test_the_version_in_a_fingerprint(
     ],
 )
 def test_by_owner(owned_by: str | None, name: str | None) -> None:
-    """What the model list says of its entries."""
+    """The model list's entries identify the server."""
     assert _name(by_owner(owned_by)) == name
 
 

@@ -1,4 +1,4 @@
-"""What finish_reasons mean: success is listed, failures are recognised, the rest proves nothing."""
+"""Finish reasons: success is listed, failures are recognised, the rest proves nothing."""
 
 import pytest
 from hypothesis import given
@@ -51,5 +51,5 @@ def test_an_unknown_word_never_means_success(reason: str) -> None:
 
 
 def test_an_endless_reason_is_read_to_a_bound() -> None:
-    """What follows the bound says nothing."""
+    """Characters beyond the bound are ignored."""
     assert classify("stop:" + " " * MAX_REASON_CHARS + "error") is Ending.WHOLE

@@ -120,7 +120,7 @@ _CHUNKS = st.fixed_dictionaries(
 
 @given(_CHUNKS | json_values)
 def test_any_chunk_gives_the_same_in_both_lanes(chunk: Any) -> None:
-    """What the fast lane takes, the slow one reads as the same text."""
+    """The slow lane reads the same text as the fast one."""
     data = json.dumps(chunk).encode()
     for texts in (completion_texts, chat_texts):
         found = texts(data)
@@ -236,7 +236,7 @@ def test_plain_reads_are_handed_on_as_lines() -> None:
 
 @given(st.lists(st.sampled_from([b"data: a", b"data: ", b"data:b", b"id: 1", b": c", b"", b"{}"])))
 def test_lines_are_the_events_that_feed_gives(lines: list[bytes]) -> None:
-    """However blank lines fall among plain and other lines."""
+    """The same with any blank lines among plain and other lines."""
     data = b"".join(line + b"\n" for line in lines)
     one, other = SSEDecoder(), SSEDecoder()
     found = one.feed_plain(data)

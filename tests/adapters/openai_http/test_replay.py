@@ -1,4 +1,4 @@
-"""What was recorded is played, and comes to the same."""
+"""A replay gives the recorded outcome."""
 
 import asyncio
 import json
@@ -500,7 +500,7 @@ async def test_an_error_that_is_not_of_httpx_breaks_the_connection(tmp_path: Pat
 
 
 async def test_only_so_many_credentials_are_remembered(tmp_path: Path) -> None:
-    """Tokens that are renewed for ever do not fill the memory (HTU-1003)."""
+    """Tokens that are renewed without end do not fill the memory (HTU-1003)."""
     path = tmp_path / "r.jsonl"
     recording = RecordingTransport(
         httpx.MockTransport(lambda request: httpx.Response(200, content=request.content)), path

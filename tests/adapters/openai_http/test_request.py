@@ -126,7 +126,7 @@ def test_logprobs_differ_between_the_endpoints() -> None:
 
 
 def test_no_field_that_constrains_the_answer_may_be_left_out() -> None:
-    """What would change the meaning of the answer is never dropped."""
+    """A field that changes the meaning of the answer is never dropped."""
     kept = {
         "messages", "prompt", "model", "tools", "tool_choice", "parallel_tool_calls", "stop",
         "response_format", "structured_outputs", "grammar", "max_completion_tokens",

@@ -591,7 +591,7 @@ async def test_where_each_dialect_tells_its_version(
 
 
 async def test_a_server_without_a_version_endpoint_is_not_asked(serving: Serving) -> None:
-    """What its answers told is all there is."""
+    """The facts come from its answers alone."""
     async with serving(dialect="openai") as (server, adapter):
         assert await adapter.engine_version() == "unknown"
         assert server.requests == []

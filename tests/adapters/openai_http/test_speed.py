@@ -1,4 +1,4 @@
-"""What reading costs, as ratios of one run."""
+"""The cost of reading, as ratios of one run."""
 
 import contextlib
 import json

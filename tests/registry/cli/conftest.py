@@ -27,7 +27,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "registry.cli"]
 
 @attrs.frozen
 class Done:
-    """What a command left behind."""
+    """The outcome of a command."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""What a job prints: text, reasoning, tool calls, and the words of any locale."""
+"""The output of a job: text, reasoning, tool calls, and the words of any locale."""
 
 import io
 import json

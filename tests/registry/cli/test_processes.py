@@ -1,4 +1,4 @@
-"""What needs a process of its own: signals, pipes, terminals, and a missing extra."""
+"""Tests that need a process of their own: signals, pipes, terminals, and a missing extra."""
 
 import fcntl
 import json

@@ -134,7 +134,7 @@ def test_jobs_run_side_by_side(run: Callable[..., Serving], serve: Serve, until:
 
 
 def test_bad_lines_are_error_frames(run: Callable[..., Serving], serve: Serve) -> None:
-    """What cannot be meant gets an error frame with its line's number, and the run goes on."""
+    """An invalid line gets an error frame with its number, and the run continues."""
     serving = run(workers(serve().base_url))
     lines: dict[int, tuple[object, str, str | None]] = {
         1: ("nonsense", "the line is not JSON", None),
@@ -281,7 +281,7 @@ def test_a_signal_drains(
 def test_a_drain_has_its_limit(
     run: Callable[..., Serving], serve: Serve, until: Until, number: signal.Signals, code: int
 ) -> None:
-    """What has not ended then is cancelled, with its last frame, and the status says so."""
+    """Jobs that have not ended by then are cancelled, with a last frame and the status."""
     server = serve(delay_s=0.05)
     serving = run(workers(server.base_url), "--drain", "0.1")
     serving.say({"pool": "p", "prompt": "x", "max_tokens": 400, "job_id": "j"})

@@ -64,7 +64,7 @@ def test_the_numbers_of_a_job(end: End, line: str) -> None:
 
 
 def test_health_has_a_row_for_all_that_is_known() -> None:
-    """What the check did not find out has no row."""
+    """Unknown facts have no row."""
     least = HealthStatus(HealthState.UNHEALTHY)
     most = HealthStatus(HealthState.HEALTHY, "well", latency_ms=1.0, model_listed=False)
     assert [name for name, _ in health_rows(least)] == ["state", "live", "ready"]

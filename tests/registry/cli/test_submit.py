@@ -119,7 +119,7 @@ def test_the_environment_is_enough(cli: Cli, serve: Serve, monkeypatch: pytest.M
     ],
 )
 def test_wrong_usage(cli: Cli, arguments: list[str], code: int, said: str) -> None:
-    """What cannot be meant is one clear line and a status of its own; nothing is sent."""
+    """Invalid arguments give one clear line and status 2; nothing is sent."""
     done = cli("submit", "hi", "--base-url", "http://127.0.0.1:1", *arguments)
     assert (done.code, done.out) == (code, "")
     assert said in done.err

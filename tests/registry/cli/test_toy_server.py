@@ -35,7 +35,7 @@ def _events(body: str) -> list[Any]:
 
 
 async def _wire(server: ToyServer, data: bytes) -> bytes:
-    """What the server sends until it closes the connection."""
+    """Return what the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", _port(server))
     writer.write(data)
     answer = await asyncio.wait_for(reader.read(), 10)

@@ -18,7 +18,7 @@ SAMPLE = [scenario for place, scenario in enumerate(SCENARIOS.values()) if place
 AT_ONCE = 10
 
 DEADLINE_S = 2.0
-"""Ends the jobs that no limit of the adapter ends: an engine that drips for ever."""
+"""Ends the jobs that no limit of the adapter ends: an engine that drips without end."""
 
 LIMITS = {
     "connect_timeout_s": LIMIT_S,

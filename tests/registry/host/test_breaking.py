@@ -128,7 +128,7 @@ async def test_a_breaker_begins_anew_with_a_new_adapter(host: AdapterHost) -> No
 @pytest.mark.parametrize("how", ["cancelled", "late"])
 @in_virtual_time
 async def test_a_probe_that_ends_without_a_verdict_frees_its_replica(how: str) -> None:
-    """A job that is ended in the moment in which it gets the replica does not lose it for ever."""
+    """A job that is ended in the moment in which it gets the replica does not block it forever."""
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=5.0), max_attempts=1)
     async with AdapterHost(defaults=policy) as host:
         engine = Engine("a", failure=RESET)

@@ -1,4 +1,4 @@
-"""What the host costs: it keeps nothing of ended jobs, and no job pays for the others.
+"""The cost of the host: it keeps nothing of ended jobs, and no job pays for the others.
 
 Every figure is a ratio of two measurements of one run, or memory, which does not depend on speed.
 """

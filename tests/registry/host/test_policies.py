@@ -160,7 +160,7 @@ def test_a_failed_probe_doubles_the_time() -> None:
 
 
 def test_only_the_probe_decides() -> None:
-    """What began before the breaker opened neither opens, closes nor frees it any more."""
+    """An attempt from before the breaker opened neither opens, closes nor frees it any more."""
     breaker = Breaker(BreakerPolicy(failures=1, open_s=5.0))
     old, older, oldest = (breaker.begin(0.0) for _ in range(3))
     breaker.begin(0.0).failed(1.0)

@@ -127,7 +127,7 @@ async def test_a_check_that_raises_is_a_replica_that_is_down(host: AdapterHost) 
 
 
 async def test_a_failing_job_has_the_replica_checked_at_once() -> None:
-    """What live traffic shows does not wait for the next interval."""
+    """Facts from live traffic apply before the next interval."""
     engine = Engine("a")
     async with AdapterHost(defaults=PoolPolicy(probe_interval_s=60.0)) as host:
         host.bind("p", "a", engine.bound())

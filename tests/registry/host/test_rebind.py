@@ -384,7 +384,7 @@ async def test_a_swap_that_fails_changes_nothing(host: AdapterHost) -> None:
 
 
 async def test_a_swap_does_not_undo_what_others_did_meanwhile(host: AdapterHost) -> None:
-    """Who changes a place while a swap is prepared has the last word."""
+    """A change of a place while a swap is prepared wins over the swap."""
     host.bind("p", "a", Engine("a").bound())
     gate = asyncio.Event()
 

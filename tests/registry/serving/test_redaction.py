@@ -1,4 +1,4 @@
-"""What users ask stays out of the state folder."""
+"""The content of tasks stays out of the state folder."""
 
 import html
 import json

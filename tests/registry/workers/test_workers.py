@@ -151,7 +151,7 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str
 
 
 def test_a_key_in_the_place_of_a_variable_is_not_repeated() -> None:
-    """Who writes the key itself where its variable belongs does not find it in the log."""
+    """A key written in place of its variable does not show in the error."""
     (problem,) = problems_of(
         replica(
             adapter='"openai-http"',
@@ -180,7 +180,7 @@ def test_an_option_comes_from_one_place(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the file does not say does not come from ORCHD_OPENAI_*."""
+    """Options that the file does not set do not come from ORCHD_OPENAI_*."""
     monkeypatch.setenv("ORCHD_OPENAI_URL", "http://other")
     (problem,) = problems_of(replica(adapter='"openai-http"'))
     assert problem == ("workers.toml: $.replicas[0].options.base_url: missing; give base_url=...")

@@ -82,7 +82,7 @@ async def test_the_client_has_the_house_rules(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_transport_of_the_callers_is_used() -> None:
-    """DESIGN: a caller may pass a transport."""
+    """A caller may pass a transport."""
     transport = httpx.MockTransport(lambda request: httpx.Response(200, text="mock"))
     async with make_client(ClientOptions(), transport) as client:
         assert (await client.get("http://nowhere")).text == "mock"
@@ -320,7 +320,7 @@ async def test_the_body_of_our_transport_is_read_without_detours() -> None:
 
 @pytest.mark.parametrize("max_bytes", [0, 1, 3, 4, 6, 7, 100])
 async def test_a_bounded_read_stops_at_its_bound(max_bytes: int) -> None:
-    """However the pieces fall, no byte more is given."""
+    """For every split into pieces, no further byte is returned."""
     response = httpx.Response(200, content=_pieces(b"ab", b"cd", b"ef"))
     assert await read_bounded(response, max_bytes) == b"abcdef"[:max_bytes]
 

@@ -69,7 +69,7 @@ def refusing() -> int:
 
 @RUNS
 def test_a_dead_address_costs_one_delay(run: Run) -> None:
-    """Where the first address swallows packets, the second one answers within 0.3 s."""
+    """If the first address drops packets, the second one answers within 0.3 s."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

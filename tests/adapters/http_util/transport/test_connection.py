@@ -94,7 +94,7 @@ async def exchange(connection: Connection, transport: Memory, pieces: Iterable[b
 
 @attrs.frozen
 class Answer:
-    """What was understood."""
+    """The parsed answer."""
 
     status: int
     body: bytes
@@ -194,7 +194,7 @@ async def test_what_has_arrived_is_read_without_a_task_switch() -> None:
 
 
 async def test_a_cancelled_read_loses_nothing() -> None:
-    """What arrives later is there for the next read."""
+    """Data that arrives later is returned by the next read."""
     connection, transport = in_memory()
     await exchange(connection, transport, [CHUNKED])
     for _ in range(3):
@@ -271,7 +271,7 @@ async def test_a_cancelled_close_closes_all_the_same() -> None:
 
 
 async def test_an_answer_to_half_a_request_ends_the_connection() -> None:
-    """Who refuses without reading would take the rest of the body for the next request."""
+    """A server that refuses without reading would take the rest of the body for a request."""
 
     async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -310,7 +310,7 @@ async def test_bytes_nobody_asked_for_close_an_idle_connection() -> None:
 
 @pytest.mark.parametrize("lost", [True, False])
 async def test_an_idle_connection_that_ends_is_not_used_again(lost: bool) -> None:
-    """Whether the peer closes or breaks it."""
+    """The same for a peer that closes and one that resets."""
     connection, transport = in_memory()
     await exchange(connection, transport, [OK])
     connection.rest()
@@ -471,7 +471,7 @@ async def test_transfer_codings_nobody_asked_for_are_refused(coding: bytes) -> N
 async def test_a_body_that_is_cut_is_given_and_then_refused(
     answer: bytes, given_first: list[bytes]
 ) -> None:
-    """What came is there, then the error, again and again."""
+    """Received data is returned first, then each read raises the error."""
     connection, transport = in_memory()
     await exchange(connection, transport, [answer])
     transport.end()
@@ -663,7 +663,7 @@ def by_h11(answer: bytes) -> Answer | None:
 
 
 def tolerated(answer: bytes) -> bool:
-    """What llhttp lets pass where h11 does not. None of it changes where a body begins or ends."""
+    """Return whether llhttp accepts what h11 refuses; no body begins or ends elsewhere."""
     empty_lines_first = b"\r\n\r\n\r" in answer or b"\r\n\r\n\n" in answer
     controls_in_a_reason = any(
         any(byte < 32 or byte == 127 for byte in line.replace(b"\t", b""))

@@ -203,7 +203,7 @@ async def test_a_request_on_a_fresh_connection_is_not_sent_again() -> None:
 
 
 async def test_a_request_is_sent_again_once_only() -> None:
-    """Also where other idle connections would be left: the second try is on a fresh one."""
+    """The second try is on a fresh connection, even if other idle ones are left."""
 
     async def script(request: Request, wire: Wire) -> None:
         if len(server.requests) <= 3:

@@ -225,7 +225,7 @@ async def test_a_line_break_in_a_header_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["X\r\nX-Evil: 1\r\nY", "X Y", "X:", "", "X\0", " X"])
 async def test_what_is_no_header_name_is_refused(name: str) -> None:
-    """Nor are names a way to write lines of one's own."""
+    """A header name with a line break is refused, too."""
     async with pool_at(raw(OK)) as (server, client, _):
         with pytest.raises(httpx.LocalProtocolError, match="not a header name"):
             await client.get(server.base_url, headers={name: "1"})
@@ -234,7 +234,7 @@ async def test_what_is_no_header_name_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET / HTTP/1.1\r\nX:", "", "G T", "GÉT"])
 async def test_what_is_no_method_is_refused(method: str) -> None:
-    """Nor methods."""
+    """A method with a line break is refused, too."""
     async with pool_at(raw(OK)) as (server, client, _):
         with pytest.raises(httpx.LocalProtocolError, match="not an HTTP method"):
             await client.request(method, server.base_url)
