@@ -174,29 +174,31 @@ class TokenStream(WholeReading):
             return await self._next_known()
         if self._ready:
             event: Any = self._ready.pop()
+            if type(event) is Token and event.index == self._expected and type(event.text) is str:
+                self._expected = event.index + 1
+                return event
+            return await self._on_rare(event, waited=False)
+        if clock.reader is not None:
+            raise RuntimeError(f"two tasks read the stream of job {self.job_id} at once")
+        if self._opened_at is None:
+            await self._note_caller()
+        clock.reader = STARTING
+        try:
+            step = self._advance()
+            future = step.send(None)
+            clock.enter()
+            event = await clock.drive(step, future)
+            waited = True
+        except StopIteration as stop:  # the adapter had the event at once
+            clock.reader = None
+            event = stop.value
             waited = False
-        else:
-            if clock.reader is not None:
-                raise RuntimeError(f"two tasks read the stream of job {self.job_id} at once")
-            if self._opened_at is None:
-                await self._note_caller()
-            clock.reader = STARTING
-            try:
-                step = self._advance()
-                future = step.send(None)
-                clock.enter()
-                event = await clock.drive(step, future)
-                waited = True
-            except StopIteration as stop:  # the adapter had the event at once
-                clock.reader = None
-                event = stop.value
-                waited = False
-            except BaseException as exc:
-                return await self._on_failure(exc)
-            if type(event) is list and event:
-                self._ready = event
-                event.reverse()
-                event = event.pop()
+        except BaseException as exc:
+            return await self._on_failure(exc)
+        if type(event) is list and event:
+            self._ready = event
+            event.reverse()
+            event = event.pop()
         if (
             type(event) is Token
             and event.index == self._expected

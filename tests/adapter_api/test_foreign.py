@@ -84,7 +84,7 @@ def test_an_adapter_that_swallows_its_deadline_is_abandoned(
         assert now_s() - began_at == pytest.approx(1 + RELEASE_S, abs=0.01)
 
     _run_and_leave(go)
-    assert "did not stop within 2 s after job job was over" in caplog.text
+    assert "did not stop within 2 s after job job ended" in caplog.text
 
 
 def _run_and_leave(go: Any) -> None:
@@ -167,7 +167,7 @@ async def test_a_timeout_within_the_adapter_is_its_own() -> None:
 
 
 BAD: list[tuple[list[Any], str]] = [
-    ([STARTED, Error(None)], "Error with no WorkerError in it"),  # type: ignore[arg-type]
+    ([STARTED, Error(None)], "Error with an error that is not a WorkerError"),  # type: ignore[arg-type]
     ([STARTED, Token(5, 0)], "Token with text that is not a string"),  # type: ignore[arg-type]
     ([STARTED, *tokens(1), Token(5, 1)], "text that is not a string"),  # type: ignore[arg-type]
     ([STARTED, End(None, "stop", "done")], "End with metrics that are not"),  # type: ignore[arg-type]
