@@ -70,6 +70,9 @@ class JobNotice:
         decode_time_ms: Time from the first Token to the end.
         attempts: Requests sent for the job so far; 0 while it waits for a replica.
         tool_calls: Complete tool calls of the answer.
+        invalid_tool_calls: Its other tool calls: cut, or not JSON.
+        cached_tokens: Tokens of the prompt that the engine had in its cache.
+        reasoning_tokens: Tokens of the answer that are reasoning.
         finish_reason: The engine's word for the end of the answer.
         code: The code of the error that ended the job.
         retriable: Whether sending the same task again may succeed.
@@ -93,6 +96,9 @@ class JobNotice:
     decode_time_ms: float | None = None
     attempts: int = 0
     tool_calls: int = 0
+    invalid_tool_calls: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     finish_reason: str | None = None
     code: str | None = None
     retriable: bool | None = None

@@ -264,7 +264,10 @@ class JobReport:
             facts |= {
                 "tokens_in": end.metrics.prompt_tokens,
                 "tokens_out": end.metrics.tokens_generated,
-                "tool_calls": len(getattr(end, "tool_calls", ())),
+                "tool_calls": len(end.tool_calls),
+                "invalid_tool_calls": len(end.invalid_tool_calls),
+                "cached_tokens": end.metrics.cached_tokens,
+                "reasoning_tokens": end.metrics.reasoning_tokens,
                 "finish_reason": end.finish_reason,
                 "usage_source": end.metrics.usage_source,
             }

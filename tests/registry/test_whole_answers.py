@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import registry
-from adapter_api import Answer, TaskRequest, TokenEvent, Tool, hookimpl
+from adapter_api import Answer, JobNotice, TaskRequest, TokenEvent, Tool, hookimpl
 from adapter_api.faults import Request, ScriptServer, Wire
 from adapter_api.frames import to_frame
 from registry import AdapterHost, Registry
@@ -111,3 +111,35 @@ async def test_through_a_host_and_frames() -> None:
         events = [event async for event in host.submit("p", TASK)]
     _check(Answer.of(events))
     _check(Answer.of([json.loads(json.dumps(to_frame(event))) for event in events]))
+
+
+async def test_observers_learn_the_details_of_the_counts() -> None:
+    """Cached and reasoning tokens, and the calls that may not be run."""
+    notices: list[JobNotice] = []
+
+    class Observer:
+        @hookimpl
+        def job_ended(self, job: JobNotice) -> None:
+            notices.append(job)
+
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    cut = _chunk(_call(name="get_weather", arguments='{"city": '))
+    last = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n"
+
+    async def script(request: Request, wire: Wire) -> None:
+        body = cut + _chunk({}, "length") + last + b"data: [DONE]\n\n"
+        await wire.answer(200, body, kind="text/event-stream")
+
+    async with ScriptServer(script) as server:
+        made = Registry(observers=[Observer()]).get("openai-http", base_url=server.base_url)
+        answer = await made.submit(TASK).answer()
+        await made.aclose()
+    assert [call.reason for call in answer.invalid_tool_calls] == ["cut"]
+    (notice,) = notices
+    assert (notice.tool_calls, notice.invalid_tool_calls) == (0, 1)
+    assert (notice.cached_tokens, notice.reasoning_tokens) == (4, 3)
