@@ -151,7 +151,7 @@ class EventOrder:
             return (
                 None
                 if isinstance(event.error, WorkerError)
-                else "an error that is not a WorkerError"
+                else "a value that is not a WorkerError"
             )
         if isinstance(event, MetricsFrame):
             return None if isinstance(event.data, Mapping) else "data that is not a mapping"

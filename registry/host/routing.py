@@ -171,7 +171,7 @@ class Candidates(Sequence[Candidate]):
         its first token, then to the one that had fewer jobs, then by name.
 
         Raises:
-            LookupError: If there is no candidate.
+            LookupError: If there are no candidates.
         """
         heap, members = self._heap, self._members
         while heap:

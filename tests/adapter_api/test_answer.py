@@ -268,7 +268,7 @@ _FIRST = ToolCallDelta("", 0, call=0, id="a", name="f", arguments="{}")
         ([_FIRST, ToolCallDelta("", 1, call=1, id="a", name="g")], "the id of an earlier call"),
         ([_FIRST, ToolCallDelta("x", 1, call=0)], "ToolCallDelta with a text"),
         ([Reasoning("x", 0, reasoning="y")], "Reasoning with a text"),
-        ([_FIRST], "no word of call 'a', which was begun"),
+        ([_FIRST], "no entry for call 'a', which was begun"),
         ([End(Metrics(0), "stop", "done", (CUT,))], "tool_calls that are not whole"),
         (
             [End(Metrics(0), "stop", "done", (ToolCall("a", "f", "{"),))],
