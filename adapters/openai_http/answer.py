@@ -216,7 +216,7 @@ class AnswerReader:
         payload = self._parse(data, failed=failed)
         if failed:
             raise error_from_payload(payload or "", secrets=self._secrets)
-        if payload is None:
+        if payload is None or payload == {}:
             return
         if not isinstance(payload, dict) or is_error(payload):
             raise error_from_payload(payload, secrets=self._secrets)
