@@ -43,6 +43,8 @@ def is_list(value: object) -> bool:
 
 def is_mapping(value: object) -> bool:
     """Return whether `value` is a mapping whose keys are strings."""
+    if type(value) is dict and not value:
+        return True
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 

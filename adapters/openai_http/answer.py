@@ -80,7 +80,7 @@ class AnswerReader:
         self._texts = completion_texts
         self._slow = error_text is not None or reasoning_tags is not None
         self._by_delta = False  # pieces came as deltas, so that a message only repeats them
-        self._said: tuple[str, ...] = ()  # the names as they were noted last
+        self._said: tuple[Any, ...] = ()  # the names as they were noted last
         self._failure: WorkerError | None = None
         self._done = False
         self._usage: Any = None
@@ -309,12 +309,13 @@ class AnswerReader:
             raise error_from_payload(text, secrets=self._secrets)
 
     def _note_identity(self, payload: dict[str, Any]) -> None:
-        said = tuple(_name(payload, key) for key in ("id", "model", "system_fingerprint"))
+        said = (payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
         if said == self._said:
             return
         self._said = said
         completion_id, model, fingerprint = (
-            name and safe_text(name, self._secrets, MAX_NAME_CHARS) for name in said
+            safe_text(name, self._secrets, MAX_NAME_CHARS) if name and isinstance(name, str) else ""
+            for name in said
         )
         # The first that says something: Started must not depend on how much came in one read.
         self.completion_id = self.completion_id or completion_id
@@ -391,11 +392,6 @@ class AnswerReader:
         if reasoning and (silent or extra or pieces.calls or self._wanted.history):
             extra[pieces.thinking.name] = reasoning
         return extra
-
-
-def _name(payload: dict[str, Any], key: str) -> str:
-    value = payload.get(key)
-    return value if isinstance(value, str) else ""
 
 
 def _truncated(what: str) -> StreamingError:

@@ -46,7 +46,7 @@ def read_usage(usage: Any) -> Usage | None:
     Source: OpenAI's `prompt_tokens_details`, SGLang's `reasoning_tokens`, DeepSeek's
     `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`.
     """
-    if not isinstance(usage, Mapping):
+    if usage is None or not isinstance(usage, Mapping):  # the second test is slow
         return None
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     if completion is None or not (completion or prompt):

@@ -308,8 +308,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete or self._error is not None:
             return
         status = self._parser.get_status_code()
-        sized = any(name.lower() == b"content-length" for name, _ in self.headers)
-        codings = [v.lower() for k, v in self.headers if k.lower() == b"transfer-encoding"]
+        sized, codings = False, []
+        for name, value in self.headers:
+            lowered = name.lower()
+            if lowered == b"content-length":
+                sized = True
+            elif lowered == b"transfer-encoding":
+                codings.append(value.lower())
         if status < 200:  # an interim answer: the real one follows
             # llhttp would read a body for some. Source: RFC 9110, 15.2 (no body) and 7.8 (upgrade).
             if status < 100 or status == 101 or sized or codings:
