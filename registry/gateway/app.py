@@ -301,9 +301,13 @@ class _Completion:
         if gateway.draining:
             raise shutting_down()
         key = None if gateway.keys is None else gateway.keys.find(headers.get("authorization"))
+        if headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(415, "Send the body without Content-Encoding.", code="encoded_body")
         body = await _body(
             receive, headers.get("content-length"), settings.max_body_bytes, settings.stall_s
         )
+        if gateway.draining:  # since then
+            raise shutting_down()
         if job_id in gateway.table:  # another request took the id while the body came
             job_id = new_id()
         request, job = gateway.admitted(key, headers, self._kind, body, job_id)

@@ -20,6 +20,8 @@ _TYPE_OF_STATUS = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
+    431: "invalid_request_error",
     429: "rate_limit_error",
 }
 """OpenAI's `type` by status; every other failure is a `server_error`."""
@@ -114,7 +116,12 @@ def from_worker_error(error: WorkerError) -> ApiError:
 
 def shutting_down() -> ApiError:
     """Return the answer to what comes, or is cut off, at the end of a gateway."""
-    return ApiError(503, "The gateway is shutting down.", code="shutting_down")
+    return ApiError(
+        503,
+        "The gateway is shutting down.",
+        code="shutting_down",
+        headers={"connection": "close"},
+    )
 
 
 def not_found(path: str, served: list[str]) -> ApiError:

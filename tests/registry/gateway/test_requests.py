@@ -270,6 +270,13 @@ async def test_a_body_that_stops_is_refused(start: Start) -> None:
         assert (status, headers["connection"]) == (408, "close")
 
 
+async def test_a_compressed_body_is_refused(start: Start, http: httpx.AsyncClient) -> None:
+    """The message says what is wrong, not that the body is broken JSON."""
+    served = await start()
+    answer = await http.post(served.url + PATH, json=CHAT, headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "encoded_body")
+
+
 async def test_connections_are_limited(start: Start) -> None:
     """A request on a connection too many is a 503 with the time to wait; the others go on."""
     served = await start(server={"max_connections": 1})
