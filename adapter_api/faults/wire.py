@@ -299,8 +299,13 @@ class Wire:
         }
 
     def with_choice(self, **keys: Any) -> dict[str, Any]:
-        """Return an event whose only choice has `keys` added or replaced."""
+        """Return an event whose only choice has `keys` added or replaced.
+
+        The completions endpoint has no `delta`: its content is the choice's text there, too.
+        """
         payload = self.payload("x")
+        if not self.request.chat and isinstance(delta := keys.get("delta"), dict):
+            keys = {"text": delta.get("content") or "", **keys}
         payload["choices"][0] |= keys
         return payload
 

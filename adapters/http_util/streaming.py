@@ -123,7 +123,13 @@ class AnswerStream(Generic[_T]):
         return self._count - 1
 
     async def settle(self) -> None:
-        """Note that the answer is whole, and read the end of its body to keep the connection."""
+        """Note that the answer is whole, and read the end of its body to keep the connection.
+
+        Raises:
+            WorkerError: What the server says in a line that is not part of a stream, and came
+                together with the end of the answer.
+        """
+        self._check_unknown()
         self._clock.disarm()
         with suppress(httpx.HTTPError, TimeoutError):
             async with asyncio.timeout(SETTLE_S):
