@@ -18,7 +18,7 @@ MAX_ALTERNATIVES = 128
 OWN_NUMBERS = ("service_tier", "timings", "cost")
 """What servers send beside `usage`: OpenAI's tier, llama.cpp's timings, the costs of gateways."""
 
-_IN_METRICS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_IN_METRICS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", "counted"})
 
 MAX_NUMBERS = 256
 """Values of the engine's own numbers that are passed on: a usual answer has fewer than 40."""
@@ -47,6 +47,8 @@ def read_usage(usage: Any) -> Usage | None:
     `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`.
     """
     if usage is None or not isinstance(usage, Mapping):  # the second test is slow
+        return None
+    if usage.get("counted") is True:  # our gateway's mark: no engine counted these
         return None
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     if completion is None or not (completion or prompt):

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from adapter_api.errors import ConfigError
-from adapter_api.validators import integer, must_be
+from adapter_api.validators import integer
 from registry.config.fields import structure_config
 from registry.serving.openai_api.errors import ApiError
 
@@ -33,6 +33,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+def _hash(_: object, field: "attrs.Attribute[str]", value: object) -> None:
+    # The value is not shown: it may be a key that was put there by mistake.
+    if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
+        raise ValueError(
+            f"{field.name} must be 64 hexadecimal digits: `gateway key NAME` makes them"
+        )
+
+
 @attrs.frozen
 class KeyLimits:
     """One key in the file.
@@ -45,12 +53,7 @@ class KeyLimits:
         metrics: Whether it opens /metrics, the dashboard and /v1/jobs from other machines.
     """
 
-    sha256: str = attrs.field(
-        validator=must_be(
-            "64 hexadecimal digits, as `gateway key NAME` prints them",
-            lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
-        )
-    )
+    sha256: str = attrs.field(validator=_hash)
     pools: frozenset[str] | None = None
     requests_per_minute: int | None = attrs.field(default=None, validator=integer(1, optional=True))
     max_in_flight: int | None = attrs.field(default=None, validator=integer(1, optional=True))

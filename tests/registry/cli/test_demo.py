@@ -27,7 +27,7 @@ def test_the_demo(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.code, done.err) == (0, "")
     assert "scripted engine (no model)" in done.out
     assert f"started, token x {WORDS}, end" in done.out
-    assert f"{WORDS} tokens · first after " in done.out
+    assert f"{WORDS} tokens (counted) · first after " in done.out
     assert f"started, token x {demo.WORDS_BEFORE_THE_CRASH}, error" in done.out
     assert "STREAM_TRUNCATED" in done.out
     assert "--base-url http://localhost:8000" in done.out

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 import registry
+from adapter_api.errors import ConfigError
 from registry.gateway import Keyring
 from registry.gateway.keys import hash_of, new_key
 from tests.registry.gateway.conftest import CHAT, Served, Start
@@ -311,6 +312,27 @@ async def test_a_key_without_a_model_stays_in_its_pools(
         headers={"Authorization": "Bearer b"},
     )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "has no key"),
+        ("[", "Invalid"),
+        ("keys = [1]", "got list"),
+        ('[keys.a]\nsha256 = "wa-hidden"\n', "64 hexadecimal digits"),
+        (f'[keys.a]\nsha256 = "{hash_of("a")}"\npools = "chat"\n', "pools"),
+        (f'[keys.a]\nsha256 = "{hash_of("a")}"\nrpm = 3\n', "unknown option"),
+        (f'[keys.a]\nsha256 = "{hash_of("a")}"\nmax_in_flight = 0\n', "max_in_flight"),
+    ],
+)
+def test_a_wrong_key_file_is_refused(
+    keyring: Callable[[str], Keyring], text: str, problem: str
+) -> None:
+    """The error names the place, and never shows a key that stands where its hash should."""
+    with pytest.raises(ConfigError, match=problem) as caught:
+        keyring(text)
+    assert "wa-hidden" not in str(caught.value)
 
 
 async def test_a_browser_gives_the_key_as_a_password(
