@@ -167,7 +167,7 @@ async def test_a_timeout_within_the_adapter_is_its_own() -> None:
 
 
 BAD: list[tuple[list[Any], str]] = [
-    ([STARTED, Error(None)], "Error with an error that is not a WorkerError"),  # type: ignore[arg-type]
+    ([STARTED, Error(None)], "Error with a value that is not a WorkerError"),  # type: ignore[arg-type]
     ([STARTED, Token(5, 0)], "Token with text that is not a string"),  # type: ignore[arg-type]
     ([STARTED, *tokens(1), Token(5, 1)], "text that is not a string"),  # type: ignore[arg-type]
     ([STARTED, End(None, "stop", "done")], "End with metrics that are not"),  # type: ignore[arg-type]

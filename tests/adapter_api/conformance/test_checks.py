@@ -152,7 +152,7 @@ def test_an_adapter_declares_what_it_lacks_itself(
 
 @pytest.mark.parametrize(
     ("absent", "remark"),
-    [(["seed"], "no mapping"), ({"seed": ""}, "no reason"), ({"sed": "x"}, "names are")],
+    [(["seed"], "not a mapping"), ({"seed": ""}, "no reason"), ({"sed": "x"}, "names are")],
 )
 def test_a_malformed_declaration_is_explained(
     absent: object, remark: str, subject_of: SubjectOf, monkeypatch: pytest.MonkeyPatch

@@ -109,7 +109,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     """A row without the prompt's column says which columns it has."""
     source = examine(write(tmp_path / "in.jsonl", {"text": "x"}), Mapped())
     (row,) = source.read()
-    assert "no column 'prompt'; the row has text" in row.problem
+    assert "no column is named 'prompt'; the row has text" in row.problem
 
 
 @given(skipped=st.sets(st.integers(0, 9)))

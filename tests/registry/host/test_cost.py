@@ -31,6 +31,10 @@ from registry.adapter import BoundAdapter
 from registry.host import AdapterHost, PoolPolicy
 from registry.observers.notify import Observers
 
+NOISE = 1.5
+"""How far one run may be off: docs/explanation/scale.md has the figures of a quiet machine."""
+
+
 QUIET = PoolPolicy(probe_interval_s=3600.0, max_queue=20_000, max_attempts=1)
 
 
@@ -139,8 +143,8 @@ async def test_a_job_costs_the_same_among_a_thousand_replicas(
     )
     await few.aclose()
     await many.aclose()
-    assert found[False] < 1.5
-    assert found[True] < 2.0
+    assert found[False] < 1.5 * NOISE
+    assert found[True] < 2.0 * NOISE
 
 
 @pytest.mark.timing
@@ -186,7 +190,7 @@ async def test_a_job_costs_the_same_before_ten_times_as_many(
     for host, jobs in ((few, few_jobs), (many, many_jobs)):
         await host.aclose()
         await asyncio.gather(*jobs, return_exceptions=True)
-    assert joining < 1.3
+    assert joining < 1.3 * NOISE
     assert unknown_us < 50
 
 
@@ -292,7 +296,7 @@ async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
     say(capsys, f"{count:,} cancels cost {found:.2f} times the adapter's own")
     await host.aclose()
     await bare.aclose()
-    assert found < allowed
+    assert found < allowed * NOISE
 
 
 # Each job
@@ -323,5 +327,5 @@ async def test_what_the_host_adds(capsys: pytest.CaptureFixture[str]) -> None:
     say(capsys, f"a request is {request:.2f}, a paced token {token:.2f} times the bare adapter's")
     for closable in (host_short, host_long, bare_short, bare_long):
         await closable.aclose()
-    assert request < 3.4
-    assert token < 1.7
+    assert request < 3.4 * NOISE
+    assert token < 1.7 * NOISE
