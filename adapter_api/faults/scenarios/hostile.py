@@ -8,7 +8,6 @@ from typing import Any
 
 from adapter_api.faults.scenario import (
     LIMIT_S,
-    PROMPT_S,
     Scenario,
     collect,
     fails,
@@ -53,6 +52,9 @@ _HTTP_FLOODS = (
     ("endless-chunk-extension", "a chunk extension", _CHUNKED + b"5;x=", b"x"),
     ("endless-trailers", "trailers", _CHUNKED + b"0\r\n", b"X-Again: x\r\n"),
 )
+FLOOD_S = 2 * LIMIT_S
+"""How soon a flood must end: client and server do nothing but work, in real time."""
+
 _BODY_FLOODS = (
     ("endless-line", "a line", b"data: ", b"x"),
     ("endless-comment", "a comment", b":", b"x"),
@@ -69,10 +71,10 @@ _NOISE_FLOODS = (
 
 
 def _floods() -> Iterable[Scenario]:
-    expect = fails("UPSTREAM_PROTOCOL", within_s=LIMIT_S, closes=True)
+    expect = fails("UPSTREAM_PROTOCOL", within_s=FLOOD_S, closes=True)
     for name, what, before, again in _HTTP_FLOODS:
         yield Scenario(name, f"sends {what} without end", partial(_flood, before, again), expect)
-    expect = fails("UPSTREAM_PROTOCOL", text=SAID, within_s=LIMIT_S, closes=True)
+    expect = fails("UPSTREAM_PROTOCOL", text=SAID, within_s=FLOOD_S, closes=True)
     for name, what, before, again in _BODY_FLOODS:
         script = partial(_flood_body, before, again)
         yield Scenario(name, f"sends {what} without end", script, expect)
@@ -80,7 +82,7 @@ def _floods() -> Iterable[Scenario]:
         "UPSTREAM_PROTOCOL",
         "DECODE_TIMEOUT",
         text=SAID,
-        within_s=2 * LIMIT_S,  # while client and server do nothing but work
+        within_s=FLOOD_S,
         closes=True,
     )
     for name, what, again in _NOISE_FLOODS:
@@ -90,13 +92,13 @@ def _floods() -> Iterable[Scenario]:
         "endless-json",
         "sends a JSON document without end",
         partial(_flood, _HEAD + b'\r\n{"choices": [{"text": "', b"x"),
-        fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=LIMIT_S + PROMPT_S, closes=True),
+        fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=FLOOD_S, closes=True),
     )
     yield Scenario(
         "endless-html",
         "sends a page of HTML without end",
         partial(_flood, _HEAD + b"\r\n<html>", b"<p>Hello"),
-        fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=LIMIT_S + PROMPT_S, closes=True),
+        fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=FLOOD_S, closes=True),
     )
 
 
