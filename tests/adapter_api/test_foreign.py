@@ -206,6 +206,10 @@ ENDS = {
 }
 
 
+# From 3.13 on, what such an error's traceback holds is left to the garbage collector.
+BY_COLLECTOR = ("failed", "foreign") if sys.version_info >= (3, 13) else ()
+
+
 class _Part(dict[str, str]):
     """A content part that can be referenced weakly."""
 
@@ -234,6 +238,8 @@ async def test_an_ended_job_is_freed_at_once(how: str) -> None:
     gc.disable()
     try:
         stream = await run()
+        if how in BY_COLLECTOR:
+            gc.collect()
         await turns(3)
         assert stream() is None
         assert sys.getrefcount(part) == 2
