@@ -206,8 +206,8 @@ ENDS = {
 }
 
 
-# From 3.13 on, what such an error's traceback holds is left to the garbage collector.
-BY_COLLECTOR = ("failed", "foreign") if sys.version_info >= (3, 13) else ()
+# From 3.12 on, what such an error's traceback holds is left to the garbage collector.
+BY_COLLECTOR = ("failed", "foreign") if sys.version_info >= (3, 12) else ()
 
 
 class _Part(dict[str, str]):

@@ -23,4 +23,8 @@ def test_openai_http_conforms_with_a_real_engine(start_engine: Callable[..., Eng
     checks = [c for c in CHECKS if not c.name.startswith(("faults-", "lab-"))]
     report = examine(make, engine_url=engine.base_url, checks=checks, task={"model": "tiny"})
     verdicts = {r.check: (str(r.status), r.remark) for r in report.results if r.status != "passed"}
-    assert verdicts == {}
+    # The tiny model neither calls tools nor reasons; test_tools.py has a model that does.
+    assert {check: status for check, (status, _) in verdicts.items()} == {
+        "tools": "absent",
+        "reasoning": "absent",
+    }
