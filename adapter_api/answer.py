@@ -56,7 +56,7 @@ class Answer:
         """Assemble the answer from all events of a job, or from its frames.
 
         Raises:
-            WorkerError: If the job's own error if it failed; STREAM_TRUNCATED if there is no End.
+            WorkerError: The job's own error if it failed; STREAM_TRUNCATED if there is no End.
             ValueError: If a frame is not valid.
         """
         parts = AnswerParts()

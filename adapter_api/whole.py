@@ -1,5 +1,6 @@
 """The ways to read a job as a whole, on top of its single events."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
@@ -16,25 +17,25 @@ class WholeReading(AsyncIterator[TokenEvent]):
 
     job_id: str
 
-    async def __aenter__(self) -> Self:
-        raise NotImplementedError
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
 
+    @abstractmethod
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        raise NotImplementedError
+    ) -> None: ...
 
+    @abstractmethod
     async def aclose(self) -> None:
         """Release everything the job holds."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def was_read(self) -> bool:
         """Return whether a Token or the end was read."""
-        raise NotImplementedError
 
     async def text(self) -> str:
         """Return the whole text of the answer; closes the stream. With tools, use `answer`.
