@@ -4,10 +4,12 @@ import asyncio
 import functools
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
+
+import pytest
 
 from registry.simulate.virtual import VirtualLoop
 
@@ -27,6 +29,11 @@ class SocketLoop(VirtualLoop):
     def time(self) -> float:
         """Return the skipped time plus the processor time, in seconds."""
         return self.now_s + time.thread_time()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run async tests in virtual time, where a folder's `conftest.py` imports this."""
+    return {"virtual": SocketLoop}
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -66,6 +73,13 @@ def loop_clock() -> Iterator[None]:
     finally:
         for patch in patches:
             patch.stop()
+
+
+@pytest.fixture(autouse=True)
+def virtual_clock() -> Iterator[None]:
+    """Let the product's clocks follow the virtual loop, where a `conftest.py` imports this."""
+    with loop_clock():
+        yield
 
 
 def now_s() -> float:

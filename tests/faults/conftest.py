@@ -1,7 +1,7 @@
 """The adapter on a client limited to one connection, and the outcome of a job, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -12,7 +12,9 @@ from adapter_api import End, Error, Started, TaskRequest, Token, WorkerError
 from adapter_api.faults import LIMIT_S, FaultServer
 from adapters.http_util import ClientOptions, RetryPolicy, StreamTransport, make_client
 from adapters.openai_http import OpenAIHttpAdapter
-from tests.virtual_time import SocketLoop, loop_clock
+from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
+
+__all__ = ["pytest_asyncio_loop_factories", "virtual_clock"]
 
 KEY = "correct-horse-battery-staple-9000"
 """Matches no pattern of known keys, so only a redactor that knows it can remove it."""
@@ -22,17 +24,6 @@ PATIENT = {"first_token_timeout_s": 20.0, "stall_timeout_s": 20.0}
 
 SHORT = {"first_token_timeout_s": LIMIT_S, "stall_timeout_s": LIMIT_S}
 """Limits for jobs that end by reaching them, or must outlast them."""
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run every test here in virtual time."""
-    return {"virtual": SocketLoop}
-
-
-@pytest.fixture(autouse=True)
-def _loop_clock() -> Iterator[None]:
-    with loop_clock():
-        yield
 
 
 @attrs.frozen

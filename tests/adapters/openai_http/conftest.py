@@ -9,6 +9,9 @@ import pytest
 from adapter_api import TaskRequest
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
 from tests.fake_openai import ANYTHING, FakeOpenAI, Handler
+from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
+
+__all__ = ["pytest_asyncio_loop_factories", "virtual_clock"]
 
 FAST_RETRY = RetryPolicy(base_s=0.01, cap_s=0.02, seed=1)
 
