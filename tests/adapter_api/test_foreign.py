@@ -206,7 +206,9 @@ ENDS = {
 }
 
 
-# From 3.12 on, what such an error's traceback holds is left to the garbage collector.
+# From 3.12 on, the frame of a generator that has ended still refers to its callers (`f_back`), and
+# the reader is one of them: whatever keeps the error keeps the stream until the collector runs.
+# Only an error without a traceback would not.
 BY_COLLECTOR = ("failed", "foreign") if sys.version_info >= (3, 12) else ()
 
 

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import adapter_api
 from adapter_api import ErrorCode
 from adapter_api.faults import FaultServer
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_troubleshooting_covers_every_code() -> None:
@@ -45,3 +47,16 @@ def test_the_site_and_llms_txt_have_every_page() -> None:
     navigation = (DOCS.parent / "mkdocs.yml").read_text().partition("nav:")[2]
     assert sorted(re.findall(r"\S+\.md", navigation)) == pages
     assert sorted(re.findall(r"\]\((\S+\.md)\)", (DOCS / "llms.txt").read_text())) == pages
+
+
+def test_one_version_everywhere() -> None:
+    """The changelog's newest section, and what new adapters require, are of this version."""
+    series = ".".join(adapter_api.__version__.split(".")[:2])
+    following = f"{series.split('.')[0]}.{int(series.split('.')[1]) + 1}"
+    requirement = f"worker-adapters>={series},<{following}"
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == adapter_api.__version__
+    template = ROOT / "registry" / "cli" / "templates" / "common" / "pyproject.toml.txt"
+    for file in (template, DOCS / "reference" / "http-util.md"):
+        assert requirement in file.read_text(), file

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -56,7 +57,9 @@ async def test_a_whole_job_is_reported_step_by_step() -> None:
     ]
     submitted, first = recorder.last("job_submitted"), recorder.last("job_first_token")
     ended = recorder.last("job_ended")
-    assert submitted.adapter == AdapterNotice("mock", "worker-adapters", "0.1.0", None, "r7")
+    assert submitted.adapter == AdapterNotice(
+        "mock", "worker-adapters", version("worker-adapters"), None, "r7"
+    )
     assert (ended.job_id, ended.session_id, ended.correlation_id) == (task.job_id, "s", "c1")
     assert (ended.engine, ended.engine_version, ended.model) == ("mock", "1.0", "m")
     assert ended.tokens_out == 9
