@@ -70,6 +70,7 @@ class Members:
         self._version_of: dict[str, str] = {}
         self.generation = 0
         self._unchecked: set[str] = set()
+        self._returns: dict[str, asyncio.TimerHandle] = {}  # of replicas that are left alone
         self._tell = tell
 
     def use(self, policy: PoolPolicy) -> None:
@@ -79,6 +80,7 @@ class Members:
             with self._watched(replica, "replaced"):
                 replica.breaker = Breaker(policy.breaker)
             self.refresh(replica)
+            self._await_return(replica)
 
     # Coming and going
 
@@ -119,8 +121,15 @@ class Members:
         """Return whether the replica is neither unbound nor replaced."""
         return self.replicas.get(replica.replica_id) is replica
 
+    def stop(self) -> None:
+        """Cancel the timers: each of them would keep the whole pool alive until it fires."""
+        for timer in self._returns.values():
+            timer.cancel()
+        self._returns.clear()
+
     def _forget(self, replica: Replica) -> None:
         name = replica.replica_id
+        self._cancel_return(name)
         for view in self._all:
             view.remove(name)
         self.away.pop(name, None)
@@ -158,17 +167,26 @@ class Members:
             elif priority in view.tiers:
                 view.tiers[priority].remove(name)
 
-    def _return_at(self, replica: Replica, when: float | None) -> None:
-        """Refresh the replica when it may get jobs again."""
-
-        def look() -> None:
-            self.refresh(replica)
-            self.on_return()
-
+    def _await_return(self, replica: Replica) -> None:
+        """Refresh the replica when it may get jobs again; one timer for each at most."""
         for view in self._all:
-            view._is_known = False
-        if when is not None:
-            asyncio.get_running_loop().call_at(when + LATE_S, look)
+            view.forget_times()
+        name = replica.replica_id
+        self._cancel_return(name)
+        at = max(replica.resting_until, replica.breaker.retry_at or 0.0)
+        loop = asyncio.get_running_loop()
+        if at > loop.time() and self.is_present(replica):
+            self._returns[name] = loop.call_at(at + LATE_S, self._on_return_of, replica)
+
+    def _on_return_of(self, replica: Replica) -> None:
+        del self._returns[replica.replica_id]
+        self.refresh(replica)
+        self.on_return()
+
+    def _cancel_return(self, name: str) -> None:
+        timer = self._returns.pop(name, None)
+        if timer is not None:
+            timer.cancel()
 
     def view(self, model: str | None) -> View:
         """Return the replicas for a task: those that list its model, or all if none does."""
@@ -359,7 +377,7 @@ class Members:
             lease.trial.failed(now)
         if replica.breaker.state is BreakerState.OPEN:
             replica.pace.recover()
-            self._return_at(replica, replica.breaker.retry_at)
+            self._await_return(replica)
         return lease.trial
 
     def _rest(self, replica: Replica, rest_s: float) -> None:
@@ -367,7 +385,7 @@ class Members:
         if until > replica.resting_until:
             replica.resting_until = until
             self.refresh(replica)
-            self._return_at(replica, until)
+            self._await_return(replica)
 
     # Notifying
 

@@ -212,6 +212,7 @@ class Places:
         """End every health check, then close every adapter after its last stream."""
         await self.prober.aclose()
         for queue in self.queues.values():
+            queue.pool.members.stop()
             for replica in queue.pool.members.replicas.values():
                 self.close_after_last(replica)
         self.queues.clear()

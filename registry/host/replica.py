@@ -199,6 +199,13 @@ class Replica:
             return hard
         return int(learnt) if hard is None else min(hard, int(learnt))
 
+    def free_at(self, now: float) -> float | None:
+        """Return when it may be asked again; None if that depends on a probe under way."""
+        if self.breaker.allows(now):
+            return self.resting_until
+        at = self.breaker.retry_at
+        return None if at is None else max(at, self.resting_until)
+
     def candidate(self, limit: int | None, now: float) -> Candidate:
         """Return what a routing policy sees of it."""
         recent = now - self.answered_at < FORGET_S
@@ -375,24 +382,20 @@ class View:
         """Return when the first of those that accept work may be asked again; None if that depends
         on a probe under way."""
         if not self._is_known:
-            times = (_free_at(replica, now) for replica in self.accepting.values())
+            times = (replica.free_at(now) for replica in self.accepting.values())
             self._free_at = min((at for at in times if at is not None), default=None)
             self._is_known = True
         return self._free_at
+
+    def forget_times(self) -> None:
+        """Note that a replica may be asked at another time than before."""
+        self._is_known = False
 
     @property
     def coming(self) -> bool:
         """True if a replica may become ready soon, or one is still to be bound."""
         waits_for = (ReplicaState.UNKNOWN, ReplicaState.LOADING)
         return not self.members or any(r.state in waits_for for r in self.members.values())
-
-
-def _free_at(replica: Replica, now: float) -> float | None:
-    """Return when the replica may be asked again; None if that depends on a probe under way."""
-    if replica.breaker.allows(now):
-        return replica.resting_until
-    at = replica.breaker.retry_at
-    return None if at is None else max(at, replica.resting_until)
 
 
 def _bare(model: str) -> str:

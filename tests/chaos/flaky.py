@@ -10,6 +10,12 @@ from tests.script_server import Request, ScriptServer, Wire
 Mood = Literal["well", "slow", "hung", "busy", "failing", "cutting"]
 MOODS: tuple[Mood, ...] = ("well", "slow", "hung", "busy", "failing", "cutting")
 
+TOKEN_S = 0.05
+"""The time between two tokens."""
+
+SLOW_S = 0.3
+"""The same of a slow server."""
+
 
 class FlakyServer(ScriptServer):
     """Answers with the tokens "0 ", "1 ", ... as its mood has it.
@@ -53,7 +59,7 @@ class FlakyServer(ScriptServer):
             if index == cut_at:
                 await wire.reset()
                 return
-            await asyncio.sleep(0.1 if self.mood == "slow" else 0.005)
+            await asyncio.sleep(SLOW_S if self.mood == "slow" else TOKEN_S)
             await wire.event(piece(f"{index} "))
         await wire.event(piece("", "length"))
         await wire.event(usage(2, count))

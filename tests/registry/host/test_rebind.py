@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from adapter_api import (
     ErrorCode,
     TaskRequest,
     Token,
+    WorkerError,
     WorkerReset,
     hookimpl,
 )
@@ -100,6 +102,27 @@ async def test_a_dropped_stream_does_not_keep_the_old_adapter(host: AdapterHost)
         gc.collect()
     await until(lambda: old.closed == 1)
     assert not old.cut
+
+
+@pytest.mark.parametrize("way", ["unbind", "close", "close with an open breaker"])
+async def test_a_replica_that_is_left_alone_is_collected(way: str) -> None:
+    """A timer that waits for the end of its rest, or for its breaker, does not keep it alive."""
+    policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=60), max_attempts=1)
+    asleep = CapacityExceeded(ErrorCode.QUOTA_EXHAUSTED, "later", retriable=True)
+    asleep.retry_after_ms = 60_000
+    engine = Engine(failure=RESET if "breaker" in way else asleep)
+    host = AdapterHost(defaults=policy)
+    host.bind("p", "a", engine.bound())
+    with pytest.raises(WorkerError):
+        await host.submit("p", task()).text()
+    replica = weakref.ref(host._places.find("p", "a")[1])
+    assert host.snapshot().pools[0].replicas[0].rests_s > 0 or "breaker" in way
+    await (host.unbind("p", "a") if way == "unbind" else host.aclose())
+    if way != "unbind":
+        del host
+    await asyncio.sleep(0)
+    gc.collect()
+    assert replica() is None
 
 
 async def test_a_job_on_the_old_adapter_can_be_cancelled(host: AdapterHost) -> None:
