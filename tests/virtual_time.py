@@ -31,8 +31,16 @@ class SocketLoop(VirtualLoop):
         return self.now_s + time.thread_time()
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+OTHERS = ("browser", "clients", "engine")
+"""Markers of tests with processes of other people's programs, which live in real time."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run async tests in virtual time, where a folder's `conftest.py` imports this."""
+    if any(item.get_closest_marker(marker) for marker in OTHERS):
+        return {"real": asyncio.new_event_loop}
     return {"virtual": SocketLoop}
 
 

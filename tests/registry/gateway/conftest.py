@@ -15,6 +15,9 @@ import registry
 from registry import AdapterHost
 from registry.gateway import EventLog, Gateway, Keyring, Settings
 from registry.gateway.server import ServerSettings, Stop, serve
+from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
+
+__all__ = ["pytest_asyncio_loop_factories", "virtual_clock"]
 
 # Suites of their own, `-m clients` and `-m browser`, import what only their extras install.
 collect_ignore = [
