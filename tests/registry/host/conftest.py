@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from registry import AdapterHost, PoolPolicy
+from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
+
+__all__ = ["pytest_asyncio_loop_factories", "virtual_clock"]
 
 
 @pytest.fixture
