@@ -64,7 +64,7 @@ class StdinJobs:
             number += 1
             if line.strip():
                 try:
-                    await self._follow(parse_line(line))
+                    await self._follow(parse_line(line, self._pools))
                 except BadLine as error:
                     await self._refuse(error, number)
 
@@ -115,6 +115,9 @@ class StdinJobs:
         task = asyncio.create_task(self._job(request), name=f"job {job_id}")
         self._tasks[job_id] = task
         task.add_done_callback(lambda _: self._ended(job_id))
+
+    def _pools(self) -> list[str]:
+        return [pool.pool_id for pool in self._host.snapshot().pools]
 
     def _cancel(self, job_id: str) -> None:
         if job_id not in self._tasks:

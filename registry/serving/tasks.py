@@ -1,6 +1,7 @@
 """The lines of standard input: a task to run or a job to cancel."""
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -43,12 +44,13 @@ class Cancel:
     job_id: str
 
 
-def parse_line(line: bytes) -> Submit | Cancel:
+def parse_line(line: bytes, pools: Callable[[], Sequence[str]]) -> Submit | Cancel:
     """Return what a line requests.
 
     Args:
-        line: `{"pool": ..., "prompt": ...}` with the fields of TaskRequest and "priority", or
+        line: `{"prompt": ...}` with the fields of TaskRequest, "pool" and "priority", or
             `{"cancel": job_id}`.
+        pools: Returns the names of the pools: a line without "pool" goes to the only one.
 
     Raises:
         BadLine: If it is neither.
@@ -60,12 +62,12 @@ def parse_line(line: bytes) -> Submit | Cancel:
     except (ValueError, RecursionError):
         raise BadLine("the line is not JSON") from None
     if not isinstance(data, dict):
-        raise BadLine('expected an object: {"pool": ..., "prompt": ...} or {"cancel": job_id}')
+        raise BadLine('expected an object: {"prompt": ...} or {"cancel": job_id}')
     if "cancel" in data:
         return _cancel(data)
     job_id = data.get("job_id")
     try:
-        return _submit(data)
+        return _submit(data, pools)
     except InvalidRequest as error:
         raise BadLine(error.message, job_id if isinstance(job_id, str) else None) from None
 
@@ -77,7 +79,7 @@ def _cancel(data: dict[str, Any]) -> Cancel:
     return Cancel(job_id)
 
 
-def _submit(data: dict[str, Any]) -> Submit:
+def _submit(data: dict[str, Any], pools: Callable[[], Sequence[str]]) -> Submit:
     fields = {key: value for key, value in data.items() if key in _TASK_KEYS}
     job_id = fields.get("job_id") if isinstance(fields.get("job_id"), str) else None
     for key in data:
@@ -86,6 +88,12 @@ def _submit(data: dict[str, Any]) -> Submit:
             hint = f"did you mean {near!r}?" if near else f"the keys are {', '.join(_KEYS)}"
             raise BadLine(f"unknown key {key[:60]!r}; {hint}", job_id)
     pool_id, priority = data.get("pool"), data.get("priority", "interactive")
+    if pool_id is None:
+        names = pools()
+        if len(names) != 1:
+            known = f"this run has {', '.join(names)}" if names else "this run has none yet"
+            raise BadLine(f'"pool" is missing; {known}', job_id)
+        pool_id = names[0]
     if not isinstance(pool_id, str):
         raise BadLine("pool must be the name of a pool", job_id)
     if priority not in PRIORITIES:

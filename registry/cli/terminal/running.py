@@ -104,7 +104,8 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
 def _summed_up(jobs: StdinJobs, *, caught: list[int], gone: bool) -> int:
     """Log the numbers of the run and return the exit status."""
     totals = jobs.totals
-    refused = f", {jobs.bad_lines} lines refused" if jobs.bad_lines else ""
+    bad = jobs.bad_lines
+    refused = f", {bad} {'line' if bad == 1 else 'lines'} refused" if bad else ""
     logger.info("jobs: %s%s", totals, refused)
     if gone:
         return status.READER_GONE

@@ -139,7 +139,7 @@ def test_bad_lines_are_error_frames(run: Callable[..., Serving], serve: Serve) -
     lines: dict[int, tuple[object, str, str | None]] = {
         1: ("nonsense", "the line is not JSON", None),
         2: ("[]", "expected an object", None),
-        3: ({"prompt": "x"}, "pool must be the name of a pool", None),
+        3: ({"pool": 7, "prompt": "x"}, "pool must be the name of a pool", None),
         4: ({"pool": "p"}, "exactly one of prompt and messages", None),
         5: ({"pool": "p", "prompt": "x", "seed": "1", "job_id": "j"}, "seed must be", "j"),
         6: ({"pool": "p", "prmopt": "x"}, "unknown key 'prmopt'; did you mean 'prompt'?", None),
