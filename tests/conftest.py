@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import gc
 import signal
 
 import pytest
@@ -19,3 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what the imports made: the tests that run it would spend time there."""
+    gc.collect()
+    gc.freeze()
