@@ -49,14 +49,15 @@ _ANY_REFUSAL = frozenset({None, 400, 403, 404, 409, 413, 422, 424, 500})
 stream, 500 from servers that do not tell their failures from the client's."""
 
 _CODES = (
-    (_QUOTA, r"insufficient_(quota|balance|credit|fund)|billing|payment|arrear|overdue|budget|spend"
-             r"|(credit|balance)\w*_(low|exhausted|insufficient|depleted)|(no|out_of|not_enough)_"
+    (_QUOTA, r"insufficient_(\w+_)?(quota|balance|credit|fund)|billing|payment|arrear|overdue"
+             r"|budget|spend|(credit|balance)\w*_(low|exhausted|insufficient|depleted)|(no|out_of|not_enough)_"
              r"(credit|balance|fund)|current_quota|quota_(exhausted|depleted)"),
     (_FILTER, r"content_?(filter|policy|management|moderation|block|safety|violation)|moderation"
               r"|responsible_ai|safety|prohibited_content|data_inspection|flagged|policy_violation"
               r"|guardrail|sensitive|block_?list|prompt_blocked|recitation|jailbreak"),
     (_OVERFLOW, r"context_?(length|window|size|limit|overflow)|exceed_context|token_limit_exceeded"
-                r"|(prompt|input|sequence)(_tokens?)?_(is_)?(too_(long|large)|limit|length_exceed)"
+                r"|(prompt|input|sequence|messages?)(_tokens?)?_(is_)?(too_(long|large)|limit"
+                r"|length_exceed)"
                 r"|max_(prompt|input|context|model)_\w*exceed|max_prompt_tokens|too_many_tokens"),
     (_AUTH, r"authenti|authoriz|unauthor|api_?key|permission|access_denied|unrecognized_client"
             r"|(invalid|expired|bad|missing)_(token|credential|auth)|token_(invalid|expired)"),
@@ -88,8 +89,8 @@ _CONTEXT = r"\bcontext\b(?! (?:deadline|cancel|manager))"
 _MUCH = (
     r"\bexceed(?:s|ed|ing)?\b|\boverflow(?:s|ed|ing)?\b|\btoo (?:long|large|many|big)\b"
     r"|\b(?:longer|larger|greater|bigger|more|higher) than\b|\bnot enough\b|\bcannot fit\b"
-    r"|\bdo(?:es)?(?: no|n[o'\u2019])t fit\b|\btoo small\b|\blarge enough\b|\bis full\b"
-    r"|\bonly (?:handle|process|accept|hold)"
+    r"|\bdo(?:es)?(?: no|n[o'\u2019])t fit\b|\btoo small\b|\blarge enough\b"
+    r"|\b(?:is|window|cache) full\b|\bonly (?:handle|process|accept|hold)"
 )
 _EXCESS = (
     rf"{_MUCH}|\bover the\b|\bmust (?:be|have) (?:<|less|fewer|at most)"
@@ -100,9 +101,15 @@ _EXCESS = (
 # TGI's words hold both numbers: the limit for prompt and answer together, and the prompt's tokens.
 _COUNTS = r"max_new_tokens` must be <= (\d{1,9})\. given: (\d{1,9}) `inputs` tokens"
 _OVERFLOW_WORDS = (
-    r"maximum (?:context|prompt|input|sequence|model) (?:length|size|window)"
-    r"|\b(?:prompt|inputs?|conversation|chat|sequence|history)(?: \w{1,12}){0,2}"
-    r" (?:is|are|was|were)? ?(?:far |much |way )?too (?:long|many tokens)"
+    r"maximum (?:allowed )?(?:context|prompt|input|sequence|model) (?:length|size|window)"
+    r"|\b(?:prompt|inputs?|conversation|chat|sequence|history|messages)(?: \w{1,12}){0,2}"
+    r" (?:is|are|was|were)? ?(?:far |much |way )?too (?:long|many tokens|(?:large|big) (?:to|for))"
+    r"|(?:\d tokens|\btokens \(\d{1,9}\))[^\n]{0,40}\b(?:max\w{0,5} (?:\w{1,12} )?(?:length|len"
+    r"|window)|model (?:only )?(?:supports|allows|accepts|limit))\b"
+    # Chinese: the length, the tokens or the context exceed; the input or the context is too long.
+    r"|(?:\u957f\u5ea6|tokens?|\u4e0a\u4e0b\u6587)[^\u3002\n]{0,20}(?:\u8d85\u8fc7|\u8d85\u51fa|\u8d85\u9650)"
+    r"|(?:\u8d85\u8fc7|\u8d85\u51fa)[^\u3002\n]{0,20}(?:\u4e0a\u4e0b\u6587|\u6700\u5927\u957f\u5ea6)"
+    r"|(?:\u8f93\u5165|\u4e0a\u4e0b\u6587|\u63d0\u793a\u8bcd?)(?:\u5185\u5bb9)?\u8fc7\u957f"
     r"|\bmaximum (?:number of )?tokens exceeded|context(?:length|window)\w*error"
     r"|\bshorten (?:your|the) (?:prompt|input|messages?|conversation)"
     r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
@@ -121,28 +128,34 @@ _OTHER_LIMITS = (
     r"|\btools?\b|\bstop\b|\btop_logprobs\b|\bn\b must|temperature|top_[pk]\b|string should"
     r"|input should be"
 )
+_MEDIA = r"\b(?:audio|video|image)s? (?:inputs?|files?|length|duration|is|are)\b"
 _SURE = (
-    r"context|prompt|\binputs?[` ]|input (?:length|tokens?)|total tokens|requested tokens"
-    r"|sequence length|conversation"
+    r"context|prompt|\binputs?[` ]|input[ _](?:length|tokens?)|total[ _]tokens|requested tokens"
+    r"|sequence length|conversation|\u4e0a\u4e0b\u6587"
 )
 
 _WORDS = {
     _QUOTA: (
-        r"exceed\w* your (?:\w{1,12} ){0,2}(?:quota|budget|spend|credits?)\b|\bout of credits?\b"
+        r"exceed\w* (?:your|its|their) (?:\w{1,12} ){0,2}(?:quota|budget|spend|credits?)\b"
+        r"|\bout of credits?\b"
         r"|(?:does|do|has|have)(?: no|n[o\u2019']t have)(?: any| enough)? (?:remaining )?credits?\b"
-        r"|daily (?:free )?(?:\w{1,12} )?(?:quota|allocation|allowance|budget)"
-        r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39"  # Chinese: balance insufficient, in arrears
+        r"|(?:daily|weekly|monthly) (?:\w{1,12} ){0,2}(?:quota|limit|cap|allocation|allowance"
+        r"|budget)\b|(?:run|ran) out of (?:\w{1,12} ){0,2}(?:quota|credits?)\b|per-(?:day|month)\b"
+        # Chinese: balance insufficient, in arrears, allowance insufficient or used up.
+        r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39|\u989d\u5ea6(?:\u4e0d\u8db3|\u5df2\u7528)"
         r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
-        r"|balance is (?:too low|insufficient)|not enough (?:credits?|balance|funds)"
+        r"|balance (?:is )?(?:too low|insufficient)|not enough (?:credits?|balance|funds)"
         r"|billing|payment required|top up|recharge"
-        r"|(?:monthly|spend(?:ing)?|budget) (?:quota|limit|cap)\b|no (?:remaining )?credits?\b"
+        r"|(?:spend(?:ing)?|budget|credit) (?:quota|limit|cap)\b|no (?:remaining )?credits?\b"
         r"|quota (?:is |has been |was )?(?:exhausted|used up|exceeded)"
         r"|credits? (?:is |are |have been )?(?:too low|exhausted|used up|depleted)"
-        r"|add (?:more )?(?:credits?|funds)|in arrears"
+        r"|add (?:more |\$?\d{1,6} )?(?:credits?|funds)|in arrears"
     ),
     _FILTER: (
         r"content (?:management )?(?:policy|polic|filter|moderation)|\bflagged\b|\bmoderation\b"
         r"|safety (?:system|filter|polic|setting|reason|check)|inappropriate content|guardrails?\b"
+        r"|\bjailbreak|\bnsfw\b|disallowed content|\bpii (?:was )?(?:detected|found)"
+        r"|content exists? risk|\brisk(?:y|s)? content|content risk|high[ -]risk\b"
         r"|prohibited (?:content|use)|(?:policy|policies|guidelines?) violation|harmful content"
         r"|violat\w{1,6} [^.]{0,60}(?:polic|guideline)|responsible ai|sensitive (?:content|words?)"
         r"|\u654f\u611f\u5185\u5bb9|\u4e0d\u5b89\u5168|\u8fdd\u89c4"  # Chinese: sensitive, unsafe
@@ -155,7 +168,7 @@ _WORDS = {
         r"decommissioned|retired)|is unavailable on)"
         r"|(?:unknown|no such|unrecogni[sz]ed|could ?n[o\u2019']t find|cannot find)(?: the)?"
         r" (?:model|deployment)\b|no (?:model|endpoint)s? (?:named|found|called|matches)"
-        r"|not a valid model"
+        r"|not a valid model|\bmodel\b[^.\n]{0,60}not in (?:the )?(?:list|set) of\b"
         r"|invalid model (?:name|id|identifier)|(?:unexpected|unknown) (?:endpoint|url|route|path)"
         r"|(?:endpoint|route|path) not found"
     ),
@@ -165,8 +178,8 @@ _WORDS = {
         r"|credentials)"
         r"|authentication (?:failed|required|error|fails)|unauthori[sz]ed|not authori[sz]ed"
         r"|not authenticated"
-        r"|(?:api|access)[ _]?(?:key|token) (?:is |was |has )?(?:not valid|invalid|expired|missing"
-        r"|required|revoked|incorrect|disabled)|permission denied|access denied"
+        r"|(?:api|access)[ _]?(?:key|token)[ _](?:is |was |has )?(?:not valid|invalid|expired"
+        r"|missing|required|revoked|incorrect|disabled)|permission denied|access denied"
     ),
     _BUSY: (
         r"rate.?limit|too many (?:concurrent )?requests|overload|at capacity|capacity exceeded"
@@ -266,7 +279,9 @@ def _is_overflow(message: str) -> bool:
     counts = _compiled(_COUNTS).search(message)
     if counts is not None and int(counts[2]) < int(counts[1]):
         return False  # the prompt fits; the number of tokens to generate is too large
-    if not _matches(_OVERFLOW_WORDS, message) or _matches(_RATES, message):
+    if not _matches(_OVERFLOW_WORDS, message):
+        return False
+    if _matches(_RATES, message) or _matches(_MEDIA, message):
         return False
     return not _matches(_OTHER_LIMITS, message) or _matches(_SURE, message)
 

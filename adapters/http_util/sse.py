@@ -23,6 +23,12 @@ NOISE_LINE_BYTES = 16
 MAX_UNKNOWN_BYTES = 64 << 10
 """Bound of the unknown lines that are kept: enough for any error message."""
 
+MAX_EMPTY_EVENTS = 16
+"""Bound of the names of events without data that are kept: a server has one or two, as ping."""
+
+MAX_NAME_CHARS = 64
+"""Bound of such a name."""
+
 MAX_BLOCK_BYTES = 64 << 10
 """An unfinished event longer than this is read line by line: searching for its end on every piece
 would take quadratic time."""
@@ -62,6 +68,8 @@ class SSEDecoder:
         unknown: Lines so far that are neither fields of an event nor comments, such as a bare JSON
             error, up to MAX_UNKNOWN_BYTES together. A standard reader ignores them. A reader that
             needs proof of a whole answer must not.
+        empty_events: Names of events without data, which a standard reader ignores, too; the first
+            MAX_EMPTY_EVENTS different ones.
         last_event_id: The last `id` field.
         retry_ms: The last `retry` field, in milliseconds; None without one.
     """
@@ -81,6 +89,7 @@ class SSEDecoder:
         "_skip_lf",
         "_started",
         "_unknown_bytes",
+        "empty_events",
         "last_event_id",
         "retry_ms",
         "unknown",
@@ -105,6 +114,7 @@ class SSEDecoder:
         self.last_event_id = ""
         self.retry_ms: int | None = None
         self.unknown: list[bytes] = []
+        self.empty_events: list[str] = []
         self._unknown_bytes = 0
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
@@ -291,10 +301,17 @@ class SSEDecoder:
             self.unknown.append(line[:room])
             self._unknown_bytes += len(line) + NOISE_LINE_BYTES
 
+    def _note_empty(self, name: str) -> None:
+        name = name[:MAX_NAME_CHARS]
+        if len(self.empty_events) < MAX_EMPTY_EVENTS and name not in self.empty_events:
+            self.empty_events.append(name)
+
     def _dispatch(self) -> ServerSentEvent | None:
         name, self._event = self._event, ""
         if not self._data:
             self._count_noise(0)
+            if name:
+                self._note_empty(name)
             return None
         self._noise_bytes = self._data_lines = 0
         data = bytes(self._data[:-1])

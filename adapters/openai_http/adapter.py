@@ -159,15 +159,15 @@ class OpenAIHttpAdapter:
                 piece = await body.piece(answer.phase)
                 tokens = answer.feed(piece) if piece else answer.end()
                 # Azure's first chunk has neither id nor choices, and does not name the model.
-                if not started and (answer.completion_id or answer.begun):
+                if not started and (answer.facts.completion_id or answer.begun):
                     started = True
-                    server.note_answer(answer)
+                    server.note_answer(answer.facts)
                     yield job.started(connected, answer)
                 if job.first_piece_at is None or not tokens:
                     job.note_pieces(answer.pieces)
                 if tokens:
                     yield tokens
-            server.note_answer(answer)
+            server.note_answer(answer.facts)
             verdict = answer.finish(always_finishes=server.dialect.always_finishes)
             if verdict.tokens:
                 yield verdict.tokens
@@ -181,7 +181,7 @@ class OpenAIHttpAdapter:
             connected.end()
             await posted.aclose()
         job.check(connected, verdict)
-        if numbers := answer.own_numbers():
+        if numbers := answer.facts.own_numbers():
             yield MetricsFrame(numbers)
         yield End(
             metrics,

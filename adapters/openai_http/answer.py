@@ -11,7 +11,7 @@ The reader of the body waits in OPEN with the limits of the job, in FINISHED onl
 may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended the body.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token, WorkerError
@@ -23,30 +23,22 @@ from adapters.http_util import (
     error_from_payload,
     safe_text,
 )
+from adapters.openai_http.choices import Choices
 from adapters.openai_http.endings import Ending, Finish
-from adapters.openai_http.framing import Framing, names_error
-from adapters.openai_http.lanes import chat_texts, completion_texts
+from adapters.openai_http.facts import Facts
+from adapters.openai_http.framing import DONE, Framing, names_error
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode, is_error
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.usage import (
-    OWN_NUMBERS,
-    Usage,
-    own_numbers,
-    read_usage,
-    single_logprob,
-    token_logprobs,
-)
-
-DONE = b"[DONE]"
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
-MAX_NAME_CHARS = 256
-"""The maximum length of a model, a fingerprint or an id: they go into logs."""
-
 MAX_SHOWN_CHARS = 120
 """The maximum part of an unreadable event that an error shows."""
+
+MAX_JOINED = 4096
+"""Chunks that may stand in one event, of a server that forgets the blank lines between them.
+Reading so many takes some 40 ms."""
 
 
 class AnswerReader:
@@ -70,29 +62,32 @@ class AnswerReader:
         secrets: Iterable[str] = (),
     ) -> None:
         self._wanted = wanted = wanted or Wanted()
-        self._secrets = tuple(secrets)
-        self._framing = Framing(decoder, self._secrets)
-        self._finish = Finish(self._secrets)
+        self._secrets = secrets = tuple(secrets)
+        self._framing = Framing(decoder, secrets)
+        self._finish = Finish(secrets)
         self._pieces = Pieces(
             deliver_reasoning=wanted.reasoning, salt=wanted.salt, tags=reasoning_tags
         )
-        self._error_text = error_text
-        self._texts = completion_texts
-        self._slow = error_text is not None or reasoning_tags is not None
-        self._by_delta = False  # pieces came as deltas, so that a message only repeats them
-        self._said: tuple[Any, ...] = ()  # the names as they were noted last
+        self.facts = Facts(secrets)
+        """What the answer states about itself."""
+        self._choices = Choices(
+            self._pieces,
+            self._finish,
+            self.facts,
+            logprobs=wanted.logprobs,
+            error_text=error_text,
+            secrets=secrets,
+        )
+        self._slow = True  # the first event shows which server answers
         self._failure: WorkerError | None = None
         self._done = False
-        self._usage: Any = None
-        self._fallback_usage: Any = None
-        self._beside_usage: dict[str, Any] = {}
         self.phase = Phase.OPEN
         """The phase of the answer."""
-        self.begun = False
+
+    @property
+    def begun(self) -> bool:
         """True once a choice came."""
-        self.model = ""
-        self.fingerprint = ""
-        self.completion_id = ""
+        return self._choices.begun
 
     @property
     def pieces(self) -> int:
@@ -108,16 +103,6 @@ class AnswerReader:
     def finish_reason(self) -> str | None:
         """The engine's finish_reason."""
         return self._finish.reason
-
-    @property
-    def usage(self) -> Usage | None:
-        """The engine's latest counts that are not empty."""
-        return read_usage(self._usage) or read_usage(self._fallback_usage)
-
-    def own_numbers(self) -> dict[str, Any]:
-        """Return what the engine counted beyond what Metrics holds, as it sent it."""
-        usage = self._fallback_usage if self._usage is None else self._usage
-        return own_numbers(usage, self._beside_usage, self._secrets)
 
     # Reading
 
@@ -183,19 +168,17 @@ class AnswerReader:
         Returns:
             None if anything in them is unusual: `read` understands them, one by one.
         """
-        if not self.begun or self._slow:  # the first event shows which server answers
+        if self._slow:
             return None
         pieces = self._pieces
         if pieces.in_call:
             tokens = pieces.add_arguments(lines)
         else:
-            texts = self._texts(lines)
+            texts = self._choices.texts(lines)
             if texts is None:
                 return None
             tokens = tokens_of(texts, pieces.index)
-            pieces.index += len(texts)
-            pieces.count += len(texts)
-            pieces.answered = True
+            pieces.add_plain(len(texts))
         if self.phase is not Phase.OPEN:
             self._note_phase()
         return tokens
@@ -207,131 +190,52 @@ class AnswerReader:
             WorkerError: If the event is an error, or not valid here.
         """
         data = event.data.strip()
-        if data == DONE:
-            self._done = True
-            return
         failed = event.event not in _QUIET_EVENTS and names_error(event.event)
         if event.event == "ping" or not (data or failed):
             return
-        payload = self._parse(data, failed=failed)
+        for payload in self._payloads(data, failed=failed):
+            if payload is DONE:
+                self._done = True
+                return
+            self._read_payload(payload, tokens, failed=failed)
+
+    def _read_payload(self, payload: Any, tokens: list[Token], *, failed: bool) -> None:
         if failed:
             raise error_from_payload(payload or "", secrets=self._secrets)
         if payload is None or payload == {}:
             return
         if not isinstance(payload, dict) or is_error(payload):
             raise error_from_payload(payload, secrets=self._secrets)
-        self._note_identity(payload)
-        self._note_usage(payload)
+        self.facts.note(payload)
         choices = payload.get("choices")
         if choices is not None and not isinstance(choices, list):
             raise _protocol_error("choices is not a list")
         answered = self._pieces.answered
         self._finish.read_details(payload)
-        self._read_choices(choices or [], tokens)
+        self._choices.read(choices or [], tokens)
+        self._slow = not self.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
 
+    def _payloads(self, data: bytes, *, failed: bool) -> Iterator[Any]:
+        """Yield the JSON of an event; DONE for the mark of the end.
+
+        More than one document may stand in an event, one a line.
+        """
+        lines = [data]
+        if b"\n" in data and not _is_json(data):
+            lines = [*filter(None, map(bytes.strip, data.split(b"\n", MAX_JOINED)))]
+        for line in lines:
+            yield DONE if line == DONE else self._parse(line, failed=failed)
+
     def _parse(self, data: bytes, *, failed: bool) -> Any:
-        for part in (data, data.partition(b"\n")[0]):  # more may follow a document
-            try:
-                return decode(part)
-            except NOT_JSON:
-                continue
-        text = data.decode("utf-8", "replace")
+        try:
+            return decode(data)
+        except NOT_JSON:
+            text = data.decode("utf-8", "replace")
         if failed:
             return text
         shown = safe_text(text, self._secrets, MAX_SHOWN_CHARS)
         raise _protocol_error(f"an event is not JSON: {shown!r}")
-
-    def _read_choices(self, choices: list[Any], tokens: list[Token]) -> None:
-        pieces = self._pieces
-        before = pieces.spoken
-        for choice in choices:
-            spoken = pieces.spoken
-            self._read_choice(choice, tokens)
-            if before < spoken < pieces.spoken:
-                raise _protocol_error("a chunk has two choices, although one was requested")
-        self._slow = self._error_text is not None or pieces.undecided
-
-    def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
-        if not isinstance(choice, dict):
-            raise _protocol_error("a choice is not an object")
-        self._refuse_error(choice)
-        index = choice.get("index") or 0
-        if type(index) is not int or index != 0:
-            raise _protocol_error(
-                "a choice has an index other than 0, although one choice was requested"
-            )
-        self.begun = True
-        self._finish.read(choice)
-        self._note_usage(choice)
-        logprobs = choice.get("logprobs")
-        if logprobs and self._wanted.logprobs:
-            self._pieces.scores += token_logprobs(logprobs)
-        self._read_parts(choice, tokens, single_logprob(logprobs) if logprobs else None)
-
-    def _read_parts(
-        self, choice: dict[str, Any], tokens: list[Token], logprob: float | None
-    ) -> None:
-        """Read the text, the delta and the message of a choice."""
-        pieces = self._pieces
-        before = pieces.count
-        delta, message = self._part(choice, "delta"), self._part(choice, "message")
-        if "delta" in choice:
-            self._texts = chat_texts
-        text = choice.get("text")
-        if text:
-            self._refuse_failure(text)
-            pieces.add_text(text, tokens, logprob)
-        self._refuse_failure(delta.get("content"))
-        pieces.read(delta, tokens, logprob, skip_text=bool(text))
-        if pieces.count > before:
-            self._by_delta = True
-        elif message and not self._by_delta:
-            self._refuse_failure(message.get("content"))
-            pieces.read(message, tokens, logprob)
-
-    def _part(self, choice: dict[str, Any], key: str) -> dict[str, Any]:
-        part = choice.get(key)
-        if part is None:
-            return {}
-        if not isinstance(part, dict):
-            raise _protocol_error(f"{key} is not an object")
-        self._refuse_error(part)
-        return part
-
-    def _refuse_error(self, part: dict[str, Any]) -> None:
-        if part.get("error"):
-            raise error_from_payload(part, secrets=self._secrets)
-
-    def _refuse_failure(self, text: Any) -> None:
-        """Raise the failure that a text is, on servers that report failures as text."""
-        if self._error_text and isinstance(text, str) and text.startswith(self._error_text):
-            raise error_from_payload(text, secrets=self._secrets)
-
-    def _note_identity(self, payload: dict[str, Any]) -> None:
-        said = (payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
-        if said == self._said:
-            return
-        self._said = said
-        completion_id, model, fingerprint = (
-            safe_text(name, self._secrets, MAX_NAME_CHARS) if name and isinstance(name, str) else ""
-            for name in said
-        )
-        # The first that says something: Started must not depend on how much came in one read.
-        self.completion_id = self.completion_id or completion_id
-        self.model = self.model or model
-        self.fingerprint = self.fingerprint or fingerprint
-
-    def _note_usage(self, source: dict[str, Any]) -> None:
-        usage = source.get("usage")
-        if usage and read_usage(usage) is not None:
-            self._usage = usage
-        for name in OWN_NUMBERS:
-            if source.get(name):
-                self._beside_usage[name] = source[name]
-        groq = source.get("x_groq")
-        if isinstance(groq, dict):
-            self._fallback_usage = groq.get("usage") or self._fallback_usage
 
     # The verdict
 
@@ -354,7 +258,7 @@ class AnswerReader:
             always_finishes
         )
         pieces.close(tokens)
-        usage, limit = self.usage, self._wanted.max_tokens
+        usage, limit = self.facts.usage, self._wanted.max_tokens
         valid, invalid = pieces.calls.sort(
             cut=self._finish.ending is Ending.LENGTH,
             full=usage is not None and limit is not None and usage.completion_tokens >= limit,
@@ -392,6 +296,14 @@ class AnswerReader:
         if reasoning and (silent or extra or pieces.calls or self._wanted.history):
             extra[pieces.thinking.name] = reasoning
         return extra
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        decode(data)
+    except NOT_JSON:
+        return False
+    return True
 
 
 def _truncated(what: str) -> StreamingError:

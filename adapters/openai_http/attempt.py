@@ -249,14 +249,14 @@ class Job:
             job_id=self.task.job_id,
             engine=server.dialect.engine,
             engine_version=server.version or "unknown",
-            model=answer.model or self.model,
+            model=answer.facts.model or self.model,
             seed=None if "seed" in server.refused_fields(self.model) else self.task.seed,
             replica_id=self.config.replica_id,
         )
 
     def metrics(self, answer: AnswerReader) -> Metrics:
         """Return the job's counts and times so far."""
-        now, usage, first_at = _now(), answer.usage, self.first_piece_at
+        now, usage, first_at = _now(), answer.facts.usage, self.first_piece_at
         submitted_at = self.clock.started_at
         return Metrics(
             tokens_generated=usage.completion_tokens if usage else answer.tokens,

@@ -33,11 +33,13 @@ _NOTHING = frozenset({"", "null", "none", "unspecified"})
 
 _WHOLE = frozenset(
     {
-        "complete", "completed", "done", "end", "end_of_sequence", "end_of_text", "end_of_turn",
-        "end_turn", "endoftext", "eos", "eos_found", "eos_reached", "eos_token", "finish",
-        "finished", "function_call", "function_calls", "matched_stop", "normal", "ok", "stop",
-        "stop_found", "stop_sequence", "stop_str", "stop_string", "stop_token", "stop_word",
-        "stopped", "success", "tool_call", "tool_calls", "tool_use", "tools",
+        "complete", "completed", "done", "end", "end_of_message", "end_of_sequence", "end_of_text",
+        "end_of_turn", "end_turn", "endoftext", "eom", "eom_id", "eos", "eos_found", "eos_reached",
+        "eos_token", "eos_token_id", "eot", "eot_id", "finish", "finished", "function_call",
+        "function_calls", "im_end", "matched_stop", "message_stop", "normal", "ok", "stop",
+        "stop_found", "stop_sequence", "stop_sequences", "stop_str", "stop_string", "stop_token",
+        "stop_token_id", "stop_word", "stopped", "success", "tool_call", "tool_calls", "tool_use",
+        "tools", "turn_end",
     }
 )  # fmt: skip
 
@@ -45,32 +47,29 @@ _LENGTH = frozenset(
     {
         "context_length", "context_window_exceeded", "length", "length_limit", "max_length",
         "max_completion_tokens", "max_new_tokens", "max_output_tokens", "max_token", "max_tokens",
-        "model_context_window_exceeded", "model_length", "output_limit", "token_limit",
+        "max_tokens_reached", "model_context_window_exceeded", "model_length", "output_limit",
+        "token_limit", "token_limit_reached",
     }
 )  # fmt: skip
 
-_FILTER_PARTS = frozenset(
-    {
-        "abuse", "banned", "blacklist", "blocked", "blocklist", "censored", "censorship", "csam",
-        "disallowed", "filter", "filtered", "flagged", "forbidden", "guardrail", "guardrails",
-        "harassment", "harm", "harmful", "hate", "hateful", "inappropriate", "jailbreak",
-        "moderated", "moderation", "nsfw", "policy", "profanity", "prohibited", "recitation",
-        "refusal", "risk", "risky", "safety", "sensitive", "sexual", "spii", "toxic", "toxicity",
-        "unsafe", "violation", "violence", "violent",
-    }
-)  # fmt: skip
-
-_FAILURE_PARTS = frozenset(
-    {
-        "abandoned", "abort", "aborted", "busy", "cancel", "canceled", "cancellation", "cancelled",
-        "capacity", "closed", "connection", "crash", "crashed", "deadline", "disconnect",
-        "disconnected", "error", "evicted", "exception", "expired", "fail", "failed", "failure",
-        "fault", "incomplete", "insufficient", "internal", "interrupt", "interrupted", "invalid",
-        "killed", "lost", "malformed", "memory", "missing", "network", "oom", "overload",
-        "overloaded", "preempted", "quota", "rate", "reset", "resource", "resources", "shutdown",
-        "terminated", "time", "timed", "timeout", "unavailable", "unexpected",
-    }
-)  # fmt: skip
+# Parts are recognised by their beginnings, which all forms of a word share. Some servers leave out
+# the separator behind "content", as in "contentfilter". Compiled when the first such word comes.
+_FILTERED = (
+    r"(?:^|_)(?:content_?)?(?:"
+    r"abus|banned|blacklist|block|censor|copyright|csam|dangerous|disallow|filter|flagged|forbid"
+    r"|guardrail|harass|harm|hate|illegal|inappropriate|jailbreak|moderat|nsfw|pii(?:_|$)|polic"
+    r"|profan|prohibit|recitation|refus|risk|safety|sensitiv|sexual|spii|toxic|unsafe|violat|violen"
+    r")"
+)
+_FAILED = (
+    r"(?:^|_)(?:"
+    r"abandon|abort|busy|cancel|capacity|closed|connection|crash|deadline|dead(?:_|$)|died"
+    r"|disconnect|drained|err(?:or|_|$)|evict|exception|exhaust|expired|fail|fault|incomplete"
+    r"|insufficient|internal|interrupt|invalid|kill|lost|malformed|memory|missing|network|oom"
+    r"|overload|partial|preempt|quota|rate(?:_|$)|reset|resource|shut|suspend|terminat|throttl"
+    r"|tim(?:e|ed)(?:_|$)|timeout|truncat|unavailable|unexpected|unfinished"
+    r")|(?:error|timeout|cancell?ed|aborted|exception)(?:_|$)"
+)
 
 _PREFIX = re.compile(r"(?:finish|finished|stop|end|done)_?reason_")
 
@@ -83,20 +82,21 @@ def classify(reason: str) -> Ending:
 @lru_cache(maxsize=128)  # a server has few words, and each answer has one of them
 def _classify(reason: str) -> Ending:
     word = _plain(reason)
-    parts = set(word.split("_"))
-    if parts & _FILTER_PARTS:
+    if (listed := _listed(word)) is not None:
+        return listed
+    if re.search(_FILTERED, word):
         return Ending.FILTERED
-    if parts & _FAILURE_PARTS:
+    if re.search(_FAILED, word):
         return Ending.FAILED
     head = _plain(reason.partition(":")[0])  # "stop: ###" names the sequence that was found
-    for candidate in (word, head):
-        if candidate in _NOTHING:
-            return Ending.NONE
-        if candidate in _WHOLE:
-            return Ending.WHOLE
-        if candidate in _LENGTH:
-            return Ending.LENGTH
-    return Ending.UNKNOWN
+    return _listed(head) or Ending.UNKNOWN
+
+
+def _listed(word: str) -> Ending | None:
+    for words, ending in ((_NOTHING, Ending.NONE), (_WHOLE, Ending.WHOLE)):
+        if word in words:
+            return ending
+    return Ending.LENGTH if word in _LENGTH else None
 
 
 def _plain(text: str) -> str:
@@ -105,12 +105,9 @@ def _plain(text: str) -> str:
     return _PREFIX.sub("", re.sub(r"[\W_]+", "_", spaced).strip("_").lower(), count=1)
 
 
-_DETAIL_NAMES = (
-    "native_finish_reason",  # OpenRouter
-    "stop_details",
-    "finish_details",
-    "incomplete_details",  # OpenAI, Responses
-)
+_DETAIL_NAMES = ("stop_details", "finish_details", "incomplete_details")
+_DETAIL_ENDS = ("_finish_reason", "FinishReason")
+"""OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
 
 class Finish:
@@ -139,6 +136,8 @@ class Finish:
             StreamingError: UPSTREAM_PROTOCOL if it is not a string.
         """
         reason = source.get("finish_reason")
+        if reason is None:
+            reason = source.get("finishReason")
         if reason is None and isinstance(source.get("finish_details"), dict):
             reason = source["finish_details"].get("type")  # OpenAI's vision preview
         if reason is not None and not isinstance(reason, str):
@@ -151,9 +150,8 @@ class Finish:
 
     def read_details(self, source: Mapping[str, Any]) -> None:
         """Read the provider's own words, of which only a failure or a filter counts."""
-        for name in _DETAIL_NAMES:
-            detail = source.get(name)
-            if detail is None:
+        for name, detail in source.items():
+            if detail is None or not (name in _DETAIL_NAMES or name.endswith(_DETAIL_ENDS)):
                 continue
             for word in detail.values() if isinstance(detail, dict) else (detail,):
                 if not isinstance(word, str):

@@ -16,6 +16,11 @@ from adapters.http_util import (
 )
 from adapters.openai_http.payload import NOT_JSON, decode, is_error
 
+DONE = b"[DONE]"
+"""The data of the event that ends a stream."""
+
+_BOM = b"\xef\xbb\xbf"
+
 MAX_JSON_BYTES = 16 << 20
 """A JSON answer to a streaming request, whole: far above any model's longest output."""
 
@@ -27,7 +32,9 @@ MAX_BLANK_BYTES = 4 << 10
 
 _FIELD = re.compile(rb"[A-Za-z][\w-]*:")
 _ERROR_NAME = re.compile(
-    rb"[\w-]*(?:err|exception|fatal|panic|fail|detail|traceback)", re.IGNORECASE
+    rb"[\w.-]*(?:err|exception|fatal|panic|fail|detail|traceback|abort|cancel|time_?out|overload"
+    rb"|disconnect|interrupt|terminat|unavailable|refus|reject)",
+    re.IGNORECASE,
 )
 
 
@@ -72,10 +79,14 @@ class Framing:
     def _begin(self, piece: bytes) -> bytes | list[ServerSentEvent]:
         """Find out what kind of body it is, which decides how the rest is read."""
         self._start += piece
-        if self._start.isspace() and len(self._start) <= MAX_BLANK_BYTES:
+        begins = self._start.isspace() or _BOM.startswith(self._start)
+        if begins and len(self._start) <= MAX_BLANK_BYTES:
             return []
         piece, self._start = self._start, b""
-        is_document = piece.lstrip()[:1] in (b"{", b"[", b"<")
+        start = piece.removeprefix(_BOM).lstrip()
+        is_document = start[:1] in (b"{", b"[", b"<")
+        if is_document:
+            piece = start
         self.feed = self._collect if is_document else self._decoder.feed_plain
         return self.feed(piece)
 
@@ -90,16 +101,21 @@ class Framing:
                 the body is a page of HTML.
         """
         if self._document:
-            return [ServerSentEvent(self._whole(self._document))]
+            return [ServerSentEvent(part) for part in _parts(self._whole(self._document))]
+        if self._start:  # blanks, or a part of a byte order mark
+            return []
         self._decoder.finish()
         return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
 
     def unknown(self) -> WorkerError | None:
-        """Return the error in a line that is neither SSE nor a comment.
+        """Return the error in a line that is neither SSE nor a comment, or in an empty event.
 
         A field of another name is valid SSE and means nothing, unless its name or its value says
         that it is an error.
         """
+        for name in self._decoder.empty_events:
+            if names_error(name):
+                return error_from_payload(f"an event {name!r} without data", secrets=self._secrets)
         while self._checked < len(self._decoder.unknown):
             line = self._decoder.unknown[self._checked].strip()
             self._checked += 1
@@ -136,12 +152,27 @@ class Framing:
         )
 
 
+def _parts(body: bytes) -> list[bytes]:
+    """Return the documents of a body: several if each line is one, or an event's data."""
+    lines = [line.removeprefix(b"data:").strip() for line in body.splitlines()]
+    lines = [line for line in lines if line]
+    whole = all(line[:1] in b"{[" and line[-1:] in b"}]" for line in lines)
+    return lines if whole else [body]
+
+
 def _counts(event: ServerSentEvent) -> bool:
+    lines = event.data.strip().split(b"\n")
+    if lines[-1].strip() == DONE:  # so nothing before it was cut
+        return True
+    return names_error(event.event) or any(map(_is_error, {event.data, lines[0], lines[-1]}))
+
+
+def _is_error(data: bytes) -> bool:
     try:
-        payload = decode(event.data)
+        payload = decode(data)
     except NOT_JSON:
-        return event.data.strip() == b"[DONE]"
-    return names_error(event.event) or (isinstance(payload, dict) and is_error(payload))
+        return False
+    return isinstance(payload, dict) and is_error(payload)
 
 
 def _is_said(line: bytes, said: object) -> bool:

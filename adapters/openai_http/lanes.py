@@ -65,6 +65,7 @@ class _ChatChunk(msgspec.Struct, gc=False):
 class _Function(msgspec.Struct, gc=False):
     arguments: _Text
     name: _Blank = None
+    error: None = None
 
 
 class _Call(msgspec.Struct, gc=False):
@@ -72,6 +73,7 @@ class _Call(msgspec.Struct, gc=False):
     index: int
     id: _Blank = None
     custom: None = None
+    error: None = None
     extra_content: None = None
 
 

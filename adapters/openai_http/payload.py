@@ -25,9 +25,11 @@ _ERROR_KEYS = (
     *("error_code", "errorCode", "exception", "fault", "traceback"),
 )
 
+_STATUS_KEYS = ("status", "status_code", "statusCode", "http_status", "httpStatus")
+
 _SIGNS = frozenset(
-    {"error", "object", "detail", "message", "type", "status", "success", "base_resp"}
-    | {"promptFeedback", *_ERROR_KEYS}
+    {"error", "object", "detail", "message", "msg", "type", "success", "base_resp"}
+    | {"promptFeedback", *_ERROR_KEYS, *_STATUS_KEYS}
 )
 """An event with none of these is not an error: nearly every one."""
 
@@ -35,6 +37,7 @@ _GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
 """A message beside one of these may be a notice, such as a place in a queue."""
 
 _FAILED = ("error", "failed", "failure", "fail")
+_FAILED_KINDS = ("error", "exception", "failed", "failure")
 
 
 class _Function(msgspec.Struct, omit_defaults=True):
@@ -151,19 +154,21 @@ def _is_bare_error(payload: dict[str, Any]) -> bool:
 def _is_failed(payload: dict[str, Any]) -> bool:
     """Return whether an event without an answer says that the request failed or was blocked."""
     kind, base = payload.get("type"), payload.get("base_resp")
-    status = payload.get("status")
+    said = payload.get("message") or payload.get("msg")
     feedback = payload.get("promptFeedback")
     return bool(
-        (isinstance(kind, str) and kind.lower().endswith(("error", "exception")))
-        or (status in _FAILED if isinstance(status, str) else _is_failure(status))
+        (isinstance(kind, str) and kind.lower().endswith(_FAILED_KINDS))
+        or any(_is_failure(payload.get(name)) for name in _STATUS_KEYS)
         or payload.get("success") is False
-        or (payload.get("message") and payload.get("code") not in (None, *_GOOD_CODES))
+        or (said and payload.get("code") not in (None, *_GOOD_CODES))
         or (isinstance(base, dict) and base.get("status_code") not in (None, *_GOOD_CODES))
         or (isinstance(feedback, dict) and feedback.get("blockReason"))
     )
 
 
 def _is_failure(status: Any) -> bool:
+    if isinstance(status, str):
+        return status.lower() in _FAILED
     return type(status) is int and 400 <= status <= 599
 
 

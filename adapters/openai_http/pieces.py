@@ -57,7 +57,9 @@ class Pieces:
         self.answered = False
         """True once text or a call came."""
         self.spoken = 0
-        """The number of pieces of text that came one by one."""
+        """The number of pieces of text that came."""
+        self.thought = 0
+        """The number of pieces of reasoning that came."""
         self.refused = False
         self.in_call = False
         """True if the last delta continued a call."""
@@ -68,11 +70,23 @@ class Pieces:
         return self._tags is not None or bool(self._halves)
 
     @property
+    def extents(self) -> tuple[int, int, int]:
+        """How much came of text, of reasoning and of calls."""
+        return self.spoken, self.thought, self.calls.extent
+
+    @property
     def refusal(self) -> str:
         """The words of a refusal."""
         return self._refusal.getvalue()
 
-    # The fast lane of calls
+    # The fast lanes
+
+    def add_plain(self, texts: int) -> None:
+        """Count pieces of text whose Tokens were made elsewhere."""
+        self.index += texts
+        self.count += texts
+        self.spoken += texts
+        self.answered = True
 
     def add_arguments(self, lines: bytes) -> list[Token] | None:
         """Return the Tokens of chunks that go on with one call; None if any of them does not."""
@@ -114,9 +128,12 @@ class Pieces:
             self.add_reasoning(reasoning, tokens)
         elif works:
             self.count += 1
+            self.thought += 1
         elif not _PLAIN_KEYS.issuperset(part) and shows_work(part):
             self.other_work += 1
         refusal = part.get("refusal")
+        if reasoning and not (content or refusal):
+            self.scores.clear()  # they are of the reasoning
         if not skip_text and (content or refusal):
             if content:
                 self.add_text(content, tokens, logprob)
@@ -139,6 +156,8 @@ class Pieces:
                 self._tags = None
             if reasoning:
                 self.add_reasoning(reasoning, tokens)
+                if not text:
+                    self.scores.clear()
         self.count += 1
         if text:
             self.answered = True
@@ -148,7 +167,7 @@ class Pieces:
     def add_reasoning(self, reasoning: str, tokens: list[Token]) -> None:
         """Keep a piece of reasoning, and add its Token if it is delivered."""
         self.count += 1
-        self.scores.clear()  # they are of the reasoning
+        self.thought += 1
         reasoning = self._halves.join("reasoning", reasoning)
         if not reasoning:
             return

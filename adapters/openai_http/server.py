@@ -22,7 +22,6 @@ from adapters.http_util import (
     read_error_payload,
     safe_text,
 )
-from adapters.openai_http.answer import MAX_NAME_CHARS, AnswerReader
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.dialects import (
@@ -37,6 +36,7 @@ from adapters.openai_http.dialects import (
     version_in,
 )
 from adapters.openai_http.endpoints import Endpoints
+from adapters.openai_http.facts import MAX_NAME_CHARS, Facts
 from adapters.openai_http.health import Reply, is_error, of_endpoint, of_models
 
 PROBE_TIMEOUT_S = 5.0
@@ -118,7 +118,7 @@ class Server:
         if self.dialect.version_header is not None:
             self._note_version(headers.get(self.dialect.version_header), _FROM_HEADER)
 
-    def note_answer(self, answer: AnswerReader) -> None:
+    def note_answer(self, answer: Facts) -> None:
         """Learn from the part of a streamed answer that has arrived."""
         identity = (answer.fingerprint, answer.completion_id, answer.model)
         if identity == self._noted:

@@ -44,13 +44,15 @@ def read_usage(usage: Any) -> Usage | None:
     """Return the counts of a `usage` object; None if it is empty (all zero, null, absent).
 
     Source: OpenAI's `prompt_tokens_details`, SGLang's `reasoning_tokens`, DeepSeek's
-    `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`.
+    `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`; gateways also use the names of
+    Anthropic and of OpenAI's Responses, `input_tokens` and `output_tokens`.
     """
     if usage is None or not isinstance(usage, Mapping):  # the second test is slow
         return None
     if usage.get("counted") is True:  # our gateway's mark: no engine counted these
         return None
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    prompt = _first(usage.get("prompt_tokens"), usage.get("input_tokens"))
+    completion = _first(usage.get("completion_tokens"), usage.get("output_tokens"))
     if completion is None or not (completion or prompt):
         return None
     return Usage(

@@ -26,6 +26,15 @@ _WORDS: tuple[tuple[str, str, dict[str, Any], Expect], ...] = (
     ("native", "`stop`, and `native_finish_reason` `network_error` (pi#8511)",
      {"finish_reason": "stop", "native_finish_reason": "network_error"},
      fails("WORKER_RESET", text=_HALF)),
+    ("other-native", "`stop`, and `provider_finish_reason` `upstream_timeout`",
+     {"finish_reason": "stop", "provider_finish_reason": "upstream_timeout"},
+     fails("WORKER_RESET", text=_HALF)),
+    ("camel", "`SAFETY` as `finishReason`",
+     {"finishReason": "SAFETY"}, fails("CONTENT_FILTER", text=_HALF)),
+    ("preempted", "`preemption`",
+     {"finish_reason": "preemption"}, fails("WORKER_RESET", text=_HALF)),
+    ("glued", "`contentfilter`", {"finish_reason": "contentfilter"},
+     fails("CONTENT_FILTER", text=_HALF)),
     ("stop-details", "`stop`, and `stop_details` of type `refusal`",
      {"finish_reason": "stop", "stop_details": {"type": "refusal"}},
      fails("CONTENT_FILTER", text=_HALF)),
@@ -104,6 +113,14 @@ async def message_again(wire: Wire) -> None:
     await wire.head()
     await wire.text(*PIECES)
     await wire.event(wire.with_choice(text="", message={"content": TEXT}))
+    await wire.rest()
+
+
+@scenario("sends reasoning as deltas and all text as `message` in the last chunk", whole())
+async def message_rest(wire: Wire) -> None:
+    await wire.head()
+    await wire.event(wire.with_choice(text="", delta={"reasoning_content": "hm"}))
+    await wire.event(wire.with_choice(text="", delta={}, message={"content": TEXT}))
     await wire.rest()
 
 

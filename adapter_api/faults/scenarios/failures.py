@@ -105,6 +105,20 @@ _DATA: tuple[tuple[str, str, bytes], ...] = (
      b'data: {"message": "broken for @", "code": "worker_died"}\n\n'),
     ("list", "a list with an error object", b'data: [{"error": {"message": "broken for @"}}]\n\n'),
     ("bare-string", "a JSON string", b'data: "broken for @"\n\n'),
+    ("event-bare", "`event: error` without data", b"event: error\n\n"),
+    ("event-abort", "`event: aborted` with a reason",
+     b'event: aborted\ndata: {"reason": "worker lost, @"}\n\n'),
+    ("status-code", "`status_code` 500 beside choices that are null",
+     b'data: {"choices": null, "status_code": 500, "message": "broken for @"}\n\n'),
+    ("code-msg", "a gateway's `code`, `msg` and `data`",
+     b'data: {"code": 500, "msg": "broken for @", "data": null}\n\n'),
+    ("response-failed", "a `response.failed` of another API",
+     b'data: {"type": "response.failed", "response": {"error": {"message": "@"}}}\n\n'),
+    ("in-call", "an error object inside a call",
+     b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"id": "c", "function": '
+     b'{"name": "f", "arguments": "{}"}, "error": {"message": "broken for @"}}]}}]}\n\n'),
+    ("joined", "an error behind a token in one event",
+     b'data: {"choices": [{"index": 0, "text": ""}]}\ndata: {"error": "broken for @"}\n\n'),
 )  # fmt: skip
 
 

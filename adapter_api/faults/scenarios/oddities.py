@@ -330,6 +330,24 @@ async def plain_json_late(wire: Wire) -> None:
     await wire.drip(b"\n\n \n" + to_json(_document(wire)))
 
 
+@scenario("sends one JSON document behind a byte order mark", whole())
+async def plain_json_bom(wire: Wire) -> None:
+    await wire.answer(200, b"\xef\xbb\xbf" + to_json(_document(wire)))
+
+
+@scenario("sends its chunks as lines of JSON, without `data:`", whole())
+async def json_lines(wire: Wire) -> None:
+    chunks = [*map(wire.payload, PIECES), wire.payload("", finish_reason="stop", usage=USAGE)]
+    await wire.answer(200, b"".join(to_json(chunk) + b"\n" for chunk in chunks))
+
+
+@scenario("forgets the blank lines between its events", whole())
+async def single_newlines(wire: Wire) -> None:
+    await wire.head()
+    await wire.chunk(wire.stream().replace(b"\n\n", b"\n"))
+    await wire.end()
+
+
 def _document(wire: Wire) -> dict[str, object]:
     said = (
         {"message": {"role": "assistant", "content": TEXT}} if wire.request.chat else {"text": TEXT}

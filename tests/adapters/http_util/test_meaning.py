@@ -143,6 +143,21 @@ TOO_LONG_LATER = [
     "The conversation history is too long",
 ]
 
+# A third round: most of these were missed at first.
+TOO_LONG_LAST = [
+    "Trying to submit 130000 tokens, model max length 128000",
+    "input is too large to process. increase the physical batch size",
+    "messages_length_exceed: messages too long",
+    "\u8f93\u5165\u957f\u5ea6\u8d85\u8fc7\u6a21\u578b\u6700\u5927\u957f\u5ea6\u9650\u5236",
+    "Token \u6570\u91cf\u8d85\u8fc7\u4e0a\u4e0b\u6587\u957f\u5ea6",
+    "\u63d0\u793a\u8bcd\u8fc7\u957f",
+    "input_tokens + max_new_tokens exceeds max_total_tokens",
+    "Context window full: 33000/32768",
+    "Your request has 9000 tokens but the model only supports 8192",
+    "tokens (9000) over model limit 8192",
+    "maximum allowed input length is 8192, got 9000",
+]
+
 NOT_TOO_LONG = [
     "max_tokens must be at least 1",
     "max_tokens (9000) exceeds the limit of 4096 output tokens",
@@ -181,10 +196,14 @@ NOT_TOO_LONG = [
     "image is too large: 20 MB exceeds the maximum size of 5 MB",
     "top_logprobs must be at most 20",
     "the uploaded file exceeds 10 MB",
+    "Audio input too long: 30 s maximum",
+    "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens",
+    "tool description too long",
+    "image exceeds 5 MB maximum: 6000000 bytes > 5242880 bytes",
 ]
 
 
-@pytest.mark.parametrize("words", TOO_LONG + TOO_LONG_UNSEEN + TOO_LONG_LATER)
+@pytest.mark.parametrize("words", TOO_LONG + TOO_LONG_UNSEEN + TOO_LONG_LATER + TOO_LONG_LAST)
 def test_a_prompt_that_does_not_fit_is_recognized_by_the_words(words: str) -> None:
     """CONTEXT_OVERFLOW with any status for the client's fault, in a stream, and with 500."""
     for status in (400, 413, 422, 500):
@@ -304,6 +323,9 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (None, {"type": "error", "error": {"type": "api_error", "message": "x"}}, RESET),
     (None, {"error": {"message": "no healthy upstream"}}, AWAY),
     (None, {"error": {"message": "x", "code": 503}}, AWAY),
+    (400, {"error": {"message": "no", "code": "insufficient_user_quota"}}, QUOTA),
+    (429, {"error": {"message": "Rate limit reached: 200 requests per day",
+                     "code": "rate_limit_exceeded"}}, BUSY),
 ]  # fmt: skip
 
 
@@ -361,6 +383,23 @@ WORDS_ALONE: list[tuple[int | None, str, ErrorCode]] = [
     (None, "Error code: 401 - {'detail': 'x'}", AUTH),
     (None, "HTTP 503", AWAY),
     (None, "status code 422: bad body", INVALID),
+    (403, "You have run out of free quota, please upgrade", QUOTA),
+    (429, "Monthly usage limit reached", QUOTA),
+    (429, "You've reached your weekly usage limit", QUOTA),
+    (429, "free-models-per-day. Add 10 credits to unlock 1000 free requests", QUOTA),
+    (429, "Your credit limit has been reached", QUOTA),
+    (429, "project has exceeded its budget", QUOTA),
+    (429, "Wallet balance too low", QUOTA),
+    (403, "\u7528\u6237\u989d\u5ea6\u4e0d\u8db3", QUOTA),
+    (None, "Open api daily request limit reached", QUOTA),
+    (429, "Limit 200 requests per day, used 200. Please try again in 7m12s", BUSY),
+    (400, "Content Exists Risk", FILTER),
+    (400, "Prompt was blocked by Azure's jailbreak detection", FILTER),
+    (400, "Prompt contains disallowed content", FILTER),
+    (400, "Prompt rejected: PII detected", FILTER),
+    (400, "NSFW content is not allowed", FILTER),
+    (400, "API_KEY_INVALID", AUTH),
+    (400, "Requested model x not in list of served models", MISSING),
 ]
 
 

@@ -49,7 +49,7 @@ def read(pieces: Iterable[bytes], wanted: Wanted | None = None, **options: Any) 
     verdict = reader.finish(always_finishes=always_finishes)
     tokens += verdict.tokens
     assert [token.index for token in tokens] == list(range(len(tokens)))
-    usage = reader.usage
+    usage = reader.facts.usage
     metrics = Metrics(
         tokens_generated=usage.completion_tokens if usage else len(tokens),
         prompt_tokens=usage.prompt_tokens if usage else None,

@@ -669,7 +669,7 @@ def _outcome(pieces: list[bytes], **options: Any) -> list[Any]:
         return ["".join(t.text for t in tokens), error.code, error.message]
     tokens += verdict.tokens
     assert [token.index for token in tokens] == list(range(len(tokens)))
-    return [tokens, verdict, reader.finish_reason, reader.usage, reader.model]
+    return [tokens, verdict, reader.finish_reason, reader.facts.usage, reader.facts.model]
 
 
 _events = st.lists(chunk_fields | json_values, max_size=5)
@@ -727,7 +727,7 @@ def test_the_engines_own_numbers(chunk: Any, numbers: Any) -> None:
     """Passed on as sent where Metrics does not hold them, without credentials."""
     reader = AnswerReader(secrets=("sk-hidden-key",))
     reader.feed(_body(piece("a", "stop"), {"choices": [], **chunk}))
-    assert reader.own_numbers() == numbers
+    assert reader.facts.own_numbers() == numbers
 
 
 def test_own_numbers_are_bounded() -> None:
@@ -738,7 +738,7 @@ def test_own_numbers_are_bounded() -> None:
     reader = AnswerReader()
     wide = {f"n{number}": [number] * 9 for number in range(5000)}
     reader.feed(_body(piece("a", "stop"), {"choices": [], "timings": wide, "cost": deep}))
-    assert len(json.dumps(reader.own_numbers())) < 20_000
+    assert len(json.dumps(reader.facts.own_numbers())) < 20_000
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "{}"])

@@ -166,9 +166,8 @@ def test_recorded_streams_give_their_servers_away(recording: str) -> None:
     first = SSEDecoder().feed(body)[0]
     answer = AnswerReader()
     answer.read(first, [])
-    by_first = by_chunk(
-        answer.fingerprint, answer.completion_id, answer.model, headers.get("server")
-    )
+    facts = answer.facts
+    by_first = by_chunk(facts.fingerprint, facts.completion_id, facts.model, headers.get("server"))
     found = by_headers(headers) or by_first
     assert _name(found) == recording.split("/")[0].removesuffix("-serve")
 

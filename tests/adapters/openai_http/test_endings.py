@@ -8,18 +8,23 @@ from adapters.openai_http.endings import MAX_REASON_CHARS, Ending, classify
 
 WHOLE = ["stop", "STOP", "eos", "eos_token", "end_turn", "endTurn", "tool_calls", "tool-calls",
          "function_call", "COMPLETE", "stop_sequence", "FINISH_REASON_STOP", "FinishReason.STOP",
-         "stop: ###", "stopReason.end_turn"]  # fmt: skip
+         "stop: ###", "stopReason.end_turn", "eot_id", "<|im_end|>", "message_stop"]  # fmt: skip
 LENGTH = ["length", "max_tokens", "MAX_TOKENS", "maxTokens", "max tokens", "model_length",
-          "FINISH_REASON_MAX_TOKENS", "length: 256"]  # fmt: skip
+          "FINISH_REASON_MAX_TOKENS", "length: 256", "token_limit_reached"]  # fmt: skip
 FAILED = ["abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_system_resource",
           "network_error", "timeout", "time_limit", "timed out", "engine_crashed", "overloaded",
           "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "stop: connection lost",
-          "preempted", "rate_limit", "error: stop", "incomplete"]  # fmt: skip
+          "preempted", "rate_limit", "error: stop", "incomplete", "preemption", "interruption",
+          "networkError", "networkerror", "shutting_down", "worker_died", "terminating",
+          "throttled", "done: partial", "RESOURCE_EXHAUSTED", "truncated",
+          "unfinished"]  # fmt: skip
 FILTERED = ["content_filter", "contentFiltered", "content-filter", "SAFETY", "IMAGE_SAFETY",
             "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "content_filter: hate",
             "ERROR_TOXIC", "sensitive", "guardrail_intervened", "refusal",
             "policy_violation", "unsafe", "self_harm", "hate_speech", "NSFW",
-            "jailbreak_detected", "risk_control"]  # fmt: skip
+            "jailbreak_detected", "risk_control", "BLOCK", "contentfilter", "censor",
+            "policiesViolated", "refused", "copyright", "DANGEROUS_CONTENT", "pii",
+            "abusive"]  # fmt: skip
 UNKNOWN = ["other", "LANGUAGE", "unknown", "x", "stopx", "limit", "pause_turn", "s t o p",
            "nonstop"]  # fmt: skip
 NOTHING = ["", "null", "None", "FINISH_REASON_UNSPECIFIED", "  "]

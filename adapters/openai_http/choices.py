@@ -1,0 +1,172 @@
+"""The choices of a chunk, read into pieces and an ending. No I/O.
+
+A choice brings its parts in a delta, in a message, or beside them. A message that repeats what
+deltas brought is not read again; what no delta brought is, so that nothing gets lost.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from adapter_api import ErrorCode, StreamingError, Token
+from adapters.http_util import error_from_payload
+from adapters.openai_http.endings import Finish
+from adapters.openai_http.facts import Facts
+from adapters.openai_http.lanes import chat_texts, completion_texts
+from adapters.openai_http.pieces import Pieces
+from adapters.openai_http.usage import single_logprob, token_logprobs
+
+_TEXT = ("content", "refusal")
+_REASONING = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"),
+)
+_CALLS = ("tool_calls", "function_call")
+_CHANNELS = (_TEXT, _REASONING, _CALLS)
+_BESIDE = (*_REASONING, *_CALLS)
+"""Parts that some servers put into the choice itself."""
+
+
+class Choices:
+    """Reads the choices of one answer.
+
+    Args:
+        pieces: Makes Tokens of what the choices bring.
+        finish: Is given each finish_reason.
+        facts: Are given the usage in a choice.
+        logprobs: Read the log-probabilities.
+        error_text: Text that begins with this is a failure (a trait of the dialect).
+        secrets: Credentials to keep out of error messages.
+
+    Attributes:
+        begun: True once a choice came.
+        texts: Reads chunks that only bring text, of the endpoint that answers.
+    """
+
+    __slots__ = (
+        "_error_text",
+        "_facts",
+        "_finish",
+        "_from_messages",
+        "_logprobs",
+        "_pieces",
+        "_secrets",
+        "begun",
+        "texts",
+    )
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        finish: Finish,
+        facts: Facts,
+        *,
+        logprobs: bool,
+        error_text: str | None,
+        secrets: tuple[str, ...],
+    ) -> None:
+        self._pieces = pieces
+        self._finish = finish
+        self._facts = facts
+        self._logprobs = logprobs
+        self._error_text = error_text
+        self._secrets = secrets
+        self._from_messages = [0, 0, 0]  # how much of each channel messages brought
+        self.begun = False
+        self.texts: Callable[[bytes], list[str] | None] = completion_texts
+
+    @property
+    def undecided(self) -> bool:
+        """True while the next piece of text cannot take the fast lane."""
+        return self._error_text is not None or self._pieces.undecided
+
+    def read(self, choices: list[Any], tokens: list[Token]) -> None:
+        """Add the Tokens of a chunk's choices to `tokens`.
+
+        Raises:
+            WorkerError: If a choice is an error, or not valid here.
+        """
+        pieces = self._pieces
+        before = pieces.spoken
+        for choice in choices:
+            spoken = pieces.spoken
+            self._read_choice(choice, tokens)
+            if before < spoken < pieces.spoken:
+                raise _protocol_error("a chunk has two choices, although one was requested")
+
+    def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
+        if not isinstance(choice, dict):
+            raise _protocol_error("a choice is not an object")
+        self._refuse_error(choice)
+        index = choice.get("index") or 0
+        if type(index) is not int or index != 0:
+            raise _protocol_error(
+                "a choice has an index other than 0, although one choice was requested"
+            )
+        self.begun = True
+        self._finish.read(choice)
+        self._facts.note_usage(choice)
+        logprobs = choice.get("logprobs")
+        if logprobs and self._logprobs:
+            self._pieces.scores += token_logprobs(logprobs)
+        self._read_parts(choice, tokens, single_logprob(logprobs) if logprobs else None)
+
+    def _read_parts(
+        self, choice: dict[str, Any], tokens: list[Token], logprob: float | None
+    ) -> None:
+        """Read the text, the delta and the message of a choice."""
+        pieces = self._pieces
+        delta, message = self._part(choice, "delta"), self._part(choice, "message")
+        if "delta" in choice:
+            self.texts = chat_texts
+        if beside := {name: choice[name] for name in _BESIDE if choice.get(name)}:
+            delta = {**beside, **delta}
+        text = choice.get("text")
+        if text:
+            self._refuse_failure(text)
+            pieces.add_text(text, tokens, logprob)
+        self._refuse_failure(delta.get("content"))
+        pieces.read(delta, tokens, logprob, skip_text=bool(text))
+        if message and (unsaid := self._unsaid(message)):
+            before = pieces.extents
+            self._refuse_failure(unsaid.get("content"))
+            pieces.read(unsaid, tokens, logprob)
+            for channel, (earlier, now) in enumerate(zip(before, pieces.extents, strict=True)):
+                self._from_messages[channel] += now - earlier
+
+    def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the parts of a message of which deltas brought nothing."""
+        said = [
+            name
+            for names, came, brought in zip(
+                _CHANNELS, self._pieces.extents, self._from_messages, strict=True
+            )
+            if came > brought
+            for name in names
+        ]
+        return {name: value for name, value in message.items() if name not in said}
+
+    def _part(self, choice: dict[str, Any], key: str) -> dict[str, Any]:
+        part = choice.get(key)
+        if part is None:
+            return {}
+        if not isinstance(part, dict):
+            raise _protocol_error(f"{key} is not an object")
+        self._refuse_error(part)
+        calls = part.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, dict):
+                self._refuse_error(call)
+                self._refuse_error(call.get("function"))
+        return part
+
+    def _refuse_error(self, part: Any) -> None:
+        if isinstance(part, dict) and part.get("error"):
+            raise error_from_payload({"error": part["error"]}, secrets=self._secrets)
+
+    def _refuse_failure(self, text: Any) -> None:
+        """Raise the failure that a text is, on servers that report failures as text."""
+        if self._error_text and isinstance(text, str) and text.startswith(self._error_text):
+            raise error_from_payload(text, secrets=self._secrets)
+
+
+def _protocol_error(what: str) -> StreamingError:
+    return StreamingError(ErrorCode.UPSTREAM_PROTOCOL, f"not an OpenAI stream: {what}")

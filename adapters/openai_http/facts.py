@@ -1,0 +1,82 @@
+"""The facts that an answer states about itself: its model, its versions, its counts. No I/O."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from adapters.http_util import safe_text
+from adapters.openai_http.usage import OWN_NUMBERS, Usage, own_numbers, read_usage
+
+MAX_NAME_CHARS = 256
+"""The maximum length of a model, a fingerprint or an id: they go into logs."""
+
+
+class Facts:
+    """Collects what the chunks of one answer state about it.
+
+    Args:
+        secrets: Credentials to keep out of names and numbers.
+
+    Attributes:
+        model: The first model that is named; "" if none is.
+        fingerprint: The first `system_fingerprint`.
+        completion_id: The first id.
+    """
+
+    __slots__ = (
+        "_beside_usage",
+        "_fallback_usage",
+        "_said",
+        "_secrets",
+        "_usage",
+        "completion_id",
+        "fingerprint",
+        "model",
+    )
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = tuple(secrets)
+        self._said: tuple[Any, ...] = ()  # the names as they were noted last
+        self._usage: Any = None
+        self._fallback_usage: Any = None
+        self._beside_usage: dict[str, Any] = {}
+        self.model = ""
+        self.fingerprint = ""
+        self.completion_id = ""
+
+    def note(self, payload: Mapping[str, Any]) -> None:
+        """Note the names and the counts of a chunk."""
+        self.note_usage(payload)
+        said = (payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
+        if said == self._said:
+            return
+        self._said = said
+        completion_id, model, fingerprint = (
+            safe_text(name, self._secrets, MAX_NAME_CHARS) if name and isinstance(name, str) else ""
+            for name in said
+        )
+        # The first that says something: Started must not depend on how much came in one read.
+        self.completion_id = self.completion_id or completion_id
+        self.model = self.model or model
+        self.fingerprint = self.fingerprint or fingerprint
+
+    def note_usage(self, source: Mapping[str, Any]) -> None:
+        """Note the counts of a chunk, or of a choice."""
+        usage = source.get("usage")
+        if usage and read_usage(usage) is not None:
+            self._usage = usage
+        for name in OWN_NUMBERS:
+            if source.get(name):
+                self._beside_usage[name] = source[name]
+        groq = source.get("x_groq")
+        if isinstance(groq, Mapping):
+            self._fallback_usage = groq.get("usage") or self._fallback_usage
+
+    @property
+    def usage(self) -> Usage | None:
+        """The engine's latest counts that are not empty."""
+        return read_usage(self._usage) or read_usage(self._fallback_usage)
+
+    def own_numbers(self) -> dict[str, Any]:
+        """Return what the engine counted beyond what Metrics holds, as it sent it."""
+        usage = self._fallback_usage if self._usage is None else self._usage
+        return own_numbers(usage, self._beside_usage, self._secrets)

@@ -1,0 +1,120 @@
+"""Where the parts of an answer may stand: in deltas, in messages, in the choice, joined."""
+
+import json
+from typing import Any
+
+import pytest
+
+from adapter_api import Answer, ErrorCode, WorkerError
+from adapters.openai_http.outcome import Wanted
+from tests.adapters.openai_http.reading import EVERYTHING, body_of, pieces_of, read, whole
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+DONE = "[DONE]"
+
+
+def choice(**keys: Any) -> dict[str, Any]:
+    """Return a chunk with one choice."""
+    return {"choices": [{"index": 0, **keys}]}
+
+
+def text(piece: str) -> dict[str, Any]:
+    """Return a chunk with a piece of text."""
+    return choice(delta={"content": piece})
+
+
+def message(reason: str = "stop", **keys: Any) -> dict[str, Any]:
+    """Return a chunk with a whole message and a finish_reason."""
+    return choice(message={"role": "assistant", **keys}, finish_reason=reason)
+
+
+@pytest.mark.parametrize("size", [None, 1])
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([text("ab"), message(content="ab")], ("ab", "", 0)),
+        ([text("ab"), message("tool_calls", content="ab", tool_calls=[CALL])], ("ab", "", 1)),
+        ([choice(delta={"reasoning": "hm"}), message(content="ab")], ("ab", "hm", 0)),
+        ([choice(delta={"tool_calls": [CALL]}), message(content="ab", tool_calls=[CALL])],
+         ("ab", "", 1)),
+        ([text("ab"), message(content="ab", reasoning="hm")], ("ab", "hm", 0)),
+        ([message("", content="a"), message(content="b")], ("ab", "", 0)),
+        ([choice(delta={}, tool_calls=[CALL], finish_reason="tool_calls")], ("", "", 1)),
+        ([choice(text="ab", reasoning="hm", finish_reason="stop")], ("ab", "hm", 0)),
+    ],
+)  # fmt: skip
+def test_nothing_is_lost_and_nothing_comes_twice(
+    events: list[Any], expected: tuple[str, str, int], size: int | None
+) -> None:
+    """A message that repeats deltas is not read again; what only the message has, is."""
+    answer = whole([*events, DONE], size=size)
+    assert (answer.text, answer.reasoning, len(answer.tool_calls)) == expected
+    assert answer.invalid_tool_calls == ()
+
+
+@pytest.mark.parametrize("place", ["entry", "function"])
+def test_an_error_inside_a_call_is_the_answer_s(place: str) -> None:
+    """The call is not run."""
+    failed = {"message": "the parser died"}
+    entry = CALL | ({"error": failed} if place == "entry" else {"function": {"error": failed}})
+    with pytest.raises(WorkerError, match="the parser died") as caught:
+        whole([choice(delta={"tool_calls": [CALL]}), choice(delta={"tool_calls": [entry]}), DONE])
+    assert caught.value.code is ErrorCode.WORKER_RESET
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_events_without_blank_lines_are_read_one_by_one(end: str) -> None:
+    """A server that forgets them sends one event, which the standard joins."""
+    chunks = [text("a"), text("b"), choice(delta={}, finish_reason="stop"), DONE]
+    body = body_of(chunks).replace(b"\n\n", end.encode())
+    assert Answer.of(read([body], EVERYTHING)).text == "ab"
+    with pytest.raises(WorkerError, match="no answer"):  # the last event may be cut
+        read([body_of(chunks[:-1]).replace(b"\n\n", end.encode())])
+
+
+def test_a_joined_event_is_bounded() -> None:
+    """Reading it must not block the event loop."""
+    chunk = json.dumps(text("a"))
+    with pytest.raises(WorkerError, match="not JSON"):
+        whole([text("a"), "\ndata: ".join([chunk] * 5000), DONE])
+
+
+@pytest.mark.parametrize("size", [None, 1, 7])
+def test_lines_of_json_are_chunks(size: int | None) -> None:
+    """An error among them, or text behind them, fails the answer."""
+    end = choice(delta={}, finish_reason="stop")
+    lines = [json.dumps(chunk) for chunk in (text("a"), text("b"), end)]
+
+    def outcome(*more: str) -> str:
+        body = "\n".join([*lines, *more]).encode()
+        try:
+            return Answer.of(read(pieces_of(body, size), EVERYTHING)).text
+        except WorkerError as error:
+            return error.code
+
+    assert outcome() == "ab"
+    assert outcome("", "data: [DONE]", "") == "ab"
+    assert outcome('{"error": "boom"}') == "WORKER_RESET"
+    assert outcome("", 'data: {"error": "boom"}') == "WORKER_RESET"
+    assert outcome("Internal Server Error") == "STREAM_TRUNCATED"
+
+
+def test_counts_may_have_the_names_of_other_apis() -> None:
+    """Anthropic and OpenAI's Responses."""
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    end = choice(delta={}, finish_reason="stop") | {"usage": usage}
+    metrics = whole([text("a"), end]).metrics
+    assert (metrics.prompt_tokens, metrics.tokens_generated) == (3, 2)
+
+
+@pytest.mark.parametrize("part", ["delta", "message"])
+def test_scores_come_with_the_text_of_a_whole_answer_that_also_thinks(part: str) -> None:
+    """Scores of a piece that is only reasoning are not the text's."""
+    said = {"reasoning": "hm", "content": "ab"}
+    scores = {"content": [{"token": "ab", "logprob": -0.5, "top_logprobs": []}]}
+    wanted = Wanted(reasoning=True, logprobs=True)
+    last = choice(**{part: said}, logprobs=scores, finish_reason="stop")
+    answer = whole([last, DONE], wanted)
+    assert [score.token for score in answer.logprobs] == ["ab"]
+    thinks = choice(delta={"reasoning": "hm"}, logprobs=scores)
+    assert whole([thinks, text("ab"), last | {"choices": []}, DONE], wanted).logprobs == ()
