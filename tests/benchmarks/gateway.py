@@ -37,19 +37,21 @@ _CHUNK = (
     b'"model":"bench","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,'
     b'"finish_reason":null}]}\n\n'
 )
+_OTHER = _CHUNK.replace(b" token", b" token,")
 _LAST = _CHUNK.replace(b'{"content":" token"}', b"{}").replace(
     b'"finish_reason":null', b'"finish_reason":"stop"'
 )
 
-
-_MARK = b'" token"'
+_MARK = b'" token'
 
 
 def _framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-_TOKEN = _framed(_CHUNK)
+_TOKENS = (_framed(_CHUNK), _framed(_OTHER))
+"""They take turns: LiteLLM ends a stream that repeats one chunk a hundred times."""
+
 _TAIL = _framed(_LAST + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
@@ -104,20 +106,20 @@ class _Engine(asyncio.Protocol):
     async def _stream(self, tokens: int, pause_us: int) -> None:
         write = self._transport.write
         if tokens == 1:
-            write(_HEAD + _TOKEN + _TAIL)
+            write(_HEAD + _TOKENS[0] + _TAIL)
             return
         write(_HEAD)
         loop = asyncio.get_running_loop()
         due = loop.time()
-        step = 1 if pause_us else 20
-        for _ in range(tokens // step):
+        burst = b"".join(_TOKENS) * 10
+        for number in range(tokens if pause_us else tokens // 20):
             if pause_us:
                 due += pause_us / 1e6
                 await asyncio.sleep(max(0.0, due - loop.time()))
             else:
                 await self._free.wait()
                 await asyncio.sleep(0)
-            write(_TOKEN * step)
+            write(_TOKENS[number % 2] if pause_us else burst)
         write(_TAIL)
 
 
@@ -184,7 +186,8 @@ def _router(program: str) -> Callable[[int, int, Path], list[str]]:
     def command(port: int, engine: int, folder: Path) -> list[str]:
         url = f"http://127.0.0.1:{engine}"
         launch = ["launch"] if program.endswith("smg") else []
-        return [program, *launch, "--worker-urls", url, "--host", "127.0.0.1", "--port", str(port)]
+        listen = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(_free())]
+        return [program, *launch, "--worker-urls", url, *listen, "--log-level", "error"]
 
     return command
 
@@ -193,7 +196,9 @@ def _litellm(program: str) -> Callable[[int, int, Path], list[str]]:
     def command(port: int, engine: int, folder: Path) -> list[str]:
         model = {"model_name": MODEL, "litellm_params": {"model": f"openai/{MODEL}"}}
         model["litellm_params"] |= {"api_base": f"http://127.0.0.1:{engine}/v1", "api_key": "x"}  # type: ignore[operator]
-        (folder / "litellm.json").write_text(json.dumps({"model_list": [model]}))
+        keyless = {"dangerously_permit_weak_or_unset_master_key": True}
+        config = {"model_list": [model], "general_settings": keyless}
+        (folder / "litellm.json").write_text(json.dumps(config))
         return [program, "--config", str(folder / "litellm.json"), "--port", str(port)]
 
     return command
@@ -212,11 +217,17 @@ def _peers(folder: Path | None, litellm: str | None) -> list[Peer]:
     return found
 
 
+def _free() -> int:
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def _started(peer: Peer, engine: int) -> Iterator[tuple[int, int]]:
     """Run a gateway; yield its port and its process id."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = _free()
     with tempfile.TemporaryDirectory() as name, open(os.devnull, "wb") as nothing:
         command = peer.command(port, engine, Path(name))
         with subprocess.Popen(command, stdout=nothing, stderr=nothing) as process:
