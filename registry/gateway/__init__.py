@@ -1,7 +1,8 @@
 """The gateway: an OpenAI-compatible HTTP front door over the pools of one host."""
 
-from registry.gateway.app import Gateway, app
+from registry.gateway.app import app
 from registry.gateway.dashboard import EventLog
+from registry.gateway.gateway import Gateway
 from registry.gateway.keys import Keyring
 from registry.gateway.settings import Settings
 

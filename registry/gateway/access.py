@@ -21,10 +21,54 @@ _PROXY_HEADERS = frozenset(
 """A request with one of these came through a proxy, so its client may be anywhere."""
 
 
-class AccessLog:
-    """Logs each request as one JSON object, and completes the headers of its answer.
+class Access:
+    """What the access log says of one request.
 
-    Every answer gets `openai-processing-ms`, and an `X-Request-Id` if it has none.
+    Args:
+        scope: The request.
+        request_id: Its id.
+
+    Attributes:
+        status: The status of the answer; 0 while there is none.
+        sent_bytes: The size of the answer's body so far.
+    """
+
+    __slots__ = ("_began_at", "_scope", "request_id", "sent_bytes", "status")
+
+    def __init__(self, scope: Mapping[str, Any], request_id: str | None = None) -> None:
+        self._began_at = perf_counter()
+        self._scope = scope
+        self.request_id = request_id
+        self.status = 0
+        self.sent_bytes = 0
+
+    def processing_ms(self) -> tuple[bytes, bytes]:
+        """Return the header with the milliseconds since the request came."""
+        took_ms = round(1000 * (perf_counter() - self._began_at))
+        return b"openai-processing-ms", b"%d" % took_ms
+
+    def log(self) -> None:
+        """Log the request as one JSON object."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        scope = self._scope
+        record = {
+            "at_s": round(time(), 3),
+            "client": (scope.get("client") or ("", 0))[0],
+            "method": scope["method"],
+            "path": scope["path"][:_MAX_PATH_CHARS],
+            "status": self.status,
+            "request_id": self.request_id,
+            "sent_bytes": self.sent_bytes,
+            "took_ms": round(1000 * (perf_counter() - self._began_at), 1),
+        }
+        logger.info("%s", json.dumps(record))
+
+
+class AccessLog:
+    """Logs each request, and completes the headers of its answer.
+
+    Every answer gets `openai-processing-ms`, and an `X-Request-Id`.
 
     Args:
         app: The application.
@@ -39,40 +83,23 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began_at = perf_counter()
-        facts: dict[str, Any] = {"status": 0, "request_id": None}
-        sent_bytes = 0
+        access = Access(scope)
 
         async def noting(message: Message) -> None:
-            nonlocal sent_bytes
             if message["type"] == "http.response.start":
-                headers = list(message["headers"])
-                facts["status"] = message["status"]
-                request_id = _header(headers, b"x-request-id")
-                if request_id is None:
-                    request_id = new_id()
-                    headers.append((b"x-request-id", request_id.encode("ascii")))
-                facts["request_id"] = request_id
-                took_ms = str(round(1000 * (perf_counter() - began_at))).encode()
-                message["headers"] = [*headers, (b"openai-processing-ms", took_ms)]
+                access.status = message["status"]
+                access.request_id = request_id = new_id()
+                own = [(b"x-request-id", request_id.encode("ascii")), access.processing_ms()]
+                message["headers"] = [*message["headers"], *own]
             else:
-                sent_bytes += len(message.get("body", b""))
+                access.sent_bytes += len(message.get("body", b""))
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
         finally:
-            if self._log and logger.isEnabledFor(logging.INFO):
-                record = {
-                    "at_s": round(time(), 3),
-                    "client": (scope.get("client") or ("", 0))[0],
-                    "method": scope["method"],
-                    "path": scope["path"][:_MAX_PATH_CHARS],
-                    **facts,
-                    "sent_bytes": sent_bytes,
-                    "took_ms": round(1000 * (perf_counter() - began_at), 1),
-                }
-                logger.info("%s", json.dumps(record))
+            if self._log:
+                access.log()
 
 
 def is_local(scope: Mapping[str, Any]) -> bool:
@@ -86,10 +113,3 @@ def is_local(scope: Mapping[str, Any]) -> bool:
         return ipaddress.ip_address(client[0]).is_loopback
     except ValueError:
         return False
-
-
-def _header(headers: Any, wanted: bytes) -> str | None:
-    for name, value in headers:
-        if name == wanted:
-            return str(value.decode("latin-1"))
-    return None

@@ -1,45 +1,36 @@
-"""The gateway's jobs for the dashboard: those in flight, and the latest that have ended."""
+"""The gateway's jobs: in flight, and as the dashboard shows those that have ended."""
 
 import asyncio
-from collections import deque
 from time import time
-from typing import Literal
+from typing import Self
 
 import attrs
 
-Phase = Literal["queue", "waiting", "generating"]
+from registry.serving import Job
 
 MAX_RECENT = 200
 """How many ended jobs are kept: some screens of the dashboard."""
 
 
 @attrs.define(eq=False)
-class Job:
-    """One job in flight.
+class GatewayJob(Job):
+    """One request's job in flight.
 
     Args:
-        job_id: Its id, which is the request's id, too.
-        pool_id: Its pool.
         model: The model's name as the client wrote it.
         key: The name of the client's key; empty without keys.
-        priority: "interactive" or "batch".
-        began_at: Seconds of the event loop's clock.
-        phase: "queue", "waiting" (for the first token) or "generating".
+
+    Attributes:
         tokens: How many pieces were delivered.
         replica_id: The replica that answers, once it does.
-        first_token_at: When the first piece came, on the same clock.
+        first_token_at: When the first piece came, in seconds of the loop's clock.
     """
 
-    job_id: str
-    pool_id: str
-    model: str
-    key: str
-    priority: str
-    began_at: float
-    phase: Phase = "queue"
-    tokens: int = 0
-    replica_id: str | None = None
-    first_token_at: float | None = None
+    model: str = attrs.field(kw_only=True)
+    key: str = attrs.field(default="", kw_only=True)
+    tokens: int = attrs.field(default=0, init=False)
+    replica_id: str | None = attrs.field(default=None, init=False)
+    first_token_at: float | None = attrs.field(default=None, init=False)
 
 
 @attrs.frozen
@@ -72,45 +63,25 @@ class EndedJob:
     first_token_ms: int | None
     ended_at_s: float
 
-
-class Board:
-    """The jobs that the dashboard shows."""
-
-    def __init__(self) -> None:
-        self.running: dict[str, Job] = {}
-        self.recent: deque[EndedJob] = deque(maxlen=MAX_RECENT)
-        self.ended = 0
-        self.failed = 0
-
-    def begin(self, job: Job) -> None:
-        """Show a job."""
-        self.running[job.job_id] = job
-
-    def end(self, job: Job, status: int, code: str) -> None:
-        """Show a job among those that have ended.
+    @classmethod
+    def of(cls, job: GatewayJob, status: int) -> Self:
+        """Return a job that has just ended.
 
         Args:
             job: The job.
             status: The HTTP status it was answered with.
-            code: The error's code; empty if the answer is whole.
         """
-        now = asyncio.get_running_loop().time()
-        del self.running[job.job_id]
-        self.ended += 1
-        self.failed += bool(code)
-        first = job.first_token_at
-        self.recent.append(
-            EndedJob(
-                job.job_id,
-                job.pool_id,
-                job.model,
-                job.key,
-                job.replica_id,
-                status,
-                code,
-                job.tokens,
-                round(1000 * (now - job.began_at)),
-                None if first is None else round(1000 * (first - job.began_at)),
-                round(time(), 3),
-            )
+        now, first_at = asyncio.get_running_loop().time(), job.first_token_at
+        return cls(
+            job.job_id,
+            job.pool_id,
+            job.model,
+            job.key,
+            job.replica_id,
+            status,
+            "" if job.outcome == "ok" else job.outcome or "",
+            job.tokens,
+            round(1000 * (now - job.since)),
+            None if first_at is None else round(1000 * (first_at - job.since)),
+            round(time(), 3),
         )

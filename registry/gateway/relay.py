@@ -13,7 +13,8 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
-from registry.gateway.jobs import Job
+from registry.gateway.access import Access
+from registry.gateway.jobs import GatewayJob
 from registry.serving.openai_api.answers import KEEP_ALIVE, Chunks, whole
 from registry.serving.openai_api.errors import ApiError, Headers
 from registry.serving.openai_api.requests import ApiRequest
@@ -35,53 +36,56 @@ class Reply:
 
     Args:
         send: ASGI's `send`.
+        access: Gets the status and the size of the answer.
         headers: Returns the headers that every answer to this request has, as the head leaves.
     """
 
-    def __init__(self, send: Send, headers: Callable[[], Headers]) -> None:
-        self._send = send
-        self._headers = headers
-        self.status = 0
+    def __init__(self, send: Send, access: Access, headers: Callable[[], Headers]) -> None:
+        self.headers = headers
         self.ended = False
         self.sending_since: float | None = None
-        self.idle_since = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time
+        self.idle_since = self._now()
+        self._send = send
+        self._access = access
         self._beat: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> int:
+        """The status, 0 before the head was sent."""
+        return self._access.status
 
     @property
     def started(self) -> bool:
         """True once the head was sent, and with it the status."""
-        return self.status != 0
+        return self._access.status != 0
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head."""
-        self.status = status
-        head = {"type": "http.response.start", "status": status}
-        await self._sent({**head, "headers": [*headers, *self._headers()]})
+        access = self._access
+        access.status = status
+        lines = [*headers, *self.headers(), access.processing_ms()]
+        await self._sent({"type": "http.response.start", "status": status, "headers": lines})
 
-    async def write(self, body: bytes) -> None:
+    async def write(self, body: bytes, *, last: bool = False) -> None:
         """Send a piece of the body; waits while the client does not read."""
         if self._beat is not None:
             await self._beat
-        await self._sent({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def end(self, body: bytes = b"") -> None:
-        """Send the last piece of the body."""
-        if self._beat is not None:
-            await self._beat
-        self.ended = True
-        await self._sent({"type": "http.response.body", "body": body})
+        self.ended = last
+        self._access.sent_bytes += len(body)
+        await self._sent({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def fail(self, error: ApiError) -> None:
         """End the answer with an error: with its status if that is possible, else as an event."""
         if self._beat is not None:
             await self._beat
         if self.started:
-            await self.end(error.event())
+            await self.write(error.event(), last=True)
             return
         body = error.body()
-        length = (b"content-length", str(len(body)).encode())
+        length = (b"content-length", b"%d" % len(body))
         await self.start(error.status, [*_JSON_HEADERS, length, *error.wire_headers()])
-        await self.end(body)
+        await self.write(body, last=True)
 
     def beat(self) -> None:
         """Send a comment, so that no proxy takes a long wait for a dead connection."""
@@ -100,13 +104,12 @@ class Reply:
         await self._sent({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
     async def _sent(self, message: Message) -> None:
-        loop = asyncio.get_running_loop()
-        self.sending_since = loop.time()
+        self.sending_since = self._now()
         try:
             await self._send(message)
         finally:
             self.sending_since = None
-            self.idle_since = loop.time()
+            self.idle_since = self._now()
 
 
 class Pulse:
@@ -155,7 +158,9 @@ class Pulse:
         self._timer = self._loop.call_later(max(0.001, again_s), self._look)
 
 
-async def stream_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> None:
+async def stream_answer(
+    request: ApiRequest, stream: TokenStream, reply: Reply, job: GatewayJob
+) -> None:
     """Relay a job's events as server-sent events.
 
     What came in one read leaves in one write.
@@ -184,19 +189,21 @@ async def stream_answer(request: ApiRequest, stream: TokenStream, reply: Reply, 
                     await reply.start(200, _STREAM_HEADERS)
             await reply.write(body)
         elif isinstance(event, Started):
-            _note_started(job, event)
+            job.replica_id = event.replica_id
         elif isinstance(event, End):
             body = chunks.end(event)
             if job.phase != "generating":
                 body = chunks.first() + body
             if not reply.started:
                 await reply.start(200, _STREAM_HEADERS)
-            await reply.end(body)
+            await reply.write(body, last=True)
         elif isinstance(event, Error):
             raise event.error
 
 
-async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, job: Job) -> None:
+async def whole_answer(
+    request: ApiRequest, stream: TokenStream, reply: Reply, job: GatewayJob
+) -> None:
     """Answer with one JSON object.
 
     Raises:
@@ -207,7 +214,7 @@ async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, j
         if isinstance(event, Error):
             raise event.error
         if isinstance(event, Started):
-            _note_started(job, event)
+            job.replica_id = event.replica_id
         elif isinstance(event, Token):
             job.tokens += 1
             if job.phase != "generating":
@@ -215,16 +222,11 @@ async def whole_answer(request: ApiRequest, stream: TokenStream, reply: Reply, j
         events.append(event)
     answer = Answer.of(events)
     body = whole(request, answer)
-    length = (b"content-length", str(len(body)).encode())
+    length = (b"content-length", b"%d" % len(body))
     await reply.start(200, [*_JSON_HEADERS, length])
-    await reply.end(body)
+    await reply.write(body, last=True)
 
 
-def _note_started(job: Job, started: Started) -> None:
-    job.phase = "waiting"
-    job.replica_id = started.replica_id
-
-
-def _note_first_token(job: Job) -> None:
+def _note_first_token(job: GatewayJob) -> None:
     job.phase = "generating"
     job.first_token_at = asyncio.get_running_loop().time()

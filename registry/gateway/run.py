@@ -10,8 +10,9 @@ import attrs
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from adapter_api.errors import ConfigError
-from registry.gateway.app import Gateway
+from registry.gateway.app import application
 from registry.gateway.dashboard import EventLog
+from registry.gateway.gateway import Gateway
 from registry.gateway.keys import Keyring
 from registry.gateway.server import ServerSettings, serve, stop_on_signals
 from registry.gateway.settings import Settings
@@ -109,17 +110,12 @@ async def run_over(
     figures, events = CollectorRegistry(), EventLog()
     observers = (PrometheusObserver(figures), events, *plan.observers)
     async with open_host(observers) as host:
-        gateway = Gateway(
-            host,
-            keys,
-            plan.settings,
-            lambda: (generate_latest(figures), CONTENT_TYPE_LATEST),
-            events,
+        gateway = Gateway(host, keys, plan.settings)
+        served = application(
+            gateway, lambda: (generate_latest(figures), CONTENT_TYPE_LATEST), events
         )
         with stop_on_signals() as stop:
-            whole = await serve(
-                gateway, gateway.application(), plan.server, stop, listening=listening
-            )
+            whole = await serve(gateway, served, plan.server, stop, listening=listening)
         return None if whole else stop.signal
 
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import attrs
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from registry.gateway.app import ABORT, Gateway
+from registry.gateway.access import Access
+from registry.gateway.app import application
+from registry.gateway.completions import CONNECTION
+from registry.gateway.gateway import Gateway
 from registry.gateway.relay import Message, Receive, Reply, Send
 from registry.serving.openai_api.errors import ApiError
 
@@ -91,7 +94,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
 async def serve(
     gateway: Gateway,
-    application: Starlette,
+    served: ASGIApp,
     settings: ServerSettings,
     stop: Stop,
     *,
@@ -101,7 +104,7 @@ async def serve(
 
     Args:
         gateway: The gateway.
-        application: Its ASGI application.
+        served: Its ASGI application.
         settings: How to listen and stop.
         stop: Ends it.
         listening: Called with the base URL once requests are accepted.
@@ -113,7 +116,7 @@ async def serve(
         OSError: If the address cannot be used.
     """
     listener = _listen(settings)
-    server = _Server(_config(application, settings))
+    server = _Server(_config(served, settings))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.up.wait()
@@ -146,7 +149,7 @@ async def running(gateway: Gateway, settings: ServerSettings) -> AsyncIterator[s
     """
     stop, url = Stop(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
-        serve(gateway, gateway.application(), settings, stop, listening=url.set_result)
+        serve(gateway, application(gateway), settings, stop, listening=url.set_result)
     )
     await asyncio.wait({serving, url}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
@@ -169,9 +172,9 @@ async def _drain(gateway: Gateway, settings: ServerSettings, stop: Stop) -> bool
     at_once = asyncio.create_task(stop.at_once.wait())
     drained = None
     try:
-        gateway.leaving = True
+        gateway.is_leaving = True
         await asyncio.wait({at_once}, timeout=settings.notice_s)
-        gateway.draining = True
+        gateway.is_draining = True
         drained = asyncio.create_task(gateway.table.finish())
         await asyncio.wait(
             {drained, at_once}, timeout=settings.grace_s, return_when=asyncio.FIRST_COMPLETED
@@ -201,13 +204,13 @@ def _listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
-def _config(application: Starlette, settings: ServerSettings) -> uvicorn.Config:
+def _config(served: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     class Protocol(_Protocol):
         header_s = settings.header_s
         max_connections = settings.max_connections
 
     return uvicorn.Config(
-        application,
+        served,
         http=Protocol,
         ws="none",
         lifespan="off",
@@ -256,9 +259,53 @@ def _answering(error: ApiError) -> Any:
     """Return an application that answers every request with an error and closes."""
 
     async def refuse(scope: Message, receive: Receive, send: Send) -> None:
-        await Reply(send, lambda: [(b"connection", b"close")]).fail(error)
+        await Reply(send, Access(scope), lambda: [(b"connection", b"close")]).fail(error)
 
     return refuse
+
+
+class _Writes(asyncio.Transport):
+    """A transport that writes the head of an answer together with what follows it.
+
+    The head never waits: the endpoints send it with the first piece of the body.
+
+    Args:
+        transport: Writes.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._head: bytes | None = None
+        self._is_head = False
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """Hold the next write, which is the head of an answer, for the one that follows."""
+        self._is_head = True
+
+    def write(self, data: Any) -> None:
+        """Write, unless it is a head."""
+        if self._is_head:
+            self._is_head, self._head = False, data
+            return
+        if self._head is not None:
+            data, self._head = self._head + data, None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Write a head without a body, and close."""
+        if self._head is not None:
+            self.write(b"")
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._head = None
+        self._transport.abort()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -266,6 +313,8 @@ class _Protocol(HttpToolsProtocol):
 
     header_s: float
     max_connections: int
+    _writes: "_Writes"
+    _lost: Callable[[], None] | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _begins_here = False
@@ -298,13 +347,34 @@ class _Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._writes = _Writes(transport)
+        super().connection_made(self._writes)
         self._is_too_many = len(self.connections) > self.max_connections
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
         super().connection_lost(exc)
+        if self._lost is not None:
+            self._lost()
+
+    # A Connection, for the endpoints
+
+    def abort(self) -> None:
+        """Break the connection at once."""
+        self.transport.abort()
+
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` if the client leaves, or has left already."""
+        self._lost = lost
+        self.flow.resume_reading()  # a large body has paused it, and the end would not be seen
+        if self.cycle.disconnected:
+            self.loop.call_soon(lost)
+
+    def unwatch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` no more."""
+        if self._lost is lost:
+            self._lost = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -314,8 +384,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._have_head()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
-        app = self.app
+        self.scope["extensions"] = {CONNECTION: {"it": self}}
+        app, before = self.app, self.cycle
         if self._is_too_many:
             self.app = _answering(_FULL)
         elif sum(map(_size, self.headers)) + len(self.url) > MAX_HEAD_BYTES:
@@ -324,6 +394,9 @@ class _Protocol(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app
+        is_next = before is None or before.response_complete
+        if is_next and self.scope["method"] == "POST" and not self.expect_100_continue:
+            self._writes.begin()  # its answer has a head and a body, and nothing before them
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.header_s, self._head_is_late)

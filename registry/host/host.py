@@ -323,6 +323,10 @@ class AdapterHost:
         """Return every attempt, skip, wait and choice of a job; None if it is unknown."""
         return self._ledger.explain(job_id)
 
+    def outcome(self, job_id: str) -> str | None:
+        """Return how a job ended: "ok" or a code; None while it runs or if it is unknown."""
+        return self._ledger.outcome(job_id)
+
     def asked(self, job_id: str) -> tuple[str, ...]:
         """Return the replica of each attempt of a job so far, in order; empty for an unknown id."""
         return self._ledger.asked(job_id)

@@ -134,7 +134,7 @@ MAX_STEPS = 64
 """The maximum number of steps kept of a job; the last place is for its end."""
 
 MAX_JOBS = 1000
-"""The maximum number of jobs kept: the oldest finished one goes first, else the oldest."""
+"""The maximum number of ended jobs kept; the jobs in flight come on top of them."""
 
 
 class JobRecord:
@@ -221,17 +221,17 @@ class JobRecord:
 
 
 class Ledger:
-    """The records of the latest jobs.
+    """The records of the jobs in flight, and of the latest that have ended.
 
     Args:
-        max_jobs: The most records.
-        max_steps: The most steps of each.
+        max_jobs: The maximum number of ended jobs.
+        max_steps: The maximum number of steps of each.
     """
 
     def __init__(self, max_jobs: int = MAX_JOBS, max_steps: int = MAX_STEPS) -> None:
         self._max_jobs = max_jobs
         self._max_steps = max_steps
-        self._running: OrderedDict[str, JobRecord] = OrderedDict()
+        self._running: dict[str, JobRecord] = {}
         self._finished: OrderedDict[str, JobRecord] = OrderedDict()
 
     def __len__(self) -> int:
@@ -239,23 +239,27 @@ class Ledger:
 
     def open(self, job_id: str, pool_id: str) -> JobRecord:
         """Begin a record; it replaces an earlier one of that job_id."""
-        if self._running.pop(job_id, None) is None:
-            self._finished.pop(job_id, None)
-        if len(self) >= self._max_jobs:
-            (self._finished or self._running).popitem(last=False)
+        self._finished.pop(job_id, None)
         record = self._running[job_id] = JobRecord(job_id, pool_id, self._max_steps)
         return record
 
     def close(self, record: JobRecord) -> None:
-        """Note that a job has ended: its record is among the first to be dropped."""
+        """Note that a job has ended; the oldest ended one is forgotten if there are too many."""
         if self._running.get(record.job_id) is record:
             del self._running[record.job_id]
             self._finished[record.job_id] = record
+            if len(self._finished) > self._max_jobs:
+                self._finished.popitem(last=False)
 
     def explain(self, job_id: str) -> Explanation | None:
         """Return what happened to a job; None if it is unknown or forgotten."""
         record = self._record(job_id)
         return None if record is None else record.explanation()
+
+    def outcome(self, job_id: str) -> str | None:
+        """Return how a job ended; None while it runs, or if it is unknown."""
+        record = self._record(job_id)
+        return None if record is None else record.outcome
 
     def asked(self, job_id: str) -> tuple[str, ...]:
         """Return the replica of each attempt of a job so far; empty if it is unknown."""

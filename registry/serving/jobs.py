@@ -4,20 +4,19 @@ Standard input, HTTP and bulk runs all hand their jobs to a host through a JobTa
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Literal, TypeVar
 
 import attrs
 
 from adapter_api import CapacityExceeded, ErrorCode, TaskRequest, TokenStream, WorkerError
-from adapter_api.ledger import Explanation
 from registry.host import AdapterHost
 from registry.host.jobs import Priority
 
-logger = logging.getLogger("worker_adapters.serving")
+Phase = Literal["held", "queue", "waiting", "generating"]
 
 RETRY_S = 1.0
 """How long until a full pool is tried again although none of our jobs has ended in it: others may
@@ -43,26 +42,34 @@ class DuplicateJob(ValueError):
 class Job:
     """One job in the table.
 
-    Attributes:
+    Args:
         pool_id: Its pool.
-        task: The task.
-        priority: "interactive" or "batch".
-        since: When it entered the table, in seconds of the loop's clock.
-        phase: "held" before the host has it, "waiting" before Started, then "answering".
+        task: The task. Its deadline begins when the host gets it.
+        priority: "interactive" jobs go before "batch" jobs.
+
+    Attributes:
+        since: When it was made, in seconds of the loop's clock.
+        phase: "held" before the host has it, "queue" before a replica accepts it, "waiting" for
+            the first token, then "generating", if the front notes that.
+        outcome: "ok" or the error's code; None before its end.
     """
 
     pool_id: str
     task: TaskRequest
-    priority: Priority
-    since: float
-    phase: str = "held"
-    cancelled: bool = False
-    woken: asyncio.Event = attrs.field(factory=asyncio.Event, repr=False)
+    priority: Priority = "interactive"
+    since: float = attrs.field(factory=lambda: asyncio.get_running_loop().time(), init=False)
+    phase: Phase = attrs.field(default="held", init=False)
+    outcome: str | None = attrs.field(default=None, init=False)
+    cancelled: bool = attrs.field(default=False, init=False)
+    woken: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
 
     @property
     def job_id(self) -> str:
         """The task's job_id."""
         return self.task.job_id
+
+
+_J = TypeVar("_J", bound=Job)
 
 
 @attrs.frozen
@@ -108,13 +115,13 @@ class Failure:
     code: str
 
 
-class JobTable:
+class JobTable(Generic[_J]):
     """Runs jobs on a host for one front.
 
     Args:
         host: Runs the jobs.
         max_jobs: How many jobs the host has at once; None for no limit of our own.
-        on_ended: Called with each ended job and what the host knows of it, or None.
+        on_ended: Called with each job that has ended.
     """
 
     def __init__(
@@ -122,13 +129,13 @@ class JobTable:
         host: AdapterHost,
         *,
         max_jobs: int | None = None,
-        on_ended: Callable[[Job, Explanation | None], None] | None = None,
+        on_ended: Callable[[_J], None] | None = None,
     ) -> None:
         self._host = host
         self._max_jobs = max_jobs
         self._on_ended = on_ended
-        self._jobs: dict[str, Job] = {}
-        self._held: dict[str, Job] = {}  # in the order in which they begin
+        self._jobs: dict[str, _J] = {}
+        self._held: dict[str, _J] = {}  # in the order in which they begin
         self._running = 0
         self._full: dict[str, asyncio.TimerHandle] = {}  # pools without room, tried again then
         self._outcomes: Counter[str] = Counter()
@@ -143,7 +150,7 @@ class JobTable:
         return job_id in self._jobs
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[_J, ...]:
         """The jobs that have not ended, in the order in which they came."""
         return tuple(self._jobs.values())
 
@@ -158,53 +165,44 @@ class JobTable:
             codes=codes,
         )
 
-    @asynccontextmanager
-    async def run(
-        self,
-        pool_id: str,
-        task: TaskRequest,
-        *,
-        priority: Priority = "interactive",
-        wait: bool = False,
-    ) -> AsyncIterator[TokenStream]:
-        """Run a task and yield its opened stream, which is closed on leaving.
+    def run(self, job: _J, *, wait: bool = False) -> "Run[_J]":
+        """Return a context that runs a job: entering it yields the opened stream.
 
         Args:
-            pool_id: The pool.
-            task: The task. Its deadline begins when the host gets it.
-            priority: "interactive" jobs go before "batch" jobs.
+            job: The job.
             wait: Wait for room in the table and in the pool's queue. Otherwise a full queue is
                 the job's error.
+        """
+        return Run(self, job, wait)
+
+    def enter(self, job: _J) -> None:
+        """Put a job into the table.
 
         Raises:
-            DuplicateJob: If a job of this id is in the table.
-            WorkerError: If the job could not be started, or was cancelled before it was.
-
-        Cancellation:
-            The job ends, and its connection is closed.
+            DuplicateJob: If a job of this id is in it.
         """
-        if task.job_id in self._jobs:
-            raise DuplicateJob(task.job_id)
-        job = Job(pool_id, task, priority, asyncio.get_running_loop().time())
+        if job.job_id in self._jobs:
+            raise DuplicateJob(job.job_id)
         self._jobs[job.job_id] = job
         self._idle.clear()
-        failure: WorkerError | None = None
-        try:
-            stream = await self._opened(job, wait=wait)
-            try:
-                yield stream
-            finally:
-                await stream.aclose()
-                self._leave(job)
-        except WorkerError as error:
-            failure = error
-            raise
-        finally:
-            self._held.pop(job.job_id, None)
-            del self._jobs[job.job_id]
-            self._note_end(job, failure)
-            if not self._jobs:
-                self._idle.set()
+
+    def leave(self, job: _J, failure: BaseException | None) -> None:
+        """Take a job out of the table and count its outcome."""
+        self._held.pop(job.job_id, None)
+        del self._jobs[job.job_id]
+        if isinstance(failure, WorkerError):
+            outcome: str | None = failure.code
+        else:
+            outcome = None if job.phase == "held" else self._host.outcome(job.job_id)
+        job.outcome = outcome = str(outcome or ErrorCode.CANCELLED)
+        self._outcomes[outcome] += 1
+        if outcome not in ("ok", "CANCELLED"):
+            at_s = round(time.time(), 3)
+            self.failures.append(Failure(at_s, job.job_id, job.pool_id, outcome))
+        if self._on_ended is not None:
+            self._on_ended(job)
+        if not self._jobs:
+            self._idle.set()
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job, wherever it is.
@@ -216,7 +214,8 @@ class JobTable:
         if job is None:
             return False
         job.cancelled = True
-        job.woken.set()
+        if job.woken is not None:
+            job.woken.set()
         if job.phase != "held":
             await self._host.cancel(job.pool_id, job_id)
         return True
@@ -232,28 +231,33 @@ class JobTable:
 
     # Waiting for room
 
-    async def _opened(self, job: Job, *, wait: bool) -> TokenStream:
+    async def opened(self, job: _J, *, wait: bool) -> TokenStream:
+        """Hand a job to the host and return its opened stream; `closed` follows.
+
+        Raises:
+            WorkerError: If the job could not be started, or was cancelled before it was.
+        """
         if wait:
             await self._wait_for_room(job)
         else:
             self._running += 1
         while True:
-            job.phase = "waiting"
+            job.phase = "queue"
             stream = self._host.submit(job.pool_id, job.task, priority=job.priority)
             try:
                 await stream
             except BaseException as error:
                 await stream.aclose()
-                self._leave(job, full=wait and _is_full(error))
+                self.closed(job, full=wait and _is_full(error))
                 if not wait or not _is_full(error):
                     raise
                 await self._wait_for_room(job, again=True)
                 continue
-            job.phase = "answering"
+            job.phase = "waiting"
             self._try_again(job.pool_id)
             return stream
 
-    async def _wait_for_room(self, job: Job, *, again: bool = False) -> None:
+    async def _wait_for_room(self, job: _J, *, again: bool = False) -> None:
         """Return when the host may get the job, and count it as running.
 
         Raises:
@@ -264,17 +268,17 @@ class JobTable:
             self._held = {job.job_id: job, **self._held}
         else:
             self._held[job.job_id] = job
-        job.woken.clear()
+        job.woken = asyncio.Event()
         self._admit()
         try:
             await job.woken.wait()
         except BaseException:
             if job.job_id not in self._held:  # admitted at the same moment
-                self._leave(job)
+                self.closed(job)
             raise
         if job.cancelled:
             if self._held.pop(job.job_id, None) is None:
-                self._leave(job)
+                self.closed(job)
             raise WorkerError.of(
                 ErrorCode.CANCELLED, "the job was cancelled before it began", job_id=job.job_id
             )
@@ -297,15 +301,16 @@ class JobTable:
                     return
             self._full.pop(pool_id).cancel()
 
-    def _let_begin(self, job: Job) -> None:
+    def _let_begin(self, job: _J) -> None:
         del self._held[job.job_id]
         self._running += 1
+        assert job.woken is not None
         job.woken.set()
 
     def _has_room(self) -> bool:
         return self._max_jobs is None or self._running < self._max_jobs
 
-    def _leave(self, job: Job, *, full: bool = False) -> None:
+    def closed(self, job: _J, *, full: bool = False) -> None:
         """Note that a job has left the host; `full` if its pool refused it for lack of room."""
         self._running -= 1
         if full:
@@ -323,20 +328,47 @@ class JobTable:
             self._full[pool_id].cancel()
         self._full[pool_id] = asyncio.get_running_loop().call_later(RETRY_S, retry)
 
-    # The end of a job
 
-    def _note_end(self, job: Job, failure: WorkerError | None) -> None:
-        explanation = None if job.phase == "held" else self._host.explain(job.job_id)
-        outcome = None if explanation is None else explanation.outcome
-        if failure is not None:
-            outcome = failure.code
-        outcome = str(outcome or ErrorCode.CANCELLED)
-        self._outcomes[outcome] += 1
-        if outcome not in ("ok", "CANCELLED"):
-            at_s = round(time.time(), 3)
-            self.failures.append(Failure(at_s, job.job_id, job.pool_id, outcome))
-        if self._on_ended is not None:
-            self._on_ended(job, explanation)
+class Run(Generic[_J]):
+    """One job that runs through a table: a context that yields its opened stream.
+
+    Entering it raises DuplicateJob, or the WorkerError that kept the job from being started.
+    Leaving it closes the stream.
+
+    Cancellation:
+        The job ends, and its connection is closed.
+    """
+
+    __slots__ = ("_job", "_stream", "_table", "_wait")
+
+    def __init__(self, table: JobTable[_J], job: _J, wait: bool) -> None:
+        self._table = table
+        self._job = job
+        self._wait = wait
+        self._stream: TokenStream | None = None
+
+    async def __aenter__(self) -> TokenStream:
+        table, job = self._table, self._job
+        table.enter(job)
+        try:
+            self._stream = stream = await table.opened(job, wait=self._wait)
+        except BaseException as error:
+            table.leave(job, error)
+            raise
+        return stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._stream is not None
+        try:
+            await self._stream.aclose()
+        finally:
+            self._table.closed(self._job)
+            self._table.leave(self._job, error)
 
 
 def _is_full(error: BaseException) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 from adapter_api import Error, ErrorCode, WorkerError
 from adapter_api.frames import to_frame
-from adapter_api.ledger import Explanation
 from registry.host import AdapterHost
 from registry.serving.jobs import Job, JobTable, Totals
 from registry.serving.lines import LineReader, LineWriter
@@ -38,7 +37,7 @@ class StdinJobs:
         self._host = host
         self._out = out
         self._state = state
-        self._table = JobTable(host, max_jobs=max_jobs, on_ended=self._note_ended)
+        self._table: JobTable[Job] = JobTable(host, max_jobs=max_jobs, on_ended=self._note_ended)
         self._room = asyncio.Semaphore(2 * max_jobs)
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by job_id
         self._cancels: set[asyncio.Task[Any]] = set()
@@ -140,9 +139,8 @@ class StdinJobs:
     async def _job(self, request: Submit) -> None:
         job_id = request.task.job_id
         try:
-            async with self._table.run(
-                request.pool_id, request.task, priority=request.priority, wait=True
-            ) as stream:
+            job = Job(request.pool_id, request.task, request.priority)
+            async with self._table.run(job, wait=True) as stream:
                 async for frame in stream.frames():
                     await self._write({"job_id": job_id, **frame})
         except WorkerError as error:
@@ -152,7 +150,8 @@ class StdinJobs:
             defect = WorkerError.of(ErrorCode.INTERNAL, "the run failed at this job, see its log")
             await self._write({"job_id": job_id, **to_frame(Error(defect))})
 
-    def _note_ended(self, job: Job, explanation: Explanation | None) -> None:
+    def _note_ended(self, job: Job) -> None:
+        explanation = None if job.phase == "held" else self._host.explain(job.job_id)
         if explanation is not None:
             try:
                 self._state.append(without_task(explanation, job.task))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -10,8 +9,7 @@ import attrs
 import msgspec
 
 from adapter_api import BreakerNotice, ReplicaNotice, hookimpl
-from registry.gateway.jobs import Board
-from registry.host import AdapterHost
+from registry.gateway.gateway import Gateway
 
 REFRESH_S = 1.0
 """How often a page gets new facts."""
@@ -65,30 +63,20 @@ class Facts:
     """The facts of one gateway, encoded once a second however many pages are open.
 
     Args:
-        host: The host.
-        jobs: The gateway's jobs.
+        gateway: The gateway.
         events: The changes of replicas and breakers; None if no observer keeps them.
-        draining: Returns whether the gateway is shutting down.
     """
 
-    def __init__(
-        self,
-        host: AdapterHost,
-        jobs: Board,
-        events: EventLog | None,
-        draining: Callable[[], bool],
-    ) -> None:
-        self._host = host
-        self._jobs = jobs
+    def __init__(self, gateway: Gateway, events: EventLog | None) -> None:
+        self._gateway = gateway
         self._events = events
-        self._draining = draining
         self._encoded = b""
         self._encoded_at = float("-inf")
 
     @property
     def leaving(self) -> bool:
         """True while the gateway is shutting down."""
-        return self._draining()
+        return self._gateway.is_leaving
 
     def encoded(self) -> bytes:
         """Return the facts as JSON."""
@@ -104,28 +92,29 @@ class Facts:
         Raises:
             LookupError: If there is no such replica.
         """
-        adapter = self._host.adapter(pool_id, replica_id)
+        adapter = self._gateway.host.adapter(pool_id, replica_id)
         return f"{adapter.name}\n{adapter.config!r}"
 
     def _collected(self, now: float) -> dict[str, Any]:
-        pools = [attrs.asdict(pool) for pool in self._host.snapshot().pools]
+        pools = [attrs.asdict(pool) for pool in self._gateway.host.snapshot().pools]
         states = [replica["state"] for pool in pools for replica in pool["replicas"]]
-        jobs, events = self._jobs, self._events
+        gateway, events = self._gateway, self._events
+        jobs, totals = gateway.table.jobs, gateway.table.totals
         running = [
-            {**_fields(job), "age_ms": round(1000 * (now - job.began_at))}
-            for job in list(jobs.running.values())[:MAX_RUNNING_SHOWN]
+            {**_fields(job), "age_ms": round(1000 * (now - job.since))}
+            for job in jobs[:MAX_RUNNING_SHOWN]
         ]
         return {
             "at_s": round(time(), 3),
-            "draining": self._draining(),
+            "draining": gateway.is_leaving,
             "pools": pools,
             "replicas_total": len(states),
             "replicas_ready": sum(state in ("ready", "busy") for state in states),
             "running": running,
-            "running_total": len(jobs.running),
-            "recent": [attrs.asdict(job) for job in reversed(jobs.recent)],
-            "ended": jobs.ended,
-            "failed": jobs.failed,
+            "running_total": len(jobs),
+            "recent": [attrs.asdict(job) for job in reversed(gateway.recent)],
+            "ended": totals.answered + totals.cancelled + totals.failed,
+            "failed": totals.failed,
             "events": [attrs.asdict(event) for event in reversed(events.events)] if events else [],
         }
 

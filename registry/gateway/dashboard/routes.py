@@ -1,9 +1,10 @@
 """The dashboard's page, its stream of facts, and what a click asks for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -27,28 +28,31 @@ _HEADERS = {
 }
 
 
-def dashboard_routes(facts: Facts, admit: Callable[[Request], None]) -> list[Route]:
+Admit = Callable[[Mapping[str, Any], Mapping[str, str]], None]
+
+
+def dashboard_routes(facts: Facts, admit: Admit) -> list[Route]:
     """Return the routes of the dashboard.
 
     Args:
         facts: What it shows.
-        admit: Raises ApiError for a request that may not see it.
+        admit: Raises ApiError if a request, its scope and its headers, may not see it.
     """
 
     def file(name: str) -> Callable[[Request], object]:
         async def serve(request: Request) -> Response:
-            admit(request)
+            admit(request.scope, request.headers)
             return Response(_read(name), headers={"content-type": _FILES[name], **_HEADERS})
 
         return serve
 
     async def events(request: Request) -> Response:
-        admit(request)
+        admit(request.scope, request.headers)
         headers = {**_HEADERS, "content-type": "text/event-stream", "x-accel-buffering": "no"}
         return StreamingResponse(_events(facts), headers=headers)
 
     async def replica(request: Request) -> Response:
-        admit(request)
+        admit(request.scope, request.headers)
         where = request.path_params
         try:
             config = facts.config(where["pool_id"], where["replica_id"])

@@ -124,6 +124,12 @@ def shutting_down() -> ApiError:
     )
 
 
+def broken(error: Exception) -> ApiError:
+    """Return the answer to a request at which the gateway itself failed; its log has the cause."""
+    message = f"The gateway failed ({type(error).__name__}). Its log has the cause."
+    return ApiError(500, message, code="internal")
+
+
 def not_found(path: str, served: list[str]) -> ApiError:
     """Return the answer to a path that is not served."""
     return ApiError(

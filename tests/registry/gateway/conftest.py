@@ -14,6 +14,7 @@ import pytest
 import registry
 from registry import AdapterHost
 from registry.gateway import EventLog, Gateway, Keyring, Settings
+from registry.gateway.app import application
 from registry.gateway.server import ServerSettings, Stop, serve
 from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
 
@@ -75,11 +76,11 @@ async def start() -> AsyncIterator[Start]:
                 for number, adapter in enumerate(adapters or (registry.get("mock", {}),)):
                     host.bind("default", f"r{number}", adapter)
                 await host.check("default")
-            gateway = Gateway(host, keys, Settings(**settings), None, events)
+            gateway = Gateway(host, keys, Settings(**settings))
             stop, url = Stop(), asyncio.get_running_loop().create_future()
             serving = serve(
                 gateway,
-                gateway.application(),
+                application(gateway, events=events),
                 ServerSettings(**{"port": 0, **(server or {})}),
                 stop,
                 listening=url.set_result,

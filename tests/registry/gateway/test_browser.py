@@ -167,7 +167,7 @@ async def test_a_thousand_jobs_keep_it_responsive(start: Start, browser: webdriv
         url = f"{served.url}/v1/chat/completions"
         body = json.dumps({**CHAT, "stream": True})
         asks = [asyncio.create_task(http.post(url, content=body)) for _ in range(1000)]
-        while len(served.gateway.board.running) < 1000:
+        while len(served.gateway.table) < 1000:
             await asyncio.sleep(0.05)
         await _see(browser.get, served.url)
         await _see(_wait, browser, lambda d: "1000" in d.find_element(By.ID, "running-count").text)

@@ -75,7 +75,7 @@ async def test_a_full_queue_is_refused_at_once(start: Start, *, stream: bool) ->
             clients[0].post(PATH, STREAM)
             await until(lambda: server.posts)
             clients[1].post(PATH, STREAM)
-            await until(lambda: len(served.gateway.board.running) == 2)
+            await until(lambda: len(served.gateway.table) == 2)
             clients[2].post(PATH, {**ASK, "stream": stream})
             status, headers = await clients[2].head()
             error = json.loads(await clients[2].reader.readexactly(int(headers["content-length"])))[
@@ -85,7 +85,7 @@ async def test_a_full_queue_is_refused_at_once(start: Start, *, stream: bool) ->
         assert int(headers["retry-after"]) >= 1
         assert int(headers["retry-after-ms"]) >= 1
         assert headers["x-worker-attempts"] == "0"
-        await until(lambda: not served.gateway.board.running)
+        await until(lambda: not served.gateway.table)
         assert len(server.posts) == 1
 
 
@@ -105,7 +105,7 @@ async def test_the_job_of_a_client_that_left_the_queue_never_reaches_an_engine(
         host.bind("default", "r0", bound(server))
         await host.check("default")
         served = await start(host=host)
-        running = served.gateway.board.running
+        running = served.gateway.table
         async with RawClient(served.port) as first, RawClient(served.port) as last:
             first.post(PATH, STREAM, X_Request_Id="first")
             await until(lambda: server.posts)
@@ -120,7 +120,7 @@ async def test_the_job_of_a_client_that_left_the_queue_never_reaches_an_engine(
                 assert (await client.head())[0] == 200
                 assert text_of(events(await client.body())) == "Hello"
         assert len(server.posts) == 2
-        assert served.gateway.board.recent[0].code == "CANCELLED"
+        assert served.gateway.recent[0].code == "CANCELLED"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -133,7 +133,7 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_engine(
         async with RawClient(served.port) as client:
             client.post(PATH, {**ASK, "stream": stream})
             await until(lambda: server.posts)
-        await until(lambda: not served.gateway.board.running)
+        await until(lambda: not served.gateway.table)
         await until(lambda: not server.tasks)
 
 
@@ -208,5 +208,5 @@ async def test_two_gateways_share_engines_and_nothing_else(start: Start) -> None
         second = await start(bound(one), bound(two))
         answers = await _burst([first, second], 60)
         assert answers == [(200, "Hello")] * 60
-        assert (first.gateway.board.ended, second.gateway.board.ended) == (30, 30)
+        assert [each.gateway.table.totals.answered for each in (first, second)] == [30, 30]
     assert len(one.posts) + len(two.posts) == 60

@@ -3,15 +3,13 @@
 import asyncio
 import gc
 import resource
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 import registry
-from registry.gateway.jobs import Job
-from tests.registry.gateway.conftest import CHAT, Start
+from tests.registry.gateway.conftest import CHAT, Served, Start
 from tests.registry.gateway.raw import RawClient
 
 PATH = "/v1/chat/completions"
@@ -54,7 +52,7 @@ async def test_requests_leave_nothing(start: Start) -> None:
 async def test_readers_that_stall_cost_little(start: Start) -> None:
     """Two clients that do not read add at most 2 MB, whatever their engines send."""
     served = await start(registry.get("mock", {"tokens": ["x" * 4096] * 5_000}))
-    running = served.gateway.board.running
+    table = served.gateway.table
     async with AsyncExitStack() as stack:
         before = rss_mb()
         for number in range(2):
@@ -63,11 +61,11 @@ async def test_readers_that_stall_cost_little(start: Start) -> None:
             client.post(PATH, {**CHAT, "stream": True}, X_Request_Id=f"j{number}")
         delivered = -1
         async with asyncio.timeout(20):
-            while len(running) < 2 or delivered != (delivered := sum(_tokens(running))):
+            while len(table) < 2 or delivered != (delivered := _tokens(served)):
                 await asyncio.sleep(0.1)  # until nothing moves any more
         assert 0 < delivered < 10_000
         assert rss_mb() - before <= 2
 
 
-def _tokens(running: Mapping[str, Job]) -> list[int]:
-    return [job.tokens for job in running.values()]
+def _tokens(served: Served) -> int:
+    return sum(job.tokens for job in served.gateway.table.jobs)

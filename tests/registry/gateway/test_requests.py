@@ -138,7 +138,7 @@ async def test_an_id_that_cannot_be_a_jobs_is_replaced(start: Start) -> None:
     served = await start(registry.get("mock", {"stall_after": 0, "stall_timeout_s": None}))
     async with RawClient(served.port) as first, RawClient(served.port) as second:
         first.post(PATH, CHAT, X_Request_Id="twice")
-        while "twice" not in served.gateway.board.running:
+        while "twice" not in served.gateway.table:
             await asyncio.sleep(0)
         second.post(PATH, CHAT, X_Request_Id="twice", X_Request_Timeout="0.1")
         status, headers = await second.head()
@@ -367,7 +367,7 @@ async def test_keys_let_their_clients_in(
     assert (await http.post(served.url + PATH, json=CHAT, headers=bearer)).status_code == 200
     assert (await http.get(f"{served.url}/v1/models")).status_code == 401
     assert (await http.get(f"{served.url}/health/live")).status_code == 200
-    assert served.gateway.board.recent[-1].key == "laptop"
+    assert served.gateway.recent[-1].key == "laptop"
 
 
 async def test_a_key_is_limited(

@@ -19,7 +19,7 @@ async def test_readiness_goes_first(start: Start, http: httpx.AsyncClient) -> No
     assert (await http.get(f"{served.url}/health/ready")).status_code == 200
     served.stop()
     await asyncio.sleep(0)
-    while not served.gateway.leaving:
+    while not served.gateway.is_leaving:
         await asyncio.sleep(0)
     assert (await http.get(f"{served.url}/health/ready")).status_code == 503
     assert (await http.get(f"{served.url}/health/live")).status_code == 200
@@ -34,7 +34,7 @@ async def test_streams_come_to_their_end(start: Start) -> None:
         client.post("/v1/chat/completions", STREAM)
         await client.head()
         served.stop()
-        while not served.gateway.draining:
+        while not served.gateway.is_draining:
             await asyncio.sleep(0)
         late.post("/v1/chat/completions", STREAM)
         status, _ = await late.head()
@@ -58,7 +58,7 @@ async def test_what_takes_too_long_gets_an_error(start: Start) -> None:
     assert text_of(found[:-1]) == "Once upon"
     assert found[-1]["error"]["code"] == "shutting_down"
     assert await served.task is False
-    assert served.gateway.board.recent[-1].code == ErrorCode.CANCELLED
+    assert served.gateway.recent[-1].code == ErrorCode.CANCELLED
 
 
 async def test_a_port_in_use_is_an_error(start: Start) -> None:
@@ -73,7 +73,7 @@ async def test_a_second_signal_cuts_jobs_off(start: Start) -> None:
     served = await start(registry.get("mock", {"delay_s": 30}), server={"grace_s": 3600.0})
     async with RawClient(served.port) as client:
         client.post("/v1/chat/completions", CHAT)
-        while not served.gateway.board.running:
+        while not served.gateway.table:
             await asyncio.sleep(0)
         served.stop()
         served.stop()
@@ -94,8 +94,8 @@ async def test_readers_that_stall_and_open_pages_do_not_hold_up_the_end(start: S
         await page.head()
         client.writer.transport.pause_reading()
         client.post("/v1/chat/completions", STREAM)
-        while not served.gateway.board.running:
+        while not served.gateway.table:
             await asyncio.sleep(0)
         served.stop()
         assert await served.task is False
-    assert not served.gateway.board.running
+    assert not served.gateway.table

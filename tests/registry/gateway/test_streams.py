@@ -141,9 +141,9 @@ async def test_the_client_that_leaves_cancels_its_job(start: Start) -> None:
         client.post("/v1/chat/completions", STREAM)
         await client.head()
         await client.chunk()
-        assert len(served.gateway.board.running) == 1
+        assert len(served.gateway.table) == 1
     await asyncio.wait_for(served.gateway.table.finish(), 5)
-    (job,) = served.gateway.board.recent
+    (job,) = served.gateway.recent
     assert job.code == ErrorCode.CANCELLED
     (replica,) = served.host.snapshot().pools[0].replicas
     assert replica.in_flight == 0
@@ -155,10 +155,10 @@ async def test_the_client_that_leaves_early_cancels_its_job(start: Start, stream
     served = await start(mock(delay_s=60))
     async with RawClient(served.port) as client:
         client.post("/v1/chat/completions", {**CHAT, "stream": stream})
-        while not served.gateway.board.running:
+        while not served.gateway.table:
             await asyncio.sleep(0)
     await asyncio.wait_for(served.gateway.table.finish(), 5)
-    assert served.gateway.board.recent[0].code == ErrorCode.CANCELLED
+    assert served.gateway.recent[0].code == ErrorCode.CANCELLED
 
 
 async def test_a_comment_keeps_a_silent_stream_alive(start: Start) -> None:
@@ -183,9 +183,9 @@ async def test_a_reader_that_stalls_is_ended(start: Start) -> None:
         client.writer.transport.pause_reading()
         client.post("/v1/chat/completions", STREAM)
         await asyncio.sleep(0)
-        while not served.gateway.board.recent:
+        while not served.gateway.recent:
             await asyncio.sleep(0.02)
-    (job,) = served.gateway.board.recent
+    (job,) = served.gateway.recent
     assert job.code == ErrorCode.CANCELLED
     assert job.tokens < 20_000
 

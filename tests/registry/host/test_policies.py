@@ -314,18 +314,17 @@ def test_jobs_that_came_back_go_first_and_are_not_given_up() -> None:
 
 
 @in_virtual_time
-async def test_the_ledger_is_bounded_and_forgets_finished_jobs_first() -> None:
-    """The oldest finished job goes, else the oldest."""
+async def test_the_ledger_forgets_ended_jobs_only() -> None:
+    """The oldest ended job goes first; a job in flight is kept, however many there are."""
     ledger = Ledger(max_jobs=2)
-    ledger.open("running", "p")
-    done = ledger.open("done", "p")
-    done.end("ok")
-    ledger.close(done)
-    ledger.open("new", "p")
-    assert ledger.explain("done") is None
-    ledger.open("newer", "p")
-    assert ledger.explain("running") is None
-    assert len(ledger) == 2
+    running = [ledger.open(f"running {number}", "p") for number in range(5)]
+    for number in range(3):
+        done = ledger.open(f"done {number}", "p")
+        done.end("ok")
+        ledger.close(done)
+    assert [ledger.outcome(f"done {number}") for number in range(3)] == [None, "ok", "ok"]
+    assert all(ledger.explain(record.job_id) for record in running)
+    assert len(ledger) == 7
 
 
 @in_virtual_time

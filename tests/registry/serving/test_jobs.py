@@ -10,7 +10,7 @@ import pytest
 import registry
 from adapter_api import Cancelled, TaskRequest, Token, WorkerError
 from registry import AdapterHost, PoolPolicy
-from registry.serving import JobTable
+from registry.serving import Job, JobTable
 from registry.serving.jobs import DuplicateJob
 
 TOKENS = ("a ", "b ", "c ")
@@ -30,14 +30,14 @@ async def host() -> AsyncIterator[AdapterHost]:
         yield made
 
 
-async def run(table: JobTable, job_id: str, **how: Any) -> str:
-    async with table.run("p", task(job_id), **how) as stream:
+async def run(table: JobTable[Job], job_id: str, **how: Any) -> str:
+    async with table.run(Job("p", task(job_id)), **how) as stream:
         return "".join([event.text async for event in stream if isinstance(event, Token)])
 
 
 async def test_jobs_wait_for_room(host: AdapterHost) -> None:
     """Many more jobs than the pool's queue takes are all answered, in the order they came."""
-    table = JobTable(host)
+    table = JobTable[Job](host)
     order: list[str] = []
 
     async def one(number: int) -> None:
@@ -53,7 +53,7 @@ async def test_jobs_wait_for_room(host: AdapterHost) -> None:
 
 async def test_without_waiting_a_full_queue_is_an_error(host: AdapterHost) -> None:
     """A front that must answer at once gets ADMISSION_REJECT."""
-    table = JobTable(host)
+    table = JobTable[Job](host)
     await run(table, "first")  # now the replica is ready
     results = await asyncio.gather(
         *(run(table, f"j{number}") for number in range(5)), return_exceptions=True
@@ -67,12 +67,12 @@ async def test_without_waiting_a_full_queue_is_an_error(host: AdapterHost) -> No
 async def test_a_pool_that_stays_full_does_not_stop_another(host: AdapterHost) -> None:
     """Jobs that are held for one pool are not in the way of another's."""
     host.bind("q", "r0", registry.get("mock", tokens=TOKENS))
-    table = JobTable(host)
+    table = JobTable[Job](host)
     async with AsyncExitStack() as stack:
         held = [asyncio.create_task(run(table, f"j{number}", wait=True)) for number in range(5)]
         stack.callback(lambda: [each.cancel() for each in held])
         await asyncio.sleep(0)
-        async with table.run("q", task("other"), wait=True) as stream:
+        async with table.run(Job("q", task("other")), wait=True) as stream:
             assert [event async for event in stream]
         assert not held[-1].done()
         await asyncio.gather(*held)
@@ -81,7 +81,7 @@ async def test_a_pool_that_stays_full_does_not_stop_another(host: AdapterHost) -
 async def test_the_table_bounds_the_jobs(host: AdapterHost) -> None:
     """No more than max_jobs are with the host at once."""
     host.set_policy("p", PoolPolicy(max_queue=50))
-    table = JobTable(host, max_jobs=2)
+    table = JobTable[Job](host, max_jobs=2)
     jobs = [asyncio.create_task(run(table, f"j{number}", wait=True)) for number in range(6)]
     while len(table) < 6:
         await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_the_table_bounds_the_jobs(host: AdapterHost) -> None:
 @pytest.mark.parametrize("number", [0, 1, 4])
 async def test_a_job_is_cancelled_wherever_it_is(host: AdapterHost, number: int) -> None:
     """Answering, waiting in the pool or held by the table: the job ends, the others do not."""
-    table = JobTable(host)
+    table = JobTable[Job](host)
     jobs = [asyncio.create_task(run(table, f"j{n}", wait=True)) for n in range(5)]
     await asyncio.sleep(0.001)
     assert await table.cancel(f"j{number}")
@@ -110,7 +110,7 @@ async def test_a_job_is_cancelled_wherever_it_is(host: AdapterHost, number: int)
 
 async def test_held_jobs_are_cancelled_together(host: AdapterHost) -> None:
     """A run that shuts down ends those that have not begun, and lets the others finish."""
-    table = JobTable(host, max_jobs=1)
+    table = JobTable[Job](host, max_jobs=1)
     jobs = [asyncio.create_task(run(table, f"j{n}", wait=True)) for n in range(4)]
     await asyncio.sleep(0.001)
     await table.cancel_held()
@@ -122,7 +122,7 @@ async def test_held_jobs_are_cancelled_together(host: AdapterHost) -> None:
 
 async def test_a_front_that_goes_away_leaves_nothing(host: AdapterHost) -> None:
     """A cancelled caller frees its place, held or not."""
-    table = JobTable(host, max_jobs=1)
+    table = JobTable[Job](host, max_jobs=1)
     jobs = [asyncio.create_task(run(table, f"j{n}", wait=True)) for n in range(3)]
     await asyncio.sleep(0.001)
     for job in jobs[:2]:
@@ -134,8 +134,8 @@ async def test_a_front_that_goes_away_leaves_nothing(host: AdapterHost) -> None:
 
 async def test_two_jobs_of_one_id(host: AdapterHost) -> None:
     """The second is refused while the first is in the table."""
-    table = JobTable(host)
-    async with table.run("p", task("j")) as stream:
+    table = JobTable[Job](host)
+    async with table.run(Job("p", task("j"))) as stream:
         with pytest.raises(DuplicateJob, match="j is running already"):
             await run(table, "j")
         assert [event async for event in stream]

@@ -1,0 +1,234 @@
+"""The two endpoints that run jobs, as bare ASGI applications: every token passes here."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from adapter_api.errors import ErrorCode, WorkerError
+from registry.gateway.access import Access
+from registry.gateway.gateway import Gateway
+from registry.gateway.jobs import GatewayJob
+from registry.gateway.keys import Key
+from registry.gateway.relay import (
+    Message,
+    Pulse,
+    Receive,
+    Reply,
+    Send,
+    stream_answer,
+    whole_answer,
+)
+from registry.serving.openai_api import requests
+from registry.serving.openai_api.errors import (
+    ApiError,
+    Headers,
+    broken,
+    from_worker_error,
+    shutting_down,
+)
+
+CONNECTION = "worker_adapters.connection"
+"""The key of a scope's extension with the Connection; our own server has it."""
+
+
+class Connection(Protocol):
+    """A client's connection, where the server gives access to it."""
+
+    def abort(self) -> None:
+        """Break the connection at once."""
+        ...
+
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` if the client leaves. One watcher at a time."""
+        ...
+
+    def unwatch(self, lost: Callable[[], None]) -> None:
+        """Call `lost` no more."""
+        ...
+
+
+class Completions:
+    """The endpoint of one kind of completion.
+
+    Args:
+        gateway: The gateway.
+        kind: "chat" or "completion".
+    """
+
+    def __init__(self, gateway: Gateway, kind: requests.Kind) -> None:
+        self._gateway = gateway
+        self._kind: requests.Kind = kind
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        job_id = gateway.job_id(headers.get("x-request-id"))
+        access = Access(scope, job_id)
+        reply = Reply(send, access, partial(_unasked, job_id))
+        try:
+            request, job, key = await self._admitted(headers, receive, job_id)
+            try:
+                await self._run(request, job, reply, scope, receive)
+            finally:
+                if key is not None:
+                    key.release()
+        except ApiError as error:
+            await reply.fail(error)
+        except Exception as error:
+            if not reply.started:
+                await reply.fail(broken(error))
+            raise
+        finally:
+            if gateway.settings.access_log:
+                access.log()
+
+    async def _admitted(
+        self, headers: Mapping[str, str], receive: Receive, job_id: str
+    ) -> tuple[requests.ApiRequest, GatewayJob, Key | None]:
+        """Read and admit a request. Its body is not kept any longer.
+
+        Raises:
+            ApiError: If it is refused.
+        """
+        gateway, settings = self._gateway, self._gateway.settings
+        if gateway.is_draining:
+            raise shutting_down()
+        key = gateway.key(headers)
+        if headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(415, "Send the body without Content-Encoding.", code="encoded_body")
+        body = await _body(
+            receive, headers.get("content-length"), settings.max_body_bytes, settings.stall_s
+        )
+        if gateway.is_draining:  # since then
+            raise shutting_down()
+        request, job = gateway.read(self._kind, body, headers, key, job_id)
+        if key is not None:
+            key.admit(job.since)
+        return request, job, key
+
+    async def _run(
+        self,
+        request: requests.ApiRequest,
+        job: GatewayJob,
+        reply: Reply,
+        scope: Message,
+        receive: Receive,
+    ) -> None:
+        gateway, job_id = self._gateway, job.job_id
+        settings = gateway.settings
+        reply.headers = partial(gateway.headers_of, job_id)
+        connection: Connection | None = scope.get("extensions", {}).get(CONNECTION, {}).get("it")
+
+        def left() -> None:
+            gateway.cancel(job_id)
+
+        def stalled() -> None:
+            gateway.cancel(job_id)
+            if connection is not None:
+                connection.abort()
+
+        keep_alive_s = settings.keep_alive_s if request.stream else 0.0
+        pulse = Pulse(reply, keep_alive_s, settings.stall_s, stalled)
+        forget = _watch(connection, receive, left)
+        try:
+            async with gateway.table.run(job) as stream:
+                if request.stream:
+                    await stream_answer(request, stream, reply, job)
+                else:
+                    await whole_answer(request, stream, reply, job)
+        except WorkerError as error:
+            if reply.started and settings.break_off and connection is not None:
+                connection.abort()
+                await _until_gone(receive)
+            elif error.code == ErrorCode.CANCELLED and gateway.is_draining:
+                await reply.fail(shutting_down())
+            else:
+                await reply.fail(from_worker_error(error))
+        finally:
+            pulse.stop()
+            forget()
+            gateway.note_ended(job, reply.status)
+            await reply.aclose()
+
+
+def _watch(
+    connection: Connection | None, receive: Receive, left: Callable[[], None]
+) -> Callable[[], object]:
+    """Call `left` if the client leaves, until the function that this returns is called."""
+    if connection is not None:
+        connection.watch(left)
+        return partial(connection.unwatch, left)
+    gone = asyncio.create_task(_until_gone(receive))
+
+    def call(_: object) -> None:
+        left()
+
+    def forget() -> None:
+        gone.remove_done_callback(call)
+        gone.cancel()
+
+    gone.add_done_callback(call)
+    return forget
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _unasked(job_id: str) -> Headers:
+    """Return the headers of an answer to a request that never became a job."""
+    return [(b"x-request-id", job_id.encode("ascii")), (b"x-worker-attempts", b"0")]
+
+
+# The body of a request
+
+
+async def _body(
+    receive: Receive, length: str | None, max_bytes: int, stall_s: float
+) -> bytes | bytearray:
+    """Return the body of a request, read once.
+
+    Raises:
+        ApiError: 413 if it is too large; 408 if it does not come to its end.
+    """
+    if length is not None and length.isdecimal() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    now = asyncio.get_running_loop().time
+    body: bytes | bytearray = b""
+    try:
+        async with asyncio.timeout(stall_s or None) as limit:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _cut("The request ended before its body did.")
+                piece = message.get("body", b"")
+                if not body:
+                    body = piece
+                else:
+                    body = body if isinstance(body, bytearray) else bytearray(body)
+                    body += piece
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+                if not message.get("more_body"):
+                    return body
+                if stall_s:
+                    limit.reschedule(now() + stall_s)
+    except TimeoutError as exc:
+        raise _cut(f"The body of the request stopped for {stall_s:g} s.") from exc
+
+
+def _cut(message: str) -> ApiError:
+    return ApiError(408, message, code="cut_request", headers={"connection": "close"})
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(
+        413,
+        f"The body is larger than {max_bytes} bytes, the gateway's maximum.",
+        code="request_too_large",
+        headers={"connection": "close"},
+    )
