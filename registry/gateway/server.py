@@ -264,7 +264,7 @@ def _answering(error: ApiError) -> Any:
     return refuse
 
 
-class _Writes(asyncio.Transport):
+class Writes(asyncio.Transport):
     """A transport that writes the head of an answer together with what follows it.
 
     The head never waits: the endpoints send it with the first piece of the body.
@@ -313,7 +313,7 @@ class _Protocol(HttpToolsProtocol):
 
     header_s: float
     max_connections: int
-    _writes: "_Writes"
+    _writes: "Writes"
     _lost: Callable[[], None] | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -347,7 +347,7 @@ class _Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._writes = _Writes(transport)
+        self._writes = Writes(transport)
         super().connection_made(self._writes)
         self._is_too_many = len(self.connections) > self.max_connections
         self._await_head()

@@ -23,7 +23,6 @@ from adapter_api.task import TaskRequest
 from adapter_api.version import __version__
 from registry.observers.logging import LoggingObserver
 from registry.plugins.extensions import NOTICES, observer_problems, observing_methods
-from registry.plugins.guard import Contained
 
 logger = logging.getLogger("worker_adapters.observers")
 
@@ -68,12 +67,13 @@ class Observers:
             for name, function in observing_methods(plugin).items():
                 self._hooks[name].append(_Hook(plugin, function, getattr(plugin, "wants", None)))
 
-    def wanted(self, hook: str) -> bool:
-        """Return whether an observer wants a call of `hook` now."""
-        for each in self._hooks[hook]:  # noqa: SIM110 (a generator costs more than the question)
+    def wanting(self, hook: str) -> "list[_Hook]":
+        """Return the observers that want a call of `hook` now."""
+        found = []
+        for each in self._hooks[hook]:  # a comprehension costs more where there are none
             if each.wants is None or each.wants(hook):
-                return True
-        return False
+                found.append(each)  # noqa: PERF401
+        return found
 
     def tell(self, hook: str, notice: object) -> None:
         """Call `hook` of every observer that wants it.
@@ -82,20 +82,8 @@ class Observers:
             hook: The hook's name.
             notice: Its argument.
         """
-        for each in self._hooks[hook]:
-            if each.wants is not None and not each.wants(hook):
-                continue
-            with Contained() as call:
-                each.function(notice)
-            if call.error is not None:
-                # The exception's text may contain a key, so it is logged at DEBUG only.
-                logger.warning(
-                    "observer %s failed in %s with %s",
-                    type(each.plugin).__qualname__,
-                    hook,
-                    type(call.error).__name__,
-                    exc_info=call.error if logger.isEnabledFor(logging.DEBUG) else None,
-                )
+        for each in self.wanting(hook):
+            each.tell(hook, notice)
 
     def job(self, task: TaskRequest, pool_id: str) -> "JobReport":
         """Return the report of a host's job; it watches the stream that the caller reads."""
@@ -109,6 +97,22 @@ class _Hook:
     plugin: object
     function: Callable[[object], object]
     wants: Callable[[str], bool] | None
+
+    def tell(self, hook: str, notice: object) -> None:
+        """Call the observer; an exception is logged."""
+        try:
+            self.function(notice)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # The exception's text may contain a key, so it is logged at DEBUG only.
+            logger.warning(
+                "observer %s failed in %s with %s",
+                type(self.plugin).__qualname__,
+                hook,
+                type(error).__name__,
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
 
 
 @lru_cache(maxsize=256)
@@ -225,7 +229,8 @@ class JobReport:
         """Report the submission; the first attempt of a lone adapter begins with it."""
         self._loop = asyncio.get_running_loop()
         self._began_at = self._loop.time()
-        self._tell("job_submitted")
+        if wanting := self._observers.wanting("job_submitted"):
+            self._tell("job_submitted", wanting)
         if self._lone:
             self._begin_attempt()
 
@@ -240,8 +245,8 @@ class JobReport:
         """Report the first Token."""
         assert self._loop is not None
         self._first_token_at = self._loop.time()
-        if self._observers.wanted("job_first_token"):
-            self._tell("job_first_token", elapsed_ms=self._ms(self._first_token_at))
+        if wanting := self._observers.wanting("job_first_token"):
+            self._tell("job_first_token", wanting, elapsed_ms=self._ms(self._first_token_at))
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
         """Report the outcome. A dropped stream has neither `end` nor `error`."""
@@ -252,7 +257,8 @@ class JobReport:
         else:
             cancelled = error is None or isinstance(error, Cancelled)
             hook = "job_cancelled" if cancelled else "job_failed"
-        if not self._observers.wanted(hook):
+        wanting = self._observers.wanting(hook)
+        if not wanting:
             return
         assert self._loop is not None
         elapsed_ms = self._ms(self._loop.time())
@@ -271,12 +277,13 @@ class JobReport:
                 "finish_reason": end.finish_reason,
                 "usage_source": end.metrics.usage_source,
             }
-            self._tell(hook, **facts)
+            self._tell(hook, wanting, **facts)
         elif error is None:
             facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
-            self.later(partial(self._tell, hook, **facts))
+            self.later(partial(self._tell, hook, wanting, **facts))
         else:
-            self._tell(hook, code=str(error.code), retriable=error.retriable, **facts)
+            code = str(error.code)
+            self._tell(hook, wanting, code=code, retriable=error.retriable, **facts)
 
     # Attempts
 
@@ -303,13 +310,12 @@ class JobReport:
             self._attempt.ended(None, error, 0)
             self._begin_attempt()
 
-    def _tell(self, hook: str, **facts: Any) -> None:
-        if not self._observers.wanted(hook):
-            return
+    def _tell(self, hook: str, wanting: list[_Hook], **facts: Any) -> None:
         if self._first_token_at is not None:
             facts["time_to_first_token_ms"] = self._ms(self._first_token_at)
         notice = JobNotice(**self.known, attempts=self.attempts, **facts)
-        self._observers.tell(hook, notice)
+        for each in wanting:
+            each.tell(hook, notice)
 
     def later(self, tell: Callable[[], None]) -> None:
         """Notify from the event loop. A destructor runs at any point, even where an observer holds
@@ -350,7 +356,8 @@ class AttemptReport:
         job.attempts = self._number = job.attempts + 1
         job.known["replica_id"] = self._adapter.replica_id
         self._began_at = asyncio.get_running_loop().time()
-        self._tell("attempt_started")
+        if wanting := self._observers.wanting("attempt_started"):
+            self._tell("attempt_started", wanting)
 
     def started(self, event: Started) -> None:
         """Remember what the engine reports of itself."""
@@ -362,12 +369,13 @@ class AttemptReport:
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
         """Report how the attempt ended."""
-        if not self._observers.wanted("attempt_ended"):
+        wanting = self._observers.wanting("attempt_ended")
+        if not wanting:
             return
         facts: dict[str, Any] = {"tokens_out": delivered}
         if end is None and error is None:
             facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
-            self._job.later(partial(self._tell, "attempt_ended", **facts))
+            self._job.later(partial(self._tell, "attempt_ended", wanting, **facts))
             return
         if error is not None:
             facts |= {
@@ -376,11 +384,9 @@ class AttemptReport:
                 "status": error.status,
                 "retry_after_ms": error.retry_after_ms,
             }
-        self._tell("attempt_ended", **facts)
+        self._tell("attempt_ended", wanting, **facts)
 
-    def _tell(self, hook: str, **facts: Any) -> None:
-        if not self._observers.wanted(hook):
-            return
+    def _tell(self, hook: str, wanting: list[_Hook], **facts: Any) -> None:
         known, engine = self._job.known, self._engine
         if engine is not None:
             facts |= {"engine": engine.engine, "engine_version": engine.engine_version}
@@ -397,4 +403,5 @@ class AttemptReport:
             model=known["model"],
             **facts,
         )
-        self._observers.tell(hook, notice)
+        for each in wanting:
+            each.tell(hook, notice)

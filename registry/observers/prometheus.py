@@ -1,5 +1,7 @@
 """Metrics for Prometheus, through its own client library (extra `[metrics]`)."""
 
+from typing import Generic, TypeVar
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from adapter_api.hookspecs import hookimpl
@@ -19,6 +21,31 @@ _ACCEPTING = ("ready", "busy")
 _BREAKER_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 
 
+_M = TypeVar("_M", Counter, Gauge, Histogram)
+
+
+class _Labelled(Generic[_M]):
+    """A metric whose series are looked up once: the library checks the labels each time."""
+
+    __slots__ = ("_series", "metric")
+
+    def __init__(self, metric: _M) -> None:
+        self.metric: _M = metric
+        self._series: dict[tuple[str, ...], _M] = {}
+
+    def __call__(self, *labels: str) -> _M:
+        """Return the series with these labels."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self.metric.labels(*labels)
+        return series
+
+    def remove(self, *labels: str) -> None:
+        """Forget a series, if it was set."""
+        if self._series.pop(labels, None) is not None:
+            self.metric.remove(*labels)
+
+
 class PrometheusObserver:
     """Exports jobs, attempts, tokens, times, replicas and breakers (ORCH-3028, ORCH-3310).
 
@@ -30,15 +57,16 @@ class PrometheusObserver:
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"worker_adapters_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> _Labelled[Counter]:
+            return _Labelled(Counter(f"worker_adapters_{name}", text, labels, registry=registry))
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"worker_adapters_{name}", text, labels, registry=registry)
+        def gauge(name: str, text: str, *labels: str) -> _Labelled[Gauge]:
+            return _Labelled(Gauge(f"worker_adapters_{name}", text, labels, registry=registry))
 
-        def histogram(name: str, text: str) -> Histogram:
+        def histogram(name: str, text: str) -> _Labelled[Histogram]:
             name = f"worker_adapters_{name}"
-            return Histogram(name, text, _OWNER, buckets=_SECONDS, registry=registry)
+            made = Histogram(name, text, _OWNER, buckets=_SECONDS, registry=registry)
+            return _Labelled(made)
 
         self._dispatches = counter("dispatches", "Submitted jobs", *_OWNER)
         self._outcomes = counter("outcomes", "Ended jobs by outcome", *_OWNER, "outcome")
@@ -62,13 +90,13 @@ class PrometheusObserver:
     @hookimpl
     def job_submitted(self, job: JobNotice) -> None:
         """Count a dispatch; the job waits."""
-        self._dispatches.labels(*_owner(job)).inc()
-        self._waiting.labels(*_owner(job)).inc()
+        self._dispatches(*_owner(job)).inc()
+        self._waiting(*_owner(job)).inc()
 
     @hookimpl
     def job_first_token(self, job: JobNotice) -> None:
         """Measure the first token."""
-        self._first_token.labels(*_owner(job)).observe((job.time_to_first_token_ms or 0) / 1000)
+        self._first_token(*_owner(job)).observe((job.time_to_first_token_ms or 0) / 1000)
 
     @hookimpl
     def job_ended(self, job: JobNotice) -> None:
@@ -88,46 +116,51 @@ class PrometheusObserver:
     @hookimpl
     def attempt_started(self, attempt: AttemptNotice) -> None:
         """Count a request in flight; with the first one the job no longer waits."""
-        self._in_flight.labels(*_replica(attempt.adapter)).inc()
+        self._in_flight(*_replica(attempt.adapter)).inc()
         if attempt.number == 1:
-            self._waiting.labels(attempt.owner.name, attempt.owner.pool_id or "").dec()
+            self._waiting(attempt.owner.name, attempt.owner.pool_id or "").dec()
 
     @hookimpl
     def attempt_ended(self, attempt: AttemptNotice) -> None:
         """Count how a request ended."""
-        self._in_flight.labels(*_replica(attempt.adapter)).dec()
-        self._attempts.labels(*_replica(attempt.adapter), attempt.code or "ended").inc()
+        self._in_flight(*_replica(attempt.adapter)).dec()
+        self._attempts(*_replica(attempt.adapter), attempt.code or "ended").inc()
 
     @hookimpl
     def replica_changed(self, change: ReplicaNotice) -> None:
         """Show whether a replica accepts work; a busy one does."""
         place = (change.pool_id, change.replica_id)
         if change.after is None:
-            _forget(self._ready, place)
-            _forget(self._breaker, place)
+            self._ready.remove(*place)
+            self._breaker.remove(*place)
             return
-        self._ready.labels(*place).set(change.after in _ACCEPTING)
+        self._ready(*place).set(change.after in _ACCEPTING)
         if change.before is None:
-            self._breaker.labels(*place).set(0)
+            self._breaker(*place).set(0)
 
     @hookimpl
     def breaker_changed(self, change: BreakerNotice) -> None:
         """Show a breaker's state, and count the transition."""
         place = (change.pool_id, change.replica_id)
-        self._breaker.labels(*place).set(_BREAKER_VALUES[change.after])
-        self._transitions.labels(*place, change.after).inc()
+        self._breaker(*place).set(_BREAKER_VALUES[change.after])
+        self._transitions(*place, change.after).inc()
 
     def _end(self, job: JobNotice, outcome: str) -> None:
         owner = _owner(job)
-        self._outcomes.labels(*owner, outcome).inc()
-        self._retries.labels(*owner).inc(max(0, job.attempts - 1))
-        self._tokens_in.labels(*owner).inc(job.tokens_in or 0)
-        self._tokens_out.labels(*owner).inc(job.tokens_out)
-        self._tool_calls.labels(*owner).inc(job.tool_calls)
+        self._outcomes(*owner, outcome).inc()
+        for counter, count in (
+            (self._retries, max(0, job.attempts - 1)),
+            (self._tokens_in, job.tokens_in),
+            (self._tokens_out, job.tokens_out),
+            (self._tool_calls, job.tool_calls),
+        ):
+            series = counter(*owner)  # it appears with its first job, whatever that counts
+            if count:
+                series.inc(count)
         if job.attempts == 0:
-            self._waiting.labels(*owner).dec()
+            self._waiting(*owner).dec()
         if job.decode_time_ms is not None:
-            self._decode.labels(*owner).observe(job.decode_time_ms / 1000)
+            self._decode(*owner).observe(job.decode_time_ms / 1000)
 
 
 def _owner(job: JobNotice) -> tuple[str, str]:
@@ -136,10 +169,3 @@ def _owner(job: JobNotice) -> tuple[str, str]:
 
 def _replica(adapter: AdapterNotice) -> tuple[str, str, str]:
     return adapter.name, adapter.pool_id or "", adapter.replica_id or ""
-
-
-def _forget(gauge: Gauge, place: tuple[str, str]) -> None:
-    try:
-        gauge.remove(*place)
-    except KeyError:  # it was never set
-        return

@@ -7,9 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import registry
 from adapter_api import ErrorCode
+from registry.gateway.app import application
+from registry.gateway.server import Writes
 from tests.registry.gateway.conftest import CHAT, TEXT, Start
 from tests.registry.gateway.raw import RawClient, events, text_of
 
@@ -159,6 +163,82 @@ async def test_the_client_that_leaves_early_cancels_its_job(start: Start, stream
             await asyncio.sleep(0)
     await asyncio.wait_for(served.gateway.table.finish(), 5)
     assert served.gateway.recent[0].code == ErrorCode.CANCELLED
+
+
+async def test_the_client_that_leaves_after_a_large_body_is_seen(start: Start) -> None:
+    """A body beyond the buffer pauses reading, which goes on: the end must be seen."""
+    served = await start(mock(delay_s=60))
+    async with RawClient(served.port) as client:
+        client.post("/v1/chat/completions", {**STREAM, "padding": "x" * 300_000})
+        await client.writer.drain()
+        while not served.gateway.table:
+            await asyncio.sleep(0)
+    await asyncio.wait_for(served.gateway.table.finish(), 5)
+    assert served.gateway.recent[0].code == ErrorCode.CANCELLED
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps each write."""
+
+    def __init__(self) -> None:
+        super().__init__({"socket": None})
+        self.writes: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.writes.append(b"closed")
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        raise AssertionError
+
+    def resume_reading(self) -> None:
+        raise AssertionError
+
+
+def test_a_head_leaves_with_the_first_event() -> None:
+    """The head is held for the next write only, and not lost where none follows."""
+    inner = Recorder()
+    writes = Writes(inner)
+    for answer in ((b"head ", b"first", b"second"), (b"head", b"")):
+        writes.begin()
+        for data in answer:
+            writes.write(data)
+    writes.begin()
+    writes.write(b"alone")
+    writes.close()
+    assert inner.writes == [b"head first", b"second", b"head", b"alone", b"closed"]
+
+
+async def test_a_body_that_waits_for_leave_gets_it(start: Start) -> None:
+    """`Expect: 100-continue` is answered before the body, as curl demands for large ones."""
+    served = await start()
+    body = json.dumps(CHAT).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nExpect: 100-continue\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    async with RawClient(served.port) as client:
+        client.writer.write(head.encode())
+        assert (await client.head())[0] == 100
+        client.writer.write(body)
+        assert (await client.head())[0] == 200
+
+
+async def test_a_mounted_gateway_streams(start: Start) -> None:
+    """Under another application's path, and under another ASGI server, it is the same gateway."""
+    gateway = (await start()).gateway
+    transport = httpx.ASGITransport(Starlette(routes=[Mount("/llm", application(gateway))]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        answer = await client.post("/llm/v1/chat/completions", json=STREAM)
+        refused = await client.get("/llm/v1/chat/completions")
+    assert text_of(events(answer.content)) == TEXT
+    assert len(answer.headers.get_list("x-request-id")) == 1
+    assert refused.status_code == 405
 
 
 async def test_a_comment_keeps_a_silent_stream_alive(start: Start) -> None:
