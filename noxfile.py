@@ -45,7 +45,7 @@ def exhaustive(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("suite", ["engine", "clients", "browser", "frozen"])
+@nox.parametrize("suite", ["engine", "clients", "browser", "ray", "frozen"])
 def suites(session: nox.Session, suite: str) -> None:
     """Run a suite that needs more than Python: the extra of the same name brings it."""
     session.install("-e", f".[{suite}]")

@@ -21,7 +21,7 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import attrs
 import msgspec
@@ -63,6 +63,10 @@ class Header:
     version: int = VERSION
 
 
+class JournalHeld(BatchError):
+    """Another process holds the journal."""
+
+
 class Journal:
     """The journal of one run, held by one process at a time.
 
@@ -73,7 +77,8 @@ class Journal:
             is always refused.
 
     Raises:
-        BatchError: If another process holds the journal, or it belongs to another input or plan.
+        JournalHeld: If another process holds the journal.
+        BatchError: If it belongs to another input or plan.
         OSError: If the file cannot be opened, read or written.
     """
 
@@ -128,6 +133,12 @@ class Journal:
         self._states[int(number)] = _STATE[outcome]
         self._offsets[int(number)] = offset
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the file. Call `flush` before it, so that a power cut loses nothing."""
         os.close(self._fd)
@@ -152,6 +163,10 @@ class Journal:
     def finished(self, number: int) -> bool:
         """Return whether a row needs no further attempt."""
         return self._states[number] != _OPEN
+
+    def states(self) -> bytes:
+        """Return one byte for each row, which is 0 if the row is open."""
+        return bytes(self._states)
 
     def reopen_failed(self) -> int:
         """Count failed rows as open; return how many there were."""
@@ -314,4 +329,4 @@ def _lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        raise BatchError(f"another process is doing this run: it holds {path}") from exc
+        raise JournalHeld(f"another process is doing this run: it holds {path}") from exc

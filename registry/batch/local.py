@@ -5,13 +5,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from adapter_api import ErrorCode, WorkerError
 from adapter_api.task import new_id
-from registry.batch.journal import Journal
+from registry.batch.journal import Outcome
 from registry.batch.pace import Limits, Pace
 from registry.batch.rows import Row, TaskRow
 from registry.host import AdapterHost
@@ -68,6 +68,43 @@ class Progress:
         """Return how many rows have not ended."""
         return self.rows - self.answered - self.failed
 
+    def beyond(self, limits: Limits) -> str:
+        """Return which limit of the run is reached; empty if none is."""
+        used = self.tokens_in + self.tokens_out
+        if limits.max_tokens is not None and used >= limits.max_tokens:
+            return f"{used} tokens are used, the limit is {limits.max_tokens}"
+        failures = self.failures.total()
+        if limits.max_failures is not None and failures > limits.max_failures:
+            return f"{failures} rows failed, the limit is {limits.max_failures}"
+        return ""
+
+
+class Results(Protocol):
+    """Where results go; a Journal is one."""
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows the input has."""
+        ...
+
+    @property
+    def answered(self) -> int:
+        """Return how many rows are answered."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Return how many rows failed."""
+        ...
+
+    def append(self, number: int, outcome: Outcome, result: bytes) -> None:
+        """Add the result of a row; OSError if it cannot be written."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until all results are written; OSError if one cannot be."""
+        ...
+
 
 class LocalRun:
     """One run over a pool of a host in this process.
@@ -80,18 +117,20 @@ class LocalRun:
         fields: Request fields for every row that does not set them itself.
         limits: The limits of the run.
         on_result: Called with the name and the result of each row that ends.
+        pace: The gate of the rows, for runs that share one; None for a gate of its own.
     """
 
     def __init__(
         self,
         rows: Iterator[AnyRow],
-        journal: Journal,
+        journal: Results,
         host: AdapterHost,
         pool_id: str,
         *,
         fields: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         on_result: Callable[[str, bytes], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._rows = rows
         self._journal = journal
@@ -100,7 +139,7 @@ class LocalRun:
         self._fields = dict(fields or {})
         self._limits = limits or Limits()
         self._on_result = on_result
-        self._pace = Pace(host, pool_id, self._limits)
+        self._pace = pace or Pace(host, pool_id, self._limits)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
@@ -111,7 +150,7 @@ class LocalRun:
         """Send no further row; rows in flight finish. The first reason is kept."""
         self.progress.stopped = self.progress.stopped or why
         self._stop.set()
-        self._pace.close()
+        self._pace.wake()
 
     async def run(self) -> None:
         """Run until every row has ended, or a reason to stop arises.
@@ -125,7 +164,7 @@ class LocalRun:
         """
         try:
             for row in self._rows:
-                reserved = await self._pace.enter()
+                reserved = await self._pace.enter(self._stop)
                 if reserved is None:
                     break
                 task = asyncio.create_task(self._run_one(row, reserved))
@@ -212,19 +251,15 @@ class LocalRun:
         return False
 
     def _count(self, code: str) -> None:
-        progress, limits = self.progress, self._limits
+        progress = self.progress
         progress.done += 1
         if code:
             progress.failed += 1
             progress.failures[code] += 1
         else:
             progress.answered += 1
-        used = progress.tokens_in + progress.tokens_out
-        if limits.max_tokens is not None and used >= limits.max_tokens:
-            self.stop(f"{used} tokens are used, the limit is {limits.max_tokens}")
-        failures = progress.failures.total()
-        if limits.max_failures is not None and failures > limits.max_failures:
-            self.stop(f"{failures} rows failed, the limit is {limits.max_failures}")
+        if why := progress.beyond(self._limits):
+            self.stop(why)
 
 
 def _answered(row: AnyRow, job_id: str, body: bytes) -> bytes:

@@ -46,18 +46,21 @@ class Limits:
 
 
 class Pace:
-    """The gate that each row passes. One task at a time waits in `enter`.
+    """The gate that each row passes.
 
     Args:
         host: Its pool's capacity decides how many rows are in flight.
         pool_id: The pool.
         limits: The limits of the run.
+        share: The share of the pool's capacity to use; others use the rest.
     """
 
-    def __init__(self, host: AdapterHost, pool_id: str, limits: Limits) -> None:
+    def __init__(self, host: AdapterHost, pool_id: str, limits: Limits, share: float = 1.0) -> None:
         self._host = host
         self._pool_id = pool_id
         self._limits = limits
+        self._share = share
+        self._turn = asyncio.Lock()
         self._request_s = _seconds_each(limits.requests_per_minute)
         self._token_s = _seconds_each(limits.tokens_per_minute)
         self._requests_from = self._tokens_from = float("-inf")
@@ -70,28 +73,31 @@ class Pace:
         self._ended = 0
         self._measured_from = float("-inf")
         self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
         self.in_flight = 0
 
-    async def enter(self) -> float | None:
+    async def enter(self, stopped: asyncio.Event) -> float | None:
         """Wait until one more row may be sent, and count it.
 
+        Args:
+            stopped: Set when no further row is to be sent. Call `wake` after setting it.
+
         Returns:
-            The tokens reserved for the row, for `leave`; None after `close`.
+            The tokens reserved for the row, for `leave`; None if stopped.
         """
         loop = asyncio.get_running_loop()
-        while not self._closed:
-            now = loop.time()
-            if (wait_s := self._wait_s(now)) <= 0:
-                self.in_flight += 1
-                self._requests_from = max(self._requests_from, now) + self._request_s
-                return self._reserve(now)
-            self._waiter = loop.create_future()
-            timer = loop.call_later(wait_s, self._wake)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
+        async with self._turn:
+            while not stopped.is_set():
+                now = loop.time()
+                if (wait_s := self._wait_s(now)) <= 0:
+                    self.in_flight += 1
+                    self._requests_from = max(self._requests_from, now) + self._request_s
+                    return self._reserve(now)
+                self._waiter = loop.create_future()
+                timer = loop.call_later(wait_s, self.wake)
+                try:
+                    await self._waiter
+                finally:
+                    timer.cancel()
         return None
 
     def repeat(self) -> float:
@@ -114,14 +120,10 @@ class Pace:
             self._rows += 1
             self._tokens += tokens
         self._tokens_from += (tokens - reserved) * self._token_s
-        self._wake()
+        self.wake()
 
-    def close(self) -> None:
-        """Let no further row in."""
-        self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Look again whether a row may be sent."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -164,7 +166,7 @@ class Pace:
             if pool.pool_id == self._pool_id:
                 able = [r for r in pool.replicas if r.state in ("ready", "busy")]
                 at_once = sum(self._each if r.limit is None else r.limit for r in able)
-                wanted = max(1, round(at_once * _AHEAD))
+                wanted = max(1, round(at_once * _AHEAD * self._share))
                 return wanted if maximum is None else min(maximum, wanted)
         return 1
 

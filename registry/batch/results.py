@@ -11,7 +11,7 @@ from registry.batch.files import whole_file
 from registry.batch.journal import Journal
 
 _PARQUET_ROWS = 4096
-_PARQUET_COLUMNS = {
+COLUMNS = {
     "custom_id": "string",
     "ok": "bool_",
     "text": "string",
@@ -24,6 +24,7 @@ _PARQUET_COLUMNS = {
     "error_message": "string",
     "body": "string",
 }
+"""The columns of a table of results, and the names of pyarrow's types."""
 
 
 def write_results(journal: Journal, output: Path) -> tuple[Path, ...]:
@@ -70,9 +71,7 @@ def _write_parquet(journal: Journal, output: Path) -> None:
         raise BatchError(
             "Parquet files need pyarrow: pip install 'worker-adapters[batch]'"
         ) from exc
-    schema = pyarrow.schema(
-        [(name, getattr(pyarrow, kind)()) for name, kind in _PARQUET_COLUMNS.items()]
-    )
+    schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in COLUMNS.items()])
     with whole_file(output) as draft, ParquetWriter(draft, schema) as writer:
         for rows in _groups(journal):
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
@@ -81,15 +80,20 @@ def _write_parquet(journal: Journal, output: Path) -> None:
 def _groups(journal: Journal) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     for _, outcome, result in journal.results():
-        rows.append(_flat(msgspec.json.decode(result), ok=outcome == "ok"))
+        rows.append(flat(msgspec.json.decode(result), ok=outcome == "ok"))
         if len(rows) == _PARQUET_ROWS:
             yield rows
             rows = []
     yield rows
 
 
-def _flat(result: dict[str, Any], *, ok: bool) -> dict[str, Any]:
-    """Return a result as one flat row."""
+def flat(result: dict[str, Any], *, ok: bool) -> dict[str, Any]:
+    """Return a result as one flat row, with the names of COLUMNS.
+
+    Args:
+        result: In OpenAI's batch output format.
+        ok: Whether the row is answered.
+    """
     body = result["response"]["body"]
     row: dict[str, Any] = {"custom_id": result["custom_id"], "ok": ok}
     row["body"] = msgspec.json.encode(body).decode()

@@ -257,14 +257,25 @@ def _openai(path: Path, _: Mapped, skip: Skip) -> Iterator[Row]:
         )
 
 
+def mapped_row(mapped: Mapped, number: int, fields: Mapping[str, Any]) -> Row:
+    """Return the row that these columns make.
+
+    Args:
+        mapped: How columns become requests. Without a template, the column `messages` is the chat.
+        number: The row's position, from 0.
+        fields: The columns.
+    """
+    if mapped.template is None and "messages" in fields:
+        return Row(number, _id(mapped, fields, number), "chat", fields)
+    return _row(mapped, number, fields)
+
+
 def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
     for number, fields, problem in _objects(path, skip):
         if problem:
             yield _unreadable(number, problem)
-        elif mapped.template is None and "messages" in fields:
-            yield Row(number, _id(mapped, fields, number), "chat", fields)
         else:
-            yield _row(mapped, number, fields)
+            yield mapped_row(mapped, number, fields)
 
 
 def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:

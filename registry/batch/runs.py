@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -15,13 +15,26 @@ import msgspec
 from adapter_api import TaskRequest
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, read_header
-from registry.batch.local import AnyRow, LocalRun
+from registry.batch.local import AnyRow, LocalRun, Progress
 from registry.batch.pace import Limits
 from registry.batch.results import write_results
 from registry.batch.rows import Format, Mapped, Source, TaskRow, examine
 from registry.host import AdapterHost
 
-Begin = Callable[[LocalRun], None]
+
+class AnyRun(Protocol):
+    """A run on one machine or on a cluster."""
+
+    progress: Progress
+
+    def stop(self, why: str) -> None:
+        """Send no further row; rows in flight finish."""
+
+    async def run(self) -> None:
+        """Run until every row has ended, or a reason to stop arises."""
+
+
+Begin = Callable[[AnyRun], None]
 
 _BODY = "body."
 """Before the names of request fields in the journal's plan, apart from the options of the run."""
@@ -153,7 +166,7 @@ async def run_plan(plan: Plan, host: AdapterHost, begin: Begin | None = None) ->
     Cancellation:
         Rows in flight are cancelled; finished rows are in the results.
     """
-    source = await asyncio.to_thread(_examined, plan)
+    source = await asyncio.to_thread(examined, plan)
     header = Header(source.sha256, source.rows, plan.identity(source.format))
 
     def start(journal: Journal) -> LocalRun:
@@ -163,7 +176,7 @@ async def run_plan(plan: Plan, host: AdapterHost, begin: Begin | None = None) ->
         return LocalRun(rows, journal, host, plan.pool_id, fields=plan.fields, limits=plan.limits)
 
     path = plan.journal
-    return await _run(path, header, start, begin, plan.output, plan.accept_changes)
+    return await run_journal(path, header, start, begin, plan.output, plan.accept_changes)
 
 
 async def run(
@@ -209,18 +222,27 @@ async def run(
 
     with tempfile.TemporaryDirectory(prefix="worker-adapters-") as scratch:
         path = journal_path(output or Path(scratch) / "results.jsonl")
-        return await _run(path, header, start, begin, output)
+        return await run_journal(path, header, start, begin, output)
 
 
-async def _run(
+async def run_journal(
     path: Path,
     header: Header,
-    start: Callable[[Journal], LocalRun],
+    start: Callable[[Journal], AnyRun],
     begin: Begin | None,
     output: Path | None,
     accept_changes: bool = False,
 ) -> Summary:
-    """Run what is open in the journal at `path`, and write the results."""
+    """Run what is open in a journal, and write the results.
+
+    Args:
+        path: The journal.
+        header: The run.
+        start: Returns the run, not yet running.
+        begin: As for `run_plan`.
+        output: The file for the results; None for none.
+        accept_changes: As for Plan.
+    """
     open_journal = functools.partial(Journal, path, header, accept_changes=accept_changes)
     journal = await asyncio.to_thread(open_journal)
     try:
@@ -236,7 +258,8 @@ async def _run(
         journal.close()
 
 
-def _examined(plan: Plan) -> Source:
+def examined(plan: Plan) -> Source:
+    """Read the input of a plan once; BatchError if it cannot be used."""
     known = None
     if plan.journal.exists() and plan.journal.stat().st_size:
         found = read_header(plan.journal)
@@ -244,7 +267,7 @@ def _examined(plan: Plan) -> Source:
     return examine(plan.input, plan.mapped, plan.format, known)
 
 
-def _summary(run: LocalRun, files: tuple[Path, ...]) -> Summary:
+def _summary(run: AnyRun, files: tuple[Path, ...]) -> Summary:
     progress = run.progress
     return Summary(
         progress.rows,

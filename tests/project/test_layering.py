@@ -33,6 +33,7 @@ ALLOWED = {
     },
     "registry.observers.otel": {"adapter_api", "attrs", "opentelemetry"},
     "registry.batch": {"adapter_api", "attrs", "msgspec", "pyarrow", "registry"},
+    "registry.batch.ray": {"adapter_api", "attrs", "msgspec", "pyarrow", "ray", "registry"},
     "registry.cli": {"adapter_api", "attrs", "registry", "rich", "typer", "click", "uvloop"},
 }  # fmt: skip
 

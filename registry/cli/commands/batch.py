@@ -13,6 +13,7 @@ from registry.cli.terminal.status import UsageError
 
 if TYPE_CHECKING:
     from registry.batch import Limits
+    from registry.cli.terminal.bulk import OnRay
 
 Input = Annotated[
     Path,
@@ -35,6 +36,15 @@ MaxFailures = Annotated[
 ]
 Attempts = Annotated[
     int, typer.Option(min=1, help="How often a row is sent while the engine fails at it.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Run on a Ray cluster: HOST:PORT, auto, or local for a new one."
+    ),
+]
+RayActors = Annotated[
+    int | None, typer.Option(min=1, help="Actors that answer; else one for each node.")
 ]
 
 
@@ -88,6 +98,8 @@ def run(
     max_cost: MaxCost = None,
     max_failures: MaxFailures = None,
     attempts: Attempts = 4,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
     accept_changes: Annotated[
         bool,
         typer.Option("--accept-changes", help="Resume although the request options have changed."),
@@ -122,7 +134,7 @@ def run(
             limits=limits,
             accept_changes=accept_changes,
         )
-        return run_batch(plan, workers)
+        return run_batch(plan, workers, _on_ray(ray, ray_actors))
 
     return action
 
@@ -137,6 +149,8 @@ def retry_failed(
     max_cost: MaxCost = None,
     max_failures: MaxFailures = None,
     attempts: Attempts = 4,
+    ray: Ray = None,
+    ray_actors: RayActors = None,
 ) -> Action:
     """Send the failed rows of a run again, with the request options of that run."""
 
@@ -144,7 +158,8 @@ def retry_failed(
         from registry.cli.terminal.bulk import retry_batch
 
         limits = _limits(max_in_flight, rpm, tpm, max_cost, max_failures, attempts)
-        return retry_batch(input, _output(input, output), workers, limits)
+        on_ray = _on_ray(ray, ray_actors)
+        return retry_batch(input, _output(input, output), workers, limits, on_ray)
 
     return action
 
@@ -186,6 +201,14 @@ def _limits(
         max_failures=max_failures,
         max_attempts=attempts,
     )
+
+
+def _on_ray(address: str | None, actors: int | None) -> "OnRay | None":
+    from registry.cli.terminal.bulk import OnRay
+
+    if address is None and actors is not None:
+        raise UsageError("--ray-actors needs --ray")
+    return None if address is None else OnRay(address, actors)
 
 
 def _template(text: str | None) -> str | None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from registry.batch import BatchError, Limits, Plan, Summary, run_plan
 from registry.batch.files import whole_file
 from registry.batch.journal import count
-from registry.batch.local import LocalRun
-from registry.batch.runs import journal_path
+from registry.batch.runs import AnyRun, Begin, journal_path
 from registry.cli.terminal import status
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
 from registry.cli.terminal.loops import loop_factory
@@ -57,8 +56,26 @@ class Rates:
     tokens_per_s: float
 
 
-def run_batch(plan: Plan, workers: Path | None) -> int:
+@attrs.frozen
+class OnRay:
+    """A run on a Ray cluster.
+
+    Args:
+        address: The cluster's.
+        actors: How many actors answer; None: one for each node.
+    """
+
+    address: str
+    actors: int | None = None
+
+
+def run_batch(plan: Plan, workers: Path | None, on_ray: OnRay | None = None) -> int:
     """Run a plan in the foreground.
+
+    Args:
+        plan: The run.
+        workers: The workers file; None: the replica that the environment describes.
+        on_ray: The cluster; None for this machine.
 
     Returns:
         The exit status: OK if every row is answered, FAILED if some failed or are left or a file
@@ -72,7 +89,7 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
     logging.getLogger("worker_adapters.jobs").setLevel(logging.ERROR)
     try:
         with _spooled(plan) as ready, asyncio.Runner(loop_factory=loop_factory()) as runner:
-            summary, caught = runner.run(_run(ready, workers))
+            summary, caught = runner.run(_run(ready, workers, on_ray))
     except BatchError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
@@ -82,7 +99,13 @@ def run_batch(plan: Plan, workers: Path | None) -> int:
     return _conclude(summary, plan, caught)
 
 
-def retry_batch(input: Path, output: Path, workers: Path | None, limits: Limits) -> int:
+def retry_batch(
+    input: Path,
+    output: Path,
+    workers: Path | None,
+    limits: Limits,
+    on_ray: OnRay | None = None,
+) -> int:
     """Send the failed rows of an earlier run again.
 
     Raises:
@@ -92,7 +115,7 @@ def retry_batch(input: Path, output: Path, workers: Path | None, limits: Limits)
         plan = Plan.again(input, output, limits)
     except (OSError, BatchError) as error:
         raise UsageError(f"there is no run to continue: {error}") from error
-    return run_batch(plan, workers)
+    return run_batch(plan, workers, on_ray)
 
 
 def show_batch(output: Path, *, as_json: bool) -> int:
@@ -134,13 +157,13 @@ def _spooled(plan: Plan) -> Iterator[Plan]:
         spool.unlink(missing_ok=True)
 
 
-async def _run(plan: Plan, workers: Path | None) -> tuple[Summary, list[int]]:
+async def _run(plan: Plan, workers: Path | None, on_ray: OnRay | None) -> tuple[Summary, list[int]]:
     observers = [ChangeLog()]
     if workers is None:
         host = AdapterHost.from_environment(observers=observers)
     else:
         host = AdapterHost.from_file(workers, observers=observers)
-    begun: asyncio.Future[LocalRun] = asyncio.get_running_loop().create_future()
+    begun: asyncio.Future[AnyRun] = asyncio.get_running_loop().create_future()
 
     def stop() -> None:
         if begun.done():
@@ -152,15 +175,32 @@ async def _run(plan: Plan, workers: Path | None) -> tuple[Summary, list[int]]:
         async with host:
             pool_id = choose_pool(host, plan.pool_id or None)
             plan = attrs.evolve(plan, pool_id=pool_id)
-            async with _watched(plan.output, begun):
-                return await run_plan(plan, host, begun.set_result), caught
+            if on_ray is None:
+                async with _watched(plan.output, begun):
+                    return await run_plan(plan, host, begun.set_result), caught
+        run_on_ray = _ray_runner(workers, on_ray)
+        async with _watched(plan.output, begun):
+            return await run_on_ray(plan, begun.set_result), caught
+
+
+def _ray_runner(workers: Path | None, on_ray: OnRay) -> Callable[[Plan, Begin], Awaitable[Summary]]:
+    """Return the function that runs a plan on the cluster."""
+    try:
+        from registry.batch.ray.cluster import Cluster
+        from registry.batch.ray.cluster import run_plan as run_on_ray
+        from registry.batch.ray.plan import declared
+    except ImportError as error:
+        raise UsageError("--ray needs the extra: pip install 'worker-adapters[ray]'") from error
+    text = None if workers is None else declared(workers)
+    cluster = Cluster(address=on_ray.address, workers=text, actors=on_ray.actors)
+    return lambda plan, begin: run_on_ray(plan, cluster, begin)
 
 
 # Progress
 
 
 @contextlib.asynccontextmanager
-async def _watched(output: Path, begun: "asyncio.Future[LocalRun]") -> AsyncIterator[None]:
+async def _watched(output: Path, begun: "asyncio.Future[AnyRun]") -> AsyncIterator[None]:
     """Show the progress of the run while it lasts."""
     out = console(stderr=True)
     show = _bar if out.is_terminal else _lines
@@ -173,7 +213,7 @@ async def _watched(output: Path, begun: "asyncio.Future[LocalRun]") -> AsyncIter
         _live_path(output).unlink(missing_ok=True)
 
 
-async def _follow(output: Path, begun: "asyncio.Future[LocalRun]", show: Any) -> None:
+async def _follow(output: Path, begun: "asyncio.Future[AnyRun]", show: Any) -> None:
     loop = asyncio.get_running_loop()
     with show as draw:
         progress = (await asyncio.shield(begun)).progress
