@@ -298,6 +298,8 @@ class _Talk(asyncio.Protocol):
         """
         first, *lines = text.split("\r\n")
         method, target, _ = first.split(" ", 2)
+        if target.startswith(("http://", "https://")):  # as to a proxy (RFC 9112, 3.2.2)
+            target = "/" + "/".join(target.split("/")[3:])
         if not target.startswith("/"):
             raise ValueError
         pairs = (line.partition(":") for line in lines)

@@ -9,6 +9,12 @@ from typing import Any
 MAX_DELAY_MS = 32_000_000_000
 """A year. A longer delay, or a negative one, is not a delay."""
 
+MAX_FIELD_CHARS = 40
+"""The longest name of a field that is read as a delay."""
+
+MAX_POLICIES_CHARS = 1024
+"""The maximum part of a RateLimit header that is read."""
+
 _MAX_MOMENT_MS = 1e14  # the year 5138
 
 _MS_HEADERS = ("retry-after-ms", "x-ms-retry-after-ms")
@@ -21,10 +27,22 @@ _PART = rf"(?i)({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])"
 _PARTS = rf"(?:{_NUMBER}\s{{0,3}}(?:{_UNIT})(?![a-z])[\s,]{{0,3}}(?:and\s)?){{1,4}}"
 _DURATION = rf"(?i)\s*{_PARTS}\s*"
 _WORDS = (
-    r"(?i)\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?)"
+    r"(?i)\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?"
+    r"|cool(?:ing)?[ -]?down)"
     r"(?:\s(?:again|after|in|for|about|at least|approximately|another)){0,3}\s{1,3}"
     rf"({_PARTS})"
 )
+
+_FIELD = (
+    r"(?:(?:retry|try_again|available|resets?)_(?:after|in|delay|wait)"
+    r"|(?:wait|cool_?down|back_?off)(?:_(?:for|time|period))?|estimated_(?:wait_)?time)"
+    r"(?P<unit>_(?:s|secs?|seconds|ms|millis|milliseconds))?"
+)
+"""The name of a field with a delay, in snake case."""
+
+_POLICY = r";\s{0,3}r=(\d{1,9})\b[^,]{0,80}?;\s{0,3}t=(\d{1,9})\b"
+_OLD_POLICY = r"\bremaining=(\d{1,9})\b.{0,80}?\breset=(\d{1,9})\b"
+"""Items of a RateLimit header: what remains, and after how many seconds it is reset."""
 
 _RESET = r"(?:x-)?ratelimit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset"
 
@@ -39,7 +57,8 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
         headers: The answer's headers, names in lower case.
         now: What a date is measured from; by default the present.
 
-    Source: RFC 9110, 10.2.3; the others as OpenAI, Azure, Groq, Anthropic and OpenRouter send them.
+    Source: RFC 9110, 10.2.3; draft-ietf-httpapi-ratelimit-headers and its earlier versions; the
+    others as OpenAI, Azure, Groq, Anthropic and OpenRouter send them.
     """
     now = now or datetime.now(UTC)
     for name in _MS_HEADERS:
@@ -72,6 +91,9 @@ def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
             remaining = headers.get(name.replace("reset", "remaining", 1))
         if _number(remaining) == 0:
             waits.append(_instant_ms(value, now))
+    policies = headers.get("ratelimit", "")[:MAX_POLICIES_CHARS]
+    for pattern in (_POLICY, _OLD_POLICY):
+        waits += [int(s) * 1000 for left, s in re.findall(pattern, policies) if int(left) == 0]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
@@ -134,12 +156,20 @@ def delay_in_words_ms(text: str) -> int | None:
     return None if match is None else _sum_ms(match[1])
 
 
+def is_delay(name: str) -> bool:
+    """Return whether a field of this name holds a delay: `retry_after`, `cooldownSeconds`."""
+    return len(name) <= MAX_FIELD_CHARS and re.fullmatch(_FIELD, _snake(name)) is not None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 def field_ms(name: str, value: Any) -> int | None:
     """Return the delay that a field of an error body holds, in milliseconds.
 
     Args:
-        name: The field's name, which says the unit of a bare number: milliseconds if it ends
-            with "ms", else seconds.
+        name: The field's name, which may name the unit of a bare number; else it is in seconds.
         value: A number, a text, or Google's Duration object (seconds and nanos).
     """
     if isinstance(value, Mapping):
@@ -151,4 +181,5 @@ def field_ms(name: str, value: Any) -> int | None:
     number = _number(str(value))
     if number is None:
         return duration_ms(value) if isinstance(value, str) else None
-    return _bounded(number if name.lower().endswith("ms") else number * 1000)
+    in_ms = re.search(r"(?:ms|millis|milliseconds)$", _snake(name))
+    return _bounded(number if in_ms else number * 1000)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from adapters.http_util.delays import delay_in_words_ms, field_ms, retry_after_ms
+from adapters.http_util.delays import delay_in_words_ms, field_ms, is_delay, retry_after_ms
 from adapters.http_util.secrets import MAX_SEARCHED_CHARS, MAX_SHOWN_CHARS, redact, safe_text
 
 MAX_DEPTH = 12
@@ -40,13 +40,9 @@ _STATUSES = (
     *("code", "status", "status_code", "statusCode", "http_status", "http_code", "httpStatus"),
     *("error_code", "errorCode"),
 )
-_DELAYS = (
-    *("retryDelay", "retry_delay", "retry_after", "retryAfter", "retry_after_seconds"),
-    *("retry_after_s", "retry_after_ms", "retryAfterMs"),
-)
 _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", "metadata",
            "base_resp", "fault", "raw", "body", "response", "cause", "violations",
-           "promptFeedback")  # fmt: skip
+           "promptFeedback", "parameters")  # fmt: skip
 """Where objects hold more facts, or texts that are JSON."""
 
 _SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
@@ -225,9 +221,9 @@ class _Found:
             self._note_code(payload.get(key))
         for key in _STATUSES:
             self.status = self.status or _status(payload.get(key))
-        for key in _DELAYS:
-            if self.retry_after_ms is None and key in payload:
-                self.retry_after_ms = field_ms(key, payload[key])
+        for key, value in payload.items():
+            if self.retry_after_ms is None and isinstance(key, str) and is_delay(key):
+                self.retry_after_ms = field_ms(key, value)
         headers = payload.get("headers")
         if self.retry_after_ms is None and isinstance(headers, Mapping):  # OpenRouter's metadata
             texts = [*headers.items()][:MAX_HEADERS]

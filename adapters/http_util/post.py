@@ -5,7 +5,7 @@ other. A client from `make_client` over our own transport adds nothing to a POST
 straight to the transport. With any other client it goes the usual way.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import attrs
 import httpx
@@ -51,6 +51,7 @@ async def post(
     content: bytes,
     connect_timeout_s: float,
     trace: Mapping[str, str] = _NO_HEADERS,
+    secrets: Iterable[str] = (),
 ) -> Posted:
     """Send a POST and wait for the head of its answer. Redirects are not followed.
 
@@ -62,6 +63,7 @@ async def post(
         content: The body.
         connect_timeout_s: Seconds for connecting. Nothing else is limited.
         trace: More headers of this request, from `adapter_api.propagation`.
+        secrets: Credentials to keep out of errors, other than those in `headers`.
 
     Raises:
         httpx.HTTPError: As the transport does. It is safe to chain: errors of foreign clients are
@@ -78,7 +80,7 @@ async def post(
         headers={**headers, CORRELATION_HEADER: correlation_id, **trace},
         timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
     )
-    secrets = _secrets_in(headers)
+    secrets = (*_secrets_in(headers), *secrets)
     try:
         response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.HTTPError as exc:

@@ -230,6 +230,7 @@ class Job:
                 content=content,
                 connect_timeout_s=self.config.connect_timeout_s,
                 trace=request_headers(self.task.job_id),
+                secrets=connected.credentials.secrets,
             )
         except httpx.HTTPError as exc:
             raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc

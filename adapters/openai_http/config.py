@@ -1,6 +1,6 @@
 """The options of one OpenAI-compatible endpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -269,8 +269,11 @@ class OpenAIHttpConfig:
         how long an answer may take."""
         return httpx.Timeout(None, connect=self.connect_timeout_s, pool=POOL_TIMEOUT_S)
 
-    def used_transport(self) -> httpx.AsyncBaseTransport | None:
+    def used_transport(self, secrets: Iterable[str] = ()) -> httpx.AsyncBaseTransport | None:
         """Return the transport that was given, or one that records; None for the usual one.
+
+        Args:
+            secrets: Credentials to keep out of a recording, other than those in headers.
 
         Raises:
             OSError: If the recording cannot be created; FileExistsError if it exists already.
@@ -280,7 +283,7 @@ class OpenAIHttpConfig:
         inner = make_transport(self.client_options()) if self.transport is None else self.transport
         from adapters.http_util import RecordingTransport  # rarely used, and slow to import
 
-        return RecordingTransport(inner, self.record)
+        return RecordingTransport(inner, self.record, secrets)
 
     def client_options(self) -> ClientOptions:
         """Return the options that concern the connection."""

@@ -72,17 +72,17 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
         ValueError: If the proxy's URL is invalid.
     """
     credentials = Credentials(config)
-    clients = _clients(config)
+    clients = _clients(config, credentials.secrets)
     server = Server(config, endpoints, clients[-1], credentials)
     own = clients if config.client is None else ()
     return Connected(clients[0], credentials, server, own)
 
 
-def _clients(config: OpenAIHttpConfig) -> tuple[httpx.AsyncClient, ...]:
+def _clients(config: OpenAIHttpConfig, secrets: tuple[str, ...]) -> tuple[httpx.AsyncClient, ...]:
     """Return the client for jobs, and behind it the one for probes, if there is one."""
     if config.client is not None:
         return (config.client,)
-    options, transport = config.client_options(), config.used_transport()
+    options, transport = config.client_options(), config.used_transport(secrets)
     if transport is not None:
         return (make_client(options, transport),)
     few = attrs.evolve(options, max_connections=PROBE_CONNECTIONS)

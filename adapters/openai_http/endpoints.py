@@ -17,13 +17,29 @@ Microsoft Foundry Models, REST API versions."""
 # Versions that /openai/v1 knows. A dated one is of the deployments' API.
 _V1_VERSIONS = ("v1", "preview", "latest")
 
-_ENDPOINT = re.compile(r"/(chat/completions|completions|models|responses|embeddings)$")
+_ENDPOINT = re.compile(
+    r"/(chat/completions|completions|models|responses|embeddings)$|(?<=/v\d)/chat$"
+)
 _DEPLOYMENT = re.compile(r"(?P<prefix>.*?)/openai/deployments/(?P<deployment>[^/]+)(/.*)?$")
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*(/|$)")
+_HOST_NAME = re.compile(r"(?!-)[\w-]{1,63}(\.[\w-]{1,63})*\.?", re.ASCII)
 _HOST = re.compile(
     r"(localhost|\[[0-9a-fA-F:.]+\]|\d{1,3}(\.\d{1,3}){3}|([a-z0-9-]{1,63}\.){1,8}[a-z]{2,24})"
     r"(:\d{1,5})?(/[a-z0-9./_-]{0,40})?"
 )
+
+
+def parse_url(text: str) -> httpx.URL | None:
+    """Return `text` as a URL; None if it is not one, or if its host is not a name or an address.
+
+    It raises nothing, because httpx's errors repeat a password as an invalid port.
+    """
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):  # ValueError: not a name of the IDNA
+        return None
+    host = url.raw_host.decode("ascii")
+    return url if not host or ":" in host or _HOST_NAME.fullmatch(host) else None
 
 
 def show_url(base_url: str) -> str:
@@ -162,15 +178,18 @@ def _parse(text: str) -> httpx.URL:
         raise ValueError(
             f"base_url must begin with http:// or https://, such as http://{_harmless(text)}"
         )
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        # Its message may repeat a password as an invalid port.
-        raise ValueError("base_url is not a valid URL; write it like http://HOST:PORT") from None
+    url = parse_url(text)
+    if url is None:
+        raise ValueError("base_url is not a valid URL; write it like http://HOST:PORT")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("base_url must begin with http:// or https:// and name a host")
     if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError(f"base_url must have a port from 1 to 65535, not {url.port}")
+        raise ValueError("base_url must have a port from 1 to 65535")
+    if not url.userinfo and re.search(r"[^/]@", _path(url)):
+        raise ValueError(
+            "base_url has an '@' in its path; in a user or a password write '/' as %2F, '?' as %3F "
+            "and '#' as %23"
+        )
     if url.fragment:
         raise ValueError("base_url must not have a fragment (what follows '#')")
     return url

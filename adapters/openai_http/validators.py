@@ -11,6 +11,7 @@ import attrs
 
 from adapter_api.validators import must_be, refusal, text_or_none
 from adapters.http_util import RetryPolicy
+from adapters.openai_http.endpoints import parse_url
 
 KeySource = Callable[[], str | Awaitable[str]]
 
@@ -100,9 +101,14 @@ def instance_or_none(kind: type) -> Any:
 def proxy(_: object, attribute: _Attribute, value: Any) -> None:
     """Accept a proxy's URL or None."""
     text_or_none(_, attribute, value)
+    if value is None:
+        return
     # Refused here, since httpx's own error would repeat the URL with the password in it.
-    if value is not None and not _PROXY.match(value):
+    if not _PROXY.match(value):
         raise ValueError("proxy must be a URL that begins with http://, https:// or socks5://")
+    url = parse_url(value)
+    if url is None or not url.host:
+        raise ValueError("proxy is not a valid URL; write it like http://USER:PASSWORD@HOST:PORT")
 
 
 def headers(_: object, attribute: _Attribute, value: Any) -> None:

@@ -27,14 +27,18 @@ class RecordingTransport(httpx.AsyncBaseTransport):
     Args:
         inner: Where requests go; it is closed with this one.
         path: The file, which must not exist.
+        secrets: Credentials to remove that are in no header, such as those in a URL.
 
     Raises:
         FileExistsError: If the file exists.
         OSError: If the file cannot be created.
     """
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, path: str | Path) -> None:
+    def __init__(
+        self, inner: httpx.AsyncBaseTransport, path: str | Path, secrets: Iterable[str] = ()
+    ) -> None:
         self._inner = inner
+        self._fixed = tuple(secrets)
         self._writer = Writer(Path(path))
         self._secrets: dict[str, None] = {}
 
@@ -45,7 +49,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: As the other transport does.
         """
         self._remember(credentials_of(request.headers))
-        tape = _Tape(self._writer, tuple(self._secrets))
+        tape = _Tape(self._writer, (*self._fixed, *self._secrets))
         tape.request(request, await request.aread())
         try:
             response = await self._inner.handle_async_request(request)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adapter_api import ErrorCode
 from adapters.http_util import error_from_payload, error_from_response
-from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms
+from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms, is_delay
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms
         ("please retry your request", None),
         ("the answer took 12s", None),
         ("retry 3 times", None),
+        ("Cooling down for 5s", 5000),
         ("try again in 5 steps", None),
         ("", None),
     ],
@@ -55,11 +56,25 @@ def test_a_delay_in_words(words: str, delay_ms: int | None) -> None:
         ("retry_after", -1, None),
         ("retry_after", 1e300, None),
         ("retryDelay", {"seconds": "x"}, None),
+        ("retryAfterMs", 250, 250),
+        ("waitSeconds", 2, 2000),
+        ("cooldown_ms", 250, 250),
+        ("backoff_milliseconds", 250, 250),
+        ("estimated_time", 20.5, 20_500),
+        ("resetIn", "1m", 60_000),
     ],
 )
 def test_a_delay_in_a_field(name: str, value: Any, delay_ms: int | None) -> None:
     """Numbers, texts and Google's Duration, in the unit that the name says."""
+    assert is_delay(name)
     assert field_ms(name, value) == delay_ms
+
+
+@pytest.mark.parametrize("name", ["retry", "retries", "reset", "reset_at", "available", "time",
+                                  "after", "wait_list", "retry_after_date", "ms"])  # fmt: skip
+def test_other_fields_hold_no_delay(name: str) -> None:
+    """A number of tries, or a moment."""
+    assert not is_delay(name)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"(try again|wait) (in )?[0-9. a-z]{0,40}"))

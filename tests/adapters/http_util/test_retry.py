@@ -128,6 +128,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         ({"x-ratelimit-reset": "1767323055000", "x-ratelimit-remaining": "0"}, 10_000),
         ({"x-ratelimit-reset": "1767323055", "x-ratelimit-remaining": "0"}, 10_000),
         ({"ratelimit-reset": "30", "ratelimit-remaining": "0"}, 30_000),
+        ({"ratelimit": '"minute";r=0;t=7, "day";r=50;t=9000'}, 7000),
+        ({"ratelimit": "limit=10, remaining=0, reset=7"}, 7000),
+        ({"ratelimit": "limit=10, remaining=1, reset=7"}, None),
         (
             {
                 "anthropic-ratelimit-tokens-reset": "2026-01-02T03:04:15Z",

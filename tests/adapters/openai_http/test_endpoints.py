@@ -141,6 +141,10 @@ def test_azure_in_the_forms_its_portals_show(
         ("http://", {}, "name a host"),
         ("http://user:secret", {}, "not a valid URL"),
         ("http://user:secret@h:secret", {}, "not a valid URL"),
+        ("http://user:secret@ho st/", {}, "not a valid URL"),
+        ("http://user:secret@h..x/", {}, "not a valid URL"),
+        ("http://user:secret@-h/", {}, "not a valid URL"),
+        ("http://user/secret@h/", {}, "write '/' as %2F"),
         ("http://user:secret@h", {"basic_auth": "a:secret"}, "leave one of them out"),
         ("http://user:secret@h", {"api_key": "secret"}, "leave one of them out"),
         ("sk-secretsecret", {}, "such as http://HOST:PORT"),
@@ -173,7 +177,7 @@ def test_a_wrong_base_url_says_what_to_write(
 ) -> None:
     """The message helps and never repeats a credential."""
     with pytest.raises(
-        ValueError, match=r"must|perhaps|set|leave|not a valid|letters|cannot"
+        ValueError, match=r"must|perhaps|set|leave|not a valid|letters|cannot|write"
     ) as caught:
         OpenAIHttpAdapter(base_url, **options)
     assert says in str(caught.value)
@@ -189,6 +193,7 @@ def test_a_wrong_base_url_says_what_to_write(
         ("https://h/x/chat/completions?a=b%20c", "https://h/x/chat/completions?a=b%20c", "chat"),
         ("https://h/x/completions?a=b", "https://h/x/chat/completions?a=b", "completions"),
         ("https://h/v1", "https://h/v1/chat/completions", None),
+        ("https://h/v1/chat", "https://h/v1/chat/completions", None),
         ("https://h/v1/models", "https://h/v1/chat/completions", None),
         ("https://res.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
          "https://res.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
