@@ -21,7 +21,7 @@ that a node is dead, and to end its actors."""
 
 
 @attrs.define(eq=False)
-class Block(Results):
+class Block:
     """The results of a block.
 
     Attributes:
