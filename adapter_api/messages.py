@@ -257,6 +257,9 @@ class Message:
         return {**wire, **self.extra}
 
 
+_PLAIN_KEYS = {"role", "content"}
+
+
 def to_message(value: object, where: str) -> Message:
     """Return the Message of a mapping in the wire form.
 
@@ -269,6 +272,8 @@ def to_message(value: object, where: str) -> Message:
         return value
     if not isinstance(value, Mapping):
         raise invalid(where, 'a Message or a {"role", "content"} mapping', value)
+    if value.keys() == _PLAIN_KEYS:  # most messages
+        return below(where, Message, value["role"], value["content"])
     unknown = [key for key in value if key not in _OWN_KEYS and key not in _WIRE_KEYS]
     if unknown:
         own = ", ".join(_OWN_KEYS)

@@ -35,6 +35,11 @@ CONNECTION = "worker_adapters.connection"
 class Connection(Protocol):
     """A client's connection, where the server gives access to it."""
 
+    @property
+    def has_body(self) -> bool:
+        """True if all of the request has come, so that the next `receive` returns it at once."""
+        ...
+
     def abort(self) -> None:
         """Break the connection at once."""
         ...
@@ -68,10 +73,11 @@ class Completions:
         job_id = gateway.job_id(headers.get("x-request-id"))
         access = Access(scope, job_id)
         reply = Reply(send, access, partial(_unasked, job_id))
+        connection: Connection | None = scope.get("extensions", {}).get(CONNECTION, {}).get("it")
         try:
-            request, job, key = await self._admitted(headers, receive, job_id)
+            request, job, key = await self._admitted(headers, receive, connection, job_id)
             try:
-                await self._run(request, job, reply, scope, receive)
+                await self._run(request, job, reply, receive, connection)
             finally:
                 if key is not None:
                     key.release()
@@ -86,7 +92,11 @@ class Completions:
                 access.log()
 
     async def _admitted(
-        self, headers: Mapping[str, str], receive: Receive, job_id: str
+        self,
+        headers: Mapping[str, str],
+        receive: Receive,
+        connection: Connection | None,
+        job_id: str,
     ) -> tuple[requests.ApiRequest, GatewayJob, Key | None]:
         """Read and admit a request. Its body is not kept any longer.
 
@@ -99,9 +109,14 @@ class Completions:
         key = gateway.key(headers)
         if headers.get("content-encoding", "identity") != "identity":
             raise ApiError(415, "Send the body without Content-Encoding.", code="encoded_body")
-        body = await _body(
-            receive, headers.get("content-length"), settings.max_body_bytes, settings.stall_s
-        )
+        max_bytes, length = settings.max_body_bytes, headers.get("content-length")
+        if length is not None and length.isdecimal() and int(length) > max_bytes:
+            raise _too_large(max_bytes)
+        if connection is not None and connection.has_body:
+            stall_s = None  # a timer takes as long as reading the whole request
+        else:
+            stall_s = settings.stall_s or None
+        body = await _body(receive, max_bytes, stall_s)
         if gateway.is_draining:  # since then
             raise shutting_down()
         request, job = gateway.read(self._kind, body, headers, key, job_id)
@@ -114,13 +129,12 @@ class Completions:
         request: requests.ApiRequest,
         job: GatewayJob,
         reply: Reply,
-        scope: Message,
         receive: Receive,
+        connection: Connection | None,
     ) -> None:
         gateway, job_id = self._gateway, job.job_id
         settings = gateway.settings
         reply.headers = partial(gateway.headers_of, job_id)
-        connection: Connection | None = scope.get("extensions", {}).get(CONNECTION, {}).get("it")
 
         def left() -> None:
             gateway.cancel(job_id)
@@ -187,38 +201,45 @@ def _unasked(job_id: str) -> Headers:
 # The body of a request
 
 
-async def _body(
-    receive: Receive, length: str | None, max_bytes: int, stall_s: float
-) -> bytes | bytearray:
+async def _body(receive: Receive, max_bytes: int, stall_s: float | None) -> bytes | bytearray:
     """Return the body of a request, read once.
 
     Raises:
         ApiError: 413 if it is too large; 408 if it does not come to its end.
     """
-    if length is not None and length.isdecimal() and int(length) > max_bytes:
-        raise _too_large(max_bytes)
-    now = asyncio.get_running_loop().time
-    body: bytes | bytearray = b""
     try:
-        async with asyncio.timeout(stall_s or None) as limit:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _cut("The request ended before its body did.")
-                piece = message.get("body", b"")
-                if not body:
-                    body = piece
-                else:
-                    body = body if isinstance(body, bytearray) else bytearray(body)
-                    body += piece
-                if len(body) > max_bytes:
-                    raise _too_large(max_bytes)
-                if not message.get("more_body"):
-                    return body
-                if stall_s:
-                    limit.reschedule(now() + stall_s)
+        if stall_s is None:
+            return await _pieces(receive, max_bytes, _no_limit)
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout(stall_s) as limit:
+            return await _pieces(receive, max_bytes, lambda: limit.reschedule(now() + stall_s))
     except TimeoutError as exc:
         raise _cut(f"The body of the request stopped for {stall_s:g} s.") from exc
+
+
+def _no_limit() -> None:
+    pass
+
+
+async def _pieces(
+    receive: Receive, max_bytes: int, on_piece: Callable[[], None]
+) -> bytes | bytearray:
+    body: bytes | bytearray = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _cut("The request ended before its body did.")
+        piece = message.get("body", b"")
+        if not body:
+            body = piece
+        else:
+            body = body if isinstance(body, bytearray) else bytearray(body)
+            body += piece
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body"):
+            return body
+        on_piece()
 
 
 def _cut(message: str) -> ApiError:

@@ -360,6 +360,11 @@ class _Protocol(HttpToolsProtocol):
 
     # A Connection, for the endpoints
 
+    @property
+    def has_body(self) -> bool:
+        """True if all of the request has come."""
+        return not self.cycle.more_body
+
     def abort(self) -> None:
         """Break the connection at once."""
         self.transport.abort()

@@ -159,6 +159,8 @@ def _head(request: ApiRequest, *, chunk: bool) -> dict[str, Any]:
 
 def _finish(ended: End | Answer) -> str:
     """Return the finish_reason in a word that clients know: whole calls decide."""
+    if ended.finish_reason == "stop" and not (ended.tool_calls or ended.invalid_tool_calls):
+        return "stop"
     reason = re.sub(r"[^a-z]+", "_", (ended.finish_reason or "stop").lower())
     if _CUT.search(reason) or any(call.reason == "cut" for call in ended.invalid_tool_calls):
         return "length"
