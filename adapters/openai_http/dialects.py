@@ -78,9 +78,13 @@ UNKNOWN_FINISHING = attrs.evolve(
 """A server with such ids: llama-cpp-python, Dynamo, or another. What they have in common is that a
 whole answer has a finish_reason, so `[DONE]` alone does not prove one."""
 
-READINESS_PATHS = ("/readiness", "/readyz", "/health/readiness")
+READINESS_PATHS = (
+    *("/readiness", "/readyz", "/health/readiness", "/ready", "/health/ready"),
+    *("/v1/health/ready", "/v2/health/ready"),
+)
 """Where routers and gateways report whether they can serve: sglang-router, LocalAI and others in
-Kubernetes' words, LiteLLM. All are free; /health is not (LiteLLM runs a completion per model)."""
+Kubernetes' words, LiteLLM, NVIDIA's NIM and Triton. All are free; /health is not: LiteLLM runs a
+completion for each model."""
 
 _ALL = (
     Dialect(

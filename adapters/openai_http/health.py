@@ -13,6 +13,12 @@ import attrs
 from adapter_api import ErrorCode, HealthState, HealthStatus
 from adapters.http_util import ErrorBody, code_for
 
+MAX_FIELDS = 64
+"""Fields of a body that are read for its state."""
+
+MAX_WORDS_CHARS = 1024
+"""The maximum length of the words that are searched for a state."""
+
 MAX_SAID_CHARS = 200
 """The maximum length of a server's message in a status."""
 
@@ -21,10 +27,24 @@ _BUSY = re.compile(
     r"\b(?:overloaded|busy|no (?:free |available )?slots?|queue (?:is )?full)\b", re.I
 )
 _BAD = re.compile(
-    r"\b(?:un(?:healthy|available|ready)|not[ _](?:ready|healthy)|down|dead|fail(?:ed|ing|ure)?"
-    r"|errors?|offline|stopped|terminated)\b",
+    r"\b(?:un(?:healthy|available|ready|reachable)|not (?:ready|healthy|available|alive|live|ok"
+    r"|operational)|down|dead|fail(?:ed|ing|ure)?|(?<!no )errors?|offline|stopp(?:ed|ing)|critical"
+    r"|terminat(?:ed|ing)|drain(?:ed|ing)|shutting|pending"
+    r"|(?:no|0) (?:\w{1,12} )?(?:workers?|backends?|replicas?|engines?|instances?|nodes?))\b",
     re.I,
 )
+_FLAGS = ("ready", "healthy", "ok", "alive", "available", "live", "operational")
+_COUNTED = re.compile(
+    r"(?:healthy|ready|available|live|active)_(?:workers|backends|replicas|engines|instances|nodes)"
+)
+_SCOPE = re.compile(
+    r"\b(?:insufficient|missing)[ _](?:\w{1,12}[ _])?(?:permissions?|scopes?)\b"
+    r"|\bnot (?:permitted|allowed|authorized) to\b|\blimited to\b|\brestricted\b"
+    r"|\bdoes ?n[o'\u2019]t have (?:\w{1,12} )?(?:access|permission)",
+    re.I,
+)
+"""Words of a refusal that is about what the key may do, not about the key."""
+
 _KEY = re.compile(
     r"\b(?:api[ _-]?keys?|tokens?|credentials?|unauthori[sz]ed|authenticat\w*)\b", re.I
 )
@@ -76,9 +96,14 @@ class Reply:
         """The state that a JSON body names, as words."""
         if not isinstance(self.json, Mapping):
             return ""
-        words = [str(self.json.get(name, "")) for name in ("status", "state", "health")]
-        flags = [name for name in ("ready", "healthy", "ok") if self.json.get(name) is False]
-        return " ".join([*words, *(f"not {name}" for name in flags)])
+        found = [str(self.json.get(name, "")) for name in ("status", "state", "health")]
+        for name, value in [*self.json.items()][:MAX_FIELDS]:
+            flag = name.lower().removeprefix("is").removeprefix("_")
+            if flag in _FLAGS and (value is False or value == "false"):
+                found.append(f"not {flag}")
+            if value == 0 and type(value) is int and _COUNTED.fullmatch(name):
+                found.append(f"0 {name}")
+        return " ".join(found).replace("_", " ")[:MAX_WORDS_CHARS]
 
     @property
     def has_no_such_path(self) -> bool:
@@ -136,7 +161,7 @@ def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
         reply: The answer.
         vouched: Whether a health endpoint has reported that the server is ready.
     """
-    if reply.is_good and not isinstance(reply.json, Mapping):
+    if reply.is_good and models_in(reply.json) is None:
         return _doubt("its model list cannot be read; does base_url name the API?")
     if reply.is_good:
         return HealthStatus(HealthState.HEALTHY, "ready")
@@ -152,9 +177,31 @@ def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
     return of_endpoint(reply)
 
 
+def models_in(payload: Any) -> list[dict[str, Any]] | None:
+    """Return the entries of a model list; None if `payload` is not one.
+
+    Most servers send an object with `data`, Together a bare list, others an object with `models`.
+    """
+    named = isinstance(payload, Mapping) and ("data" in payload or "models" in payload)
+    listed = payload.get("data", payload.get("models")) if named else payload
+    if named and not listed:
+        return []
+    entries = [entry for entry in listed if isinstance(entry, dict)] if _is_list(listed) else []
+    return entries or None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 def refuses_key(reply: Reply) -> bool:
-    """Return whether the key itself is refused. A 403 may be about the requested resource."""
-    return reply.status != 403 or bool(reply.error and _KEY.search(reply.error.message))
+    """Return whether the key itself is refused. A 403 may be about the requested resource, and some
+    servers answer 401 where a key may not do what was requested."""
+    if reply.error is None:
+        return reply.status != 403
+    if _SCOPE.search(" ".join((reply.error.message, *reply.error.codes))):
+        return False
+    return reply.status != 403 or _KEY.search(reply.error.message) is not None
 
 
 def _doubt(why: str) -> HealthStatus:

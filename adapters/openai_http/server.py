@@ -37,7 +37,7 @@ from adapters.openai_http.dialects import (
 )
 from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.facts import MAX_NAME_CHARS, Facts
-from adapters.openai_http.health import Reply, is_error, of_endpoint, of_models
+from adapters.openai_http.health import Reply, is_error, models_in, of_endpoint, of_models
 
 PROBE_TIMEOUT_S = 5.0
 """For all requests of one check together: a server that takes longer to report its health is not
@@ -283,9 +283,9 @@ class Server:
     async def _get_models(self, until: float) -> Reply:
         assert self._endpoints.models is not None
         reply = await self._get(self._endpoints.models, until)
-        data = reply.json.get("data") if isinstance(reply.json, dict) else None
-        if reply.is_good and isinstance(data, list):
-            self._model_entries = tuple(entry for entry in data if isinstance(entry, dict))
+        entries = models_in(reply.json)
+        if reply.is_good and entries is not None:
+            self._model_entries = tuple(entries)
             if self._model_entries:
                 owner = self._model_entries[0].get("owned_by")
                 self._recognize(by_owner(owner if isinstance(owner, str) else None))

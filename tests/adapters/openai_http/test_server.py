@@ -72,7 +72,7 @@ async def _health(serving: Serving, routes: Mapping[str, Handler], **options: An
 
 async def test_a_healthy_server(serving: Serving) -> None:
     """ORCH-3057: healthy, live, ready; the model is listed; two requests where the server is known,
-    and for an unknown one three more, once, for a router's readiness."""
+    and for an unknown one some more, once, for a router's readiness."""
     routes = {"/health": answers(), "/v1/models": lists("m")}
     async with serving(routes, model="m", dialect="vllm") as (server, adapter):
         await adapter.health()
@@ -81,7 +81,7 @@ async def test_a_healthy_server(serving: Serving) -> None:
         status = await adapter.health()
         assert server.paths == ["/v1/models", *READINESS_PATHS]
         await adapter.health()
-        assert server.paths[4:] == ["/v1/models"]
+        assert server.paths[1 + len(READINESS_PATHS) :] == ["/v1/models"]
     assert (status.state, status.live, status.ready) == (HealthState.HEALTHY, True, True)
     assert status.model_listed is True
 
@@ -204,17 +204,35 @@ UNKNOWN_SERVERS: list[tuple[dict[str, Handler] | Handler, HealthState, bool, str
     ({"/health/readiness": answers({"status": "healthy"})}, HEALTHY, True, "ready"),
     ({"/health/readiness": fails(503, "database is down")}, UNHEALTHY, False, "database is down"),
     ({"/readiness": answers(b"", 500), "/readyz": answers(b"", 502)}, HEALTHY, True, "ready"),
+    ({"/ready": answers(b"no backend", 503)}, UNHEALTHY, False, "no backend"),
+    ({"/v1/health/ready": answers(b"", 503)}, UNHEALTHY, False, "503"),
+    ({"/readiness": answers({"status": "no_workers"})}, UNHEALTHY, False, "no workers"),
+    ({"/readiness": answers({"status": "ok", "healthy_workers": 0})}, UNHEALTHY, False,
+     "0 healthy workers"),
+    ({"/readiness": answers({"state": "draining"})}, UNHEALTHY, False, "draining"),
+    ({"/readiness": answers({"isReady": False})}, UNHEALTHY, False, "not ready"),
+    ({"/readiness": answers({"status": "no error"})}, HEALTHY, True, "ready"),
+    ({"/readiness": answers({"status": "ok", "healthy_workers": 2})}, HEALTHY, True, "ready"),
     # Every GET answers 200 with an error.
+    (answers({"success": False, "message": "no"}), DEGRADED, True, "cannot be read"),
+    (answers({"code": 404, "msg": "not found"}), DEGRADED, True, "cannot be read"),
+    (answers([]), DEGRADED, True, "cannot be read"),
     (answers({"error": "Unexpected endpoint or method."}), DEGRADED, True, "does not report"),
     (answers({"error": {"message": "internal failure"}}), UNHEALTHY, False, "internal failure"),
     (answers({"detail": "no license"}), UNHEALTHY, False, "no license"),
     (answers([{"error": {"code": 503, "message": "x"}}]), UNHEALTHY, False, "x"),
     # A key that may chat, but not list models.
     ({"/v1/models": fails(403, "Forbidden")}, DEGRADED, True, "may not list its models"),
+    ({"/v1/models": fails(401, "Missing scopes: api.model.read")}, DEGRADED, True,
+     "may not list its models"),
+    ({"/v1/models": fails(403, "This API key is limited to chat completions")}, DEGRADED, True,
+     "may not list its models"),
     ({"/v1/models": fails(403, "Invalid API key")}, UNHEALTHY, False, "refuses the key"),
     ({"/v1/models": KEY_REFUSED}, UNHEALTHY, False, "refuses the key"),
     ({"/v1/models": fails(500, "no api key was passed in")}, UNHEALTHY, False, "refuses the key"),
     # What the model list itself says.
+    ({"/v1/models": answers([{"id": "m"}])}, HEALTHY, True, "ready"),
+    ({"/v1/models": answers({"models": [{"name": "m"}]})}, HEALTHY, True, "ready"),
     ({"/v1/models": fails(503, "Loading model")}, UNHEALTHY, False, "loading"),
     ({"/v1/models": answers(b"", 429)}, DEGRADED, True, "busy"),
     ({"/v1/models": answers(b"", 500)}, DEGRADED, True, "does not list its models"),
