@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import httpx
 
@@ -28,14 +29,22 @@ def check_egress(url: httpx.URL, allow: Sequence[str] | None, proxy: str | None 
 
 
 def _check(url: httpx.URL, allow: Sequence[str]) -> None:
-    host = url.host.lower()
+    host = url.raw_host.decode("ascii").lower().rstrip(".")
     shown = f"[{host}]" if ":" in host else host
     place = f"{shown}:{url.port or _PORTS.get(url.scheme, 80)}"
-    if not any(_fits(pattern.lower(), shown, place) for pattern in allow):
+    if not any(_fits(_ascii(pattern), shown, place) for pattern in allow):
         raise EgressDenied(
             ErrorCode.EGRESS_DENIED,
             f"the egress allow-list does not name {place}; add it to egress_allow to call it",
         )
+
+
+def _ascii(pattern: str) -> str:
+    """Return a pattern in lower case, a name in another script as URLs have it."""
+    if not pattern.isascii():
+        with suppress(UnicodeError):
+            pattern = pattern.encode("idna").decode("ascii")
+    return pattern.lower().rstrip(".")
 
 
 _PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}

@@ -1,7 +1,7 @@
 """The body of an answer as events, whatever kind of body it is. No I/O.
 
 A body is a stream of server-sent events, one JSON document (some servers answer a streaming request
-with it), or a page of HTML that a proxy put in its place.
+with it), chunks as lines of JSON, or a page of HTML that a proxy put in its place.
 """
 
 import re
@@ -23,6 +23,9 @@ _BOM = b"\xef\xbb\xbf"
 
 MAX_JSON_BYTES = 16 << 20
 """A JSON answer to a streaming request, whole: far above any model's longest output."""
+
+MAX_FIRST_LINE_BYTES = 64 << 10
+"""The longest first line that is read to find out whether each line is a document of its own."""
 
 MAX_PAGE_BYTES = 64 << 10
 """The maximum part of a page of HTML that is read: enough to identify it."""
@@ -101,8 +104,9 @@ class Framing:
                 the body is a page of HTML.
         """
         if self._document:
-            return [ServerSentEvent(part) for part in _parts(self._whole(self._document))]
-        if self._start:  # blanks, or a part of a byte order mark
+            last = self._whole(self._document).removeprefix(b"data:")
+            return [ServerSentEvent(last)]
+        if self._start or self.feed == self._lines:  # blanks only, or lines that have all ended
             return []
         self._decoder.finish()
         return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
@@ -128,12 +132,35 @@ class Framing:
         document = self._document
         document.append(piece)
         self._size += len(piece)
+        if self._size - len(piece) <= MAX_FIRST_LINE_BYTES and b"\n" in piece:
+            line, _, rest = b"".join(document).partition(b"\n")
+            if len(line) <= MAX_FIRST_LINE_BYTES and _is_document(line):
+                document.clear()
+                self._size = 0
+                self.feed = self._lines
+                events = self._lines(line + b"\n" + rest)
+                return self.events_of(events) if isinstance(events, bytes) else events
         is_page = document[0].lstrip()[:1] == b"<"
         if is_page and self._size > MAX_PAGE_BYTES:
             raise self._page_error(document)
         if self._size > MAX_JSON_BYTES:
             raise _protocol_error(f"a JSON answer longer than {MAX_JSON_BYTES} bytes")
         return []
+
+    def _lines(self, piece: bytes) -> bytes | list[ServerSentEvent]:
+        """Return the lines that a piece completes, each of which is an event."""
+        self._document.append(piece)
+        self._size += len(piece)
+        if self._size > MAX_JSON_BYTES:
+            raise _protocol_error(f"a line longer than {MAX_JSON_BYTES} bytes")
+        if b"\n" not in piece:
+            return []
+        lines, _, rest = b"".join(self._document).rpartition(b"\n")
+        self._document[:] = [rest] if rest else []
+        self._size = len(rest)
+        if b"data:" not in lines and b"\n\n" not in lines:
+            return lines
+        return self.events_of(lines.replace(b"\ndata:", b"\n").removeprefix(b"data:"))
 
     def _whole(self, document: list[bytes]) -> bytes:
         if document[0].lstrip()[:1] == b"<":
@@ -152,12 +179,15 @@ class Framing:
         )
 
 
-def _parts(body: bytes) -> list[bytes]:
-    """Return the documents of a body: several if each line is one, or an event's data."""
-    lines = [line.removeprefix(b"data:").strip() for line in body.splitlines()]
-    lines = [line for line in lines if line]
-    whole = all(line[:1] in b"{[" and line[-1:] in b"}]" for line in lines)
-    return lines if whole else [body]
+def _is_document(line: bytes) -> bool:
+    """Return whether a first line is JSON, as where each chunk is a line of its own."""
+    if not line.rstrip().endswith((b"}", b"]")):
+        return False
+    try:
+        decode(line)
+    except NOT_JSON:
+        return False
+    return True
 
 
 def _counts(event: ServerSentEvent) -> bool:

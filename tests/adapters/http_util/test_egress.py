@@ -24,6 +24,11 @@ from adapters.http_util import check_egress
         ("[::1]", "http://[::1]:8000"),
         ("[::1]:8000", "http://[::1]:8000"),
         ("[fe80::*]:8000", "http://[fe80::2]:8000"),
+        ("api.openai.com", "https://API.openai.com./v1"),
+        ("api.openai.com.", "https://api.openai.com"),
+        ("b\u00fccher.example", "https://b\u00fccher.example"),
+        ("xn--bcher-kva.example", "https://b\u00fccher.example"),
+        ("*.b\u00fccher.example:443", "https://a.xn--bcher-kva.example"),
     ],
 )
 def test_what_a_pattern_names_may_be_called(pattern: str, url: str) -> None:

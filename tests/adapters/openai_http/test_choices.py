@@ -97,6 +97,11 @@ def test_lines_of_json_are_chunks(size: int | None) -> None:
     assert outcome('{"error": "boom"}') == "WORKER_RESET"
     assert outcome("", 'data: {"error": "boom"}') == "WORKER_RESET"
     assert outcome("Internal Server Error") == "STREAM_TRUNCATED"
+    assert outcome("Internal Server Error", "") == "UPSTREAM_PROTOCOL"
+    assert outcome(lines[0][:-4]) == "STREAM_TRUNCATED"
+    assert outcome(json.dumps(text("data: x\n\ndata:")), json.dumps(end), DONE) == (
+        "abdata: x\n\ndata:"
+    )
 
 
 def test_counts_may_have_the_names_of_other_apis() -> None:
