@@ -7,31 +7,12 @@ which would otherwise catch interruptions and closed pipes first and exit in its
 import inspect
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
-from registry.cli.commands import (
-    batch,
-    chat,
-    check,
-    conformance,
-    demo,
-    describe,
-    doctor,
-    explain,
-    gateway,
-    health,
-    list_adapters,
-    new_adapter,
-    probe,
-    record,
-    serve,
-    serve_faults,
-    submit,
-    top,
-)
 from registry.cli.terminal import status
 from registry.cli.terminal.command import Command
 from registry.cli.terminal.status import UsageError
@@ -39,27 +20,28 @@ from registry.cli.terminal.streams import own_output
 
 PROGRAM = "worker-adapters"
 
-COMMANDS: tuple[Command, ...] = (
-    demo.COMMAND,
-    list_adapters.COMMAND,
-    describe.COMMAND,
-    check.COMMAND,
-    doctor.COMMAND,
-    submit.COMMAND,
-    chat.COMMAND,
-    health.COMMAND,
-    probe.COMMAND,
-    serve.COMMAND,
-    gateway.COMMAND,
-    batch.COMMAND,
-    top.COMMAND,
-    explain.COMMAND,
-    new_adapter.COMMAND,
-    conformance.COMMAND,
-    record.COMMAND,
-    serve_faults.COMMAND,
-)
-"""In the order of the help: try it, see what is there, use it, run it, extend it."""
+MODULES = {
+    "demo": "demo",
+    "list": "list_adapters",
+    "describe": "describe",
+    "check": "check",
+    "doctor": "doctor",
+    "submit": "submit",
+    "chat": "chat",
+    "health": "health",
+    "probe": "probe",
+    "serve": "serve",
+    "gateway": "gateway",
+    "batch": "batch",
+    "top": "top",
+    "explain": "explain",
+    "new-adapter": "new_adapter",
+    "conformance": "conformance",
+    "record": "record",
+    "serve-faults": "serve_faults",
+}
+"""The module of each command, in the order of the help: try it, see what is there, use it, run it,
+extend it. A module is imported for its own command and for the help."""
 
 # typer exports only the leaves of click's exceptions, and newer versions bring their own click.
 _ClickException: Any = next(
@@ -77,7 +59,8 @@ def run_app(arguments: Sequence[str]) -> int:
         RegistryError, WorkerError, UsageError: Expected failures, for the caller to show.
     """
     try:
-        action = _app()(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        app = _app(commands(arguments))
+        action = app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except _ClickException as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
         raise UsageError(f"{error.format_message().rstrip('.')}; see {command} --help") from None
@@ -88,7 +71,15 @@ def run_app(arguments: Sequence[str]) -> int:
         return int(code)
 
 
-def _app() -> typer.Typer:
+def commands(arguments: Sequence[str] = ()) -> list[Command]:
+    """Return the command that the arguments name, or all of them if they name none."""
+    words = [word for word in arguments if not word.startswith("-")]
+    names = words[:1] if words and words[0] in MODULES else MODULES
+    modules = (import_module(f"registry.cli.commands.{MODULES[name]}") for name in names)
+    return [module.COMMAND for module in modules]
+
+
+def _app(commands: Iterable[Command]) -> typer.Typer:
     rich = sys.stdout.isatty()
     app = typer.Typer(
         help="One contract for any LLM engine: list adapters, stream from them, check engines.",
@@ -98,7 +89,7 @@ def _app() -> typer.Typer:
         rich_markup_mode="rich" if rich else None,  # boxes are for terminals
     )
     app.callback()(_common)
-    _register(app, COMMANDS, rich=rich)
+    _register(app, commands, rich=rich)
     return app
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from registry.cli.app import COMMANDS
+from registry.cli.app import MODULES, commands
 from registry.cli.terminal import status
 
 Cli = Callable[..., Any]
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text()
+COMMANDS = commands()
 NAMES = [command.name for command in COMMANDS]
 
 
@@ -40,6 +41,12 @@ def test_the_list_of_commands_is_whole(cli: Cli) -> None:
     """No description is cut off in a pipe."""
     listed = " ".join(cli("-h").out.partition("Commands:\n")[2].split())
     assert [name for name in NAMES if f"{name} {_described(name)}" not in listed] == []
+
+
+def test_a_command_imports_its_own_module_only() -> None:
+    """The names of the modules' table are those of the commands, and one is found by its name."""
+    assert list(MODULES) == NAMES
+    assert [it.name for it in commands(["--log-json", "list", "chat"])] == ["list"]
 
 
 def test_the_page_has_every_command_and_status() -> None:
