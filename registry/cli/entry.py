@@ -59,10 +59,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        from registry.cli.app import run_app  # imports typer and rich
+        from registry.cli.app import run_app  # imports typer, and commands import rich
+
+        return run_app(arguments)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("typer", "rich"):
             raise
         status.complain(f"the command line needs {error.name}: pip install 'worker-adapters[cli]'")
         return status.USAGE
-    return run_app(arguments)

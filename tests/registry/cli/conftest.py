@@ -19,6 +19,7 @@ import pytest
 
 import registry
 from registry.cli.entry import run
+from tests.registry.cli.forked import Forked, Source
 from tests.toy.server import ToyServer
 
 ROOT = Path(__file__).parents[3]
@@ -59,20 +60,38 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Source]:
+    """The process that has imported everything."""
+    source = Source()
+    yield source
+    source.close()
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Starts the command line as a process; what still runs in the end is killed."""
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Starts the command line as a process; what still runs in the end is killed.
+
+    It is a fork, with no imports to do. With `fresh=True` it is what users start.
+    """
     with ExitStack() as stack:
 
-        def begin(*arguments: str, path: Path | None = None, **options: Any) -> Any:
-            folders = os.pathsep.join(str(folder) for folder in (path, ROOT) if folder)
-            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-            process = subprocess.Popen(
-                [*COMMAND, *arguments],
-                env={**os.environ, "PYTHONPATH": folders},
-                text=True,
-                **{**pipes, "stderr": subprocess.PIPE, **options},
-            )
+        def begin(
+            *arguments: str, path: Path | None = None, fresh: bool = False, **options: Any
+        ) -> Any:
+            folders = [str(path)] if path else []
+            process: Any
+            if fresh:
+                pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+                process = subprocess.Popen(
+                    [*COMMAND, *arguments],
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join([*folders, str(ROOT)])},
+                    text=True,
+                    **{**pipes, "stderr": subprocess.PIPE, **options},
+                )
+            else:
+                source = request.getfixturevalue("forks")
+                process = Forked(source, arguments, path=folders, **options)
             stack.enter_context(process)
             stack.callback(process.kill)
             return process

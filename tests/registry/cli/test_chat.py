@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,12 @@ class Pty:
             self.shown += os.read(self.ours, 4096)
         self.shown = self.shown.partition(text)[2]
 
+    def until_it_waits(self) -> None:
+        """Wait until the prompt is read: a signal just before it would be seen at the next key."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.001)
+
     def type(self, text: str) -> None:
         os.write(self.ours, text.encode())
 
@@ -134,9 +141,11 @@ def test_an_interrupt_at_the_prompt(terminal: Callable[[], tuple[Pty, ToyServer]
     """The first Ctrl-C says how to end the chat, the second ends it."""
     chat, _ = terminal()
     chat.until(b"> ")
+    chat.until_it_waits()
     chat.process.send_signal(signal.SIGINT)
     chat.until(b"/quit or Ctrl-D ends the chat")
     chat.until(b"> ")
+    chat.until_it_waits()
     chat.process.send_signal(signal.SIGINT)
     assert chat.process.wait(10) == 130
 

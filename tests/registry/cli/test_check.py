@@ -138,7 +138,11 @@ def test_a_plugin_that_kills_the_process(
     ("deed", "said"),
     [
         ("os.kill(os.getpid(), signal.SIGILL)", "loading it killed the process (SIGILL)"),
-        ("os._exit(7)", "the process that loaded it exited with status 7"),
+        pytest.param(
+            "os._exit(7)",
+            "the process that loaded it exited with status 7",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_isolated(cli: Cli, deadly: Callable[[str], None], deed: str, said: str) -> None:

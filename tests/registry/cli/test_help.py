@@ -1,9 +1,6 @@
 """Help and shell completion: what users see before they know anything."""
 
 import inspect
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,35 +54,29 @@ def test_the_page_has_every_command_and_status() -> None:
         assert f"| {code} | {meaning} |" in PAGE
 
 
-def _complete(words: str, shell: str = "bash") -> list[str]:
-    """Return what the shell would offer after these words."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "_WORKER_ADAPTERS_COMPLETE": f"complete_{shell}",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(len(words.split(" ")) - 1),
-        "_TYPER_COMPLETE_ARGS": words,
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "registry.cli"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split("\n")
+@pytest.fixture
+def complete(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], list[str]]:
+    """Returns what the shell would offer after some words."""
+
+    def call(words: str) -> list[str]:
+        monkeypatch.setenv("_WORKER_ADAPTERS_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        out, err = start().communicate(timeout=60)
+        assert err == ""
+        return out.split("\n")
+
+    return call
 
 
-def test_completion() -> None:
+def test_completion(complete: Callable[[str], list[str]]) -> None:
     """Commands, options and names of adapters are completed."""
-    assert _complete("worker-adapters des")[0] == "describe"
-    assert "--max-tokens" in _complete("worker-adapters submit --max")
-    assert "openai-http" in _complete("worker-adapters describe open")
-    assert "mock" in _complete("worker-adapters submit --adapter mo")
+    assert complete("worker-adapters des")[0] == "describe"
+    assert "--max-tokens" in complete("worker-adapters submit --max")
+    assert "openai-http" in complete("worker-adapters describe open")
+    assert "mock" in complete("worker-adapters submit --adapter mo")
 
 
 def test_completion_can_be_installed(cli: Cli) -> None:

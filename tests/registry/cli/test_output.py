@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,16 +93,16 @@ def test_frames_carry_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 @pytest.mark.parametrize("command", ["list", "check", "describe openai-http", "--help"])
-def test_any_locale_gets_an_answer(encoding: str, command: str) -> None:
+def test_any_locale_gets_an_answer(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, encoding: str, command: str
+) -> None:
     """Characters that an encoding lacks are degraded; nothing ends in UnicodeEncodeError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "registry.cli", *command.split()],
-        env={"PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode(encoding)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    fresh = (encoding, command) == ("ascii", "--help")
+    process = start(*command.split(), encoding=encoding, fresh=fresh)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out
 
 
 @pytest.mark.parametrize(
