@@ -4,6 +4,13 @@ import gc
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Property tests judge results, not how fast the machine is.
+settings.register_profile(
+    "steady", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 DURATION = "default suite: about 3 minutes on two idle cores; `-m exhaustive`: about 6 more"
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import (
@@ -102,7 +102,6 @@ def test_reasoning_that_was_kept_is_part_of_the_answer() -> None:
     assert _answer("4", message_extra={"reasoning": "two and two"}).reasoning == "two and two"
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_json_parses_what_is_json(value: Any) -> None:
     """A whole answer is parsed; what the model said is never changed."""
@@ -299,7 +298,6 @@ async def test_calls_may_be_interleaved() -> None:
     assert await collect(Script(*events).stream()) == events
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text(max_size=4), max_size=5),
     st.dictionaries(st.text(max_size=4), json_values, max_size=2),

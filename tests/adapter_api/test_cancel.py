@@ -524,7 +524,7 @@ _ADAPTERS: dict[str, Callable[[], Script]] = {
 _ACTIONS = ("cancel", "aclose", "cancel the reader", "limit", "cancel a canceller")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     adapter=st.sampled_from(sorted(_ADAPTERS)),
     opened=st.booleans(),

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import adapter_api.errors
 from adapter_api import (
@@ -145,7 +145,6 @@ def test_every_error_survives_pickling(code: ErrorCode, protocol: int) -> None:
         assert (str(back), repr(back), back.args) == (str(error), repr(error), error.args)
 
 
-@settings(deadline=None)
 @given(errors)
 def test_any_error_survives_pickling(error: WorkerError) -> None:
     """Whatever the message and the numbers are."""

@@ -6,7 +6,7 @@ import typing
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import adapter_api
 from adapter_api import End, Error, Metrics, MetricsFrame, Started, Token, TokenEvent
@@ -56,7 +56,6 @@ def test_what_is_not_known_is_none() -> None:
     assert Metrics(3) == Metrics(3, None, None, 0.0, "counted", 1)
 
 
-@settings(deadline=None)
 @given(events)
 def test_an_event_is_immutable_and_can_be_copied(event: TokenEvent) -> None:
     """Events are immutable and can be pickled."""

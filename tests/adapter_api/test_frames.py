@@ -24,7 +24,6 @@ from adapter_api.frames import from_frame, to_frame
 from tests.strategies import anything, events
 
 
-@settings(deadline=None)
 @given(events)
 def test_any_event_survives_the_round_trip(event: TokenEvent) -> None:
     """event -> frame -> JSON -> frame -> event changes nothing."""
@@ -160,7 +159,7 @@ _KEYS = sorted(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(events, st.sampled_from(_KEYS), anything)
 def test_a_damaged_frame_is_an_event_or_a_value_error(
     event: TokenEvent, key: str, value: Any

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_api import (
@@ -164,7 +164,6 @@ _PIECES: list[Any] = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=7))
 def test_whatever_an_adapter_gives_the_reader_sees_a_legal_stream(steps: list[Any]) -> None:
     """ADAPT-3001: Started, Token 0, 1, 2, ..., MetricsFrame?, then End, or an error that raises."""

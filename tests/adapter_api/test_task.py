@@ -233,7 +233,6 @@ def test_a_task_keeps_what_it_was_made_from_apart() -> None:
     assert task.messages == (Message("user", "x"),)
 
 
-@settings(deadline=None)
 @given(tasks)
 def test_a_task_is_immutable_and_picklable(task: TaskRequest) -> None:
     """Nothing changes a task after it was checked; it travels between processes."""
@@ -275,7 +274,7 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(_ALLOWED)), anything)
 def test_any_value_of_a_number_is_taken_or_refused_clearly(field: str, value: Any) -> None:
     """Exactly the allowed numbers are taken, unchanged; nothing raises any other error."""
@@ -289,7 +288,7 @@ def test_any_value_of_a_number_is_taken_or_refused_clearly(field: str, value: An
         assert getattr(task, field) is value
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from([f.name for f in attrs.fields(TaskRequest)]), anything)
 def test_no_value_of_any_field_raises_another_error(field: str, value: Any) -> None:
     """Whatever is put into a field, the answer is a task or an InvalidRequest that names it."""
@@ -299,7 +298,6 @@ def test_no_value_of_any_field_raises_another_error(field: str, value: Any) -> N
         assert error.message.startswith((field, "exactly one of prompt and messages"))
 
 
-@settings(deadline=None)
 @given(st.lists(message_mappings, min_size=1, max_size=4))
 def test_any_conversation_is_taken(messages: list[dict[str, Any]]) -> None:
     """Roles, texts, names and parts come through as they are."""

@@ -145,7 +145,7 @@ def test_deep_nesting_does_no_harm(depth: int, pair: tuple[str, str]) -> None:
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_comes_is_a_bounded_message(body: bytes) -> None:
     """read_error_body never raises, and what it gives can be shown on one line."""
     read = read_error_body(body)
@@ -165,7 +165,7 @@ def test_whatever_comes_is_a_bounded_message(body: bytes) -> None:
     ),
     st.integers(300, 599) | st.none(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_wrong_types_in_every_field_do_no_harm(payload: Any, status: int | None) -> None:
     """The names are right, the values are anything: still one error of the taxonomy."""
     error = error_from_payload(payload)

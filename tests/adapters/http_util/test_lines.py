@@ -14,7 +14,7 @@ streams = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams, places)
 def test_any_split_gives_the_same_lines(stream: bytes, cuts: list[int]) -> None:
     """Only line feeds end lines; blank ones are left out, and a last one needs no end."""

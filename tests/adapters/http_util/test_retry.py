@@ -171,7 +171,7 @@ def test_a_date_is_as_good_as_seconds(offset_s: int) -> None:
         fullmatch=True,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_retry_after_does_harm(value: str) -> None:
     """Whatever a server sends: a wait of at least nothing, or none."""
     for name in ("retry-after", "retry-after-ms"):

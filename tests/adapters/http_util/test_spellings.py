@@ -106,7 +106,7 @@ def test_a_canary_survives_in_no_recording(name: str, size: int) -> None:
 secrets_in_use = st.text(string.ascii_letters + string.digits + "-_./+=", min_size=20, max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(secrets_in_use, st.sampled_from(sorted(SPELLINGS)), st.text(max_size=20))
 def test_any_key_survives_in_no_spelling(secret: str, name: str, around: str) -> None:
     """Keys of any letters, among any text."""

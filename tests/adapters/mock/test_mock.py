@@ -62,7 +62,7 @@ async def test_the_ways_to_make_one_are_the_same() -> None:
     assert repr(MockAdapter(config)) == f"MockAdapter(config={config!r})"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(tasks)
 def test_the_same_task_gives_the_same_events(task: TaskRequest) -> None:
     """ORCH-3045, WA-INT-3006: nothing in the events depends on the run, metrics included."""

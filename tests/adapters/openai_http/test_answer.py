@@ -675,7 +675,7 @@ def _outcome(pieces: list[bytes], **options: Any) -> list[Any]:
 _events = st.lists(chunk_fields | json_values, max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_events, st.integers(1, 40))
 def test_any_json_reads_the_same_however_it_is_split(payloads: list[Any], size: int) -> None:
     """No split changes the answer or the error, and no other exception is ever raised."""
@@ -686,14 +686,14 @@ def test_any_json_reads_the_same_however_it_is_split(payloads: list[Any], size: 
         assert len(expected[-1]) < 2000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60), st.integers(1, 9))
 def test_any_bytes_are_an_answer_or_a_worker_error(data: bytes, size: int) -> None:
     """After a token, before the end."""
     _outcome(pieces_of(_body(piece("a")) + data, size))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(chunk_fields | json_values, max_size=4))
 def test_the_fast_way_reads_as_the_thorough_one(payloads: list[Any]) -> None:
     """Ordinary chunks take a short cut: tokens, errors and what is learned are the same."""

@@ -366,7 +366,7 @@ _scraps = st.sampled_from(
 _garbage = st.binary(max_size=60) | st.lists(_scraps, max_size=12).map(b"".join)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(_garbage, _cuts, st.booleans())
 def test_any_bytes_end_in_an_answer_or_an_error(
     data: bytes, cuts: list[int], after_token: bool
@@ -408,7 +408,7 @@ _chunk = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(_chunk | json_values, max_size=5), st.sampled_from(["plain", "piece", "delta"]))
 def test_any_json_ends_in_an_answer_or_an_error(chunks: list[Any], first: str) -> None:
     """Wrong types in every field of every chunk, and of a plain JSON answer, the same."""

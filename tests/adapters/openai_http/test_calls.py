@@ -341,7 +341,7 @@ def _streams(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[str, str
     return stream, [(f"f{number}", texts[number]) for number in opened]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_streams(), st.integers(1, 50), st.booleans())
 def test_calls_in_any_pieces_and_any_order_are_whole(
     drawn: tuple[list[dict[str, Any]], list[tuple[str, str]]], size: int, together: bool
@@ -378,7 +378,7 @@ _entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(_entries, max_size=2), max_size=5), st.integers(1, 60))
 def test_any_entries_are_whole_calls_or_an_error(chunks: list[list[Any]], size: int) -> None:
     """Every call that may run is JSON with an id of its own; no split changes the outcome."""

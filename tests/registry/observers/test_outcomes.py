@@ -159,7 +159,7 @@ async def test_stopped_on_the_wire(how: str) -> None:
 MIDDLEWARE = st.lists(st.sampled_from([Refusing, Breaking, Stopping]), max_size=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     turns=st.integers(0, 20),
     how=st.sampled_from(sorted(STOPS)),

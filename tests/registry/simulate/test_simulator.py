@@ -41,7 +41,7 @@ _outages = st.builds(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     outages=st.lists(_outages, max_size=3),
     rate=st.floats(0.5, 12),

@@ -673,7 +673,7 @@ def tolerated(answer: bytes) -> bool:
     return empty_lines_first or controls_in_a_reason or b"Transfer-Encoding: identity" in answer
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(answers, st.lists(st.integers(0, 2000), max_size=3))
 def test_never_another_answer_than_h11(answer: bytes, cuts: list[int]) -> None:
     """Conflicting lengths, chunk tricks, header tricks: refused, or understood by both alike.
@@ -690,7 +690,7 @@ def test_never_another_answer_than_h11(answer: bytes, cuts: list[int]) -> None:
         assert (got.status, got.body) == (expected.status, expected.body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(answers, st.lists(st.integers(0, 2000), max_size=6))
 def test_any_split_of_any_answer_is_understood_alike(answer: bytes, cuts: list[int]) -> None:
     """Status, reason, headers and body, or the refusal, do not depend on how the bytes come."""
