@@ -121,7 +121,7 @@ class WorkerError(WorkerAdaptersError):
         field: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.code = ErrorCode(code)
+        self.code = code if type(code) is ErrorCode else ErrorCode(code)
         if self.code not in self.codes:
             allowed = ", ".join(sorted(self.codes))
             raise ValueError(f"{type(self).__name__} has no code {self.code}; it has {allowed}")

@@ -27,6 +27,31 @@ STARTING: Any = object()
 """Stands for the reader until the adapter's code waits for the first time."""
 
 
+class Latch:
+    """An asyncio.Event that is set once, at a fifth of its memory: each stream has one."""
+
+    __slots__ = ("_waiters", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+
+    def set(self) -> None:
+        """Wake those that wait."""
+        self.is_set = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters = ()
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        if not self.is_set:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters += (waiter,)
+            await waiter
+
+
 class GaveUp(BaseException):
     """The adapter did not leave in time. Never leaves TokenStream."""
 
@@ -124,6 +149,7 @@ class Interruption:
                 except asyncio.CancelledError as exc:
                     self._note_cancelled(step)
                     future = step.throw(exc)
+                    self._bound_release()
                 else:
                     future = step.send(sent)
         except StopIteration as stop:
@@ -163,6 +189,7 @@ class Interruption:
                 raise
             except asyncio.CancelledError:
                 self._note_cancelled(step)
+                self._bound_release()
                 future.cancel()
             finally:
                 future.remove_done_callback(wake)
@@ -173,11 +200,14 @@ class Interruption:
         step.close()
 
     def _note_cancelled(self, step: Any) -> None:
-        """Handle the reader's cancellation: give the adapter RELEASE_S to leave, then give up."""
+        """Handle the reader's cancellation, which goes to the adapter's code next."""
         if self._gave_up:
             _leave_alone(step)
             raise GaveUp
         self.was_thrown = True
+
+    def _bound_release(self) -> None:
+        """Give an adapter that waits on after its cancellation RELEASE_S to leave."""
         if self._giving_up is None:
             self.give_up_after(RELEASE_S)
 

@@ -38,6 +38,7 @@ class StreamClock(Interruption):
         "_timer_at",
         "_unwatched",
         "deadline_at",
+        "is_followed",
         "on_retry",
         "on_unread",
         "spent_s",
@@ -59,8 +60,14 @@ class StreamClock(Interruption):
         self._first_at: float | None = None
         self._first_late: Late | None = None
         self._inner: StreamClock | None = None
+        self.is_followed = False  # another clock keeps the deadline of both
         self.on_retry: Callable[[WorkerError], object] | None = None
         self.on_unread: Callable[[], object] | None = None  # the deadline passed between two reads
+
+    @property
+    def keeps_deadline(self) -> bool:
+        """True if this clock ends the job at a deadline."""
+        return self.deadline_at is not None and not self.is_followed
 
     def remaining_s(self) -> float | None:
         """Return the seconds left of the deadline, negative once it is over; None without one."""
@@ -123,8 +130,12 @@ class StreamClock(Interruption):
         self.watch()
 
     def follow(self, inner: "StreamClock") -> None:
-        """Follow another clock of the same job: while that one is disarmed, so is this one."""
+        """Follow another clock of the same job: while that one is disarmed, so is this one.
+
+        This one keeps the deadline of both, so that they need one timer for it.
+        """
         self._inner = inner
+        inner.is_followed = self.deadline_at is not None
         self.watch()
 
     # What follows is called by TokenStream.
@@ -153,7 +164,7 @@ class StreamClock(Interruption):
         """Return when the next limit passes. Silence counts during a wait only."""
         if self._disarmed or (self._inner is not None and self._inner._disarmed):
             return None
-        due = self.deadline_at
+        due = None if self.is_followed else self.deadline_at
         if self.reader is None:
             return due
         if self._limit_s is not None:

@@ -11,6 +11,8 @@ from weakref import ref
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, WorkerError
 from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.foreign import (
+    HANDED_ON,
+    Raised,
     caller,
     cancellation,
     close_in_time,
@@ -24,7 +26,7 @@ from adapter_api.foreign import (
     what_propagates,
     without_our_frames,
 )
-from adapter_api.interruption import STARTING, GaveUp
+from adapter_api.interruption import STARTING, GaveUp, Latch
 from adapter_api.limits import StreamClock
 from adapter_api.order import CheckedOrder, EventOrder, State, Violation
 from adapter_api.task import TaskRequest
@@ -98,7 +100,7 @@ class TokenStream(WholeReading):
         self._count = 0  # Tokens delivered, where `_expected` is None
         self._closed = False
         self._failure: WorkerError | None = None
-        self._released = asyncio.Event()
+        self._released = Latch()
         self._releaser: asyncio.Task[object] | None = None
         self._unread: asyncio.Task[None] | None = None
         self._opened_at: tuple[str, int] | None = None
@@ -144,8 +146,8 @@ class TokenStream(WholeReading):
 
     async def _note_caller(self) -> None:
         first = self._opened_at is None
-        self._opened_at = caller()
-        if self._clock.deadline_at is not None and not self._closed:
+        self._opened_at = HANDED_ON if self._clock.is_followed else caller()
+        if self._clock.keeps_deadline and not self._closed:
             # The wait that follows sets the timer; `_on_rare` does if there is none.
             self._clock.on_unread = partial(_end_unread, ref(self))
         if first and self._watcher is not None:
@@ -194,7 +196,7 @@ class TokenStream(WholeReading):
             event = stop.value
             waited = False
         except BaseException as exc:
-            return await self._on_failure(exc)
+            event, waited = Raised(exc), True
         if type(event) is list and event:
             self._ready = event
             event.reverse()
@@ -271,6 +273,8 @@ class TokenStream(WholeReading):
 
     async def _on_rare(self, event: Any, waited: bool) -> TokenEvent:
         """Handle everything but a plain Token in its place."""
+        if type(event) is Raised:
+            return await self._on_failure(event.take())
         clock = self._clock
         if clock.stopped_by is not None or (waited and clock.was_thrown and clock.is_cancelled):
             return await self._on_failure(asyncio.CancelledError())  # the adapter swallowed it
@@ -336,7 +340,8 @@ class TokenStream(WholeReading):
 
     async def aclose(self) -> None:
         """Release everything the job holds, cancelling it if it still runs. Idempotent."""
-        await self._stop("the stream was closed before its end")
+        if not self._released.is_set:
+            await self._stop("the stream was closed before its end")
 
     async def _stop(self, why: str) -> None:
         reader, caller = self._clock.reader, asyncio.current_task()

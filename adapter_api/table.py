@@ -1,21 +1,59 @@
 """StreamTable: the running streams of one adapter, by job."""
 
-from functools import partial
+from collections.abc import Hashable
 from weakref import ref
 
 from adapter_api.stream import TokenStream
+
+
+class StreamRef(ref[TokenStream]):
+    """A weak reference to a stream that leaves its table when the stream is gone.
+
+    Attributes:
+        key: The key in the table.
+        table: The table.
+        note: A fact of the table's owner.
+    """
+
+    __slots__ = ("key", "note", "table")
+
+    key: Hashable
+    table: dict[Hashable, list["StreamRef"]]
+    note: object
+
+
+def remember(
+    table: dict[Hashable, list[StreamRef]], key: Hashable, stream: TokenStream, note: object = None
+) -> None:
+    """Put `stream` into `table` for as long as it exists."""
+    entry = StreamRef(stream, _forget)
+    entry.key, entry.table, entry.note = key, table, note
+    same = table.get(key)
+    if same is None:
+        table[key] = [entry]
+    else:
+        same.append(entry)
+
+
+def _forget(gone: "ref[TokenStream]") -> None:
+    assert isinstance(gone, StreamRef)
+    same = gone.table.get(gone.key)
+    if same is None:
+        return
+    same[:] = [entry for entry in same if entry is not gone]
+    if not same:
+        del gone.table[gone.key]
 
 
 class StreamTable:
     """The streams of one adapter, for cancelling by job_id. Holds them weakly."""
 
     def __init__(self) -> None:
-        self._streams: dict[str, list[ref[TokenStream]]] = {}
+        self._streams: dict[Hashable, list[StreamRef]] = {}
 
     def add(self, stream: TokenStream) -> TokenStream:
         """Remember `stream` for as long as it exists, and return it."""
-        forget = partial(_forget, self._streams, stream.job_id)
-        self._streams.setdefault(stream.job_id, []).append(ref(stream, forget))
+        remember(self._streams, stream.job_id, stream)
         return stream
 
     async def cancel(self, job_id: str) -> bool:
@@ -29,13 +67,3 @@ class StreamTable:
         for stream in streams:
             if stream is not None:
                 await stream.aclose()
-
-
-def _forget(
-    streams: dict[str, list["ref[TokenStream]"]], job_id: str, gone: "ref[TokenStream]"
-) -> None:
-    rest = [stream for stream in streams.get(job_id, ()) if stream is not gone]
-    if rest:
-        streams[job_id] = rest
-    else:
-        streams.pop(job_id, None)

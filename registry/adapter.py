@@ -85,6 +85,12 @@ class BoundAdapter(Generic[_C]):
         self._closed = self._close_called = False
         self._hooks: Any = self._register(tuple(middleware)).hook
         self._submit = self._hooks.submit.get_hookimpls()
+        self._implemented = frozenset(
+            name
+            for name, hook in vars(self._hooks).items()
+            for impl in hook.get_hookimpls()
+            if impl.plugin is adapter
+        )
         self._report = None if observers is None else AdapterReport(observers, self._notice())
         # Without a start hook and without observers there is nothing to start.
         self._started = not self._has("start") and self._report is None
@@ -109,9 +115,7 @@ class BoundAdapter(Generic[_C]):
 
     def _has(self, hook: str) -> bool:
         """Return whether the adapter implements this optional hook."""
-        return any(
-            impl.plugin is self.adapter for impl in getattr(self._hooks, hook).get_hookimpls()
-        )
+        return hook in self._implemented
 
     def __repr__(self) -> str:
         return f"<BoundAdapter {self.name} ({self.distribution} {self.version})>"
@@ -146,6 +150,11 @@ class BoundAdapter(Generic[_C]):
             if not self._has("start"):
                 self._started = False  # the start is still to be reported
         self._report.place(pool_id, replica_id, observers)
+
+    @property
+    def stops_on_request(self) -> bool:
+        """True if the engine is to be asked to stop a job whose stream was cancelled."""
+        return "cancel" in self._implemented
 
     # Jobs
 

@@ -311,10 +311,10 @@ class AdapterHost:
         stopped = False
         for stream, job in self._running.of(pool_id, job_id):
             replica = job.replica
-            if replica is None:
+            if replica is None or not replica.adapter.stops_on_request:
                 stopped |= await stream.cancel()
                 continue
-            with replica.kept():  # some engines stop only on an explicit request
+            with replica.kept():
                 stopped |= await stream.cancel()
                 stopped |= await replica.adapter.cancel(job_id)
         return stopped

@@ -65,6 +65,7 @@ class Members:
         self._names: dict[str, frozenset[str]] = {}  # what each replica lists
         self._without: set[str] = set()  # those that lack the model they are configured for
         self.away: dict[str, Replica] = {}
+        self._moved: dict[str, Replica] = {}  # their loads changed since they were put in order
         self._leaving: set[Replica] = set()  # removed, with streams in flight
         self._version: str | None = None
         self._version_of: dict[str, str] = {}
@@ -133,6 +134,7 @@ class Members:
         for view in self._all:
             view.remove(name)
         self.away.pop(name, None)
+        self._moved.pop(name, None)
         self._unchecked.discard(name)
         self._without.discard(name)
         self.listed.subtract(self._names.pop(name, ()))
@@ -143,11 +145,11 @@ class Members:
 
     def refresh(self, replica: Replica, now: float | None = None) -> None:
         """Put the replica in its place in every view, after anything about it changed."""
-        if not self.is_present(replica):
+        name, priority = replica.replica_id, replica.binding.priority
+        if self.replicas.get(name) is not replica:
             return
         if now is None:
             now = _now()
-        name, priority = replica.replica_id, replica.binding.priority
         accepts = replica.accepts and not self.refuses_version_of(replica)
         allowed = accepts and replica.resting_until <= now and replica.breaker.allows(now)
         limit = replica.limit(self.policy.max_in_flight)
@@ -166,6 +168,14 @@ class Members:
                 view.tier(priority).put(candidate)
             elif priority in view.tiers:
                 view.tiers[priority].remove(name)
+
+    def _note_load(self, replica: Replica, now: float) -> None:
+        """Note that the replica's load changed: it is put in its place before the next decision,
+        so that a hundred jobs that end together move it once."""
+        if replica.breaker.state is not BreakerState.CLOSED:
+            self.refresh(replica, now)
+        elif self.is_present(replica):
+            self._moved[replica.replica_id] = replica
 
     def _await_return(self, replica: Replica) -> None:
         """Refresh the replica when it may get jobs again; one timer for each at most."""
@@ -190,6 +200,11 @@ class Members:
 
     def view(self, model: str | None) -> View:
         """Return the replicas for a task: those that list its model, or all if none does."""
+        if self._moved:
+            now, moved = _now(), list(self._moved.values())
+            self._moved.clear()
+            for replica in moved:
+                self.refresh(replica, now)
         if model is None and not self._without:
             return self.everyone
         view = self._views.get(model)
@@ -305,14 +320,14 @@ class Members:
             replica.asked_for = model
         replica.pace.begin(replica.load)
         lease = Lease(replica, now, trial)
-        self.refresh(replica, now)
+        self._note_load(replica, now)
         self._tell_breaker(replica, before, "probe")
         return lease
 
-    def give_back(self, lease: Lease) -> None:
+    def give_back(self, lease: Lease, now: float) -> None:
         """End an attempt."""
         if lease.release():
-            self.refresh(lease.replica)
+            self._note_load(lease.replica, now)
 
     def note_answer(self, lease: Lease, is_token: bool) -> bool:
         """Note an attempt's first event of the answer.

@@ -127,10 +127,13 @@ class Queue:
 
     def give_back(self, lease: Lease) -> None:
         """Note that an attempt is over; a waiting job may have its replica."""
+        now = _now()
         if lease.answered:
-            self._note_served(_now() - lease.taken_at)
-        self.pool.members.give_back(lease)
-        if self._lanes and self.pool.is_closed_off:
+            self._note_served(now - lease.taken_at)
+        self.pool.members.give_back(lease, now)
+        if not self._lanes:
+            return
+        if self.pool.is_closed_off:
             self.recheck()
         else:
             self.serve()

@@ -38,6 +38,9 @@ MAX_ODD = 8
 """Unexpected models of one replica that are logged, each once."""
 
 
+_ACCEPTING = (ReplicaState.READY, ReplicaState.BUSY)
+
+
 def state_of(status: HealthStatus) -> ReplicaState:
     """Return the ReplicaState for the result of a health check."""
     if status.ready:
@@ -178,7 +181,7 @@ class Replica:
     @property
     def accepts(self) -> bool:
         """True if it accepts new work by its last health check."""
-        return not self.draining and self.state in (ReplicaState.READY, ReplicaState.BUSY)
+        return not self.draining and self.state in _ACCEPTING
 
     @property
     def load(self) -> int:

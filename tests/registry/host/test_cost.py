@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from time import process_time
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,8 @@ from registry.adapter import BoundAdapter
 from registry.host import AdapterHost, PoolPolicy
 from registry.observers.notify import Observers
 
-NOISE = 1.5
-"""How far one run may be off: docs/explanation/scale.md has the figures of a quiet machine."""
-
+LARGE = pytest.mark.exhaustive
+"""Sizes for a machine that has nothing else to do; the default ones take tenths of a second."""
 
 QUIET = PoolPolicy(probe_interval_s=3600.0, max_queue=20_000, max_attempts=1)
 
@@ -90,7 +90,6 @@ def job(number: int, **fields: object) -> TaskRequest:
 
 async def cost_of(work: Callable[[], Awaitable[object]]) -> float:
     """Processor seconds of the work, without the collector's."""
-    gc.collect()
     gc.disable()
     try:
         began_at = process_time()
@@ -101,7 +100,7 @@ async def cost_of(work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def ratio(
-    cheap: Callable[[], Awaitable[object]], dear: Callable[[], Awaitable[object]], rounds: int = 4
+    cheap: Callable[[], Awaitable[object]], dear: Callable[[], Awaitable[object]], rounds: int = 5
 ) -> float:
     """How many times as much the second costs, by the least of several rounds in turns."""
     costs = [(await cost_of(cheap), await cost_of(dear)) for _ in range(rounds)]
@@ -116,60 +115,70 @@ def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
 # Many replicas, many waiting jobs
 
 
+def drive(front: Any, jobs: int, *, sessions: bool = False) -> Callable[[], Awaitable[object]]:
+    """Run jobs one after another, reading each event."""
+
+    async def run() -> None:
+        for number in range(jobs):
+            session_id = f"s{number}" if sessions else None
+            async with front.submit(job(number, session_id=session_id)) as stream:
+                async for _ in stream:
+                    pass
+
+    return run
+
+
 @pytest.mark.timing
-async def test_a_job_costs_the_same_among_a_thousand_replicas(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("replicas", [200, pytest.param(1000, marks=LARGE)])
+async def test_a_job_costs_the_same_among_many_replicas(
+    replicas: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At most 1.5 times what it costs among ten; with sessions, twice."""
     adapter = Cheap()
-    few, many = await host_of(adapter, 10), await host_of(adapter, 1000)
-
-    def drive(host: AdapterHost, *, sessions: bool) -> Callable[[], Awaitable[object]]:
-        async def run() -> None:
-            for number in range(60):
-                session_id = f"s{number}" if sessions else None
-                await host.submit("p", job(number, session_id=session_id)).text()
-
-        return run
-
+    few, many = await host_of(adapter, 10), await host_of(adapter, replicas)
     found = {
-        sessions: await ratio(drive(few, sessions=sessions), drive(many, sessions=sessions))
+        sessions: await ratio(
+            drive(few.pool("p"), 60, sessions=sessions),
+            drive(many.pool("p"), 60, sessions=sessions),
+        )
         for sessions in (False, True)
     }
     say(
         capsys,
-        f"a job among 1,000 replicas: {found[False]:.2f} times that among 10, "
+        f"a job among {replicas:,} replicas: {found[False]:.2f} times that among 10, "
         f"{found[True]:.2f} times with sessions",
     )
     await few.aclose()
     await many.aclose()
-    assert found[False] < 1.5 * NOISE
-    assert found[True] < 2.0 * NOISE
+    assert found[False] < 1.5
+    assert found[True] < 2.0
+
+
+async def crowded(waiting: int) -> tuple[AdapterHost, list[asyncio.Task[str]]]:
+    """A host whose replicas are full, with jobs that wait."""
+    adapter = Cheap()
+    adapter.gate = asyncio.Event()
+    host = await host_of(adapter, 4, limit=1)
+    jobs = [
+        asyncio.create_task(host.submit("p", job(number)).text()) for number in range(waiting + 4)
+    ]
+    while host.snapshot().pools[0].queued_interactive < waiting:
+        await asyncio.sleep(0)
+    return host, jobs
 
 
 @pytest.mark.timing
 @pytest.mark.parametrize(
-    ("fewer", "more"), [(100, 1000), pytest.param(1000, 10_000, marks=pytest.mark.exhaustive)]
+    ("fewer", "more"), [(50, 500), pytest.param(1000, 10_000, marks=LARGE)], ids=str
 )
 async def test_a_job_costs_the_same_before_ten_times_as_many(
     fewer: int, more: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To join and to leave the queue costs at most 1.3 times; an unknown id is one look."""
 
-    async def crowded(count: int) -> tuple[AdapterHost, list[asyncio.Task[str]]]:
-        adapter = Cheap()
-        adapter.gate = asyncio.Event()
-        host = await host_of(adapter, 4, limit=1)
-        jobs = [
-            asyncio.create_task(host.submit("p", job(number)).text()) for number in range(count + 4)
-        ]
-        while host.snapshot().pools[0].queued_interactive < count:
-            await asyncio.sleep(0)
-        return host, jobs
-
     def join_and_leave(host: AdapterHost) -> Callable[[], Awaitable[object]]:
         async def run() -> None:
-            for number in range(100):
+            for number in range(60):
                 waiting = asyncio.create_task(host.submit("p", job(-1 - number)).text())
                 for _ in range(3):
                     await asyncio.sleep(0)
@@ -178,20 +187,27 @@ async def test_a_job_costs_the_same_before_ten_times_as_many(
 
         return run
 
+    def ask_for_unknown(host: AdapterHost) -> Callable[[], Awaitable[object]]:
+        async def run() -> None:
+            for _ in range(1000):
+                await host.cancel("p", "unknown")
+
+        return run
+
     few, few_jobs = await crowded(fewer)
     many, many_jobs = await crowded(more)
     joining = await ratio(join_and_leave(few), join_and_leave(many))
-    say(capsys, f"to join a queue of {more:,} and leave it: {joining:.2f} times {fewer:,}")
-    before = process_time()
-    for _ in range(2000):
-        await many.cancel("p", "unknown")
-    unknown_us = (process_time() - before) / 2000 * 1e6
-    say(capsys, f"to cancel an unknown id among {more:,} jobs: {unknown_us:.1f} us")
+    unknown = await ratio(ask_for_unknown(few), ask_for_unknown(many))
+    say(
+        capsys,
+        f"a queue of {more:,} instead of {fewer:,}: {joining:.2f} times to join and leave it, "
+        f"{unknown:.2f} times to cancel an unknown id",
+    )
     for host, jobs in ((few, few_jobs), (many, many_jobs)):
         await host.aclose()
         await asyncio.gather(*jobs, return_exceptions=True)
-    assert joining < 1.3 * NOISE
-    assert unknown_us < 50
+    assert joining < 1.3
+    assert unknown < 1.3
 
 
 # Ended jobs
@@ -236,9 +252,7 @@ async def timed_out(host: AdapterHost, adapter: Cheap, count: int) -> None:
         await asyncio.gather(*(late(first + number) for number in range(50)))
 
 
-@pytest.mark.parametrize(
-    "count", [1500, pytest.param(20_000, marks=pytest.mark.exhaustive)], ids=str
-)
+@pytest.mark.parametrize("count", [300, pytest.param(20_000, marks=LARGE)], ids=str)
 async def test_ended_jobs_leave_nothing(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Refused, cancelled and timed-out jobs, with prompts of 20 kB: at most 3 MB in all."""
     adapter = Cheap()
@@ -259,44 +273,46 @@ async def test_ended_jobs_leave_nothing(count: int, capsys: pytest.CaptureFixtur
     assert grown < 3.0
 
 
+def storm(front: Any, count: int) -> Callable[[], Awaitable[float]]:
+    """Cancel every job of many by its id; returns the processor seconds of the cancels."""
+
+    async def run() -> float:
+        jobs = [asyncio.create_task(front.submit(job(n)).text()) for n in range(count)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        began_at = process_time()
+        for number in range(count):
+            assert await front.cancel(str(number))
+        took_s = process_time() - began_at
+        await asyncio.gather(*jobs, return_exceptions=True)
+        return took_s
+
+    return run
+
+
 @pytest.mark.timing
 @pytest.mark.parametrize(
-    ("count", "rounds", "allowed"),
-    [(500, 5, 2.8), pytest.param(10_000, 2, 3.5, marks=pytest.mark.exhaustive)],
+    ("count", "rounds", "bound"), [(150, 6, 2.8), pytest.param(10_000, 3, 2.4, marks=LARGE)]
 )
 async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
-    count: int, rounds: int, allowed: float, capsys: pytest.CaptureFixture[str]
+    count: int, rounds: int, bound: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every job of many is cancelled by its id."""
+    """About twice: a host's job is two streams, one inside the other. What jobs leave behind is
+    the collector's work, which counts."""
     adapter = Cheap()
     adapter.gate = asyncio.Event()
     bare, host = adapter.bound(), await host_of(adapter, 1)
-    pool = host.pool("p")
-
-    def storm(front: BoundAdapter) -> Callable[[], Awaitable[object]]:
-        async def run() -> None:
-            jobs = [asyncio.create_task(front.submit(job(n)).text()) for n in range(count)]
-            for _ in range(4):
-                await asyncio.sleep(0)
-            began_at = process_time()
-            for number in range(count):
-                assert await front.cancel(str(number))
-            took.append(process_time() - began_at)
-            await asyncio.gather(*jobs, return_exceptions=True)
-
-        return run
-
-    costs: list[float] = []
-    for front in (bare, pool):
-        took: list[float] = []
-        for _ in range(rounds):
-            await storm(front)()  # type: ignore[arg-type]
-        costs.append(min(took))
-    found = costs[1] / costs[0]
+    storms = storm(bare, count), storm(host.pool("p"), count)
+    costs = []
+    for _ in range(rounds):
+        if count > 1000:
+            gc.collect()  # each storm begins alike
+        costs.append((await storms[0](), await storms[1]()))
+    found = min(dear for _, dear in costs) / min(cheap for cheap, _ in costs)
     say(capsys, f"{count:,} cancels cost {found:.2f} times the adapter's own")
     await host.aclose()
     await bare.aclose()
-    assert found < allowed * NOISE
+    assert found < bound
 
 
 # Each job
@@ -304,28 +320,14 @@ async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
 
 @pytest.mark.timing
 async def test_what_the_host_adds(capsys: pytest.CaptureFixture[str]) -> None:
-    """To a request and to a paced token, as a multiple of what a bare adapter takes in the run.
-
-    A bare request with one token takes about 50 us and a bare paced token 7 us on the machine for
-    which 120 us and 5 us are the goals.
-    """
-    short, long = Cheap(1), Cheap(200, paced=True)
+    """To a request and to a paced token, as a multiple of what a bare adapter takes in the run."""
+    short, long = Cheap(1), Cheap(400, paced=True)
     bare_short, bare_long = short.bound(), long.bound()
     host_short, host_long = await host_of(short, 2), await host_of(long, 2)
-
-    def drive(front: object, jobs: int) -> Callable[[], Awaitable[object]]:
-        async def run() -> None:
-            for number in range(jobs):
-                async with front.submit(job(number)) as stream:  # type: ignore[attr-defined]
-                    async for _ in stream:
-                        pass
-
-        return run
-
-    request = await ratio(drive(bare_short, 200), drive(host_short.pool("p"), 200))
-    token = await ratio(drive(bare_long, 5), drive(host_long.pool("p"), 5))
+    request = await ratio(drive(bare_short, 60), drive(host_short.pool("p"), 60), rounds=8)
+    token = await ratio(drive(bare_long, 2), drive(host_long.pool("p"), 2), rounds=12)
     say(capsys, f"a request is {request:.2f}, a paced token {token:.2f} times the bare adapter's")
     for closable in (host_short, host_long, bare_short, bare_long):
         await closable.aclose()
-    assert request < 3.4 * NOISE
-    assert token < 1.7 * NOISE
+    assert request < 4.0
+    assert token < 1.7
