@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapter_api.faults import Request, Script, ScriptServer, Wire
 from tests.openai_chunks import delta, piece, usage
-from tests.script_server import Request, Script, ScriptServer, Wire
 
 Handler = Script
 """What answers the requests to one path."""

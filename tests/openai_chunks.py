@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.script_server import Request, Script, Wire
+from adapter_api.faults import Request, Script, Wire
 
 RECORDED = Path(__file__).parent / "data" / "recorded"
 SERVERS = ("vllm", "llama-server", "transformers-serve")  # all three gave the same text

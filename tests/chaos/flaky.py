@@ -4,8 +4,8 @@ import asyncio
 import random
 from typing import Literal
 
+from adapter_api.faults import Request, ScriptServer, Wire
 from tests.openai_chunks import piece, usage
-from tests.script_server import Request, ScriptServer, Wire
 
 Mood = Literal["well", "slow", "hung", "busy", "failing", "cutting"]
 MOODS: tuple[Mood, ...] = ("well", "slow", "hung", "busy", "failing", "cutting")

@@ -9,7 +9,7 @@ import pytest
 from adapter_api import HealthState, TaskRequest
 from registry import Registry
 from registry.adapter import BoundAdapter
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def server() -> Iterator[str]:
     found: list[str] = []
 
     async def serve() -> None:
-        async with ToyServer() as toy:
-            found.append(toy.base_url)
+        async with WordServer() as server:
+            found.append(server.base_url)
             ready.set()
             while not over.is_set():
                 await asyncio.sleep(0.005)

@@ -15,8 +15,8 @@ from adapter_api.adapter import Adapter
 from registry import Registry, sync
 from registry.host import AdapterHost
 from registry.sync import SyncAdapter
-from tests.toy.server import ToyServer
 from tests.witness import Recorder
+from tests.word_server import WordServer
 
 WORDS = {"tokens": ["one ", "two ", "three"]}
 
@@ -184,7 +184,7 @@ def test_over_a_real_connection() -> None:
     where: list[str] = []
 
     async def serve() -> None:
-        async with ToyServer() as server:
+        async with WordServer() as server:
             where.append(server.base_url)
             ready.set()
             while not over.is_set():

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from adapter_api.faults import Request, Script, ScriptServer, Wire
 from adapters.http_util import StreamTransport
 from adapters.http_util.transport.pool import Pool
-from tests.script_server import Request, Script, ScriptServer, Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import ClientOptions, Posted, make_client, post, read_up_to
 from adapters.http_util.transport.client import AdapterClient
-from tests.script_server import Request, ScriptServer, Wire
 
 HEADERS = {"Accept": "text/event-stream", "x-custom": "1"}
 

@@ -22,8 +22,8 @@ from adapter_api import (
     Tool,
     WorkerError,
 )
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import LineDecoder, SSEDecoder, make_client, open_stream
-from tests.script_server import Request, ScriptServer, Wire
 
 SAMPLES = Path(__file__).parents[2] / "distributions"
 WEATHER = Tool("get_weather", "Tell the weather", {"type": "object"})

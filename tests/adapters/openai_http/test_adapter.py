@@ -33,6 +33,7 @@ from adapter_api import (
     WorkerError,
     WorkerReset,
 )
+from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, RetryPolicy
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
 from tests.fake_openai import (
@@ -50,7 +51,6 @@ from tests.fake_openai import (
     well,
 )
 from tests.openai_chunks import delta, piece, usage
-from tests.script_server import Request, Wire
 from tests.virtual_time import now_s
 
 PROMPT = TaskRequest(prompt="hi")

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_api import End, Error, ErrorCode, Started, TaskRequest, Token, WorkerError
+from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
 from adapters.openai_http.body import LINGER_S
 from adapters.openai_http.framing import MAX_BLANK_BYTES, MAX_PAGE_BYTES
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import FakeOpenAI, Handler, answers, completion, sends, sse, streams
 from tests.openai_chunks import RECORDED, STREAMS, delta, piece, recorded, usage
-from tests.script_server import Request, Wire
 from tests.strategies import json_values
 from tests.virtual_time import now_s
 

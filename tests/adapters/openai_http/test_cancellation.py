@@ -19,10 +19,10 @@ import pytest
 import trustme
 
 from adapter_api import Cancelled, End, Started, TaskRequest, Token, WorkerError
+from adapter_api.faults import Request, Script, ScriptServer, Wire
 from adapters.http_util import RetryBudget, RetryPolicy, StreamTransport
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.openai_chunks import piece
-from tests.script_server import Request, Script, ScriptServer, Wire
 
 WAYS = ("task", "stream", "adapter", "all")
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from adapter_api import AuthenticationFailed, EngineUnavailable, TaskRequest, WorkerError
+from adapter_api.faults import Request, Wire
 from adapters.http_util import redact
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, credentials
 from adapters.openai_http.credentials import MAX_REMEMBERED, Credentials
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
 from tests.fake_openai import FakeOpenAI, Handler, fails, in_turn, well
-from tests.script_server import Request, Wire
 from tests.virtual_time import now_s
 
 PROMPT = TaskRequest(prompt="hi")

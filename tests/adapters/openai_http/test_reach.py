@@ -10,12 +10,12 @@ import pytest
 
 import registry
 from adapter_api import ErrorCode, TaskRequest, WorkerError
+from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
 from tests.fake_openai import ANYTHING, FakeOpenAI, fails, sse, streams
 from tests.openai_chunks import piece
-from tests.script_server import Request, Wire
 
 PROMPT = TaskRequest(prompt="x")
 MESSAGES = TaskRequest(messages=[{"role": "user", "content": "x"}])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from adapter_api import End, Started, TaskRequest, Token
+from adapter_api.faults import Request, Script, Wire
 from tests.adapters.openai_http.conftest import Serving
 from tests.openai_chunks import recorded
-from tests.script_server import Request, Script, Wire
 
 ANSWERS = [
     # (recording, engine, version, text, usage)

@@ -12,7 +12,7 @@ import pytest
 
 import registry
 from adapter_api import TaskRequest, Token, WorkerError
-from adapter_api.faults import CHAPTERS, FaultServer, Scenario
+from adapter_api.faults import CHAPTERS, FaultServer, Request, Scenario, Wire
 from adapters.http_util import (
     RecordingTransport,
     ReplayTransport,
@@ -27,7 +27,6 @@ from adapters.openai_http.replay import ReplayAdapter
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import sse
 from tests.openai_chunks import RECORDED, STREAMS, delta, piece, recorded
-from tests.script_server import Request, Wire
 from tests.virtual_time import now_s
 
 KEY = "correct-horse-battery-staple"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adapter_api import HealthState, HealthStatus, TaskRequest
+from adapter_api.faults import Request, Wire
 from adapters.http_util import make_client
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
@@ -27,7 +28,6 @@ from tests.fake_openai import (
     streams,
 )
 from tests.openai_chunks import piece, recorded
-from tests.script_server import Request, Wire
 from tests.virtual_time import now_s
 
 PROMPT = TaskRequest(prompt="x")

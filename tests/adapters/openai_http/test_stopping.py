@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from adapter_api import TaskRequest, TokenStream
+from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import FakeOpenAI, well
 from tests.openai_chunks import piece
-from tests.script_server import Request, Wire
 
 STOP = "/v1/internal/stop-generation"
 OPTIONS = {"dialect": "text-generation-webui", "api_key": "k" * 9}

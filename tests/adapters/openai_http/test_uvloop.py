@@ -9,11 +9,11 @@ import trustme
 import uvloop
 
 from adapter_api import TaskRequest
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import StreamTransport
 from adapters.http_util.transport.connection import Connection
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.openai_chunks import piece
-from tests.script_server import Request, ScriptServer, Wire
 
 # uvloop swallows the exception with which pytest-timeout ends a test.
 pytestmark = pytest.mark.timeout(60, method="thread")

@@ -1,4 +1,4 @@
-"""The command line, called in this process or started as one of its own, and toy servers."""
+"""The command line, called in this process or started as one of its own, and word servers."""
 
 import asyncio
 import io
@@ -20,7 +20,7 @@ import pytest
 import registry
 from registry.cli.entry import run
 from tests.registry.cli.forked import Forked, Source
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-W", "error", "-m", "registry.cli"]
@@ -100,25 +100,25 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 
 @contextmanager
-def _serving(**options: Any) -> Iterator[ToyServer]:
-    """A toy server in a thread of its own: the command line blocks this one."""
+def _serving(**options: Any) -> Iterator[WordServer]:
+    """A word server in a thread of its own: the command line blocks this one."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = ToyServer(**{"delay_s": 0.0, **options})
+    server = WordServer(**{"delay_s": 0.0, **options})
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., ToyServer]]:
-    """Starts toy servers; takes ToyServer's arguments."""
+def serve() -> Iterator[Callable[..., WordServer]]:
+    """Starts word servers; takes WordServer's arguments."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(_serving(**options))
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]
-Serve = Callable[..., ToyServer]
+Serve = Callable[..., WordServer]
 Until = Callable[[Callable[[], bool]], None]
 
 
@@ -103,11 +103,11 @@ class Pty:
 
 
 @pytest.fixture
-def terminal(start: Start, serve: Serve) -> Iterator[Callable[[], tuple[Pty, ToyServer]]]:
+def terminal(start: Start, serve: Serve) -> Iterator[Callable[[], tuple[Pty, WordServer]]]:
     """Starts a chat with a slow engine on a terminal."""
     made: list[Pty] = []
 
-    def begin() -> tuple[Pty, ToyServer]:
+    def begin() -> tuple[Pty, WordServer]:
         server = serve(delay_s=0.02, max_words=400)
         made.append(Pty(start, server.base_url))
         return made[0], server
@@ -119,7 +119,7 @@ def terminal(start: Start, serve: Serve) -> Iterator[Callable[[], tuple[Pty, Toy
 
 @pytest.mark.parametrize("how", ["/cancel", "Ctrl-C"])
 def test_an_answer_is_stopped_on_a_terminal(
-    terminal: Callable[[], tuple[Pty, ToyServer]], until: Until, how: str
+    terminal: Callable[[], tuple[Pty, WordServer]], until: Until, how: str
 ) -> None:
     """Ctrl-C or /cancel stops the answer only; Ctrl-D then ends the chat."""
     chat, server = terminal()
@@ -137,7 +137,7 @@ def test_an_answer_is_stopped_on_a_terminal(
     assert chat.process.wait(10) == 0
 
 
-def test_an_interrupt_at_the_prompt(terminal: Callable[[], tuple[Pty, ToyServer]]) -> None:
+def test_an_interrupt_at_the_prompt(terminal: Callable[[], tuple[Pty, WordServer]]) -> None:
     """The first Ctrl-C says how to end the chat, the second ends it."""
     chat, _ = terminal()
     chat.until(b"> ")

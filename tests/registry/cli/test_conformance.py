@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapter_api.conformance import CHECKS
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 
@@ -107,7 +107,7 @@ def test_an_http_adapter_gets_the_fault_server(cli: Cli) -> None:
     assert _verdicts(done.out)[name] == "passed"
 
 
-def test_a_real_engine_may_be_given(cli: Cli, serve: Callable[..., ToyServer]) -> None:
+def test_a_real_engine_may_be_given(cli: Cli, serve: Callable[..., WordServer]) -> None:
     """General checks run against the engine of --base-url, under its model's name."""
     server = serve()
     done = cli(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
-Serve = Callable[..., ToyServer]
+Serve = Callable[..., WordServer]
 
 
 def findings(done: Any) -> dict[tuple[str, str], tuple[str, str]]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 
 
-def test_a_healthy_engine(cli: Cli, serve: Callable[..., ToyServer]) -> None:
+def test_a_healthy_engine(cli: Cli, serve: Callable[..., WordServer]) -> None:
     """One line in a pipe, status 0 (ORCH-3057)."""
     done = cli("health", "--base-url", serve().base_url)
     assert done.code == 0
@@ -43,7 +43,7 @@ def test_the_status_tells_whether_it_takes_work(cli: Cli, options: list[str], co
     assert cli("health", "--adapter", "mock", *pairs).code == code
 
 
-def test_health_as_json(cli: Cli, serve: Callable[..., ToyServer]) -> None:
+def test_health_as_json(cli: Cli, serve: Callable[..., WordServer]) -> None:
     """--json prints the whole HealthStatus."""
     done = cli("health", "--base-url", serve().base_url, "--json")
     found = json.loads(done.out)

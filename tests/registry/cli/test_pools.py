@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 
@@ -80,7 +80,7 @@ def test_a_wrong_file(cli: Cli, tmp_path: Path) -> None:
 
 def test_ctrl_c_cancels(
     start: Callable[..., "subprocess.Popen[str]"],
-    serve: Callable[..., ToyServer],
+    serve: Callable[..., WordServer],
     until: Callable[[Callable[[], bool]], None],
     tmp_path: Path,
 ) -> None:

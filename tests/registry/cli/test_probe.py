@@ -2,20 +2,20 @@
 
 import registry
 from registry.cli.commands.probe import Probe
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 
 async def facts_of(adapter: registry.BoundAdapter, model: str | None = None) -> dict[str, str]:
     return {fact.name: fact.result async for fact in Probe(adapter, model).facts()}
 
 
-async def test_the_facts_of_the_toy_server() -> None:
+async def test_the_facts_of_a_sound_server() -> None:
     """Every question has its answer, from health to a wrong key."""
-    async with ToyServer(api_key="right-key", delay_s=0.001) as server:
+    async with WordServer(api_key="right-key", delay_s=0.001) as server:
         adapter = registry.get("openai-http", base_url=server.base_url, api_key="right-key")
-        facts = await facts_of(adapter, "toy")
+        facts = await facts_of(adapter, "words")
     assert facts["health"].startswith("healthy, live True, ready True")
-    assert facts["models"] == "toy"
+    assert facts["models"] == "words"
     assert "usage 2+8 engine, finish_reason length, proof finish_reason" in facts["prompt"]
     assert "proof finish_reason" in facts["messages"]
     assert facts["same seed twice"] == "same text"

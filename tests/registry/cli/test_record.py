@@ -12,13 +12,13 @@ import pytest
 import registry
 from adapter_api.conformance.lab import Lab
 from registry.cli.commands.record import show_recording
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 
 
 def test_a_server_is_recorded_and_replayed(
-    cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, serve: Callable[..., WordServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the server said comes again without it, and no key is in the file (HTU-1004)."""
     monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "correct-horse-battery")
@@ -96,7 +96,7 @@ def test_a_failing_server_is_recorded_too(cli: Cli, tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_file_that_exists(cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path) -> None:
+def test_a_file_that_exists(cli: Cli, serve: Callable[..., WordServer], tmp_path: Path) -> None:
     """It is overwritten with --force only."""
     path = tmp_path / "r.jsonl"
     path.write_text("mine")
@@ -127,7 +127,7 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     assert "cannot be read" in done.err
 
 
-def test_chat_only(cli: Cli, serve: Callable[..., ToyServer], tmp_path: Path) -> None:
+def test_chat_only(cli: Cli, serve: Callable[..., WordServer], tmp_path: Path) -> None:
     """--chat asks as a chat message, each prompt once."""
     path = tmp_path / "r.jsonl"
     done = cli("record", serve().base_url, str(path), "--chat", "--prompt", "a", "--prompt", "b")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.registry.cli.conftest import Engine
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Start = Callable[..., "subprocess.Popen[str]"]
-Serve = Callable[..., ToyServer]
+Serve = Callable[..., WordServer]
 Until = Callable[[Callable[[], bool]], None]
 Frame = dict[str, Any]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
-Serve = Callable[..., ToyServer]
+Serve = Callable[..., WordServer]
 
 
 def test_the_text_is_streamed(cli: Cli, serve: Serve) -> None:
@@ -44,7 +44,7 @@ def test_frames(cli: Cli, serve: Serve) -> None:
     frames = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 0
     assert [frame["type"] for frame in frames] == ["started", "token", "token", "token", "end"]
-    assert frames[0]["engine_version"] == "toy-1.0"
+    assert frames[0]["engine_version"] == "words-1.0"
     assert frames[-1]["metrics"]["usage_source"] == "engine"
 
 

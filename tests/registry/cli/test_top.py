@@ -21,11 +21,11 @@ from registry import HostSnapshot, PoolSnapshot, ReplicaSnapshot
 from registry.cli.terminal.overview import Overview, View
 from registry.serving.jobs import Failure, Totals
 from registry.serving.state import StateWriter
-from tests.toy.server import ToyServer
+from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]
-Serve = Callable[..., ToyServer]
+Serve = Callable[..., WordServer]
 Until = Callable[[Callable[[], bool]], None]
 
 GOOD = ReplicaSnapshot(

@@ -16,6 +16,7 @@ from adapter_api import (
     WorkerError,
     WorkerReset,
 )
+from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import Breaker, BreakerPolicy
@@ -23,7 +24,6 @@ from registry.host.pool import Attempt, Pool, Progress, Wait
 from registry.host.replica import Binding, Replica
 from tests.engines_in_process import READY, Engine, states, task, until
 from tests.fake_openai import FakeOpenAI
-from tests.script_server import Request, Wire
 from tests.virtual_time import in_virtual_time, now_s
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")

@@ -20,8 +20,8 @@ from adapter_api import ErrorCode, InternalError, TaskRequest, TokenStream, Work
 from registry import Registry
 from registry.adapter import BoundAdapter
 from registry.plugins.extensions import NOTICES
-from tests.toy.server import ToyServer
 from tests.witness import Recorder
+from tests.word_server import WordServer
 
 pytestmark = pytest.mark.filterwarnings("ignore:the stream of job:ResourceWarning")
 
@@ -147,7 +147,7 @@ async def test_stopped_at_each_await(how: str) -> None:
 @pytest.mark.parametrize("how", STOPS)
 async def test_stopped_on_the_wire(how: str) -> None:
     """The same for a job that connects, waits and reads (ORCH-3026)."""
-    async with ToyServer() as server:
+    async with WordServer() as server:
         for turns in range(0, 60, 4):
             recorder = Recorder()
             registry = Registry(observers=[recorder])

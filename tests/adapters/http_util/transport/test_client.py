@@ -15,6 +15,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import (
     BodyStream,
     ClientOptions,
@@ -29,7 +30,6 @@ from adapters.http_util import (
     read_bounded,
     tls_context,
 )
-from tests.script_server import Request, ScriptServer, Wire
 
 
 @pytest.fixture(scope="module")

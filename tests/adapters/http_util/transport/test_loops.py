@@ -12,9 +12,9 @@ import httpx
 import pytest
 import uvloop
 
+from adapter_api.faults import ScriptServer
 from adapters.http_util import StreamTransport
 from tests.adapters.http_util.conftest import OK, raw, transport_of
-from tests.script_server import ScriptServer
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

@@ -7,6 +7,7 @@ import weakref
 import httpx
 import pytest
 
+from adapter_api.faults import Request, Script, ScriptServer, Wire
 from adapters.http_util import Connection
 from adapters.http_util.transport.wire import announced_idle_s
 from tests.adapters.http_util.conftest import (
@@ -18,7 +19,6 @@ from tests.adapters.http_util.conftest import (
     transport_of,
     until,
 )
-from tests.script_server import Request, Script, ScriptServer, Wire
 
 
 class Gate:

@@ -11,10 +11,10 @@ import httpx
 import pytest
 import trustme
 
+from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import StreamTransport, error_from_exception
 from adapters.http_util.transport.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES
 from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
-from tests.script_server import Request, ScriptServer, Wire
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

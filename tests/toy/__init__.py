@@ -1,1 +1,0 @@
-"""A toy engine behind a small OpenAI-compatible server."""
