@@ -32,9 +32,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation as a site, in build/site; a broken page or reference fails."""
+    """Build the documentation as a site, in build/site, and add it to the versions in build/docs.
+
+    A broken page or reference fails.
+    """
     session.install(".[docs]")
     session.run("zensical", "build", "--strict")
+    session.run("python", ".ci/site", "build/docs")
 
 
 @nox.session

@@ -1,10 +1,14 @@
 """Pages say what the code says."""
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import adapter_api
-from adapter_api import ErrorCode
+from adapter_api import ErrorCode, __version__
 from adapter_api.faults import FaultServer
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +64,23 @@ def test_one_version_everywhere() -> None:
     template = ROOT / "registry" / "cli" / "templates" / "common" / "pyproject.toml.txt"
     for file in (template, DOCS / "reference" / "http-util.md"):
         assert requirement in file.read_text(), file
+
+
+def test_the_site_keeps_earlier_versions(tmp_path: Path) -> None:
+    """Putting a built site beside others keeps them, and lists the newest first."""
+    built, root = tmp_path / "build" / "site", DOCS.parent
+    built.mkdir(parents=True)
+    (built / "index.html").write_text("new")
+    for path in (".ci/site", "adapter_api/version.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(root / path, tmp_path / path)
+    docs = tmp_path / "docs"
+    for old in ("0.0.9", "0.0.10"):
+        (docs / old).mkdir(parents=True)
+        (docs / old / "index.html").write_text("old")
+    for _ in range(2):
+        subprocess.run([sys.executable, tmp_path / ".ci/site", docs], check=True)
+    listed = [each["version"] for each in json.loads((docs / "versions.json").read_text())]
+    assert listed == [__version__, "0.0.10", "0.0.9"]
+    assert (docs / __version__ / "index.html").read_text() == "new"
+    assert f"url={__version__}/" in (docs / "index.html").read_text()

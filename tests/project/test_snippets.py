@@ -1,6 +1,7 @@
 """Every snippet of the README and the docs does what it shows."""
 
 import gc
+import json
 import logging
 import os
 import re
@@ -152,6 +153,16 @@ def test_python_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path, 
     done = run(str(script))
     assert done.code == 0, done.err
     assert "not the whole answer" not in done.out
+
+
+def test_structlog_renders_jobs(tmp_path: Path, run: Run) -> None:
+    """The page's program writes our records and its own as the same lines, with what it binds."""
+    (snippet,) = (one for one in PYTHON if "import structlog" in one.text)
+    (tmp_path / "snippet.py").write_text(snippet.text)
+    lines = [json.loads(line) for line in run(str(tmp_path / "snippet.py")).out.splitlines()]
+    assert [line["event"] for line in lines][::2] == ["a question came", "the answer is whole"]
+    assert {line["user"] for line in lines} == {"ada"}
+    assert (lines[2]["correlation_id"], lines[2]["tokens_out"]) == ("request-7", 1)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """What is built is what is meant to be shipped."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -70,3 +71,13 @@ def test_the_sdist_holds_what_contributing_asks_for(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = (".ci/run", "noxfile.py", "CONTRIBUTING.md", "docs/index.md", "tests/witness.py")
     assert {*wanted, "adapter_api/__init__.py", "registry/py.typed"} <= names
+
+
+def test_the_description_has_no_link_that_leads_nowhere(wheel: zipfile.ZipFile) -> None:
+    """An index shows the README without the pages and images of the source tree."""
+    (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+    head, _, description = wheel.read(name).decode().partition("\n\n")
+    assert "Description-Content-Type: text/markdown" in head
+    assert description.startswith("# worker-adapters\n")
+    assert "the tutorial\ntakes" in description
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", description) if "://" not in link] == []
