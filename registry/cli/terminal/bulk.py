@@ -296,7 +296,8 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
         why = f" ({summary.stopped})" if summary.stopped else ""
         status.note(f"the run stopped{why}: the same command again resumes")
     elif summary.failed:
-        status.note(f"worker-adapters batch retry-failed {plan.input} sends the failed rows again")
+        command = f"worker-adapters batch retry-failed {plan.input} -o {plan.output}"
+        status.note(f"{command} sends the failed rows again")
     if caught and summary.left:
         return status.after_signal(caught[0])
     return status.FAILED if summary.left or summary.failed else status.OK

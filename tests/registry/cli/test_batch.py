@@ -88,7 +88,7 @@ def test_failed_rows_and_retry_failed(
     done = cli("batch", "run", rows, "--workers", broken, "--template", "<{prompt}>")
     assert done.code == 1
     assert "failures: content_filter 5" in done.err
-    assert f"worker-adapters batch retry-failed {rows} sends the failed rows again" in done.err
+    assert f"batch retry-failed {rows} -o {tmp_path}/in.output.jsonl sends the failed" in done.err
     assert len(ids(tmp_path / "in.output.errors.jsonl")) == 5
     done = cli("batch", "retry-failed", rows, "--workers", workers())
     assert done.code == 0, done.err
