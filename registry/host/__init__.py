@@ -7,7 +7,6 @@ from registry.host.front import HostPool
 from registry.host.host import AdapterHost
 from registry.host.places import SwapError
 from registry.host.policy import PoolPolicy
-from registry.host.replica import Binding
 from registry.host.routing import (
     Candidate,
     Candidates,
@@ -19,7 +18,7 @@ from registry.host.routing import (
     RoutingPolicy,
     SessionAffinity,
 )
-from registry.host.snapshot import HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
+from registry.host.snapshot import Binding, HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
 
 __all__ = [
     "AdapterHost",

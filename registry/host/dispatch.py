@@ -3,21 +3,24 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Self
 
-from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
+import attrs
+
+from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.host.breaker import Verdict, verdict_on
-from registry.host.jobs import JobRecord, Ledger, Priority, copied
+from registry.host.jobs import JobRecord, Ledger, Priority, copied, of_the_job, too_late
 from registry.host.pool import Progress
 from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica
+from registry.host.snapshot import is_other_model
 from registry.observers.notify import JobReport
 
 logger = logging.getLogger("worker_adapters.host")
@@ -33,6 +36,7 @@ FindQueue = Callable[[str, Queue | None], Queue]
 that pool's present one."""
 
 
+@attrs.define(eq=False)
 class Job:
     """The state that one submit carries through its attempts.
 
@@ -42,36 +46,23 @@ class Job:
         limits: The clock of the stream that the user reads.
         report: Reports the job and its attempts to observers.
         rng: Spreads pauses.
+
+    Attributes:
+        replica: The replica of the current attempt.
+        asked: The replica of each attempt.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_rng",
-        "asked",
-        "began_at",
-        "limits",
-        "priority",
-        "replica",
-        "report",
-        "task",
-    )
+    task: TaskRequest
+    priority: Priority
+    limits: StreamClock
+    report: JobReport
+    _rng: random.Random
+    began_at: float = attrs.field(init=False)
+    replica: Replica | None = attrs.field(default=None, init=False)
+    asked: list[str] = attrs.field(factory=list, init=False)
 
-    def __init__(
-        self,
-        task: TaskRequest,
-        priority: Priority,
-        limits: StreamClock,
-        report: JobReport,
-        rng: random.Random,
-    ) -> None:
-        self.task = task
-        self.limits = limits
-        self.report = report
-        self.replica: Replica | None = None  # the replica of the current attempt
-        self.priority: Priority = priority
-        self._rng = rng
-        self.began_at = _now()
-        self.asked: list[str] = []  # the replica of each attempt
+    def __attrs_post_init__(self) -> None:
+        self.began_at = self.limits.started_at
 
     async def events(
         self, pool_id: str, find_queue: FindQueue, ledger: Ledger
@@ -109,7 +100,7 @@ class Job:
                     return
                 way.go_on(attempt)  # only a failure before the first event comes here
         except WorkerError as error:
-            told = self._told(error)
+            told = of_the_job(error, self.task.deadline_s, self.asked)
             record.end(str(told.code), detail=told.message)
             told.ledger = record.ledger()
             raise told from error.__cause__
@@ -130,7 +121,7 @@ class Job:
             self.task,
             deadline_s=None if left_s is None else max(left_s, 0.001),
             max_attempts=1,
-            model=replica.model_for(self.task.model),
+            model=replica.binding.model_for(self.task.model),
         )
 
     def why_stopped(self) -> str:
@@ -155,33 +146,23 @@ class Job:
         left_s, now = self.limits.remaining_s(), _now()
         return Progress(self.task, None if left_s is None else now + left_s, now)
 
-    def _told(self, error: WorkerError) -> WorkerError:
-        """Return the error for the user, which covers the whole job."""
-        if error.code is ErrorCode.DEADLINE_UNMET and self.task.deadline_s is not None:
-            # The adapter knows only the part of the deadline that it was given.
-            error = WorkerTimeout(
-                ErrorCode.DEADLINE_UNMET,
-                f"the job did not end within its deadline of {self.task.deadline_s:g} s",
-            )
-        if len(self.asked) < 2:
-            return error
-        fields = error.fields()
-        replicas = ", ".join(self.asked)
-        fields["message"] += f" (the last of {len(self.asked)} attempts, on {replicas})"
-        return WorkerError.of(**fields)
 
-
+@attrs.define(eq=False)
 class _Way:
     """A job's way from attempt to attempt, through its pool and the pools it falls back to."""
 
-    def __init__(self, job: Job, pool_id: str, find_queue: FindQueue, record: JobRecord) -> None:
-        self._job = job
-        self._record = record
-        self._find_queue = find_queue
-        self._pool_id = pool_id
-        self._is_back = False
-        self._failure: WorkerError | None = None  # of the last attempt in this pool
-        self._queue = find_queue(pool_id, None)
+    _job: Job
+    _pool_id: str
+    _find_queue: FindQueue
+    _record: JobRecord
+    _is_back: bool = attrs.field(default=False, init=False)
+    _failure: WorkerError | None = attrs.field(default=None, init=False)  # in this pool
+    _queue: Queue = attrs.field(init=False)
+    _progress: Progress = attrs.field(init=False)
+    _fallback: Iterator[str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._queue = self._find_queue(self._pool_id, None)
         self._fallback = iter(self._queue.pool.policy.fallback)
         self._enter()
 
@@ -247,11 +228,7 @@ class _Way:
         return False
 
 
-def _too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
-    code = ErrorCode.DECODE_TIMEOUT if head else ErrorCode.POOL_UNAVAILABLE
-    return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
-
-
+@attrs.define(eq=False)
 class Attempt:
     """An attempt on one replica. `async with` returns the lease in any case.
 
@@ -259,20 +236,17 @@ class Attempt:
     block: the job may move on.
     """
 
-    def __init__(
-        self, job: Job, queue: Queue, progress: Progress, lease: Lease, record: JobRecord
-    ) -> None:
-        self.lease = lease
-        self.failure: WorkerError | None = None
-        self.ended = False
-        self._job = job
-        self._queue = queue
-        self._progress = progress
-        self._record = record
-        self._stream: TokenStream | None = None
-        self._sent: str | None = None
-        self._answered = False
-        self._is_judged = False
+    _job: Job
+    _queue: Queue
+    _progress: Progress
+    lease: Lease
+    _record: JobRecord
+    failure: WorkerError | None = attrs.field(default=None, init=False)
+    ended: bool = attrs.field(default=False, init=False)
+    _stream: TokenStream | None = attrs.field(default=None, init=False)
+    _sent: str | None = attrs.field(default=None, init=False)
+    _answered: bool = attrs.field(default=False, init=False)
+    _is_judged: bool = attrs.field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
         self._job.replica = self.lease.replica
@@ -312,7 +286,7 @@ class Attempt:
         events: list[TokenEvent] = []
         limit_s = self._queue.pool.policy.first_token_timeout_s
         if limit_s is not None:
-            limits.first_within(limit_s, partial(_too_late, limit_s, events))
+            limits.first_within(limit_s, partial(too_late, limit_s, events))
         while not self._answered:
             event = await self._stream.__anext__()
             events.append(self._started(event) if isinstance(event, Started) else self.rare(event))
@@ -330,7 +304,7 @@ class Attempt:
         replica = self.lease.replica
         self.lease.started = True
         self._queue.pool.members.note_started(replica, event)
-        if replica.is_other_model(self._sent, event.model):
+        if is_other_model(self._sent, event.model):
             said = f"asked for {self._sent}, answered as {event.model}"
             self._record.note("answer", "other_model", replica.replica_id, detail=said)
             if replica.notes_odd_model(event.model):

@@ -8,7 +8,6 @@ from typing import Self
 from weakref import WeakValueDictionary
 
 from adapter_api.errors import EngineUnavailable, ErrorCode
-from adapter_api.health import EngineProps
 from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
@@ -17,16 +16,15 @@ from registry.adapter import BoundAdapter
 from registry.host.dispatch import Job
 from registry.host.front import HostPool
 from registry.host.jobs import PRIORITIES, Ledger, Priority, Running, copied
-from registry.host.places import Key, Places, ReplacedMeanwhile, SwapError, prepared
+from registry.host.places import Key, Overview, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
-from registry.host.replica import Binding
-from registry.host.snapshot import HostSnapshot, PoolHealth
+from registry.host.snapshot import Binding
 from registry.observers.notify import Observers
 from registry.registry import Registry
 
 
-class AdapterHost:
+class AdapterHost(Overview):
     """Pools of replicas behind one submit (ORCH-3056).
 
     Use it with `async with`, or call `aclose`. It belongs to the event loop it is first used in.
@@ -55,11 +53,10 @@ class AdapterHost:
         if registry is not None:
             self._observers.include(registry.observers)
         self._rng = random.Random() if rng is None else rng
-        self._places = Places(self.defaults, self._observers, self._rng)
+        super().__init__(Places(self.defaults, self._observers, self._rng))
         self._ledger = Ledger()
         self._running: Running[Job] = Running()
         self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     # Replicas
@@ -330,54 +327,6 @@ class AdapterHost:
     def asked(self, job_id: str) -> tuple[str, ...]:
         """Return the replica of each attempt of a job so far, in order; empty for an unknown id."""
         return self._ledger.asked(job_id)
-
-    # The engines
-
-    async def check(self, pool_id: str) -> PoolHealth:
-        """Check every replica of the pool now, all at once, and wait for the answers; LookupError
-        if there is no such pool."""
-        queue = self._places.queue(pool_id)
-        limit_s = queue.pool.policy.probe_timeout_s
-        check = self._places.prober.check
-        await asyncio.gather(*(check(r, limit_s) for r in queue.pool.members.replicas.values()))
-        return await self.health(pool_id)
-
-    async def health(self, pool_id: str) -> PoolHealth:
-        """Return the pool's health as last checked, with its breakers. It does not wait;
-        LookupError if there is no such pool."""
-        replicas = self._places.queue(pool_id).pool.members.replicas
-        names = sorted(replicas)
-        return PoolHealth.of(
-            pool_id,
-            {name: replicas[name].status for name in names},
-            {name: replicas[name].breaker.state for name in names},
-        )
-
-    async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
-        """Return what the engine of each replica can do, by replica_id: as learnt when the replica
-        last became ready, empty before (ORCH-3603). It does not wait; LookupError if there is no
-        such pool."""
-        replicas = self._places.queue(pool_id).pool.members.replicas
-        return {name: replicas[name].props or EngineProps() for name in sorted(replicas)}
-
-    def pool_props(self, pool_id: str) -> EngineProps:
-        """Return what the replicas that accept work can do together: all of their models and
-        slots, the smallest context. It does not wait; LookupError if there is no such pool."""
-        return self._places.queue(pool_id).pool.props()
-
-    def models(self) -> dict[str, tuple[str, ...]]:
-        """Return the names that each pool is known to serve, by pool_id. It does not wait."""
-        queues = self._places.queues
-        return {name: queues[name].pool.models() for name in sorted(queues)}
-
-    def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
-        """Return the adapter that is bound there now; LookupError if there is no such replica."""
-        return self._places.find(pool_id, replica_id)[1].adapter
-
-    def snapshot(self) -> HostSnapshot:
-        """Return every pool and replica as known at this moment."""
-        queues, now = self._places.queues, 0.0 if self._loop is None else self._loop.time()
-        return HostSnapshot(tuple(queues[name].snapshot(now) for name in sorted(queues)))
 
     # Lifecycle
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
@@ -10,6 +10,8 @@ from weakref import ref
 
 import attrs
 
+from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
+from adapter_api.events import TokenEvent
 from adapter_api.ledger import Explanation, Step, StepKind
 from adapter_api.stream import TokenStream
 from adapter_api.table import StreamRef, remember
@@ -128,6 +130,34 @@ class Lanes(Generic[_T]):
         priority: Priority = "batch" if self.fresh["batch"] else "interactive"
         lasts = [next(reversed(ln.fresh)) for ln in self._lanes[priority].values() if ln.fresh]
         return max(lasts, key=lambda turn: turn.number)
+
+
+# Errors
+
+
+def of_the_job(error: WorkerError, deadline_s: float | None, asked: Sequence[str]) -> WorkerError:
+    """Return the last attempt's error as that of the whole job.
+
+    Args:
+        error: How the attempt failed.
+        deadline_s: The job's deadline; the adapter knows only the part of it that it was given.
+        asked: The replica of each attempt.
+    """
+    if error.code is ErrorCode.DEADLINE_UNMET and deadline_s is not None:
+        error = WorkerTimeout(
+            ErrorCode.DEADLINE_UNMET, f"the job did not end within its deadline of {deadline_s:g} s"
+        )
+    if len(asked) < 2:
+        return error
+    fields = error.fields()
+    fields["message"] += f" (the last of {len(asked)} attempts, on {', '.join(asked)})"
+    return WorkerError.of(**fields)
+
+
+def too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
+    """Return the error of an attempt that gave no token in time, after the events `head`."""
+    code = ErrorCode.DECODE_TIMEOUT if head else ErrorCode.POOL_UNAVAILABLE
+    return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
 
 
 # Under way and on record

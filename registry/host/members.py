@@ -18,21 +18,13 @@ from adapter_api.notices import BreakerNotice, BreakerState, ReplicaNotice, Repl
 from registry.host.breaker import Breaker, Trial, Verdict, verdict_on
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Lease, Replica, View
+from registry.host.snapshot import Versions
 
 MAX_VIEWS = 64
 """Models whose replicas are kept in order; the one that was asked for longest ago goes first."""
 
 MAX_REST_S = 60.0
 """The longest rest that a server can ask for: a wrong header must not take a replica away."""
-
-REFUSALS_IN_A_ROW = 2
-"""The number of refused keys or missing models in a row after which a replica rests."""
-
-MIN_REFUSED_S = 1.0
-"""The minimum rest of a replica that refuses by itself; doubled with each further refusal."""
-
-LATE_S = 0.001
-"""Timers fire this much after the moment they wait for, so that it has passed by then."""
 
 Tell = Callable[[str, object], None]
 
@@ -67,11 +59,9 @@ class Members:
         self.away: dict[str, Replica] = {}
         self._moved: dict[str, Replica] = {}  # their loads changed since they were put in order
         self._leaving: set[Replica] = set()  # removed, with streams in flight
-        self._version: str | None = None
-        self._version_of: dict[str, str] = {}
+        self.versions = Versions()
         self.generation = 0
         self._unchecked: set[str] = set()
-        self._returns: dict[str, asyncio.TimerHandle] = {}  # of replicas that are left alone
         self._tell = tell
 
     def use(self, policy: PoolPolicy) -> None:
@@ -123,14 +113,13 @@ class Members:
         return self.replicas.get(replica.replica_id) is replica
 
     def stop(self) -> None:
-        """Cancel the timers: each of them would keep the whole pool alive until it fires."""
-        for timer in self._returns.values():
-            timer.cancel()
-        self._returns.clear()
+        """Cancel the timers."""
+        for replica in self.replicas.values():
+            replica.cancel_alarm()
 
     def _forget(self, replica: Replica) -> None:
         name = replica.replica_id
-        self._cancel_return(name)
+        replica.cancel_alarm()
         for view in self._all:
             view.remove(name)
         self.away.pop(name, None)
@@ -178,25 +167,15 @@ class Members:
             self._moved[replica.replica_id] = replica
 
     def _await_return(self, replica: Replica) -> None:
-        """Refresh the replica when it may get jobs again; one timer for each at most."""
+        """Refresh the replica when it may get jobs again."""
         for view in self._all:
             view.forget_times()
-        name = replica.replica_id
-        self._cancel_return(name)
-        at = max(replica.resting_until, replica.breaker.retry_at or 0.0)
-        loop = asyncio.get_running_loop()
-        if at > loop.time() and self.is_present(replica):
-            self._returns[name] = loop.call_at(at + LATE_S, self._on_return_of, replica)
+        if self.is_present(replica):
+            replica.set_alarm(self._on_return_of)
 
     def _on_return_of(self, replica: Replica) -> None:
-        del self._returns[replica.replica_id]
         self.refresh(replica)
         self.on_return()
-
-    def _cancel_return(self, name: str) -> None:
-        timer = self._returns.pop(name, None)
-        if timer is not None:
-            timer.cancel()
 
     def view(self, model: str | None) -> View:
         """Return the replicas for a task: those that list its model, or all if none does."""
@@ -265,25 +244,9 @@ class Members:
         elif self.unready_since is None:
             self.unready_since = _now()
 
-    # Engine versions
-
-    @property
-    def versions(self) -> tuple[str, ...]:
-        """The versions of the engines that accept work, sorted."""
-        return tuple(sorted(set(self._version_of.values())))
-
     def _note_version(self, replica_id: str, version: str | None) -> None:
-        before = self._version_of.pop(replica_id, None)
-        if version is not None:
-            self._version_of[replica_id] = version
-        if before == version:
-            return
-        # The pool stays with its version as long as a replica runs it: a rolling upgrade moves
-        # every session once, when the last of the old ones has gone.
-        versions = self.versions
-        if self._version not in versions:
-            self._version = versions[0] if versions else None
-            for replica in self.replicas.values() if self.policy.refuse_mixed_versions else ():
+        if self.versions.note(replica_id, version) and self.policy.refuse_mixed_versions:
+            for replica in self.replicas.values():
                 self.refresh(replica)
 
     def refuses_version_of(self, replica: Replica) -> bool:
@@ -291,7 +254,7 @@ class Members:
         return (
             self.policy.refuse_mixed_versions
             and replica.engine_version is not None
-            and replica.engine_version != self._version
+            and replica.engine_version != self.versions.kept
         )
 
     # What is learnt
@@ -374,11 +337,8 @@ class Members:
             if error.retry_after_ms is None:
                 self._rest(replica, rest_s)
         elif verdict is Verdict.ELSEWHERE:
-            replica.refusals += 1
             replica.poked.set()
-            if replica.refusals >= REFUSALS_IN_A_ROW:
-                first_s = max(MIN_REFUSED_S, self.policy.probe_interval_s)
-                self._rest(replica, first_s * 2.0 ** (replica.refusals - REFUSALS_IN_A_ROW))
+            self._rest(replica, replica.note_refusal(self.policy.probe_interval_s))
         asked_ms = error.retry_after_ms
         if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
             self._rest(replica, asked_ms / 1000)

@@ -1,4 +1,4 @@
-"""The places of replicas in pools: taking one, leaving it, and closing the adapter."""
+"""The places of replicas in pools: taking one, leaving it, closing the adapter, and overviews."""
 
 import asyncio
 import logging
@@ -13,7 +13,8 @@ from registry.host.policy import PoolPolicy
 from registry.host.pool import Pool
 from registry.host.probing import Prober, result_in_time
 from registry.host.queue import Queue
-from registry.host.replica import Binding, Replica
+from registry.host.replica import Replica
+from registry.host.snapshot import Binding, HostSnapshot, PoolHealth
 from registry.observers.notify import Observers
 
 logger = logging.getLogger("worker_adapters.host")
@@ -249,6 +250,64 @@ class Places:
         replica.sample(asyncio.get_running_loop().time())
         if before != (replica.state, replica.names, replica.props):
             queue.recheck()
+
+
+class Overview:
+    """The known facts of a host's pools and engines.
+
+    Args:
+        places: Its pools.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def check(self, pool_id: str) -> PoolHealth:
+        """Check every replica of the pool now, all at once, and wait for the answers; LookupError
+        if there is no such pool."""
+        queue = self._places.queue(pool_id)
+        limit_s = queue.pool.policy.probe_timeout_s
+        check = self._places.prober.check
+        await asyncio.gather(*(check(r, limit_s) for r in queue.pool.members.replicas.values()))
+        return await self.health(pool_id)
+
+    async def health(self, pool_id: str) -> PoolHealth:
+        """Return the pool's health as last checked, with its breakers. It does not wait;
+        LookupError if there is no such pool."""
+        replicas = self._places.queue(pool_id).pool.members.replicas
+        names = sorted(replicas)
+        return PoolHealth.of(
+            pool_id,
+            {name: replicas[name].status for name in names},
+            {name: replicas[name].breaker.state for name in names},
+        )
+
+    async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
+        """Return what the engine of each replica can do, by replica_id: as learnt when the replica
+        last became ready, empty before (ORCH-3603). It does not wait; LookupError if there is no
+        such pool."""
+        replicas = self._places.queue(pool_id).pool.members.replicas
+        return {name: replicas[name].props or EngineProps() for name in sorted(replicas)}
+
+    def pool_props(self, pool_id: str) -> EngineProps:
+        """Return what the replicas that accept work can do together: all of their models and
+        slots, the smallest context. It does not wait; LookupError if there is no such pool."""
+        return self._places.queue(pool_id).pool.props()
+
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that each pool is known to serve, by pool_id. It does not wait."""
+        queues = self._places.queues
+        return {name: queues[name].pool.models() for name in sorted(queues)}
+
+    def adapter(self, pool_id: str, replica_id: str) -> BoundAdapter:
+        """Return the adapter that is bound there now; LookupError if there is no such replica."""
+        return self._places.find(pool_id, replica_id)[1].adapter
+
+    def snapshot(self) -> HostSnapshot:
+        """Return every pool and replica as known at this moment."""
+        queues, now = self._places.queues, 0.0 if self._loop is None else self._loop.time()
+        return HostSnapshot(tuple(queues[name].snapshot(now) for name in sorted(queues)))
 
 
 async def prepared(places: Places, replicas: Sequence[Replica]) -> None:

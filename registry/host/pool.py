@@ -33,6 +33,10 @@ MAX_SKIPS = 8
 MAX_WAIT_S = 60.0
 """The maximum wait that replicas may impose on a job: the caller decides on longer ones."""
 
+MAX_BUSY = 8
+"""Busy answers that do not count as attempts of a job: each teaches the host a limit, and the jobs
+that are sent meanwhile pay for the lesson."""
+
 FREE_ATTEMPT_S = 1.0
 """An attempt that broke within this time, before any answer, cost the engine no work."""
 
@@ -72,7 +76,8 @@ class Progress:
         deadline_at: When it must have ended; None without a deadline.
         since: Since when it waits for a replica.
         tried: The replicas that failed it, each with the time before which it is not asked again.
-        attempts: How many of its attempts failed.
+        attempts: How many of its attempts failed, but for the first MAX_BUSY busy answers.
+        busy: How many of those it had.
         judged: What counted against replicas, by replica: a job counts once against each.
         refusals: An engine's words in a 500, with the replica that said them.
         moved: Whether a refused key or a missing model moved it already.
@@ -83,6 +88,7 @@ class Progress:
     since: float
     tried: dict[str, float] = attrs.field(factory=dict)
     attempts: int = 0
+    busy: int = 0
     judged: dict[str, Trial] = attrs.field(factory=dict)
     refusals: dict[tuple[int, str], str] = attrs.field(factory=dict)
     moved: bool = False
@@ -252,12 +258,15 @@ class Pool:
             "granted", or why there must be no other attempt.
         """
         now, name, verdict = _now(), lease.replica.replica_id, verdict_on(error)
-        job.attempts += 1
+        if verdict is Verdict.BUSY and job.busy < MAX_BUSY and job.task.max_attempts is None:
+            job.busy += 1
+        else:
+            job.attempts += 1
         moves = verdict is Verdict.ELSEWHERE and not job.moved
         if not (error.retriable or moves):
             return "not_retriable"
         max_attempts = self.policy.max_attempts
-        if job.attempts >= min(max_attempts, job.task.max_attempts or max_attempts):
+        if max(1, job.attempts) >= min(max_attempts, job.task.max_attempts or max_attempts):
             return "attempts_used_up"
         job.tried[name] = math.inf if moves else now + backoff_s
         if moves:
@@ -350,7 +359,7 @@ class Pool:
         engines = {replica.engine for replica in replicas if replica.engine}
         slots = [props.slots_total for props in known if props.slots_total is not None]
         contexts = [props.context_length for props in known if props.context_length is not None]
-        versions = self.members.versions
+        versions = self.members.versions.all
         return EngineProps(
             engine=engines.pop() if len(engines) == 1 else "unknown",
             engine_version=versions[0] if len(versions) == 1 else None,

@@ -14,10 +14,9 @@ import attrs
 
 from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
 from registry.host.jobs import PRIORITIES, JobRecord, Lane, Lanes, Priority, Ticket
-from registry.host.members import LATE_S
 from registry.host.policy import PoolPolicy
 from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
-from registry.host.replica import Lease, Replica, View
+from registry.host.replica import LATE_S, Lease, Replica, View
 from registry.host.snapshot import PoolSnapshot
 
 NEW_SHARE = 0.2
@@ -354,7 +353,7 @@ class Queue:
     def snapshot(self, now: float) -> PoolSnapshot:
         """Return the pool's and the queue's facts at this moment."""
         pool = self.pool
-        replicas, versions = pool.members.replicas, pool.members.versions
+        replicas, versions = pool.members.replicas, pool.members.versions.all
         return PoolSnapshot(
             pool_id=pool.pool_id,
             replicas=tuple(

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
@@ -11,11 +11,10 @@ import attrs
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.notices import ReplicaState
-from adapter_api.validators import integer, number
 from registry.adapter import BoundAdapter
 from registry.host.breaker import Breaker, Pace, Trial
 from registry.host.routing import Candidate, Candidates
-from registry.host.snapshot import NOT_CHECKED, ReplicaSnapshot
+from registry.host.snapshot import NOT_CHECKED, Binding, ReplicaSnapshot
 
 RATE_WINDOW_S = 10.0
 """The window for tokens per second: long enough to be smooth, short enough to be current."""
@@ -30,9 +29,17 @@ FORGET_S = 60.0
 """After this time without a job a replica's first-token time decides nothing: it may be fast
 again, and only a job can tell."""
 
+LATE_S = 0.001
+"""Timers fire this much after the moment they wait for, so that it has passed by then."""
+
+REFUSALS_IN_A_ROW = 2
+"""The number of refused keys or missing models in a row after which a replica rests."""
+
+MIN_REFUSED_S = 1.0
+"""The minimum rest of a replica that refuses by itself; doubled with each further refusal."""
+
 MAX_MODELS = 10_000
 """Names of models that are kept of one replica; the largest routers list under a thousand."""
-
 
 MAX_ODD = 8
 """Unexpected models of one replica that are logged, each once."""
@@ -47,30 +54,6 @@ def state_of(status: HealthStatus) -> ReplicaState:
         healthy = status.state is HealthState.HEALTHY
         return ReplicaState.READY if healthy else ReplicaState.BUSY
     return ReplicaState.LOADING if status.live else ReplicaState.DOWN
-
-
-@attrs.frozen
-class Binding:
-    """An adapter and the settings with which it is bound.
-
-    Args:
-        adapter: The adapter, from a registry or made by hand.
-        limit: The maximum number of streams; None: the engine's own, or the policy's.
-        weight: Its share of the load compared with the other replicas.
-        priority: Replicas with a higher number get work only where none with a lower has room.
-        model: The engine's own name of its model: sent where a task names none, or an alias.
-        aliases: Other names by which tasks may ask for that model.
-
-    Raises:
-        ValueError: If the limit is below 1, or the weight not above 0.
-    """
-
-    adapter: BoundAdapter | object
-    limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
-    weight: float = attrs.field(default=1.0, validator=number(above=0))
-    priority: int = 0
-    model: str | None = None
-    aliases: tuple[str, ...] = ()
 
 
 @attrs.define(eq=False)
@@ -143,6 +126,7 @@ class Replica:
     tokens: int = attrs.field(default=0, init=False)
     first_token_ms: float | None = attrs.field(default=None, init=False)
     odd_models: set[str] = attrs.field(factory=set, init=False)
+    _alarm: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _keepers: int = attrs.field(default=0, init=False)
     _samples: deque[tuple[float, int]] = attrs.field(
         factory=lambda: deque(maxlen=MAX_RATE_SAMPLES), init=False
@@ -209,6 +193,19 @@ class Replica:
         at = self.breaker.retry_at
         return None if at is None else max(at, self.resting_until)
 
+    def set_alarm(self, call: "Callable[[Replica], None]") -> None:
+        """Call back once when it may be asked again, instead of any earlier such request."""
+        self.cancel_alarm()
+        at, loop = max(self.resting_until, self.breaker.retry_at or 0.0), asyncio.get_running_loop()
+        if at > loop.time():
+            self._alarm = loop.call_at(at + LATE_S, call, self)
+
+    def cancel_alarm(self) -> None:
+        """Cancel the timer, which would keep the replica and its pool alive."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     def candidate(self, limit: int | None, now: float) -> Candidate:
         """Return what a routing policy sees of it."""
         recent = now - self.answered_at < FORGET_S
@@ -229,22 +226,6 @@ class Replica:
         if model is None:
             return self.status.model_listed is not False
         return model in self.names
-
-    def model_for(self, model: str | None) -> str | None:
-        """Return the name under which its engine knows what a task asks for."""
-        if model is None or model in self.binding.aliases:
-            return self.binding.model
-        return model
-
-    def is_other_model(self, sent: str | None, answered: str | None) -> bool:
-        """Return whether an answer names another model than the one that was asked for.
-
-        A dated or tagged form of the name is the same model ("gpt-4o-2024-08-06", "llama3:latest").
-        """
-        if not sent or not answered:
-            return False
-        asked, said = _bare(sent), _bare(answered)
-        return not (asked.startswith(said) or said.startswith(asked))
 
     def notes_odd_model(self, answered: str | None) -> bool:
         """Return whether this is the first answer with such a model's name."""
@@ -290,6 +271,12 @@ class Replica:
         """Note how long an attempt waited for its first token."""
         recent = self.first_token_ms
         self.first_token_ms = took_ms if recent is None else recent + NEW_SHARE * (took_ms - recent)
+
+    def note_refusal(self, first_s: float) -> float:
+        """Note a refused key or a missing model; return for how long the replica rests."""
+        self.refusals += 1
+        more = self.refusals - REFUSALS_IN_A_ROW
+        return 0.0 if more < 0 else max(MIN_REFUSED_S, first_s) * 2.0**more
 
     def sample(self, now: float) -> float:
         """Take a sample; return the tokens per second since the oldest one of the window."""
@@ -399,8 +386,3 @@ class View:
         """True if a replica may become ready soon, or one is still to be bound."""
         waits_for = (ReplicaState.UNKNOWN, ReplicaState.LOADING)
         return not self.members or any(r.state in waits_for for r in self.members.values())
-
-
-def _bare(model: str) -> str:
-    """Return a model's name without its folder, its file's ending and its case."""
-    return model.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf").lower()

@@ -1,4 +1,5 @@
-"""A host's reports about itself: plain data, JSON-able by cattrs."""
+"""Facts of replicas and pools: how they are bound, which versions they run, and what a host
+reports of itself, JSON-able by cattrs."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -7,6 +8,83 @@ import attrs
 
 from adapter_api.health import HealthState, HealthStatus
 from adapter_api.notices import BreakerState, ReplicaState
+from adapter_api.validators import integer, number
+from registry.adapter import BoundAdapter
+
+
+@attrs.frozen
+class Binding:
+    """An adapter and the settings with which it is bound.
+
+    Args:
+        adapter: The adapter, from a registry or made by hand.
+        limit: The maximum number of streams; None: the engine's own, or the policy's.
+        weight: Its share of the load compared with the other replicas.
+        priority: Replicas with a higher number get work only where none with a lower has room.
+        model: The engine's own name of its model: sent where a task names none, or an alias.
+        aliases: Other names by which tasks may ask for that model.
+
+    Raises:
+        ValueError: If the limit is below 1, or the weight not above 0.
+    """
+
+    adapter: BoundAdapter | object
+    limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
+    weight: float = attrs.field(default=1.0, validator=number(above=0))
+    priority: int = 0
+    model: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    def model_for(self, model: str | None) -> str | None:
+        """Return the name under which the engine knows what a task asks for."""
+        return self.model if model is None or model in self.aliases else model
+
+
+def is_other_model(sent: str | None, answered: str | None) -> bool:
+    """Return whether an answer names another model than the one that was asked for.
+
+    A dated or tagged form of the name is the same model ("gpt-4o-2024-08-06", "llama3:latest").
+    """
+    if not sent or not answered:
+        return False
+    asked, said = _bare(sent), _bare(answered)
+    return not (asked.startswith(said) or said.startswith(asked))
+
+
+def _bare(model: str) -> str:
+    """Return a model's name without its folder, its file's ending and its case."""
+    return model.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".gguf").lower()
+
+
+class Versions:
+    """The engine versions of a pool's replicas that accept work.
+
+    A pool keeps to its version as long as a replica runs it: a rolling upgrade moves every session
+    once, when the last replica of the old version has gone.
+
+    Attributes:
+        kept: The version that the pool keeps to; None while none is known.
+    """
+
+    def __init__(self) -> None:
+        self.kept: str | None = None
+        self._of: dict[str, str] = {}
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every version, sorted."""
+        return tuple(sorted(set(self._of.values())))
+
+    def note(self, replica_id: str, version: str | None) -> bool:
+        """Note the version of a replica; None if it does not count. Return whether the pool keeps
+        to another one now."""
+        before = self._of.pop(replica_id, None)
+        if version is not None:
+            self._of[replica_id] = version
+        if before == version or self.kept in self._of.values():
+            return False
+        self.kept, kept = min(self._of.values(), default=None), self.kept
+        return self.kept != kept
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from registry.config import structure as strict
 from registry.config.declared import hide, option_of
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
-from registry.host.replica import Binding
+from registry.host.snapshot import Binding
 from registry.registry import Registry
 
 _T = TypeVar("_T")

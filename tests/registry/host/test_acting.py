@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections import Counter
 
 import pytest
@@ -221,11 +222,13 @@ class Slots(Engine):
             yield event
 
 
+@pytest.mark.parametrize("seed", [2, 5, 12])
 @in_virtual_time
-async def test_busy_engines_lose_no_job_and_teach_their_limits() -> None:
-    """Forty jobs at once on two engines of two and six slots that only say "busy"."""
+async def test_busy_engines_lose_no_job_and_teach_their_limits(seed: int) -> None:
+    """Forty jobs at once on two engines of two and six slots that only say "busy". With these
+    seeds a job meets more busy answers than it has attempts."""
     policy = PoolPolicy(probe_interval_s=1.0)
-    async with AdapterHost(defaults=policy) as host:
+    async with AdapterHost(defaults=policy, rng=random.Random(seed)) as host:
         small, large = Slots("a"), Slots("b")
         large.room = 6
         await bound(host, small, large)
@@ -238,6 +241,18 @@ async def test_busy_engines_lose_no_job_and_teach_their_limits() -> None:
         assert small.refused < 25
         assert replicas[0].learnt_limit is not None
         assert replicas[0].learnt_limit <= 4
+
+
+@in_virtual_time
+async def test_busy_answers_end_a_job_at_last() -> None:
+    """A pool that is busy for ever gives the job back; a limit that the task names is kept."""
+    for limits, asked in (({}, 3 + 8), ({"max_attempts": 2}, 2)):
+        engine = Engine(failure=BUSY)
+        async with AdapterHost() as host:
+            await bound(host, engine)
+            with pytest.raises(CapacityExceeded):
+                await host.submit("p", task("1", deadline_s=120.0, **limits)).text()
+            assert len(engine.tasks) == asked
 
 
 async def test_an_idle_sibling_gets_what_a_busy_replica_refuses(host: AdapterHost) -> None:

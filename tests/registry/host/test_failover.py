@@ -21,7 +21,8 @@ from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import Breaker, BreakerPolicy
 from registry.host.pool import Attempt, Pool, Progress, Wait
-from registry.host.replica import Binding, Replica
+from registry.host.replica import Replica
+from registry.host.snapshot import Binding
 from tests.engines_in_process import READY, Engine, states, task, until
 from tests.fake_openai import FakeOpenAI
 from tests.virtual_time import in_virtual_time, now_s
