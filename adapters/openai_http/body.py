@@ -19,6 +19,11 @@ DEADLINE_MARGIN_S = 0.05
 """The part of the deadline that lingering leaves, so that a whole answer comes in time."""
 
 
+MAX_PIECE_BYTES = 64 << 10
+"""The maximum that is decoded at once: the most expensive 64 KiB take some 25 ms. A connection may
+hold more, and other transports give any amount; between pieces the event loop runs."""
+
+
 class Body:
     """Reads one answer's body.
 
@@ -40,7 +45,8 @@ class Body:
             )
         self._clock = clock
         self._secrets = secrets
-        self._read = posted.read
+        self._read_more = posted.read
+        self._rest = b""
         self._at_end = posted.ended
         self._linger_until: float | None = None
 
@@ -71,8 +77,21 @@ class Body:
         except httpx.HTTPError as exc:
             raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
 
+    async def _read(self) -> bytes:
+        if self._rest:
+            await asyncio.sleep(0)
+            piece = self._rest
+        else:
+            piece = await self._read_more()
+        if len(piece) <= MAX_PIECE_BYTES:
+            self._rest = b""
+            return piece
+        self._rest = piece[MAX_PIECE_BYTES:]
+        return piece[:MAX_PIECE_BYTES]
+
     async def settle(self) -> None:
         """Read the few bytes after [DONE], so that the connection can be reused."""
+        self._rest = b""
         if self._at_end():
             return
         self._clock.disarm()

@@ -47,7 +47,10 @@ STOP_TIMEOUT_S = 2.0
 """How long the request that stops an abandoned generation may take. No job waits for its answer."""
 
 MAX_MODELS = 1024
-"""Listed models that are kept: large providers have some hundred. Each costs 0.1 ms to redact."""
+"""Listed models that are kept: large providers have some hundred."""
+
+MAX_MODELS_CHARS = 24 << 10
+"""The length of their names together. Redacting that many characters takes up to 25 ms."""
 
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
@@ -293,7 +296,14 @@ class Server:
 
     def _model_names(self) -> tuple[str, ...]:
         """Return the listed names: what a server says, so without credentials, and bounded."""
-        names = [e["id"] for e in self._model_entries[:MAX_MODELS] if isinstance(e.get("id"), str)]
+        names, chars = [], 0
+        for entry in self._model_entries[:MAX_MODELS]:
+            name = entry.get("id")
+            if isinstance(name, str):
+                chars += len(name)
+                if chars > MAX_MODELS_CHARS:
+                    break
+                names.append(name)
         if names != self._listed[0]:
             secrets = self._credentials.secrets
             told = tuple(safe_text(name, secrets, MAX_NAME_CHARS) for name in names)

@@ -10,11 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapter_api import End, Error, ErrorCode, Started, TaskRequest, Token, WorkerError
+from adapter_api import (
+    End,
+    Error,
+    ErrorCode,
+    Started,
+    StreamClock,
+    TaskRequest,
+    Token,
+    WorkerError,
+)
 from adapter_api.faults import Request, Wire
+from adapters.http_util import Posted
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
-from adapters.openai_http.body import LINGER_S
+from adapters.openai_http.body import LINGER_S, MAX_PIECE_BYTES, Body
 from adapters.openai_http.framing import MAX_BLANK_BYTES, MAX_PAGE_BYTES
+from adapters.openai_http.outcome import Phase
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import FakeOpenAI, Handler, answers, completion, sends, sse, streams
 from tests.openai_chunks import RECORDED, STREAMS, delta, piece, recorded, usage
@@ -417,3 +428,33 @@ def test_any_json_ends_in_an_answer_or_an_error(chunks: list[Any], first: str) -
         return
     start = piece("a") if first == "piece" else delta({"content": "a"})
     asyncio.run(_run(streams(start, *chunks, "[DONE]"), PROMPT if first == "piece" else MESSAGES))
+
+
+async def test_a_large_piece_is_read_in_turns_with_others() -> None:
+    """Whatever a transport gives at once is decoded in bounded pieces, and nothing is lost."""
+    pieces = [b"x" * (3 * MAX_PIECE_BYTES + 5), b"y", b""]
+
+    async def read() -> bytes:
+        return pieces.pop(0)
+
+    async def nothing() -> None:
+        pass
+
+    body = Body(Posted(200, {}, read, nothing), StreamClock(None))
+    turns, sizes = 0, []
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    watch = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    seen = []
+    while piece := await body.piece(Phase.OPEN):
+        sizes.append(len(piece))
+        seen.append(turns)
+    watch.cancel()
+    assert sizes == [MAX_PIECE_BYTES] * 3 + [5, 1]
+    assert seen[:4] == [*range(seen[0], seen[0] + 4)]

@@ -14,7 +14,7 @@ from adapters.http_util import make_client
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.dialects import READINESS_PATHS
-from adapters.openai_http.server import Server
+from adapters.openai_http.server import MAX_MODELS_CHARS, Server
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import (
     ANYTHING,
@@ -668,3 +668,11 @@ async def test_the_key_does_not_show_in_what_a_server_tells(serving: Serving) ->
     async with serving(routes, api_key=key) as (_, adapter):
         assert key not in (await adapter.health()).message
         assert key not in await adapter.engine_version()
+
+
+async def test_a_model_list_is_kept_within_bounds(serving: Serving) -> None:
+    """Redacting names must not hold the event loop; what comes first is kept."""
+    names = [f"{number:04d}{'x' * 60}" for number in range(2000)]
+    async with serving({"/v1/models": lists(*names)}) as (_, adapter):
+        models = (await adapter.props()).models
+    assert models == tuple(names[: MAX_MODELS_CHARS // 64])
