@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from weakref import ref
@@ -13,18 +13,17 @@ from adapter_api.errors import (
     ContractError,
     EngineUnavailable,
     ErrorCode,
-    InternalError,
     WorkerError,
 )
 from adapter_api.events import TokenEvent
 from adapter_api.health import EngineProps, HealthState, HealthStatus
-from adapter_api.hookspecs import ADAPTER_HOOKS, PROJECT
 from adapter_api.notices import AdapterNotice
 from adapter_api.stream import TokenStream
 from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
-from registry.middleware import Layered, close, drive, shared_failure
+from registry.hooks import failing, iterated, manager_of, submit_failure, watched
+from registry.middleware import Layered, close, drive
 from registry.observers.notify import AdapterReport, JobReport, Observers
 from registry.plugins.guard import Contained
 
@@ -83,7 +82,10 @@ class BoundAdapter(Generic[_C]):
         self._lock = asyncio.Lock()
         self._loop: ref[asyncio.AbstractEventLoop] | None = None
         self._closed = self._close_called = False
-        self._hooks: Any = self._register(tuple(middleware)).hook
+        try:
+            self._hooks: Any = manager_of(adapter, tuple(middleware)).hook
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise self._contract_error(str(error)) from error
         self._submit = self._hooks.submit.get_hookimpls()
         self._implemented = frozenset(
             name
@@ -94,19 +96,6 @@ class BoundAdapter(Generic[_C]):
         self._report = None if observers is None else AdapterReport(observers, self._notice())
         # Without a start hook and without observers there is nothing to start.
         self._started = not self._has("start") and self._report is None
-
-    def _register(self, middleware: tuple[object, ...]) -> pluggy.PluginManager:
-        manager = _Manager(PROJECT)
-        for hooks in ADAPTER_HOOKS:
-            manager.add_hookspecs(hooks)
-        try:
-            # pluggy calls what was registered last first.
-            for place, plugin in enumerate([self.adapter, *reversed(middleware)]):
-                manager.register(plugin, name=str(place))
-            manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise self._contract_error(str(error)) from error
-        return manager
 
     def _notice(self) -> AdapterNotice:
         places = [getattr(self.config, name, None) for name in ("pool_id", "replica_id")]
@@ -188,13 +177,13 @@ class BoundAdapter(Generic[_C]):
         self, task: TaskRequest, job: JobReport | None, watcher: StreamWatcher | None
     ) -> TokenStream:
         if self._closed:
-            return TokenStream(_failing(self._gone()), task)
+            return TokenStream(failing(self._gone()), task)
         if not self._started and not self._has("start"):
             self._note_start()
         events = self._events(task, job) if self._started else self._events_after_start(task, job)
         stream = events if isinstance(events, TokenStream) else TokenStream(events, task)
         if watcher is not None:
-            stream = _watched(stream, task, watcher)
+            stream = watched(stream, task, watcher)
         return self._streams.add(stream)
 
     async def cancel(self, job_id: str) -> bool:
@@ -218,40 +207,15 @@ class BoundAdapter(Generic[_C]):
         with Contained() as run:
             outcome = drive(self._submit, task)
         if outcome is None:
-            return _failing(self._submit_failure(run.error))
+            assert run.error is not None
+            return failing(submit_failure(run.error, shared=len(self._submit) > 1))
         events, received = outcome
         if job is not None:
             job.follow(received[0] if received else events)
         below = [stream for stream in received if stream is not events]
         if not isinstance(events, TokenStream):
-            events = self._iterated(events)
+            events = iterated(events, self.name)
         return Layered(events, below) if below else events
-
-    def _submit_failure(self, error: BaseException | None) -> Exception:
-        assert error is not None
-        if isinstance(error, WorkerError):
-            return error
-        if len(self._submit) > 1:
-            return shared_failure(error)
-        failure = InternalError(
-            ErrorCode.INTERNAL, f"the adapter failed with {type(error).__name__}"
-        )
-        failure.__cause__ = error
-        return failure
-
-    def _iterated(self, events: object) -> AsyncIterator[TokenEvent]:
-        """Return an iterator over what submit returned, if it is not a TokenStream."""
-        if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
-            events = aiter(events)
-        if isinstance(events, AsyncIterator):
-            return events
-        return _failing(
-            InternalError(
-                ErrorCode.INTERNAL,
-                f"submit of adapter {self.name!r} returned a {_discarded(events)}, "
-                "not an async iterator of events",
-            )
-        )
 
     async def _events_after_start(
         self, task: TaskRequest, job: JobReport | None
@@ -396,36 +360,3 @@ class BoundAdapter(Generic[_C]):
             f"adapter {self.name!r} is closed: get a new one with registry.get({self.name!r})",
             retriable=False,
         )
-
-
-def _watched(stream: TokenStream, task: TaskRequest, watcher: StreamWatcher) -> TokenStream:
-    try:
-        return stream.watch(watcher)
-    except RuntimeError:  # a middleware's own stream, which it has begun to read
-        return TokenStream(stream, task).watch(watcher)
-
-
-class _Manager(pluggy.PluginManager):
-    """pluggy's manager, without its search for hooks among the special methods of each object."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
-
-    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
-        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
-
-
-async def _failing(error: Exception) -> AsyncIterator[TokenEvent]:
-    raise error
-    yield  # what makes it a generator
-
-
-def _discarded(value: object) -> str:
-    """Return the type of a wrong answer.
-
-    A coroutine is closed, because it would warn that it was not awaited.
-    """
-    close = getattr(value, "close", None)
-    if asyncio.iscoroutine(value) and close is not None:
-        close()
-    return type(value).__name__

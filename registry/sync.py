@@ -10,6 +10,7 @@ main thread runs a loop of its own.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from threading import Lock
@@ -138,7 +139,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_shared.__init__)  # type: ignore[misc]
 
 
-class SyncAdapter(Generic[_A]):
+class _Front(ABC):
+    """Something that `with` starts and closes."""
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SyncAdapter(_Front, Generic[_A]):
     """An adapter for blocking use from any number of threads.
 
     Args:
@@ -190,22 +217,6 @@ class SyncAdapter(Generic[_A]):
         """
         if self._owns:
             self._lease.close(self.adapter.aclose)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class SyncStream(Iterator[TokenEvent]):
@@ -292,7 +303,7 @@ class SyncStream(Iterator[TokenEvent]):
         self.close()
 
 
-class SyncHost:
+class SyncHost(_Front):
     """A host for blocking use from any number of threads; use it with `with`, or close it.
 
     Args:
@@ -308,7 +319,7 @@ class SyncHost:
     def host(self) -> AdapterHost:
         """The host itself, for what may be asked from any thread, such as `snapshot`."""
         if self._made is None:
-            self.call(lambda _: None)
+            self.start()
         assert self._made is not None
         return self._made
 
@@ -356,18 +367,6 @@ class SyncHost:
         if self._made is not None:
             await self._made.aclose()
 
-    def __enter__(self) -> Self:
-        try:
-            self.call(lambda _: None)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def start(self) -> None:
+        """Make the host. It is made before the first call, too."""
+        self.call(lambda _: None)

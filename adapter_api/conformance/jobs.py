@@ -71,6 +71,7 @@ class Outcome:
         error: Its error, None if it ended well.
         took_s: From submit to the end, without the time that other processes took.
         stood_s: That time.
+        pieces: The texts of its Tokens.
     """
 
     text: str
@@ -79,6 +80,17 @@ class Outcome:
     error: WorkerError | None
     took_s: float = 0.0
     stood_s: float = 0.0
+    pieces: tuple[str, ...] = ()
+
+    def same_answer(self, other: "Outcome") -> bool:
+        """Return whether both are whole answers with the same text and calls."""
+        if self.end is None or other.end is None:
+            return False
+        calls = [
+            [(call.name, call.arguments) for call in end.tool_calls]
+            for end in (self.end, other.end)
+        ]
+        return self.text == other.text and calls[0] == calls[1]
 
     def __str__(self) -> str:
         if self.error is None:
@@ -117,7 +129,8 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
         raise Violation(f"a job did not end within {limit_s:g} s") from None
     finally:
         await in_time(stream.aclose(), "closing the stream")
-    return Outcome("".join(pieces), started, end, error, patience.took_s, patience.stood_s)
+    took_s, stood_s = patience.took_s, patience.stood_s
+    return Outcome("".join(pieces), started, end, error, took_s, stood_s, tuple(pieces))
 
 
 async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -50,12 +51,14 @@ class Trace:
         events: Its events, in order.
         error: The exception of its iterator, None if it ended by itself.
         ended: Whether it ended at all, by itself or with an error.
+        took_s: From submit to the end.
     """
 
     task: TaskRequest
     events: tuple[TokenEvent, ...]
     error: BaseException | None
     ended: bool
+    took_s: float = 0.0
 
     @property
     def tokens(self) -> list[Token]:
@@ -178,11 +181,19 @@ class Subject:
         """Return the network.
 
         Raises:
-            Absent: If the adapter takes no `base_url`.
+            Absent: If the adapter has no engine at an address.
+            NotExamined: If it has one, and no `base_url`.
         """
-        if self.network is None:
-            raise Absent("it is not an HTTP adapter: its config has no base_url")
-        return self.network
+        if self.network is not None:
+            return self.network
+        address = _address_in(self.make().config)
+        if address is not None:
+            raise NotExamined(
+                f"its option {address} sounds like an engine's address: call it base_url, so that "
+                "the kit can put servers there; if it is none, write "
+                "attrs.field(metadata={'address': False})"
+            )
+        raise Absent("it is not an HTTP adapter: its config has no base_url")
 
     def require_engine(self) -> None:
         """Refuse an adapter whose protocol the lab's engine does not speak.
@@ -237,6 +248,7 @@ class Subject:
         events: list[TokenEvent] = []
         error: BaseException | None = None
         ended = False
+        began_at = monotonic()
         stream = adapter.adapter.submit(task=task)
         try:
             async with Patience(ANSWER_LIMIT_S if limit_s is None else limit_s):
@@ -254,7 +266,20 @@ class Subject:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await in_time(close(), "closing the submit hook's events")
-        return Trace(task, tuple(events), error, ended)
+        return Trace(task, tuple(events), error, ended, monotonic() - began_at)
+
+
+_ADDRESS_WORDS = {"address", "addr", "endpoint", "host", "hostname", "port", "server", "socket",
+                  "uri", "url"}  # fmt: skip
+
+
+def _address_in(config: Any) -> str | None:
+    """Return an option that sounds like the address of an engine; None if there is none."""
+    for field in getattr(type(config), "__attrs_attrs__", ()):
+        words = set(field.name.lower().split("_"))
+        if field.init and field.metadata.get("address", not words.isdisjoint(_ADDRESS_WORDS)):
+            return str(field.name)
+    return None
 
 
 # The kit checks its arguments before it examines anything, so that one message names the fix.

@@ -7,6 +7,7 @@ CAPABILITIES = {
     "messages": "tasks may have messages instead of a prompt",
     "tools": "tasks may have tools, and answers may have tool calls",
     "concurrency": "several jobs may run at the same time",
+    "error-events": "the engine can report an error inside a stream that has begun",
     "backpressure": "the adapter stops reading from the engine while the stream is not read",
 }
 """Capabilities that an adapter may lack if it declares so. The hooks `props`, `engine_version` and

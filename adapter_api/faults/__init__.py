@@ -4,6 +4,7 @@ from adapter_api.faults.proxy import PASS, Damage, FaultProxy
 from adapter_api.faults.scenario import LIMIT_S, Expect, Scenario
 from adapter_api.faults.scenarios import CHAPTERS, SCENARIOS
 from adapter_api.faults.server import FaultServer, Script, ScriptServer
+from adapter_api.faults.thread import scripted_engine
 from adapter_api.faults.wire import ClientGone, Connection, Request, Wire
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "Script",
     "ScriptServer",
     "Wire",
+    "scripted_engine",
 ]

@@ -54,19 +54,26 @@ class Answer:
     _whole: list[bytes] = attrs.field(factory=list, init=False)
     _rest: bytes = attrs.field(default=b"", init=False)
     _over: bool = attrs.field(default=False, init=False)
+    _lines: bool | None = attrs.field(default=None, init=False)
 
     @property
     def border(self) -> bytes:
-        """Return what ends a piece: of an event stream, of NDJSON; empty for any other body."""
+        """Return what ends a piece: of an event stream, of lines of JSON; empty for other bodies.
+
+        Lines of JSON are recognized by their first chunk, too: some servers call them JSON.
+        """
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
             return b"\n\n"
-        return b"\n" if "ndjson" in kind or "jsonl" in kind else b""
+        return b"\n" if "ndjson" in kind or "jsonl" in kind or self._lines else b""
 
     async def next(self) -> bytes | None:
         """Return the next piece, None after the last."""
         while not self._whole and not self._over:
-            *self._whole, self._rest = _split(self._rest + await self._read(), self.border)
+            data = await self._read()
+            if self._lines is None:
+                self._lines = data.startswith(b"{") and data.endswith(b"\n")
+            *self._whole, self._rest = _split(self._rest + data, self.border)
         if not self._whole and not self._rest:
             return None
         piece = self._whole.pop(0) if self._whole else self._rest

@@ -104,7 +104,7 @@ class Scenario:
         expect: What the client makes of it.
         task: What the job asks for, besides a prompt: deadline_s, temperature, messages instead.
         jobs: How many jobs are sent, one after the other on one client; the expectation is of
-            the last, but for `requests`.
+            the last, but for `requests`. The server answers all others as a whole.
         server: The kind of server it imitates, where a client cannot find that out by itself.
         early: The script starts with the head of the request; the server does not read the
             request's body before the script has ended.

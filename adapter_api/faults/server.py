@@ -76,7 +76,7 @@ class ScriptServer:
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self.failures: list[Exception] = []
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._talks: set[_Talk] = set()
         self._server: asyncio.Server | None = None
 
@@ -175,6 +175,11 @@ class FaultServer(ScriptServer):
             KeyError: If the scenario does not exist.
         """
         return f"{self.base_url}/{self.scenarios[scenario].name}"
+
+    def forget(self, scenario: str) -> None:
+        """Count the requests of a scenario from 1 again."""
+        for kind in [kind for kind in self._counts if kind[0] == scenario]:
+            del self._counts[kind]
 
     def is_early(self, request: Request) -> bool:
         """Return whether the scenario starts before the request's body has arrived."""
@@ -308,8 +313,9 @@ class _Talk(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         server = self._server
-        server._counts[request.scenario] += 1
-        request = attrs.evolve(request, number=server._counts[request.scenario])
+        kind = (request.scenario, request.method)
+        server._counts[kind] += 1
+        request = attrs.evolve(request, number=server._counts[kind])
         server.requests.append(request)
         self._record.requests += 1
         self._script = asyncio.get_running_loop().create_task(self._answer(request))

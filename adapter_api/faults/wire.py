@@ -38,6 +38,7 @@ class Connection:
         closed_by_server_at: When the server closed or reset it, None if it did not.
         requests: The number of requests on it.
         statuses: The statuses that `Wire.head` sent on it.
+        whole_answers: How many whole answers of the completions protocol were sent on it.
         sent_bytes: Bytes that the kernel took from the server.
         refused_bytes: Bytes that a script tried to send after the client had closed it.
         gone: Set once either side has closed it.
@@ -49,6 +50,7 @@ class Connection:
     closed_by_server_at: float | None = None
     requests: int = 0
     statuses: list[int] = attrs.field(factory=list)
+    whole_answers: int = 0
     sent_bytes: int = 0
     refused_bytes: int = 0
     gone: asyncio.Event = attrs.field(factory=asyncio.Event, repr=False)
@@ -64,7 +66,7 @@ class Request:
     """A request as it arrived.
 
     Args:
-        number: 1, 2, ... among the requests with the same first path segment.
+        number: 1, 2, ... among the requests with this method and this first path segment.
         connection: Its connection.
         method: GET or POST.
         target: The path with the query.
@@ -343,6 +345,13 @@ class Wire:
     async def done(self) -> None:
         """Send [DONE]."""
         await self.chunk(DONE)
+
+    async def whole_answer(self, *headers: str) -> None:
+        """Send a whole answer, and count it."""
+        await self.head(*headers)
+        await self.text(*PIECES)
+        self.connection.whole_answers += 1  # before its end, so that no client is faster
+        await self.rest()
 
     async def rest(self) -> None:
         """Send what follows the text of a whole answer."""

@@ -172,6 +172,8 @@ class Server:
             return vouched or await self._check_deployment(until), None
         if models is None:
             models = await self._get_models(until)
+        if models.status == 500 and vouched is None and await self._fails_elsewhere(until):
+            return of_endpoint(models), None
         status = of_models(models, vouched=vouched is not None)
         if not status.ready:
             return status, None
@@ -203,6 +205,10 @@ class Server:
             return found if found is not None and status.state is HealthState.HEALTHY else status
         self._readiness = ()
         return found
+
+    async def _fails_elsewhere(self, until: float) -> bool:
+        """Return whether a path that has nothing to do with models is answered with 500, too."""
+        return (await self._get(self._endpoints.at(READINESS_PATHS[0]), until)).status == 500
 
     async def _check_deployment(self, until: float) -> HealthStatus:
         """Check a deployment of Azure.

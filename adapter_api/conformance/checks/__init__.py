@@ -10,6 +10,8 @@ from adapter_api.conformance.checks.hygiene import HYGIENE
 from adapter_api.conformance.checks.load import LOAD
 from adapter_api.conformance.checks.proxied import PROXIED
 from adapter_api.conformance.checks.secrets import SECRETS
+from adapter_api.conformance.checks.seen import SEEN
+from adapter_api.conformance.checks.silence import SILENCE
 from adapter_api.conformance.checks.stream import STREAM
 from adapter_api.conformance.checks.tools import TOOLS
 
@@ -23,7 +25,7 @@ GENERAL: tuple[Check, ...] = (
     *HYGIENE,
     *SECRETS,
 )
-HTTP: tuple[Check, ...] = (*PROXIED, *FAULTS, *DOWN)
+HTTP: tuple[Check, ...] = (*PROXIED, *SILENCE, *SEEN, *FAULTS, *DOWN)
 CHECKS: tuple[Check, ...] = (*GENERAL, *HTTP)
 
 __all__ = ["CHECKS", "GENERAL", "HTTP"]

@@ -12,19 +12,17 @@ from adapter_api.conformance.checks.errors import crash, misjudged
 from adapter_api.conformance.jobs import Outcome, listed, run, settled
 from adapter_api.conformance.subject import Network, Subject
 from adapter_api.conformance.verdict import Absent, Violation
-from adapter_api.faults import CHAPTERS, LIMIT_S, FaultServer, Request, Scenario
+from adapter_api.faults import CHAPTERS, FaultServer, Request, Scenario
+from adapter_api.faults.wire import TEXT
 
 DEADLINE_S = 5.0
-"""The limit for a job with a misbehaving server, unless its own limits are longer."""
+"""The deadline of a job with a misbehaving server. A job that takes twice as long hangs."""
 
 SIDE_BY_SIDE = 16
 """How many faults are tried at a time; most of their time is waiting."""
 
-LINGER_S = 0.5
-"""A job must end this soon after its server has ended the answer. The server ends it at once, and
-the best of LINGER_TRIES counts, so that only a deliberate wait takes as long."""
-
-LINGER_TRIES = 3
+TRIES = 3
+"""How often a fault is tried whose first job fails."""
 
 LIE = "it reported a broken answer as whole"
 
@@ -76,18 +74,10 @@ def _network(subject: Subject) -> Network:
 async def _understood(subject: Subject) -> None:
     network = _network(subject)
     at_lab = network.at(network.lab.engine_url)
-    took_s = []
     async with at_lab.adapter() as adapter:
-        for _ in range(LINGER_TRIES):
-            outcome = await run(adapter, at_lab.job(model="fault", max_tokens=4))
-            if outcome.error is not None:
-                raise Violation(f"the job failed: {outcome}")
-            took_s.append(outcome.took_s)
-    if min(took_s) > LINGER_S:
-        raise Violation(
-            f"a job takes {min(took_s):.1f} s, although its server answers at once: do not wait "
-            "after the end of an answer"
-        )
+        outcome = await run(adapter, at_lab.job(model="fault", max_tokens=4))
+    if outcome.error is not None:
+        raise Violation(f"the job failed: {outcome}")
 
 
 async def _chapter(scenarios: Sequence[Scenario], subject: Subject) -> str:
@@ -126,32 +116,65 @@ def _by_wrong(verdicts: Iterable[_Verdict]) -> str:
 
 
 async def _try(network: Network, fault: Scenario) -> _Verdict:
-    """Send the fault's jobs, and compare the outcome of the last one with the expectation."""
+    """Return the adapter's behaviour at one fault; the best of a few tries.
+
+    A try counts only if no job failed whose answer was whole: on a busy machine one can be late.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return await _meet(network, fault)
+        except _Spoilt as spoilt:
+            if not tries_left:
+                return _Verdict(fault.name, wrong=str(spoilt))
+            network.lab.server.forget(fault.name)
+        except Violation as violation:
+            return _Verdict(fault.name, wrong=str(violation))
+        except Exception as exc:
+            return _Verdict(fault.name, wrong=f"the adapter raised {type(exc).__name__}: {exc}")
+    raise AssertionError
+
+
+class _Spoilt(Exception):
+    """A job before the last one failed, although its answer was whole."""
+
+
+async def _meet(network: Network, fault: Scenario) -> _Verdict:
+    """Send the fault's jobs, and compare the outcome of the last one with the expectation.
+
+    Raises:
+        _Spoilt: If one of the others failed, although its answer was whole.
+    """
     server = network.lab.server
     first = len(server.requests)
-    outcome: Outcome | None = None
-    try:
-        faulty = network.at(server.url(fault.name), fault.server)
-        async with faulty.adapter() as adapter:
-            fields: dict[str, Any] = {"deadline_s": DEADLINE_S, "model": "fault", **fault.task}
-            for number in range(1, fault.jobs + 1):
-                outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
-                if number < fault.jobs and outcome.error is not None:
-                    # The server counts requests, so the next job would not meet the fault.
-                    return _Verdict(fault.name, differs=f"job {number} failed")
-            seen = [one for one in server.requests[first:] if _is_job(one, fault)]
-            # While it does not read, the server of an early answer cannot see its client close.
-            closes = fault.expect.closes and not fault.early
-            closed = not closes or await _closed(seen)
-    except Violation as violation:
-        return _Verdict(fault.name, wrong=str(violation))
-    except Exception as exc:
-        return _Verdict(fault.name, wrong=f"the adapter raised {type(exc).__name__}: {exc}")
-    assert outcome is not None
+    faulty = network.at(server.url(fault.name), fault.server)
+    fields: dict[str, Any] = {"deadline_s": DEADLINE_S, "model": "fault", **fault.task}
+
+    def seen() -> list[Request]:
+        return [one for one in server.requests[first:] if _is_job(one, fault)]
+
+    async with faulty.adapter() as adapter:
+        for number in range(1, fault.jobs + 1):
+            before = _whole_answers(seen())
+            outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
+            answered = _whole_answers(seen()) > before
+            if number < fault.jobs and outcome.error is not None:
+                # The server counts requests, so the next job would not meet the fault.
+                if answered:
+                    raise _Spoilt(f"a job failed although its answer was whole: {outcome}")
+                return _Verdict(fault.name, differs=f"job {number} failed")
+        # While it does not read, the server of an early answer cannot see its client close.
+        closes = fault.expect.closes and not fault.early
+        closed = not closes or await _closed(seen())
     if not closed:
         return _Verdict(fault.name, wrong="it left the connection open")
-    wrong = _wrong(fault, outcome) or _repeated(fault, server, seen)
-    return _Verdict(fault.name, wrong, "" if wrong else _differs(fault, outcome, len(seen)))
+    wrong = _wrong(fault, outcome, answered=answered) or _repeated(fault, server, seen())
+    return _Verdict(fault.name, wrong, "" if wrong else _differs(fault, outcome, len(seen())))
+
+
+def _whole_answers(seen: Iterable[Request]) -> int:
+    """Return how many whole answers these requests got."""
+    connections = {id(request.connection): request.connection for request in seen}
+    return sum(connection.whole_answers for connection in connections.values())
 
 
 def _is_job(request: Request, fault: Scenario) -> bool:
@@ -163,17 +186,22 @@ async def _closed(seen: Sequence[Request]) -> bool:
     return await settled(lambda: all(request.connection.closed for request in seen))
 
 
-def _wrong(fault: Scenario, outcome: Outcome) -> str:
-    """Return how the outcome breaks the contract; "" if it does not."""
+def _wrong(fault: Scenario, outcome: Outcome, *, answered: bool = False) -> str:
+    """Return how the outcome breaks the contract; "" if it does not.
+
+    Args:
+        fault: The fault.
+        outcome: The outcome of its last job.
+        answered: Whether the server answered one of the job's requests as a whole.
+    """
     expect, error = fault.expect, outcome.error
-    if outcome.took_s > DEADLINE_S + LIMIT_S:
-        return f"it took {outcome.took_s:.1f} s"
     if error is not None:
         return crash(error) or misjudged(error)
-    if expect.proof is None:
+    if expect.proof is None and not answered:
         return LIE
-    if expect.text is not None and outcome.text != expect.text:
-        return f"it read {outcome.text[:40]!r}, not {expect.text[:40]!r}"
+    text = expect.text if expect.proof is not None else TEXT
+    if text is not None and outcome.text != text:
+        return f"it read {outcome.text[:40]!r}, not {text[:40]!r}"
     return ""
 
 
@@ -209,7 +237,7 @@ def _differs(fault: Scenario, outcome: Outcome, requests: int) -> str:
 
 
 def _checks() -> Iterable[Check]:
-    rule = "A sound completions server is understood, and its answers end when the server is done."
+    rule = "A sound completions server is understood."
     yield Check("faults-understood", rule, _understood, "OC-ADAPT-OAI-6001", ("answers",))
     for title, scenarios in CHAPTERS.items():
         name = "faults-" + "-".join(title.lower().replace(",", "").split())

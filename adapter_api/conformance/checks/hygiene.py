@@ -30,7 +30,7 @@ async def leaks(subject: Subject) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await _every_way(subject)
-        await settled(lambda: asyncio.all_tasks() == tasks and len(_open_files() - files) == 0, 1.0)
+        await settled(lambda: asyncio.all_tasks() == tasks and len(_open_files() - files) == 0)
         gc.collect()
     complaints += [
         f"{w.category.__name__}: {w.message}" for w in caught if _DROPPED not in str(w.message)

@@ -15,13 +15,12 @@ from adapter_api.conformance.verdict import Violation
 from adapter_api.task import TaskRequest
 
 WINDOW_S = 0.25
-WINDOWS = 6
-"""How long, and how often at most, memory is watched while the stream is not read. The first is for
+"""How long memory is watched at a time while the stream is not read. The first window is for
 buffers to fill."""
 
 STILL_BYTES = 32 << 10
-"""How much memory may grow in a later window. A bounded queue that a slow engine still fills
-stays below; an unbounded one behind an engine that is worth holding back does not."""
+"""If memory grows by less in a later window, the adapter holds its engine back. An unbounded queue
+behind an engine that is worth holding back grows faster."""
 
 SLOW_READER_BYTES = 2 << 20
 """How much memory an adapter may take while the stream is not read: kernel buffers are not
@@ -40,7 +39,7 @@ PIECE_S = 0.02
 TICK_S = 0.005
 
 TRIES = 3
-"""How often the loop may stand still for other reasons: another process, garbage."""
+"""The best of them counts: a job may be late for other reasons, another process or garbage."""
 
 
 @check("ADAPT-3001 ORCH-3024", needs=(*WHOLE, "repeatable"), capability="concurrency")
@@ -86,21 +85,20 @@ async def slow_reader(subject: Subject) -> str:
             grown = await _growth()
         finally:
             await in_time(stream.aclose(), "closing the stream")
-    if sum(grown) > SLOW_READER_BYTES or min(grown[1:]) > STILL_BYTES:
+    if sum(grown) > SLOW_READER_BYTES:
         raise Violation(
             f"{sum(grown) >> 10} KiB came in {len(grown) * WINDOW_S:g} s that were not read, and "
-            f"{grown[-1] >> 10} KiB of them at last: bound the queue, or read from the engine only "
-            "when the next event is requested"
+            "more: bound the queue, or read from the engine only when the next event is requested"
         )
     return f"{max(0, sum(grown)) >> 10} KiB"
 
 
 async def _growth() -> list[int]:
-    """Return by how many bytes memory grows in each window, until it does not."""
+    """Return by how many bytes memory grows in each window, until it does not, or by too much."""
     tracemalloc.start()
     try:
         sizes = [tracemalloc.get_traced_memory()[0]]
-        for _ in range(WINDOWS):
+        while sizes[-1] - sizes[0] <= SLOW_READER_BYTES:
             await undisturbed(WINDOW_S)
             sizes.append(tracemalloc.get_traced_memory()[0])
             if len(sizes) > 2 and sizes[-1] - sizes[-2] <= STILL_BYTES:
@@ -118,9 +116,11 @@ async def deadline(subject: Subject) -> str:
         await whole(adapter, subject.job())  # the first one may have to wait for a model
         usual = await whole(adapter, subject.job())
         for limit_s in DEADLINES_S:
-            outcome = await run(adapter, subject.job(deadline_s=limit_s))
-            over_s = outcome.took_s - limit_s
-            if over_s > DEADLINE_LATE_S + usual.took_s:
+            for _ in range(TRIES):
+                outcome = await run(adapter, subject.job(deadline_s=limit_s))
+                if outcome.took_s - limit_s <= DEADLINE_LATE_S + usual.took_s:
+                    break
+            else:
                 raise Violation(f"with deadline_s={limit_s:g} a job took {outcome.took_s:.1f} s")
             code = "in time" if outcome.error is None else str(outcome.error.code)
             if code not in ("in time", "DEADLINE_UNMET"):
@@ -134,8 +134,8 @@ async def event_loop(subject: Subject) -> str:
     """The event loop is never blocked: other jobs go on while this one waits for its engine."""
     async with subject.adapter() as adapter:
         await whole(adapter, subject.job())
-        stops = [await _stops(adapter, subject.job()) for _ in range(TRIES)]
-    stood_s, longest_s = min(stops)
+        found = [await stops(adapter, subject.job()) for _ in range(TRIES)]
+    stood_s, longest_s = min(found)
     if stood_s > BLOCKED_S:
         raise Violation(
             f"the event loop stood still for {stood_s:.1f} s of a small job, {longest_s:.2f} s of "
@@ -144,7 +144,7 @@ async def event_loop(subject: Subject) -> str:
     return f"{longest_s * 1000:.0f} ms at most"
 
 
-async def _stops(adapter: Adapter, task: TaskRequest) -> tuple[float, float]:
+async def stops(adapter: Adapter, task: TaskRequest) -> tuple[float, float]:
     """Return for how long the loop stood still in seconds: the total and the longest stop."""
     job = asyncio.ensure_future(whole(adapter, task))
     total, longest, last = 0.0, 0.0, monotonic()

@@ -33,6 +33,8 @@ _LONG_PROMPT = " ".join(map(str, range(LONG_TOKENS)))  # for adapters that echo
 FEW_TOKENS = 2
 """The max_tokens of a job that shows whether an adapter passes it on."""
 
+_ROUNDING_MS = 1.0
+
 _SAMPLED = ("answers",)
 
 
@@ -168,7 +170,7 @@ async def identity(subject: Subject) -> str:
 
 @check("ORCH-3028", needs=(*_SAMPLED, "terminal"))
 async def metrics(subject: Subject) -> str:
-    """End's numbers are possible: counts not negative, counted Tokens as many as were given."""
+    """End's numbers are possible: not negative, no longer than the job, Tokens as many as came."""
     trace = await _sample(subject)
     end = _one(trace.events, End)
     assert isinstance(end, End)
@@ -182,6 +184,11 @@ async def metrics(subject: Subject) -> str:
     negative = [name for name, value in numbers.items() if value is not None and value < 0]
     if negative:
         raise Violation(f"too small: {', '.join(negative)}")
+    took_ms = trace.took_s * 1000 + _ROUNDING_MS
+    longer = [name for name in ("time_to_first_token_ms", "decode_time_ms")
+              if (numbers[name] or 0) > took_ms]  # fmt: skip
+    if longer:
+        raise Violation(f"{longer[0]} is {numbers[longer[0]]}, and the whole job took {took_ms:g}")
     if found.usage_source not in ("engine", "counted"):
         raise Violation(f"usage_source is {found.usage_source!r}: it is 'engine' or 'counted'")
     if found.usage_source == "counted" and found.tokens_generated != len(trace.tokens):

@@ -18,28 +18,54 @@ QUESTION = {"role": "user", "content": "What is the weather in Oslo?"}
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = Tool("get_weather", "Return the weather of a city", CITY)
 CHOICE = {"type": "function", "function": {"name": WEATHER.name}}
+LAB_ARGUMENTS = {"city": "Oslo"}
+"""What the lab's engine calls with."""
+
 TOOL_TOKENS = 128
 """Enough for a call, on an engine that thinks first."""
 
 
-@check("ADAPT-3000", needs=WHOLE, capability="tools")
+def asks_for_a_call() -> dict[str, Any]:
+    """Return the fields of a task that demands a call."""
+    fields: dict[str, Any] = {"tools": (WEATHER,), "max_tokens": TOOL_TOKENS}
+    return {"messages": [QUESTION], "tool_choice": CHOICE, **fields}
+
+
+@check("ADAPT-3000", needs=(*WHOLE, "messages"), capability="tools")
 async def tools(subject: Subject) -> str:
     """Tool calls are whole and offered, their pieces add up, and a result can be sent back."""
-    fields: dict[str, Any] = {"tools": (WEATHER,), "max_tokens": TOOL_TOKENS}
-    asked = subject.job(messages=[QUESTION], tool_choice=CHOICE, **fields)
+    fields = asks_for_a_call()
+    asked = subject.job(**fields)
     async with subject.adapter() as adapter:
+        if subject.lacks("messages", adapter):
+            raise Absent("it takes no messages, and a result is one")
         trace = await subject.trace(adapter, asked)
         end = _end(trace)
         _judge_calls(trace, end)
+        if subject.steady and subject.network is not None:
+            _judge_lab_call(end)
         if not end.tool_calls:
             return f"{len(end.invalid_tool_calls)} calls that cannot be run"
         answer = Answer.of(trace.events)
         results = [call.result("21 degrees") for call in answer.tool_calls]
-        second = subject.job(messages=[QUESTION, answer.message(), *results], **fields)
+        del fields["tool_choice"]
+        said = [QUESTION, answer.message(), *results]
+        second = subject.job(**{**fields, "messages": said})
         outcome = await run(adapter, second)
     if outcome.error is not None:
         raise Violation(f"a conversation with a call and its result failed: {outcome}")
     return f"{len(end.tool_calls)} calls"
+
+
+def _judge_lab_call(end: End) -> None:
+    """Compare the call with the one that the lab's engine makes.
+
+    Raises:
+        Violation: If they differ.
+    """
+    found = [json.loads(call.arguments) for call in end.tool_calls]
+    if found != [LAB_ARGUMENTS]:
+        raise Violation(f"the engine called with {LAB_ARGUMENTS}, and the calls have {found}")
 
 
 def _end(trace: Trace) -> End:

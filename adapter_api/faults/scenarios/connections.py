@@ -7,15 +7,9 @@ LONG_PROMPT = {"prompt": "x" * (12 << 20)}
 """More than both kernels' buffers hold: a client cannot have sent it before the server reads."""
 
 
-async def _answer(wire: Wire, *headers: str) -> None:
-    await wire.head(*headers)
-    await wire.text(*PIECES)
-    await wire.rest()
-
-
 @scenario("keeps the connection for the next job", whole(requests=2), jobs=2)
 async def kept(wire: Wire) -> None:
-    await _answer(wire)
+    await wire.whole_answer()
 
 
 @scenario(
@@ -23,7 +17,7 @@ async def kept(wire: Wire) -> None:
 )
 async def stale_fin(wire: Wire) -> None:
     if wire.request.number != 2:
-        await _answer(wire)
+        await wire.whole_answer()
 
 
 @scenario(
@@ -31,7 +25,7 @@ async def stale_fin(wire: Wire) -> None:
 )
 async def stale_rst(wire: Wire) -> None:
     if wire.request.number != 2:
-        await _answer(wire)
+        await wire.whole_answer()
     else:
         await wire.reset()
 
@@ -43,7 +37,7 @@ async def stale_rst(wire: Wire) -> None:
 )
 async def stale_after_bytes(wire: Wire) -> None:
     if wire.request.number != 2:
-        await _answer(wire)
+        await wire.whole_answer()
     else:
         await wire.raw(b"HTTP/1.1 200")
 
@@ -55,26 +49,26 @@ async def stale_after_bytes(wire: Wire) -> None:
 )
 async def stale_twice(wire: Wire) -> None:
     if wire.request.number == 1:
-        await _answer(wire)
+        await wire.whole_answer()
 
 
 @scenario(
     "closes the connection some time after its answer, without notice", whole(requests=2), jobs=2
 )
 async def idle_close(wire: Wire) -> None:
-    await _answer(wire)
+    await wire.whole_answer()
     await wire.close()
 
 
 @scenario("says `Connection: close` and closes after each answer", whole(requests=2), jobs=2)
 async def connection_close(wire: Wire) -> None:
-    await _answer(wire, "Connection: close")
+    await wire.whole_answer("Connection: close")
     await wire.close()
 
 
 @scenario("says `Connection: close` and leaves it open", whole(requests=2, closes=True), jobs=2)
 async def connection_close_left_open(wire: Wire) -> None:
-    await _answer(wire, "Connection: close")
+    await wire.whole_answer("Connection: close")
     await wire.wait_closed()
 
 
@@ -100,7 +94,9 @@ async def answer_behind(wire: Wire) -> None:
     early=True,
 )
 async def early_answer(wire: Wire) -> None:
-    await _answer(wire)
+    await wire.head()
+    await wire.text(*PIECES)
+    await wire.rest()
     await wire.sleep(5.0)
 
 

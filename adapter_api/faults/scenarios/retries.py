@@ -10,18 +10,12 @@ from adapter_api.faults.scenario import Scenario, collect, fails, scenario, whol
 from adapter_api.faults.wire import PIECES, Wire
 
 
-async def _answer(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
-    await wire.rest()
-
-
 async def _first_refuses(status: int, times: int, headers: tuple[str, ...], wire: Wire) -> None:
     """Refuse the first `times` requests, answer the next."""
     if wire.request.number <= times:
         await wire.answer_json(status, wire.complaint("later"), *headers)
     else:
-        await _answer(wire)
+        await wire.whole_answer()
 
 
 def _busy() -> Iterable[Scenario]:
@@ -105,7 +99,7 @@ async def wait_until_deadline(wire: Wire) -> None:
 )
 async def busy_after_token(wire: Wire) -> None:
     if wire.request.number > 1:
-        await _answer(wire)
+        await wire.whole_answer()
         return
     await wire.head()
     await wire.text(PIECES[0])
@@ -116,7 +110,7 @@ async def busy_after_token(wire: Wire) -> None:
 @scenario("breaks the connection before its answer, once", fails("WORKER_RESET"))
 async def broken_once(wire: Wire) -> None:
     if wire.request.number > 1:
-        await _answer(wire)
+        await wire.whole_answer()
 
 
 # Fields that the server does not know
@@ -126,7 +120,7 @@ async def _refuses_field(status: int, field: str, refusal: dict[str, Any], wire:
     if field in wire.request.json():
         await wire.answer_json(status, refusal)
     else:
-        await _answer(wire)
+        await wire.whole_answer()
 
 
 async def _refuses_required(wire: Wire) -> None:
@@ -175,7 +169,7 @@ def _fields() -> Iterable[Scenario]:
 )
 async def field_max_tokens(wire: Wire) -> None:
     if wire.request.json().get("max_completion_tokens") == 9:
-        await _answer(wire)
+        await wire.whole_answer()
     else:
         said = "Unsupported parameter: 'max_tokens' is not supported with this model."
         await wire.answer_json(400, wire.complaint(said, param="max_tokens"))

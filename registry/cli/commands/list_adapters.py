@@ -15,7 +15,7 @@ from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import show_rows
 from registry.cli.terminal.streams import say
 from registry.cli.terminal.text import one_line
-from registry.registry import BLOCKED_VARIABLE
+from registry.installed import BLOCKED_VARIABLE
 
 STYLES = {
     "ok": "green",

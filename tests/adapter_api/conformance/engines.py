@@ -1,15 +1,9 @@
 """Scripted engines that work, for adapters of other protocols than completions."""
 
-import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Thread
 from typing import Any
 
-from adapter_api.faults import Request, Script, ScriptServer, Wire
-
-_LIMIT_S = 10.0
+from adapter_api.faults import Request, Wire
 
 
 def _words(prompt: str, count: int) -> list[str]:
@@ -55,8 +49,8 @@ async def messages(request: Request, wire: Wire) -> None:
     await wire.end()
 
 
-async def chat(request: Request, wire: Wire) -> None:
-    """Answer as Ollama's native API does."""
+async def chat(request: Request, wire: Wire, kind: str = "application/x-ndjson") -> None:
+    """Answer as Ollama's native API does, with lines of this type."""
     if request.method == "GET":
         await wire.reply({"version": "0.9.0"})
         return
@@ -66,7 +60,7 @@ async def chat(request: Request, wire: Wire) -> None:
         return
     last = asked["messages"][-1]
     words = _words(last["content"], asked["options"].get("num_predict", 16))
-    await wire.start(200, {"Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"})
+    await wire.start(200, {"Content-Type": kind, "Transfer-Encoding": "chunked"})
 
     async def send(message: dict[str, Any], **more: Any) -> None:
         line = {"model": "toy", "message": {"role": "assistant", **message}, "done": False, **more}
@@ -82,20 +76,3 @@ async def chat(request: Request, wire: Wire) -> None:
             await wire.sleep(0.001)
     await send({"content": ""}, done=True, done_reason="stop", eval_count=len(words))
     await wire.end()
-
-
-@contextmanager
-def engine(script: Script) -> Iterator[str]:
-    """Run a script's server in a thread. Yield its base URL."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = ScriptServer(script)
-    try:
-        asyncio.run_coroutine_threadsafe(server.start(), loop).result(_LIMIT_S)
-        yield server.base_url
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(_LIMIT_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_LIMIT_S)
-        loop.close()

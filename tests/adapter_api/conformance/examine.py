@@ -9,17 +9,29 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adapter_api.conformance import CHECKS, Report, examine, with_needs
 from adapter_api.conformance.checks import down
 from adapter_api.conformance.report import failures
+from adapter_api.faults import Script, scripted_engine
 from registry import BoundAdapter, Registry
-from tests.adapter_api.conformance.engines import engine, messages
+from tests.adapter_api.conformance.engines import chat, messages
 
 ROOT = Path(__file__).parents[3]
+ENGINES: dict[str, Script] = {
+    "wrong_messages": messages,
+    "wrong_lines": partial(chat, kind="application/json"),
+}
+"""The engines of adapters of other protocols, by the adapter's module."""
+
 WRONG = ROOT / "tests" / "distributions" / "wrong_adapters"
+
+
+ELSEWHERE_LIMIT_S = 110
+"""Below the limit of a test, so that what hangs is named."""
 
 
 def offered() -> dict[str, str]:
@@ -37,8 +49,8 @@ def examined(name: str, *checks: str) -> Report:
         return registry.get(name, options)
 
     chosen = with_needs(checks) if checks else CHECKS
-    foreign = offered().get(name) == "wrong_messages"
-    with engine(messages) if foreign else nullcontext() as engine_url:
+    script = ENGINES.get(offered().get(name, ""))
+    with nullcontext() if script is None else scripted_engine(script) as engine_url:
         return examine(make, engine_url=engine_url, checks=chosen)
 
 
@@ -51,7 +63,7 @@ def failures_elsewhere(name: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=ELSEWHERE_LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout.splitlines()[-1])

@@ -10,7 +10,16 @@ from adapter_api.conformance import CHECKS, Report, Result, Status, Subject, exa
 from adapter_api.conformance.checks import FAULTS, GENERAL, down
 from adapter_api.conformance.report import failures
 from adapter_api.conformance.runner import blocked
-from tests.adapter_api.conformance.examine import WRONG, examined, failures_elsewhere, offered
+from adapter_api.faults import scripted_engine
+from registry import Registry
+from tests.adapter_api.conformance.engines import chat
+from tests.adapter_api.conformance.examine import (
+    ELSEWHERE_LIMIT_S,
+    WRONG,
+    examined,
+    failures_elsewhere,
+    offered,
+)
 
 SubjectOf = Callable[..., Subject]
 
@@ -19,10 +28,13 @@ WRONG_ONES = [name for name in OFFERED if name.startswith("wrong-")]
 RIGHT_ONES = [name for name in OFFERED if name.startswith("right")]
 AT_ONCE = 2
 
-# The default suite leaves out what waits for long; the exhaustive one judges all of them.
-HTTP_ONES = [name for name in WRONG_ONES if OFFERED[name] in ("wrong_http", "wrong_messages")]
-SAMPLED = ("wrong-proxy-error-events", "wrong-proxy-silence", "wrong-lab-props")
-QUICK_ONES = [name for name in WRONG_ONES if name not in HTTP_ONES or name in SAMPLED]
+HTTP = ("wrong_http", "wrong_messages", "wrong_lines")
+HTTP_ONES = [name for name in OFFERED if OFFERED[name] in HTTP and name.startswith(("wr", "ri"))]
+SAMPLED = ("wrong-proxy-error-events.lines", "wrong-proxy-silence.ends", "wrong-lab-props")
+LONG = ("wrong-slow-reader.small", "wrong-leaks", "wrong-cancel", "wrong-cancel-anywhere")
+QUICK_ONES = [
+    name for name in WRONG_ONES if name in SAMPLED or (name not in HTTP_ONES and name not in LONG)
+]
 
 
 def _violated(name: str) -> str:
@@ -46,27 +58,50 @@ def test_a_wrong_adapter_fails_the_check_it_violates(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> Iterator[dict[str, "Future[list[str]]"]]:
-    """Return what each adapter fails, examined in other processes, some at a time."""
+def elsewhere() -> Iterator[dict[str, "Future[list[str]]"]]:
+    """Return what each HTTP adapter fails, examined in other processes, some at a time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(failures_elsewhere, name) for name in [*RIGHT_ONES, *WRONG_ONES]}
+        yield {name: pool.submit(failures_elsewhere, name) for name in HTTP_ONES}
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", [*RIGHT_ONES, *WRONG_ONES])
-def test_a_wrong_adapter_fails_no_other_check(
-    name: str, verdicts: dict[str, "Future[list[str]]"]
+@pytest.mark.parametrize("name", HTTP_ONES)
+def test_an_http_adapter_fails_no_other_check(
+    name: str, elsewhere: dict[str, "Future[list[str]]"]
 ) -> None:
     """An adapter with one mistake fails one check of all, and a right one none."""
     expected = [] if name in RIGHT_ONES else [_violated(name)]
-    assert verdicts[name].result(110) == expected
+    assert elsewhere[name].result(ELSEWHERE_LIMIT_S) == expected
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("samples")
+@pytest.mark.parametrize("name", [name for name in OFFERED if OFFERED[name] not in HTTP])
+def test_an_adapter_fails_no_other_check(name: str) -> None:
+    """The same of those without an engine behind HTTP."""
+    expected = [] if name in RIGHT_ONES else [_violated(name)]
+    assert failures(examined(name).results) == expected
 
 
 def test_every_check_has_an_adapter_that_fails_it() -> None:
-    """No check of the kit is one that cannot fail. Of the chapters of faults one stands for all."""
-    chapters = {check.name for check in FAULTS} - {"faults-refusals"}
+    """No check of the kit is one that cannot fail. Of the chapters of faults two stand for all."""
+    chapters = {check.name for check in FAULTS} - {"faults-refusals", "faults-connections"}
     assert {check.name for check in CHECKS} - chapters == set(map(_violated, WRONG_ONES))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("samples")
+def test_an_engine_at_an_address_of_another_name_is_not_examined() -> None:
+    """The kit cannot put its servers there, and does not say that the adapter conforms."""
+    registry = Registry()
+    with scripted_engine(chat) as url:
+        report = examine(lambda **more: registry.get("elsewhere", {"endpoint": url, **more}))
+    assert failures(report.results) == []
+    assert report.conforms is None
+    assert {"proxied", "proxy-cuts", "lab-health"} <= set(report.not_examined)
+    [remark] = {r.remark for r in report.results if r.check == "proxy-cuts"}
+    assert "endpoint" in remark or "needs proxied" in remark
 
 
 @pytest.mark.exhaustive
@@ -82,8 +117,6 @@ def test_another_protocol_is_examined_through_the_proxy() -> None:
 @pytest.mark.usefixtures("samples")
 def test_another_protocol_without_an_engine_is_not_examined() -> None:
     """The report is incomplete, and names what the author has to give (WA-INT-3001)."""
-    from registry import Registry
-
     registry = Registry()
     report: Report = examine(lambda **options: registry.get("right-messages", options))
     verdicts = {r.check: r for r in report.results}
@@ -110,8 +143,8 @@ def test_the_right_adapter_passes_every_check(subject_of: SubjectOf) -> None:
 
 def test_an_iterator_that_cannot_be_closed_is_no_mistake(subject_of: SubjectOf) -> None:
     """The contract asks for an AsyncIterator; only closing it cannot be examined."""
-    results = _judge_all(subject_of("right-iterator"))
-    assert [result.check for result in results if result.status != "passed"] == ["closing"]
+    [closing] = [check for check in CHECKS if check.name == "closing"]
+    assert judge(closing, subject_of("right-iterator")).status is Status.ABSENT
 
 
 def test_needs_name_earlier_checks() -> None:
@@ -169,7 +202,8 @@ def test_a_malformed_declaration_is_explained(
 def test_a_failing_job_that_is_answered_fails_the_check(subject_of: SubjectOf) -> None:
     """The author may know a job that must fail; an answer to it is a violation."""
     subject = subject_of("right", failing=TaskRequest(prompt="fine"))
-    assert failures(_judge_all(subject)) == ["failing-jobs"]
+    [check] = [check for check in CHECKS if check.name == "failing-jobs"]
+    assert judge(check, subject).status is Status.FAILED
 
 
 def test_an_engine_that_is_down_blocks_what_depends_on_it(subject_of: SubjectOf) -> None:

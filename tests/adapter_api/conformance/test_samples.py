@@ -3,9 +3,9 @@
 import pytest
 
 from adapter_api.conformance import Status, examine
-from adapter_api.faults import Script
+from adapter_api.faults import Script, scripted_engine
 from registry import Registry
-from tests.adapter_api.conformance.engines import chat, engine, messages
+from tests.adapter_api.conformance.engines import chat, messages
 from tests.adapter_api.conformance.examine import ROOT
 
 DISTRIBUTIONS = ROOT / "tests" / "distributions"
@@ -25,7 +25,7 @@ def test_a_sample_adapter_conforms(
     """Anthropic's Messages and Ollama's native API, each behind its own scripted engine."""
     monkeypatch.syspath_prepend(DISTRIBUTIONS / name.replace("-", "_"))
     registry = Registry()
-    with engine(script) as url:
+    with scripted_engine(script) as url:
         report = examine(
             lambda **options: registry.get(name, options), engine_url=url, absent=absent
         )

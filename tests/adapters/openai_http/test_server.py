@@ -237,6 +237,7 @@ UNKNOWN_SERVERS: list[tuple[dict[str, Handler] | Handler, HealthState, bool, str
     ({"/v1/models": answers(b"", 429)}, DEGRADED, True, "busy"),
     ({"/v1/models": answers(b"", 500)}, DEGRADED, True, "does not list its models"),
     ({"/v1/models": answers(b"", 502)}, UNHEALTHY, False, "502"),
+    (answers(b"", 500), UNHEALTHY, False, "500"),  # it fails at everything
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from right_adapter import RightAdapter
 from wrong_adapters import Editor, SlowReader, block
 
 from adapter_api import (
+    End,
     HealthState,
     HealthStatus,
     InvalidRequest,
@@ -26,6 +27,15 @@ class LateIndexes(Editor):
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
         return [attrs.evolve(event, index=event.index % 100) if isinstance(event, Token) else event]
+
+
+class Hurries(Editor):
+    """Reports a time that is longer than the job."""
+
+    def edit(self, event: TokenEvent) -> list[TokenEvent]:
+        if isinstance(event, End):
+            event = attrs.evolve(event, metrics=attrs.evolve(event.metrics, decode_time_ms=6e4))
+        return [event]
 
 
 class Exits(Editor):
