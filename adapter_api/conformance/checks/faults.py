@@ -152,16 +152,20 @@ async def _meet(network: Network, fault: Scenario) -> _Verdict:
     def seen() -> list[Request]:
         return [one for one in server.requests[first:] if _is_job(one, fault)]
 
+    async def meet() -> tuple[Outcome, bool]:
+        before = _whole_answers(seen())
+        outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
+        return outcome, _whole_answers(seen()) > before
+
     async with faulty.adapter() as adapter:
-        for number in range(1, fault.jobs + 1):
-            before = _whole_answers(seen())
-            outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
-            answered = _whole_answers(seen()) > before
-            if number < fault.jobs and outcome.error is not None:
+        for number in range(1, fault.jobs):
+            outcome, answered = await meet()
+            if outcome.error is not None:
                 # The server counts requests, so the next job would not meet the fault.
                 if answered:
                     raise _Spoilt(f"a job failed although its answer was whole: {outcome}")
                 return _Verdict(fault.name, differs=f"job {number} failed")
+        outcome, answered = await meet()
         # While it does not read, the server of an early answer cannot see its client close.
         closes = fault.expect.closes and not fault.early
         closed = not closes or await _closed(seen())

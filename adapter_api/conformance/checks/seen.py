@@ -63,12 +63,14 @@ async def proxy_event_loop(subject: Subject) -> str:
     """While an adapter waits for its engine, the event loop goes on."""
     base = await baseline(subject)
     async with behind(subject, proxy.delay(DELAY_S), base.path) as (adapter, _):
+        found = []
         for _ in range(DELAY_TRIES):
-            stood_s, longest_s = await stops(adapter, base.job())
+            found.append(await stops(adapter, base.job()))
+            stood_s, longest_s = min(found)
             if stood_s < DELAY_S / 2:
                 return f"{longest_s * 1000:.0f} ms at most"
     raise Violation(
-        f"the event loop stood still for {stood_s:.1f} s while the engine was silent for "
+        f"the event loop stood still for {min(found)[0]:.1f} s while the engine was silent for "
         f"{DELAY_S:g} s: call blocking code with asyncio.to_thread, or use an asyncio client"
     )
 
