@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from registry.cli.terminal import status
 from registry.cli.terminal.command import Command
@@ -79,9 +80,18 @@ def commands(arguments: Sequence[str] = ()) -> list[Command]:
     return [module.COMMAND for module in modules]
 
 
+class _Ordered(typer.core.TyperGroup):
+    """Lists its commands in the order of MODULES: typer puts groups behind commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return [name for name in MODULES if name in self.commands]
+
+
 def _app(commands: Iterable[Command]) -> typer.Typer:
     rich = sys.stdout.isatty()
     app = typer.Typer(
+        cls=_Ordered,
         help="One contract for any LLM engine: list adapters, stream from them, check engines.",
         epilog=status.MEANINGS,
         context_settings={"help_option_names": ["-h", "--help"]},

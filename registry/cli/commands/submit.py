@@ -11,8 +11,10 @@ from registry.cli.terminal.arguments import (
     BaseUrl,
     Model,
     Options,
+    Url,
     Workers,
     get_adapter,
+    one_url,
 )
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.jobs import run_job
@@ -33,6 +35,7 @@ def submit(
         str | None,
         typer.Argument(help="The prompt. Without one, or with -, standard input is the prompt."),
     ] = None,
+    url: Url = None,
     adapter: Adapter = "openai-http",
     base_url: BaseUrl = None,
     model: Model = None,
@@ -47,7 +50,9 @@ def submit(
     ] = None,
     top_p: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the answer repeatable.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="Text to end at; repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Text to end at; repeatable.")
+    ] = None,
     deadline: Annotated[
         float | None,
         typer.Option("--deadline", "-d", help="Seconds from submit to the last token."),
@@ -60,15 +65,24 @@ def submit(
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option("--image", "-i", help="An image for the model; repeatable; implies --chat."),
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="FILE",
+            help="An image for the model; repeatable; implies --chat.",
+        ),
     ] = None,
     tools: Annotated[
         Path | None,
-        typer.Option(help="A JSON file of tools the model may call; implies --chat."),
+        typer.Option(
+            metavar="FILE", help="A JSON file of tools the model may call; implies --chat."
+        ),
     ] = None,
     json_schema: Annotated[
         Path | None,
-        typer.Option(help="A JSON schema file the answer must match; implies --chat."),
+        typer.Option(
+            metavar="FILE", help="A JSON schema file the answer must match; implies --chat."
+        ),
     ] = None,
     reasoning: Annotated[
         bool | None,
@@ -89,7 +103,8 @@ def submit(
     """Run one job and stream its answer to standard output."""
     if workers is None and pool is not None:
         raise UsageError("--pool needs the workers file that declares it: --workers FILE")
-    if workers is not None and (base_url is not None or option):
+    address = one_url(url, base_url)
+    if workers is not None and (address is not None or option):
         raise UsageError("with --workers, addresses and options come from that file")
 
     def action() -> int:
@@ -113,7 +128,7 @@ def submit(
         task = make_task(fields)
         if workers is not None:
             return run_job(partial(open_pool, workers, pool), task, frames=frames)
-        worker = get_adapter(adapter, base_url, option)
+        worker = get_adapter(adapter, address, option)
         return run_job(lambda: (worker, worker.submit), task, frames=frames)
 
     return action
@@ -123,7 +138,7 @@ COMMAND = Command(
     "submit",
     submit,
     (
-        'worker-adapters submit "Hello" --base-url http://localhost:8000 --max-tokens 20',
+        'worker-adapters submit "Hello" http://localhost:8000 --max-tokens 20',
         "git diff | worker-adapters submit --chat --system 'Write a commit message.'",
         "worker-adapters submit 'What is in it?' --image photo.png --json-schema answer.json",
         'worker-adapters submit "Hello" --workers workers.toml --pool chat --frames',

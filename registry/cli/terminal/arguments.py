@@ -43,7 +43,7 @@ Adapter = Annotated[
     ),
 ]
 Url = Annotated[
-    str | None, typer.Argument(metavar="[URL]", help="The server's address, as --base-url.")
+    str | None, typer.Argument(metavar="URL", help="The server's address, as --base-url.")
 ]
 BaseUrl = Annotated[
     str | None,
@@ -68,11 +68,15 @@ Model = Annotated[str | None, typer.Option("--model", "-m", help="The engine's n
 Workers = Annotated[
     Path | None,
     typer.Option(
-        "--workers", "-w", help="A workers file, which declares pools and their replicas."
+        "--workers",
+        "-w",
+        metavar="FILE",
+        help="A workers file, which declares pools and their replicas.",
     ),
 ]
 State = Annotated[
-    Path | None, typer.Option("--state", help="The state folder of a run of `serve`.")
+    Path | None,
+    typer.Option("--state", metavar="FOLDER", help="The state folder of a run of `serve`."),
 ]
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 

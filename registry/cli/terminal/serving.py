@@ -36,7 +36,8 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
             cut_by = runner.run(serve(plan, _say_where))
     except OSError as error:
         where = f"{plan.server.host}:{plan.server.port}"
-        raise UsageError(f"cannot listen on {where}: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise UsageError(f"cannot listen on {where}: {why}; choose with --port") from error
     return status.OK if cut_by is None else status.after_signal(cut_by)
 
 

@@ -40,6 +40,7 @@ def complain_about(error: RegistryError | WorkerError) -> None:
 
 def in_our_words(text: str) -> str:
     """Return an error's text with advice for the command line instead of for Python."""
+    text = text.replace("; in a running process call registry.refresh() after that", "")
     return _SET.sub(lambda found: f"use --option {found[1]}={found[2]}", text)
 
 

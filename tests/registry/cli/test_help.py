@@ -1,6 +1,7 @@
 """Help and shell completion: what users see before they know anything."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ def test_every_command_has_whole_help(cli: Cli, name: str) -> None:
 
 
 def test_the_list_of_commands_is_whole(cli: Cli) -> None:
-    """No description is cut off in a pipe."""
-    listed = " ".join(cli("-h").out.partition("Commands:\n")[2].split())
+    """No description is cut off in a pipe, and the order is ours, groups included."""
+    shown = cli("-h").out.partition("Commands:\n")[2]
+    assert re.findall(r"^  ([a-z-]+)  ", shown, re.MULTILINE) == NAMES
+    listed = " ".join(shown.split())
     assert [name for name in NAMES if f"{name} {_described(name)}" not in listed] == []
 
 

@@ -30,6 +30,14 @@ def test_the_text_is_streamed(cli: Cli, serve: Serve) -> None:
     assert done.err.count("\n") == 1
 
 
+def test_the_address_as_an_argument(cli: Cli, engine: Callable[..., Any]) -> None:
+    """The URL stands behind the prompt, as in other commands; two different ones are refused."""
+    url = engine("a", "b").base_url
+    assert cli("submit", "hi", url).out == "ab\n"
+    done = cli("submit", "hi", url, "--base-url", "http://127.0.0.1:1")
+    assert (done.code, "two addresses" in done.err) == (2, True)
+
+
 def test_the_seed_decides(cli: Cli, serve: Serve) -> None:
     """Two seeded runs print the same bytes, another seed prints others (WA-INT-3006)."""
     url = serve().base_url
