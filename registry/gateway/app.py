@@ -107,7 +107,7 @@ def _cors(application: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 def _starlette(routes: list[Route]) -> Starlette:
-    served = [route.path for route in routes]
+    served = [route.path.replace(":path", "") for route in routes]
 
     async def missing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

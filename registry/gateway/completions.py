@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from adapter_api.errors import ErrorCode, WorkerError
+from adapter_api.propagation import set_request_headers
 from registry.gateway.access import Access
 from registry.gateway.gateway import Gateway
 from registry.gateway.jobs import GatewayJob
@@ -30,6 +31,10 @@ from registry.serving.openai_api.errors import (
 
 CONNECTION = "worker_adapters.connection"
 """The key of a scope's extension with the Connection; our own server has it."""
+
+
+_TRACE = ("traceparent", "tracestate")
+"""Headers that go on to the engine, unless an observer makes traces of its own."""
 
 
 class Connection(Protocol):
@@ -76,6 +81,8 @@ class Completions:
         connection: Connection | None = scope.get("extensions", {}).get(CONNECTION, {}).get("it")
         try:
             request, job, key = await self._admitted(headers, receive, connection, job_id)
+            if traced := {name: headers[name] for name in _TRACE if name in headers}:
+                set_request_headers(job.job_id, traced)
             try:
                 await self._run(request, job, reply, receive, connection)
             finally:

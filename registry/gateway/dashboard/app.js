@@ -55,7 +55,7 @@ function showTotals(facts) {
     ["In flight", facts.running_total],
     ["In the queue", facts.pools.reduce((sum, p) => sum + p.queued_interactive + p.queued_batch, 0)],
     ["Tokens/s", Math.round(facts.pools.flatMap((p) => p.replicas).reduce((sum, r) => sum + r.tokens_per_s, 0))],
-    ["Answered", facts.ended - facts.failed],
+    ["Answered", facts.answered],
     ["Failed", facts.failed],
     ["Replicas ready", `${facts.replicas_ready} of ${facts.replicas_total}`],
   ];

@@ -113,7 +113,7 @@ class Facts:
             "running": running,
             "running_total": len(jobs),
             "recent": [attrs.asdict(job) for job in reversed(gateway.recent)],
-            "ended": totals.answered + totals.cancelled + totals.failed,
+            "answered": totals.answered,
             "failed": totals.failed,
             "events": [attrs.asdict(event) for event in reversed(events.events)] if events else [],
         }

@@ -137,6 +137,21 @@ async def test_a_client_that_leaves_before_the_first_token_frees_its_engine(
         await until(lambda: not server.tasks)
 
 
+async def test_a_trace_goes_on_to_the_engine(start: Start, http: httpx.AsyncClient) -> None:
+    """The headers of a client's trace reach the engine, and those of another job do not."""
+    trace = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "vendor=1",
+    }
+    async with engine(hello) as server:
+        served = await start(bound(server))
+        for headers in (trace, {}):
+            answer = await http.post(served.url + PATH, json=ASK, headers=headers)
+            assert answer.status_code == 200
+        sent = [{name: post.headers.get(name) for name in trace} for post in server.posts]
+    assert sent == [trace, dict.fromkeys(trace)]
+
+
 async def test_an_engines_refusal_is_passed_on(start: Start, http: httpx.AsyncClient) -> None:
     """The status, the time to wait and the source of an engine's error reach the client."""
 
