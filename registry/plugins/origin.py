@@ -85,14 +85,15 @@ def stranger(record: AdapterRecord, module: ModuleType) -> str | None:
 
 def _owner(package: str, origin: str) -> tuple[str, str] | None:
     """Return name and version of the distribution that installed the file `origin`."""
-    try:
-        names = importlib_metadata.packages_distributions().get(package, ())
-        for name in dict.fromkeys(names):
-            distribution = importlib_metadata.distribution(name)
+    for distribution in importlib_metadata.distributions():
+        try:
+            record = distribution.read_text("RECORD")
+            if record is not None and package not in record:  # parsing all takes long
+                continue
             if _source(origin) in _files(distribution, package):
                 return identify(distribution)
-    except Exception:  # one malformed distribution must not replace the error being explained
-        return None
+        except Exception:  # one malformed distribution must not replace the error being explained
+            continue
     return None
 
 

@@ -662,10 +662,10 @@ def test_a_refresh_is_never_seen_half_done(samples):
         except BaseException as error:
             failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(4)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for _ in range(20):
+    for _ in range(5):
         registry.refresh()
     over.set()
     for reader in readers:

@@ -345,8 +345,8 @@ def test_one_package_of_two_distributions(site, adapter_source):
 def test_unreadable_neighbour_does_not_replace_the_error(site, another_site, monkeypatch):
     """If looking for the intruder's owner fails, the message comes without the owner."""
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise KeyError("Name")
 
-    monkeypatch.setattr("importlib_metadata.packages_distributions", fail)
+    monkeypatch.setattr("registry.plugins.origin._files", fail)
     assert "of no distribution, hides" in hidden(site, another_site, record=True)
