@@ -108,7 +108,7 @@ streams = (
 places = st.lists(st.integers(0, 10_000), max_size=8)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(streams, places)
 def test_any_split_gives_what_the_standard_says(stream: bytes, cuts: list[int]) -> None:
     """For every split of the bytes, events, last id and retry equal those of the whole stream.
@@ -191,7 +191,7 @@ long_lines = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(long_lines, places, st.sampled_from([SMALL, {"max_line_bytes": 60, "max_event_bytes": 30}]))
 def test_limits_hold_however_the_bytes_are_split(
     stream: bytes, cuts: list[int], limits: dict[str, int]
@@ -331,7 +331,7 @@ known_lines = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(unknown_lines | known_lines), st.sampled_from([b"\n", b"\r", b"\r\n"]), places,
        st.booleans())  # fmt: skip
 def test_unknown_lines_are_reported(

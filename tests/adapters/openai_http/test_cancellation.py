@@ -260,12 +260,17 @@ async def test_cancel_after_every_step(
     assert count >= 30
 
 
+@pytest.mark.parametrize(
+    ("stride", "pauses"), [(9, 3), pytest.param(2, 6, marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("place_name", ["plain", "tls"])
-async def test_cancelling_again_while_it_cleans_up(place_name: str, steps: Steps) -> None:
+async def test_cancelling_again_while_it_cleans_up(
+    place_name: str, stride: int, pauses: int, steps: Steps
+) -> None:
     """Impatience leaks nothing: the task is cancelled a second time while it ends."""
     async with PLACES[place_name]() as place:
-        for count in range(0, 60, 2):
-            for pause in range(6):
+        for count in range(0, 60, stride):
+            for pause in range(pauses):
                 await place.close_idle()
                 job = Job(place)
 
@@ -283,13 +288,14 @@ async def test_cancelling_again_while_it_cleans_up(place_name: str, steps: Steps
                 await place.nothing_is_left()
 
 
+@pytest.mark.parametrize("rounds", [10, pytest.param(60, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("way", WAYS)
-async def test_cancel_while_queued_for_a_connection(way: str) -> None:
+async def test_cancel_while_queued_for_a_connection(way: str, rounds: int) -> None:
     """With one connection for many jobs, cancelling some never costs the others their turn."""
     rng = random.Random(5)
     async with at(slow_answer, max_connections=1) as place:
         place.others = 1
-        for _ in range(60):
+        for _ in range(rounds):
             jobs = [Job(place) for _ in range(6)]
             for _ in range(rng.randrange(40)):
                 await asyncio.sleep(0)
@@ -303,9 +309,10 @@ async def test_cancel_while_queued_for_a_connection(way: str) -> None:
             await place.nothing_is_left()
 
 
+@pytest.mark.parametrize("rounds", [8, pytest.param(100, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_cancel_at_random_moments_of_many_jobs(tls: bool) -> None:
-    """Thousands of jobs, a random way and moment each, twenty at a time for ten connections."""
+async def test_cancel_at_random_moments_of_many_jobs(tls: bool, rounds: int) -> None:
+    """Many jobs, a random way and moment each, twenty at a time for ten connections."""
     rng = random.Random(11)
     async with at(slow_answer, tls=tls, max_connections=10) as place:
         place.others = 10
@@ -316,7 +323,7 @@ async def test_cancel_at_random_moments_of_many_jobs(tls: bool) -> None:
             job.cancel(rng.choice(WAYS))
             await job.done()
 
-        for _ in range(40 if tls else 100):
+        for _ in range(rounds):
             await asyncio.gather(*(one() for _ in range(20)))
             assert place.transport.open_connections <= 10
             assert place.in_use == 0
@@ -345,7 +352,8 @@ def silent_port(*, accepts: bool) -> Iterator[int]:
 @pytest.mark.parametrize("accepts", [True, False], ids=["mute", "full"])
 async def test_cancel_while_the_server_is_silent(scheme: str, accepts: bool) -> None:
     """A connect, a handshake or an answer that never comes is given up at once; no socket stays."""
-    transport = StreamTransport(ssl_context=ssl.create_default_context, max_connections=20)
+    context = ssl.create_default_context()
+    transport = StreamTransport(ssl_context=lambda: context, max_connections=20)
     with silent_port(accepts=accepts) as port:
         async with (
             ScriptServer(slow_answer) as unused,
