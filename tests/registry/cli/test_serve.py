@@ -122,6 +122,57 @@ def test_tasks_become_frames(run: Callable[..., Serving], serve: Serve) -> None:
     assert not serving.snapshot()["running"]
 
 
+def test_a_tool_is_called_and_its_result_goes_back(run: Callable[..., Serving]) -> None:
+    """Lines take tools and wire messages; frames carry the calls, whole and in pieces."""
+    function = {"name": "get_weather", "parameters": {"type": "object"}}
+    tool = {"type": "function", "function": function}
+    question = {"role": "user", "content": "Weather in Oslo?"}
+    pieces = ['{"city": ', '"Oslo"}']
+    first = {"index": 0, "id": "call_a", "type": "function"}
+    deltas: list[Frame] = [
+        {"reasoning_content": "I need the weather."},
+        {"tool_calls": [{**first, "function": {"name": "get_weather", "arguments": pieces[0]}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": pieces[1]}}]},
+    ]
+    chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    chunks.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
+    events = "".join(f"data: {json.dumps({'choices': [chunk]})}\n\n" for chunk in chunks)
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    server = Engine(f"{head}{events}data: [DONE]\n\n".encode())
+    try:
+        serving = run(workers(server.base_url))
+        task = {"tools": [tool], "tool_choice": "required", "include_reasoning": True}
+        serving.say({"job_id": "a", "messages": [question], **task})
+        *rest, end = serving.frames("a")
+        assert rest[1]["reasoning"] == "I need the weather."
+        parts = [frame["tool_call"] for frame in rest[2:]]
+        assert [part["arguments"] for part in parts] == pieces
+        assert parts[0] | {"arguments": ""} == {
+            "call": 0, "id": "call_a", "name": "get_weather", "arguments": "",
+        }  # fmt: skip
+        assert end["tool_calls"] == [
+            {"id": "call_a", "name": "get_weather", "arguments": "".join(pieces)}
+        ]
+        call = {"id": "call_a", "type": "function",
+                "function": {"name": "get_weather", "arguments": "".join(pieces)}}  # fmt: skip
+        turn = [
+            question,
+            {"role": "assistant", "content": None, "tool_calls": [call], **end["message_extra"]},
+            {"role": "tool", "tool_call_id": "call_a", "content": "21 degrees"},
+        ]
+        serving.say({"job_id": "b", "messages": turn, **task})
+        assert serving.frames("b")[-1]["type"] == "end"
+        assert serving.end()[0] == 0
+        sent = server.bodies
+    finally:
+        server.close()
+    assert sent[0]["tools"] == [tool]
+    assert sent[0]["tool_choice"] == "required"
+    assert [message["role"] for message in sent[1]["messages"]] == ["user", "assistant", "tool"]
+    assert sent[1]["messages"][1]["tool_calls"] == [call]
+    assert sent[1]["messages"][1]["reasoning_content"] == "I need the weather."
+
+
 def test_jobs_run_side_by_side(run: Callable[..., Serving], serve: Serve, until: Until) -> None:
     """A slow job does not keep a later one waiting, and frames come as they are made."""
     slow, quick = serve(delay_s=0.05), serve()
