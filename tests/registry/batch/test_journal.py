@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.batch.errors import BatchError
@@ -43,6 +43,7 @@ async def test_a_journal_is_continued(tmp_path: Path) -> None:
     assert count(path)[1:] == (3, 1)
 
 
+@settings(max_examples=30)
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=30))
 def test_a_cut_loses_only_what_was_cut(
     tmp_path_factory: pytest.TempPathFactory, cut: int, junk: bytes

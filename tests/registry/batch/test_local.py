@@ -4,11 +4,12 @@ import asyncio
 import json
 import random
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from adapter_api import ErrorCode, TaskRequest, WorkerError
-from registry.batch import BatchError, Limits, Summary, run
+from registry.batch import BatchError, Limits, Summary, pace, run
 from registry.batch.local import LocalRun
 from tests.registry.batch.scripted_pool import ScriptedEngine, ids, pool, tasks
 from tests.virtual_time import in_virtual_time, now_s
@@ -161,14 +162,20 @@ async def test_as_many_rows_as_the_replicas_take() -> None:
 
 
 @in_virtual_time
-async def test_an_unknown_limit_is_found() -> None:
-    """More rows at once are tried while that pays; an engine that only queues is not flooded."""
-    engine = ScriptedEngine(slots=None, answer_s=1.0)
-    await run_all(engine, 3000)
-    assert 200 < engine.peak <= 320
+@pytest.mark.parametrize("maximum", [64, pytest.param(256, marks=pytest.mark.exhaustive)])
+async def test_more_rows_at_once_are_tried_while_that_pays(maximum: int) -> None:
+    """On an engine whose limit is not known, up to a maximum."""
+    with mock.patch.object(pace, "MAX_AT_ONCE", maximum):
+        engine = ScriptedEngine(slots=None, answer_s=1.0)
+        await run_all(engine, 10 * maximum)
+    assert maximum < engine.peak <= maximum * 1.25
 
+
+@in_virtual_time
+async def test_an_engine_that_only_queues_is_not_flooded() -> None:
+    """More rows at once than it answers do not pay, so they are not kept."""
     engine = ScriptedEngine(slots=None, answer_s=1.0, batches=24)
-    await run_all(engine, 3000)
+    await run_all(engine, 500)
     assert 24 <= engine.peak <= 24 * 1.5 * 1.5 * 1.25
 
 

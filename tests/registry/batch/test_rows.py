@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
@@ -112,6 +112,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     assert "no column is named 'prompt'; the row has text" in row.problem
 
 
+@settings(max_examples=20)
 @given(skipped=st.sets(st.integers(0, 9)))
 def test_finished_rows_are_passed_over(
     tmp_path_factory: pytest.TempPathFactory, skipped: set[int]
