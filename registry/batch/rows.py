@@ -1,10 +1,8 @@
 """The rows of a bulk run, read one by one: OpenAI batch files, JSON lines, CSV and Parquet."""
 
 import csv
-import hashlib
 import json
 import re
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +26,9 @@ MAX_LINE_BYTES = 64 << 20
 """The longest line: as long as the body of a request may be."""
 
 _PARQUET_ROWS = 1024
-_SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_REST = "\0"
+"""The name of what a line of a CSV file has beyond its header."""
+
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 
 
@@ -110,125 +110,6 @@ class Mapped:
     chat: bool = True
 
 
-@attrs.frozen
-class Source:
-    """An input that was read once.
-
-    Args:
-        path: The file.
-        format: Its format.
-        mapped: How columns become requests.
-        sha256: The hash of its content.
-        rows: How many rows it has.
-    """
-
-    path: Path
-    format: Format
-    mapped: Mapped
-    sha256: str
-    rows: int
-
-    def read(self, skip: Skip = None) -> Iterator[Row]:
-        """Yield the rows one by one.
-
-        Args:
-            skip: Returns whether to pass over a row, by its number; None to read all rows.
-        """
-        return _READERS[self.format](self.path, self.mapped, skip)
-
-
-def examine(
-    path: Path,
-    mapped: Mapped,
-    format: Format | None = None,
-    known: tuple[str, int] | None = None,
-) -> Source:
-    """Read an input once, for its format, its hash and its number of rows.
-
-    Args:
-        path: The file.
-        mapped: How columns become requests.
-        format: Its format; None: decided by its name and its first line.
-        known: Hash and number of rows of an input that was examined before: an input with that
-            hash is not parsed again.
-
-    Raises:
-        BatchError: If it cannot be read, is empty, or two rows have the same custom_id.
-    """
-    found = format
-    try:
-        found = format or _format_of(path)
-        digest = _sha256(path)
-        if known is not None and known[0] == digest:
-            return Source(path, found, mapped, digest, known[1])
-        rows = _check_ids(_READERS[found](path, mapped, None))
-    except BatchError:
-        raise
-    except OSError as exc:
-        raise BatchError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except (csv.Error, ValueError) as exc:
-        raise BatchError(f"{path} cannot be read as {found}: {exc}") from exc
-    if not rows:
-        raise BatchError(f"{path} has no rows")
-    return Source(path, found, mapped, digest, rows)
-
-
-def _format_of(path: Path) -> Format:
-    if path.suffix.lower() in _SUFFIXES:
-        return _SUFFIXES[path.suffix.lower()]
-    with path.open("rb") as file:
-        line = file.readline(MAX_LINE_BYTES)
-    try:
-        fields = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "jsonl"
-    batch = isinstance(fields, dict) and "custom_id" in fields and "body" in fields
-    return "openai" if batch else "jsonl"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Duplicates
-
-
-def _check_ids(rows: Iterator[Row]) -> int:
-    """Count the rows.
-
-    Ids are compared by 72 bits of a hash, in 256 parts, so that a million rows take 16 MB.
-
-    Raises:
-        BatchError: If two rows have the same custom_id.
-    """
-    parts = [array("Q") for _ in range(256)]
-    lines = [array("Q") for _ in range(256)]
-    total = 0
-    for row in rows:
-        total += 1
-        digest = hashlib.blake2b(row.custom_id.encode("utf-8", "surrogatepass"), digest_size=9)
-        part, key = digest.digest()[0], int.from_bytes(digest.digest()[1:], "big")
-        parts[part].append(key)
-        lines[part].append(row.number)
-    for keys, numbers in zip(parts, lines, strict=True):
-        if len(set(keys)) < len(keys):
-            raise BatchError(_duplicates(keys, numbers))
-    return total
-
-
-def _duplicates(keys: "array[int]", numbers: "array[int]") -> str:
-    first: dict[int, int] = {}
-    pairs = []
-    for key, number in zip(keys, numbers, strict=True):
-        if key in first:
-            pairs.append(f"rows {first[key] + 1} and {number + 1}")
-        first.setdefault(key, number)
-    shown = ", ".join(pairs[:5])
-    more = f" and {len(pairs) - 5} more pairs" if len(pairs) > 5 else ""
-    return f"each row needs its own custom_id: {shown}{more} have the same one"
-
-
 # Formats
 
 
@@ -261,12 +142,14 @@ def mapped_row(mapped: Mapped, number: int, fields: Mapping[str, Any]) -> Row:
     """Return the row that these columns make.
 
     Args:
-        mapped: How columns become requests. Without a template, the column `messages` is the chat.
+        mapped: How columns become requests. Without a template, the column `messages` is the chat,
+            and the others are fields of the request.
         number: The row's position, from 0.
         fields: The columns.
     """
     if mapped.template is None and "messages" in fields:
-        return Row(number, _id(mapped, fields, number), "chat", fields)
+        body = {k: v for k, v in fields.items() if k not in ("custom_id", mapped.id_column)}
+        return Row(number, _id(mapped, fields, number), "chat", body)
     return _row(mapped, number, fields)
 
 
@@ -281,9 +164,13 @@ def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
 def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, fields in enumerate(csv.DictReader(file)):
+        for number, fields in enumerate(csv.DictReader(file, restkey=_REST)):
             if skip is None or not skip(number):
-                yield _row(mapped, number, fields)
+                if _REST in fields:
+                    problem = "the line has more values than the header has columns"
+                    yield _unreadable(number, problem)
+                else:
+                    yield _row(mapped, number, fields)
 
 
 def _parquet(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
@@ -302,7 +189,7 @@ def _parquet(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
                 number += 1
 
 
-_READERS: Mapping[Format, Callable[[Path, Mapped, Skip], Iterator[Row]]] = {
+READERS: Mapping[Format, Callable[[Path, Mapped, Skip], Iterator[Row]]] = {
     "openai": _openai,
     "jsonl": _jsonl,
     "csv": _csv,
@@ -340,8 +227,10 @@ def _row(mapped: Mapped, number: int, fields: Mapping[str, Any]) -> Row:
     try:
         prompt = _prompt(mapped, fields)
     except KeyError as missing:
-        columns = ", ".join(map(str, fields)) or "none"
-        problem = f"no column is named {missing.args[0]!r}; the row has {columns}"
+        column = missing.args[0]
+        problem = f"the column {column!r} is empty"
+        if column not in fields:
+            problem = f"no column is named {column!r}; the row has {', '.join(fields) or 'none'}"
         return Row(number, custom_id, "chat", {}, problem)
     if not mapped.chat:
         return Row(number, custom_id, "completion", {"prompt": prompt})
@@ -386,4 +275,8 @@ def _unreadable(number: int, problem: str) -> Row:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, bool | int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)  # of Parquet: dates, decimals

@@ -17,8 +17,9 @@ from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, read_header
 from registry.batch.local import AnyRow, LocalRun, Progress
 from registry.batch.pace import Limits
-from registry.batch.results import write_results
-from registry.batch.rows import Format, Mapped, Source, TaskRow, examine
+from registry.batch.results import errors_path, write_results
+from registry.batch.rows import Format, Mapped, TaskRow
+from registry.batch.source import Source, examine
 from registry.host import AdapterHost
 
 
@@ -259,7 +260,16 @@ async def run_journal(
 
 
 def examined(plan: Plan) -> Source:
-    """Read the input of a plan once; BatchError if it cannot be used."""
+    """Read the input of a plan once.
+
+    Raises:
+        BatchError: If it cannot be used, or a file to be written is the input, or a folder.
+    """
+    for path in (plan.output, errors_path(plan.output), plan.journal):
+        if path.is_dir():
+            raise BatchError(f"{path} is a folder: choose another output")
+        if path.exists() and plan.input.exists() and path.samefile(plan.input):
+            raise BatchError(f"{path} would replace the input: choose another output")
     known = None
     if plan.journal.exists() and plan.journal.stat().st_size:
         found = read_header(plan.journal)

@@ -27,8 +27,9 @@ from registry.batch.journal import Header, Journal
 from registry.batch.local import Progress
 from registry.batch.ray.blocks import Answering, Block
 from registry.batch.ray.plan import ActorPlan
-from registry.batch.rows import Row, Source
+from registry.batch.rows import Row
 from registry.batch.runs import Begin, Plan, Summary, examined, run_journal
+from registry.batch.source import Source
 
 GROUP_ROWS = 64
 """Rows of a group: what is asked again when its actor is lost."""

@@ -144,13 +144,17 @@ def show_batch(output: Path, *, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _spooled(plan: Plan) -> Iterator[Plan]:
-    """Copy standard input to a file beside the output, if it is the input."""
-    if str(plan.input) != "-":
+    """Copy the input to a file beside the output, if it is standard input or another pipe."""
+    if str(plan.input) == "-":
+        pipe: Any = contextlib.nullcontext(sys.stdin.buffer)
+    elif plan.input.is_fifo():
+        pipe = plan.input.open("rb")
+    else:
         yield plan
         return
     spool = plan.output.with_name(f"{plan.output.name}.input")
-    with whole_file(spool) as draft, draft.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+    with pipe as rows, whole_file(spool) as draft, draft.open("wb") as file:
+        shutil.copyfileobj(rows, file)
     try:
         yield attrs.evolve(plan, input=spool)
     finally:
@@ -312,10 +316,12 @@ def _live_path(output: Path) -> Path:
 
 def _write_live(output: Path, rates: Rates) -> None:
     facts = {"pid": os.getpid(), "at_s": round(time.time(), 1), **attrs.asdict(rates)}
-    with contextlib.suppress(OSError):
-        draft = _live_path(output).with_suffix(".draft")
+    draft = _live_path(output).with_suffix(".draft")
+    try:
         draft.write_text(json.dumps(facts))
         draft.replace(_live_path(output))
+    except OSError:  # a full disk: the run itself reports it
+        draft.unlink(missing_ok=True)
 
 
 def _live(output: Path) -> dict[str, Any] | None:

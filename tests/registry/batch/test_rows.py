@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from pyarrow.parquet import write_table
 
 from registry.batch import BatchError, Mapped
 from registry.batch import rows as rows_module
-from registry.batch.rows import examine
+from registry.batch.source import examine
 from registry.serving.openai_api.errors import ApiError
 
 
@@ -131,3 +134,60 @@ def test_an_empty_input_is_refused(tmp_path: Path) -> None:
         examine(write(tmp_path / "in.jsonl", ""), Mapped())
     with pytest.raises(BatchError, match="cannot be read"):
         examine(tmp_path / "none.jsonl", Mapped())
+
+
+@pytest.mark.parametrize("change", ["append", "truncate"])
+def test_an_input_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: str) -> None:
+    """Rows that are there only now, or no longer, are never mixed with those of the run."""
+    path = write(tmp_path / "in.jsonl", *(request(str(n)) for n in range(500)))
+    rows = examine(path, Mapped()).read()
+    next(rows)
+    if change == "append":
+        with path.open("a") as file:
+            file.write(json.dumps(request("new")) + "\n")
+    else:
+        path.write_text("")
+    with pytest.raises(BatchError, match="has changed while it was read"):
+        list(rows)
+
+
+def test_a_chat_row_is_sent_without_its_name(tmp_path: Path) -> None:
+    """Of a row with messages, the columns that name it are not fields of the request."""
+    fields = {"custom_id": "a", "key": "b", "messages": [{"role": "user", "content": "x"}], "n": 1}
+    (row,) = examine(write(tmp_path / "in.jsonl", fields), Mapped(id_column="key")).read()
+    assert row.custom_id == "b"
+    assert set(row.body) == {"messages", "n"}
+
+
+def test_a_csv_line_with_too_many_values_is_one_bad_row(tmp_path: Path) -> None:
+    """A line that is quoted wrongly is not answered in part."""
+    path = tmp_path / "in.csv"
+    path.write_text("prompt,id\ngood,1\na, b and c,2\n,3\n")
+    rows = list(examine(path, Mapped()).read())
+    assert [row.problem for row in rows] == [
+        "",
+        "the line has more values than the header has columns",
+        "",
+    ]
+
+
+def test_an_empty_column_is_named(tmp_path: Path) -> None:
+    """A null is not taken for a column that does not exist."""
+    (row,) = examine(write(tmp_path / "in.jsonl", {"prompt": None}), Mapped()).read()
+    assert row.problem == "the column 'prompt' is empty"
+
+
+def test_values_of_parquet_read_as_text(tmp_path: Path) -> None:
+    """Dates, decimals and bytes stand in a template as a person would write them."""
+    path = tmp_path / "in.parquet"
+    fields = {"d": date(2026, 1, 2), "n": Decimal("1.50"), "b": b"raw", "l": [1, 2], "t": True}
+    write_table(pyarrow.Table.from_pylist([fields]), path)
+    (row,) = examine(path, Mapped(template="{d} {n} {b} {l} {t}")).read()
+    assert row.body["messages"][0]["content"] == "2026-01-02 1.50 raw [1, 2] true"
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """An input is read more than once, so it must be a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BatchError, match="not a regular file"):
+        examine(tmp_path / "pipe", Mapped())

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from registry.batch.journal import Header
-from registry.batch.rows import Mapped, examine
+from registry.batch.rows import Mapped
 from registry.batch.runs import Plan
+from registry.batch.source import examine
 
 BYTES_PER_ROW = 32
 """What a row may take in memory: its state, where its result is, and what sorting them takes. The

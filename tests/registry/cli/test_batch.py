@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -135,6 +137,40 @@ def test_standard_input(cli: Cli, workers: Callable[..., str], tmp_path: Path) -
     assert contents(output) == ["a", "b"]
     assert not list(tmp_path.glob("*input*"))
     assert "content has changed" in cli("batch", "run", *options, stdin=lines * 2).err
+
+
+def test_a_named_pipe(cli: Cli, workers: Callable[..., str], tmp_path: Path) -> None:
+    """A pipe, such as a shell makes of <(zcat rows.gz), is read like standard input."""
+    pipe, output = tmp_path / "pipe", tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=('{"prompt": "a"}\n{"prompt": "b"}\n',))
+    writer.start()
+    done = cli("batch", "run", str(pipe), "-o", str(output), "--workers", workers())
+    writer.join()
+    assert done.code == 0, done.err
+    assert contents(output) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("source", "output"), [("in.jsonl", "in.jsonl"), ("in.errors.jsonl", "in.jsonl")]
+)
+def test_the_input_is_never_replaced(
+    cli: Cli, workers: Callable[..., str], tmp_path: Path, source: str, output: str
+) -> None:
+    """An output whose files would replace the input is refused."""
+    path = tmp_path / source
+    path.write_text('{"prompt": "a"}\n')
+    done = cli("batch", "run", str(path), "-o", str(tmp_path / output), "--workers", workers())
+    assert done.code == 2
+    assert f"{path} would replace the input" in done.err
+    assert path.read_text() == '{"prompt": "a"}\n'
+
+
+def test_a_folder_is_not_an_output(cli: Cli, workers: Callable[..., str], rows: str) -> None:
+    """An output that cannot be written is refused before a row is sent."""
+    done = cli("batch", "run", rows, "-o", str(Path(rows).parent), "--workers", workers())
+    assert done.code == 2
+    assert "is a folder" in done.err
 
 
 def test_parquet_out(cli: Cli, workers: Callable[..., str], tmp_path: Path) -> None:
