@@ -1,35 +1,12 @@
-"""The one error taxonomy of adapters, hosts and registries (ORCH-3058, ADAPT-3002).
+"""The errors of jobs, and the one table of their codes."""
 
-    WorkerAdaptersError            everything that this package raises on purpose
-      WorkerError                  a job failed, or an engine cannot serve it
-        InvalidRequest             (ValueError) the task cannot be served as written
-        AuthenticationFailed       the engine refuses the credentials
-        NotFound                   (LookupError) the engine has no such model, deployment or path
-        CapacityExceeded           the engine is busy or a quota is used up
-        EngineUnavailable          (ConnectionError) no engine could be reached
-        WorkerReset                (ConnectionError) the engine failed or broke the connection
-        WorkerTimeout              (TimeoutError) a time limit passed
-        StreamingError             the answer is cut off or is not an answer
-        ContentFiltered            a content filter withheld all or part of the answer
-        Cancelled                  the job was cancelled
-        EgressDenied               the allow-list forbids the host
-        InternalError              an adapter broke its contract
-      RegistryError                an adapter cannot be found, loaded or configured
-        AdapterNotFound            (LookupError)
-        AmbiguousAdapter           (LookupError)
-        AdapterLoadError
-        ContractError
-        ConfigError                (ValueError)
-      JsonError                    (ValueError) an answer or a call is not the JSON it should be
-
-Every error keeps its data in attributes, survives pickling and holds no secret.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal
 
 import attrs
+
+from adapter_api.errors.base import WorkerAdaptersError
 
 
 class ErrorCode(StrEnum):
@@ -53,24 +30,6 @@ class ErrorCode(StrEnum):
     CANCELLED = "CANCELLED"
     EGRESS_DENIED = "EGRESS_DENIED"
     INTERNAL = "INTERNAL"
-
-
-_E = TypeVar("_E", bound=Exception)
-
-
-def _revive(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
-    """Return an unpickled error with its notes, whatever its constructor takes."""
-    error = cls.__new__(cls, *args)
-    error.args = args  # built-in bases such as TimeoutError set them in __init__ only
-    error.__dict__.update(state)
-    return error
-
-
-class WorkerAdaptersError(Exception):
-    """The root of all errors that this package raises on purpose."""
-
-    def __reduce__(self) -> tuple[Callable[..., "WorkerAdaptersError"], tuple[Any, ...]]:
-        return _revive, (type(self), self.args, dict(vars(self)))
 
 
 _FIELDS = (
@@ -284,155 +243,3 @@ class JsonError(WorkerAdaptersError, ValueError):
 
     def __str__(self) -> str:
         return self.message
-
-
-class RegistryError(WorkerAdaptersError):
-    """An adapter cannot be found, loaded or configured. `name` is the adapter's name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-class AdapterNotFound(RegistryError, LookupError):
-    """No installed distribution offers an adapter of this name, or the name is blocked."""
-
-    def __init__(
-        self,
-        name: str,
-        installed: Iterable[str],
-        nearest: str | None,
-        blocked: bool = False,
-        cause: str = "",
-    ) -> None:
-        super().__init__(name)
-        self.installed = tuple(installed)
-        self.nearest = nearest
-        self.blocked = blocked
-        self.cause = cause
-
-    def __str__(self) -> str:
-        if self.blocked:
-            return (
-                f"adapter {self.name!r} is blocked: take it out of WORKER_ADAPTERS_BLOCKED "
-                "(or the registry's blocked names) to use it"
-            )
-        hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
-        names = ", ".join(self.installed) or "none"
-        text = (
-            f"no adapter named {self.name!r}: {hint}installed: {names}. Install the "
-            "distribution that offers it; in a running process call registry.refresh() after that"
-        )
-        return f"{text}. {self.cause}" if self.cause else text
-
-
-class AmbiguousAdapter(RegistryError, LookupError):
-    """Several distributions offer an adapter of this name."""
-
-    def __init__(self, name: str, distributions: Iterable[str]) -> None:
-        super().__init__(name)
-        self.distributions = tuple(distributions)
-
-    def __str__(self) -> str:
-        return (
-            f"adapter {self.name!r} is offered by {' and '.join(self.distributions)}: "
-            f"ask for one of them, as in registry.get('{self.distributions[0]}:{self.name}'), "
-            "or uninstall the other"
-        )
-
-
-class AdapterLoadError(RegistryError):
-    """The adapter's code could not be imported or its object not built."""
-
-    def __init__(
-        self, name: str, distribution: str, version: str, target: str, reason: str
-    ) -> None:
-        super().__init__(name)
-        self.distribution = distribution
-        self.version = version
-        self.target = target
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"adapter {self.name!r} ({self.target}, from {self.distribution} {self.version}) "
-            f"cannot be loaded: {self.reason}"
-        )
-
-
-class ContractError(RegistryError):
-    """The adapter does not fulfil the contract; `problems` lists everything found.
-
-    Args:
-        name: The adapter's name; "middleware" or "observers" for what an application gives.
-        target: Where the class is, as "module:attribute".
-        problems: One sentence each.
-        distribution: The distribution that the adapter comes from, where it comes from one.
-        version: That distribution's version.
-        kind: What it is: "adapter", or for what an application gives, its name again.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        target: str,
-        problems: Iterable[str],
-        distribution: str | None = None,
-        version: str | None = None,
-        kind: str = "adapter",
-    ) -> None:
-        super().__init__(name)
-        self.target = target
-        self.problems = tuple(problems)
-        self.distribution = distribution
-        self.version = version
-        self.kind = kind
-
-    def __str__(self) -> str:
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        if self.kind != "adapter":
-            return f"{self.kind}: {self.target} does not fulfil the contract:{lines}"
-        origin = f", from {self.distribution} {self.version}" if self.distribution else ""
-        return f"adapter {self.name!r} ({self.target}{origin}) does not fulfil the contract:{lines}"
-
-
-ProblemKind = Literal["unknown", "missing", "type", "value"]
-
-
-@attrs.frozen
-class Problem:
-    """One thing that is wrong with given options.
-
-    Args:
-        path: The option, as `$.retry.attempts` or `workers.toml: $.replicas[2].options.api_key`;
-            empty for the options as a whole.
-        message: What is wrong and what to do, without the path.
-        kind: "unknown" for an option that does not exist, "missing" for one that has to be given,
-            "type" for a value of another type, "value" for everything else.
-    """
-
-    path: str
-    message: str
-    kind: ProblemKind = "value"
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-class ConfigError(RegistryError, ValueError):
-    """The adapter's options are wrong; `problems` has the path and the message of each."""
-
-    def __init__(self, name: str, problems: Iterable[Problem]) -> None:
-        super().__init__(name)
-        self.problems = tuple(problems)
-
-    @classmethod
-    def single(cls, name: str, message: str, path: str = "") -> Self:
-        """Return a ConfigError with one problem."""
-        return cls(name, (Problem(path, message),))
-
-    def __str__(self) -> str:
-        heading = f"configuration of {self.name!r}:"
-        if len(self.problems) == 1:
-            return f"{heading} {self.problems[0]}"
-        return heading + "".join(f"\n  - {problem}" for problem in self.problems)
