@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import warnings
 from collections.abc import Awaitable
 from inspect import iscoroutinefunction
 from types import AsyncGeneratorType, FrameType, TracebackType
@@ -16,7 +17,7 @@ logger = logging.getLogger("worker_adapters.stream")
 logging.getLogger("worker_adapters").addHandler(logging.NullHandler())
 
 _OURS = frozenset(
-    {f"adapter_api.{name}" for name in ("stream", "whole", "interruption", "foreign")}
+    {f"adapter_api.{name}" for name in ("stream", "source", "whole", "interruption", "foreign")}
 )
 
 
@@ -78,6 +79,17 @@ def warn_of_abandoned(events: Any, job_id: str) -> None:
         name_of(events),
         RELEASE_S,
         job_id,
+    )
+
+
+def warn_of_dropped(job_id: str, opened_at: tuple[str, int]) -> None:
+    """Warn of a stream that was dropped before its end."""
+    filename, line = opened_at
+    warnings.warn(
+        f"the stream of job {job_id}, opened at {filename}:{line}, was dropped before its end: use "
+        "`async with adapter.submit(task) as stream`, or call aclose()",
+        ResourceWarning,
+        stacklevel=3,  # no source=: a recorded warning would keep the connection open
     )
 
 

@@ -1,10 +1,8 @@
 """TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
-import warnings
 from collections.abc import AsyncIterator, Generator
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 from weakref import ref
 
@@ -15,20 +13,18 @@ from adapter_api.foreign import (
     Raised,
     caller,
     cancellation,
-    close_in_time,
     ended_by,
-    error_of,
-    name_of,
     steps_of,
     twin_of,
-    warn_of_abandoned,
+    warn_of_dropped,
     warn_of_untidy,
     what_propagates,
     without_our_frames,
 )
-from adapter_api.interruption import STARTING, GaveUp, Latch
+from adapter_api.interruption import STARTING, GaveUp
 from adapter_api.limits import StreamClock
 from adapter_api.order import CheckedOrder, EventOrder, State, Violation
+from adapter_api.source import Source
 from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
@@ -58,25 +54,10 @@ class TokenStream(WholeReading):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_advance",
-        "_clock",
-        "_closed",
-        "_count",
-        "_events",
-        "_expected",
-        "_failure",
-        "_held",
-        "_opened_at",
-        "_order",
-        "_ready",
-        "_released",
-        "_releaser",
-        "_settled",
-        "_unread",
-        "_watcher",
+        "__weakref__", "_advance", "_clock", "_closed", "_count", "_expected", "_failure",
+        "_held", "_opened_at", "_order", "_ready", "_settled", "_source", "_unread", "_watcher",
         "job_id",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,7 +68,7 @@ class TokenStream(WholeReading):
         checked: bool = False,
     ) -> None:
         self.job_id = task.job_id
-        self._events: Any = events
+        self._source = Source(events, task.job_id)
         self._advance = steps_of(events)
         self._clock = clock if clock is not None else StreamClock(task.deadline_s)
         if self._clock.deadline_at is None and task.deadline_s is not None:
@@ -100,8 +81,6 @@ class TokenStream(WholeReading):
         self._count = 0  # Tokens delivered, where `_expected` is None
         self._closed = False
         self._failure: WorkerError | None = None
-        self._released = Latch()
-        self._releaser: asyncio.Task[object] | None = None
         self._unread: asyncio.Task[None] | None = None
         self._opened_at: tuple[str, int] | None = None
         self._watcher: StreamWatcher | None = None
@@ -130,12 +109,7 @@ class TokenStream(WholeReading):
     async def __aenter__(self) -> Self:
         return await self._open()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def _open(self) -> Self:
@@ -238,7 +212,7 @@ class TokenStream(WholeReading):
         if not self._closed:
             assert self._clock.stopped_by is not None
             return await self._fail(self._clock.stopped_by)
-        await self._released.wait()
+        await self._source.closed.wait()
         if self._failure is not None:
             raise twin_of(self._failure)
         raise StopAsyncIteration
@@ -248,7 +222,7 @@ class TokenStream(WholeReading):
         clock = self._clock
         gone = isinstance(exc, GaveUp)
         if gone:
-            self._abandon()
+            self._source.abandon()
         exc.__traceback__ = without_our_frames(exc.__traceback__)
         cancelled = clock.take_back()
         goes_on = what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
@@ -256,7 +230,7 @@ class TokenStream(WholeReading):
             if goes_on is not None:
                 self._close(ended_by(goes_on))
                 if isinstance(goes_on, GeneratorExit):
-                    self._released.set()  # the reader's coroutine is destroyed and may not wait
+                    self._source.closed.set()  # the reader's coroutine may not wait
                     self._tell(None, None)
                 else:
                     await self._release()
@@ -267,7 +241,7 @@ class TokenStream(WholeReading):
                 ):
                     warn_of_untidy(exc, self.job_id)
                 return await self._fail(clock.stopped_by)
-            return await self._fail(error_of(exc, self._events))
+            return await self._fail(self._source.error_of(exc))
         finally:
             del exc, goes_on  # their tracebacks hold this frame
 
@@ -284,7 +258,7 @@ class TokenStream(WholeReading):
         try:
             self._order.admit(event, delivered)
         except Violation as violation:
-            message = f"{name_of(self._events)} gave {violation}"
+            message = f"{self._source.name} gave {violation}"
             return await self._fail(InternalError(ErrorCode.INTERNAL, message))
         if isinstance(event, Token):
             clock.spent_s = 0.0
@@ -340,14 +314,14 @@ class TokenStream(WholeReading):
 
     async def aclose(self) -> None:
         """Release everything the job holds, cancelling it if it still runs. Idempotent."""
-        if not self._released.is_set:
+        if not self._source.closed.is_set:
             await self._stop("the stream was closed before its end")
 
     async def _stop(self, why: str) -> None:
         reader, caller = self._clock.reader, asyncio.current_task()
         if self._closed:
-            if self._releaser is None or self._releaser is not caller:
-                await self._released.wait()
+            if self._source.closer is None or self._source.closer is not caller:
+                await self._source.closed.wait()
         elif reader is None:
             self._clock.interrupt(cancellation(why))
             error = self._clock.stopped_by
@@ -359,14 +333,7 @@ class TokenStream(WholeReading):
         else:
             self._clock.interrupt(cancellation(why))
             if reader is not STARTING and reader is not caller:
-                await self._released.wait()
-
-    def _end_unread(self) -> None:
-        """Release what the job holds, because the deadline passed between two reads.
-
-        The clock calls it, so that the release does not wait for the next read.
-        """
-        self._unread = asyncio.create_task(self._stop("the deadline passed"))
+                await self._source.closed.wait()
 
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""
@@ -402,42 +369,12 @@ class TokenStream(WholeReading):
         try:
             self._tell(end, self._failure)
         finally:
-            await self._close_events()
+            await self._source.close()
 
     def _tell(self, end: End | None, error: WorkerError | None) -> None:
         watcher, self._watcher = self._watcher, None
         if watcher is not None and self._opened_at is not None:
             watcher.ended(end, error, self._count)
-
-    async def _close_events(self) -> None:
-        """Close the adapter's generator. An error in its cleanup is logged: the outcome stands."""
-        task, before, goes_on = None, 0, None
-        try:
-            self._releaser = task = asyncio.current_task()
-            before = 0 if task is None else task.cancelling()
-            aclose = getattr(self._events, "aclose", None)
-            if aclose is not None:
-                await close_in_time(aclose())
-        except GaveUp:
-            self._abandon()
-        except BaseException as exc:
-            exc.__traceback__ = without_our_frames(exc.__traceback__)
-            cancelled = task is not None and task.cancelling() > before
-            goes_on = what_propagates(exc, cancelled=cancelled, destroyed=False)
-            if goes_on is not exc:
-                warn_of_untidy(exc, self.job_id)
-        finally:
-            self._releaser = None
-            self._released.set()
-        if goes_on is not None:
-            try:
-                raise goes_on
-            finally:
-                del goes_on  # its traceback holds this frame
-
-    def _abandon(self) -> None:
-        warn_of_abandoned(self._events, self.job_id)
-        self._events = None
 
     def __del__(self) -> None:
         # asyncio closes the adapter's generator, and so its connection, when it is collected.
@@ -446,17 +383,15 @@ class TokenStream(WholeReading):
         self._clock.stop()
         self._count = self._delivered()
         self._tell(None, None)
-        filename, line = self._opened_at
-        warnings.warn(
-            f"the stream of job {self.job_id}, opened at {filename}:{line}, was dropped before its "
-            "end: use `async with adapter.submit(task) as stream`, or call aclose()",
-            ResourceWarning,
-            stacklevel=2,  # no source=self: a recorded warning would keep the connection open
-        )
+        warn_of_dropped(self.job_id, self._opened_at)
 
 
 def _end_unread(stream: "ref[TokenStream]") -> None:
-    # A timer that held the stream would keep one that was dropped alive.
+    """Release what the job holds, because its deadline passed between two reads.
+
+    The clock calls it, so that the release does not wait for the next read. A timer that held the
+    stream would keep one that was dropped alive.
+    """
     found = stream()
     if found is not None:
-        found._end_unread()
+        found._unread = asyncio.create_task(found._stop("the deadline passed"))

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any, Self
 
 from adapter_api.answer import Answer, AnswerParts
@@ -21,12 +20,7 @@ class WholeReading(AsyncIterator[TokenEvent]):
     async def __aenter__(self) -> Self: ...
 
     @abstractmethod
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     @abstractmethod
     async def aclose(self) -> None:
