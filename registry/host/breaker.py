@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     BUSY = "busy"
     """The replica has no room: it rests briefly and is given less."""
     ELSEWHERE = "elsewhere"
-    """The replica refuses what another one may accept: its key, or the model."""
+    """The replica refuses what another one may accept: its key, its quota, or the model."""
     JOB = "job"
     """The request is at fault, or the cause is unknown: does not count against the replica."""
 
@@ -38,13 +38,20 @@ _BROKEN = frozenset(
         ErrorCode.UPSTREAM_PROTOCOL,
     }
 )
-_ELSEWHERE = frozenset({ErrorCode.UPSTREAM_AUTH, ErrorCode.UPSTREAM_NOT_FOUND})
+_ELSEWHERE = frozenset(
+    {
+        ErrorCode.UPSTREAM_AUTH,
+        ErrorCode.UPSTREAM_NOT_FOUND,
+        ErrorCode.QUOTA_EXHAUSTED,  # of the replica's own account
+    }
+)
 _BUSY_WORDS = re.compile(
     r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
 )
 _REFUSAL_WORDS = re.compile(
     r"not supported|unsupported|not implemented|validation error|invalid request|failed to parse"
-    r"|bad request|must be provided|does not support|unrecognized|malformed",
+    r"|bad request|must be provided|does not support|unrecognized|malformed"
+    r"|jinja|chat.template|must alternate",
     re.I,
 )
 _ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)

@@ -307,6 +307,7 @@ class Attempt:
         if is_other_model(self._sent, event.model):
             said = f"asked for {self._sent}, answered as {event.model}"
             self._record.note("answer", "other_model", replica.replica_id, detail=said)
+            replica.is_doubted = True
             if replica.notes_odd_model(event.model):
                 logger.warning(
                     "replica %s of pool %s answers with another model: %s",

@@ -118,7 +118,7 @@ class Prober:
     async def check(self, replica: Replica, limit_s: float) -> HealthStatus:
         """Check the replica's health, in at most `limit_s` seconds, and pass on the result."""
         began_at = asyncio.get_running_loop().time()
-        wants_props = replica.props is None or not replica.accepts
+        wants_props = replica.props is None or not replica.accepts or replica.is_doubted
         status, props = await self.ask(replica, limit_s, props=wants_props)
         if not status.live and replica.answered_at >= began_at:
             status = _STRAINED

@@ -119,6 +119,7 @@ class Replica:
     names: frozenset[str] = attrs.field(factory=frozenset, init=False)
     asked_for: str | None = attrs.field(default=None, init=False)
     resting_until: float = attrs.field(default=0.0, init=False)
+    is_doubted: bool = attrs.field(default=False, init=False)
     refusals: int = attrs.field(default=0, init=False)
     answered_at: float = attrs.field(default=-math.inf, init=False)
     jobs: int = attrs.field(default=0, init=False)
@@ -237,7 +238,9 @@ class Replica:
     def _note_names(self) -> None:
         own = {self.binding.model, *self.binding.aliases}
         if self.props is not None:
-            own.update(self.props.models[:MAX_MODELS])
+            listed = self.props.models[:MAX_MODELS]
+            own.update(listed)
+            own.update(name.removesuffix(":latest") for name in listed)  # the tag may be left out
         self.names = frozenset(name for name in own if name)
 
     # What is learnt
@@ -253,7 +256,7 @@ class Replica:
 
     def note_props(self, props: EngineProps) -> None:
         """Note what the engine reports about itself."""
-        self.props = props
+        self.props, self.is_doubted = props, False
         self._note_names()
         self._note_engine(props.engine, props.engine_version)
 
@@ -275,6 +278,7 @@ class Replica:
     def note_refusal(self, first_s: float) -> float:
         """Note a refused key or a missing model; return for how long the replica rests."""
         self.refusals += 1
+        self.is_doubted = True
         more = self.refusals - REFUSALS_IN_A_ROW
         return 0.0 if more < 0 else max(MIN_REFUSED_S, first_s) * 2.0**more
 

@@ -11,6 +11,7 @@ import math
 import random
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 
 import attrs
 
@@ -23,7 +24,7 @@ from adapter_api.task import TaskRequest
 from registry.adapter import BoundAdapter
 from registry.host.host import AdapterHost
 from registry.host.policy import PoolPolicy
-from registry.simulate.trace import Arrival, Report, SimulatedReplica, Transition, quantile
+from registry.simulate.trace import Arrival, Outage, Report, SimulatedReplica, Transition, quantile
 from registry.simulate.virtual import VirtualLoop
 
 POOL = "simulated"
@@ -40,6 +41,7 @@ def simulate(
     replicas: Sequence[SimulatedReplica],
     policy: PoolPolicy | None = None,
     *,
+    hosts: int = 1,
     first_token_timeout_s: float = 30.0,
     seed: int = 0,
 ) -> Report:
@@ -49,20 +51,24 @@ def simulate(
         trace: The jobs, in the order of their arrival.
         replicas: The engines; all are ready at the beginning.
         policy: The pool's limits; the host's defaults if None.
+        hosts: How many hosts share the engines. The jobs go to them in turns, and none of them
+            knows of the others; limits and checks are those of each host.
         first_token_timeout_s: The limit of the adapters.
         seed: The same seed gives the same report.
 
     Raises:
-        ValueError: If two replicas have one name, or there is none.
+        ValueError: If two replicas have one name, or there is none, or no host.
         InternalError: If the routing policy fails; its exception is the cause.
         RuntimeError: In a running event loop.
     """
     names = {replica.replica_id for replica in replicas}
     if not names or len(names) < len(replicas):
         raise ValueError("give replicas, each with a name of its own")
+    if hosts < 1:
+        raise ValueError(f"hosts must be at least 1, got {hosts}")
     simulation = _Simulation(seed, first_token_timeout_s)
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(0.0)) as runner:
-        return runner.run(simulation.run(trace, replicas, policy or PoolPolicy()))
+        return runner.run(simulation.run(trace, replicas, policy or PoolPolicy(), hosts))
 
 
 @attrs.define(eq=False)
@@ -80,37 +86,36 @@ class _Simulation:
     transitions: list[Transition] = attrs.field(factory=list)
     swaps: int = 0
     cache_hits: int = 0
+    refused: int = 0
     ended_s: float = 0.0
     defect: WorkerError | None = None
 
     async def run(
-        self, trace: Sequence[Arrival], replicas: Sequence[SimulatedReplica], policy: PoolPolicy
+        self,
+        trace: Sequence[Arrival],
+        replicas: Sequence[SimulatedReplica],
+        policy: PoolPolicy,
+        count: int,
     ) -> Report:
-        """Bind the engines, send the jobs, and report."""
-        rng = random.Random(self.seed)
-        async with AdapterHost(defaults=policy, observers=[self], rng=rng) as host:
-            for spec in replicas:
-                adapter = BoundAdapter(_Engine(spec, self), name=POOL)
-                host.bind(
-                    POOL,
-                    spec.replica_id,
-                    adapter,
-                    limit=spec.limit,
-                    weight=spec.weight,
-                    priority=spec.priority,
-                )
-            await host.check(POOL)
+        """Bind the engines to each host, send the jobs, and report."""
+        engines = [_Engine(spec, self) for spec in replicas]
+        async with AsyncExitStack() as stack:
+            hosts = [
+                await stack.enter_async_context(self._host(policy, engines, number))
+                for number in range(count)
+            ]
+            await asyncio.gather(*(host.check(POOL) for host in hosts))
             running: set[asyncio.Task[None]] = set()
             for number, arrival in enumerate(trace):
                 await asyncio.sleep(max(0.0, arrival.at_s - _now()))
                 if self.defect is not None:
                     break
-                job = asyncio.create_task(self._job(host, str(number), arrival))
+                job = asyncio.create_task(self._job(hosts[number % count], str(number), arrival))
                 running.add(job)
                 job.add_done_callback(running.discard)
             if running:
                 await asyncio.wait(running)
-            retries = host.snapshot().pools[0].retries
+            retries = sum(host.snapshot().pools[0].retries for host in hosts)
         if self.defect is not None:
             raise self.defect
         return Report(
@@ -120,12 +125,30 @@ class _Simulation:
             retries=retries,
             waited_s=(quantile(self.waited, 0.5), quantile(self.waited, 0.99)),
             first_token_s=(quantile(self.first, 0.5), quantile(self.first, 0.99)),
+            first_token_p95_s=quantile(self.first, 0.95),
+            refused=self.refused,
             transitions=tuple(self.transitions),
             load=dict(sorted(self.load.items())),
             ended_s=round(self.ended_s, 6),
             swaps=self.swaps,
             cache_hits=self.cache_hits,
         )
+
+    def _host(self, policy: PoolPolicy, engines: Sequence["_Engine"], number: int) -> AdapterHost:
+        """Return a host of its own over the engines."""
+        rng = random.Random(self.seed + number)
+        host = AdapterHost(defaults=policy, observers=[self], rng=rng)
+        for engine in engines:
+            spec = engine.spec
+            host.bind(
+                POOL,
+                spec.replica_id,
+                BoundAdapter(engine, name=POOL),
+                limit=spec.limit,
+                weight=spec.weight,
+                priority=spec.priority,
+            )
+        return host
 
     async def _job(self, host: AdapterHost, job_id: str, arrival: Arrival) -> None:
         task = TaskRequest(
@@ -175,19 +198,33 @@ class _Engine:
     spec: SimulatedReplica
     simulation: _Simulation
     model: str | None = None  # the one that is loaded
+    streams: int = 0
     cache: OrderedDict[str, None] = attrs.field(factory=OrderedDict)
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
         """Answer as the outages of this moment have it."""
-        spec, timeout_s = self.spec, self.simulation.timeout_s
+        spec = self.spec
         earlier = self.simulation.note_attempt(spec.replica_id, task)
         outage = spec.outage(_now())
         kind = "none" if outage is None else outage.kind
         if kind == "refuse":
             raise _failure(ErrorCode.POOL_UNAVAILABLE)
-        if kind == "busy":
+        if kind == "busy" or (spec.slots is not None and self.streams >= spec.slots):
+            self.simulation.refused += 1
             raise _failure(ErrorCode.ADMISSION_REJECT)
+        self.streams += 1
+        try:
+            async for event in self._answer(task, earlier, outage):
+                yield event
+        finally:
+            self.streams -= 1
+
+    async def _answer(
+        self, task: TaskRequest, earlier: int, outage: Outage | None
+    ) -> AsyncIterator[TokenEvent]:
+        spec, timeout_s = self.spec, self.simulation.timeout_s
+        kind = "none" if outage is None else outage.kind
         if kind == "hang":
             await asyncio.sleep(timeout_s)
             raise _failure(ErrorCode.POOL_UNAVAILABLE)

@@ -37,7 +37,7 @@ class SimulatedReplica:
 
     Args:
         replica_id: Its name.
-        limit: The most streams at once; None without a limit.
+        limit: The most streams at once that a host gives it; None without a limit.
         first_token_s: The median time to the first token.
         decode_s: The median time from there to the end.
         spread: How far times lie apart: the sigma of a lognormal distribution. 0: all alike.
@@ -47,6 +47,8 @@ class SimulatedReplica:
         models: The models it lists.
         swap_s: How long it takes to load another model than the one before.
         cached_prompts: How many prompts its cache holds; a cached one is answered sooner.
+        slots: The most streams at once that it takes from all hosts: beyond them it answers "busy".
+            None for any number.
     """
 
     replica_id: str
@@ -60,6 +62,7 @@ class SimulatedReplica:
     models: tuple[str, ...] = ()
     swap_s: float = 0.0
     cached_prompts: int = 0
+    slots: int | None = None
 
     def outage(self, now: float) -> Outage | None:
         """Return the outage at that time."""
@@ -143,6 +146,8 @@ class Report:
         ended_s: When the last job ended.
         swaps: How often an engine loaded another model.
         cache_hits: How many attempts met a prompt that was cached.
+        first_token_p95_s: 95 of 100 jobs had their first token within this time.
+        refused: Attempts that an engine refused because it was busy.
     """
 
     jobs: int
@@ -156,6 +161,13 @@ class Report:
     ended_s: float
     swaps: int = 0
     cache_hits: int = 0
+    first_token_p95_s: float = 0.0
+    refused: int = 0
+
+    @property
+    def rejected(self) -> int:
+        """Jobs that were refused for lack of room."""
+        return self.outcomes.get("ADMISSION_REJECT", 0)
 
     @property
     def amplification(self) -> float:

@@ -32,6 +32,7 @@ from tests.virtual_time import in_virtual_time
 BUSY = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", status=429)
 NO_KEY = AuthenticationFailed(ErrorCode.UPSTREAM_AUTH, "invalid key", status=401)
 NO_MODEL = NotFound(ErrorCode.UPSTREAM_NOT_FOUND, "no model m", status=404)
+NO_QUOTA = CapacityExceeded(ErrorCode.QUOTA_EXHAUSTED, "no credit left", status=402)
 INVALID = InvalidRequest(ErrorCode.INVALID_PARAMS, "bad request", status=400)
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "reset")
 
@@ -82,6 +83,25 @@ async def test_a_job_goes_to_a_replica_that_lists_its_model(host: AdapterHost) -
     assert await answered_by(host, 6, model="m") == {"b": 6}
     assert "other_model" in str(host.explain("0"))
     assert set(await answered_by(host, 24, model="unlisted")) == {"a", "b", "c"}
+
+
+async def test_the_tag_of_the_latest_model_may_be_left_out(host: AdapterHost) -> None:
+    """A task for "m" goes where "m:latest" is listed."""
+    await bound(host, serving("a", "m:8b"), serving("b", "m:latest"))
+    assert await answered_by(host, 6, model="m") == {"b": 6}
+    assert await answered_by(host, 6, model="m:8b") == {"a": 6}
+
+
+async def test_models_are_listed_again_after_a_refusal(host: AdapterHost) -> None:
+    """A replica that no longer has a model stops being a candidate for it, without a restart."""
+    losing = serving("a", "m", failure=NO_MODEL)
+    await bound(host, losing, serving("b", "m"))
+    losing.models = ("other",)
+    assert await answered_by(host, 2, model="m") == {"b": 2}
+    await until(lambda: "other" in host.models()["p"])
+    losing.failure = None
+    assert await answered_by(host, 6, model="m") == {"b": 6}
+    assert await answered_by(host, 1, model="other") == {"a": 1}
 
 
 async def test_a_replica_that_lacks_its_own_model_is_passed_over(host: AdapterHost) -> None:
@@ -136,7 +156,7 @@ async def test_a_job_goes_where_its_model_is_loaded(host: AdapterHost) -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("failure", [NO_KEY, NO_MODEL])
+@pytest.mark.parametrize("failure", [NO_KEY, NO_MODEL, NO_QUOTA])
 async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
     host: AdapterHost, failure: WorkerError
 ) -> None:
@@ -174,6 +194,7 @@ async def test_a_refusal_moves_a_job_only_once(host: AdapterHost) -> None:
         INVALID,
         WorkerReset(ErrorCode.WORKER_RESET, "image input is not supported", status=500),
         WorkerReset(ErrorCode.WORKER_RESET, "tensor of shape 3 expected", status=500),
+        WorkerReset(ErrorCode.WORKER_RESET, "jinja: roles must alternate", status=500),
     ],
 )
 async def test_one_users_bad_requests_close_no_replica(
