@@ -79,7 +79,7 @@ class LifecycleHooks(Protocol):
 
 
 class CancelHook(Protocol):
-    """Optional hook of an adapter whose engine goes on when a stream is closed."""
+    """Optional hook of an adapter whose engine continues when a stream is closed."""
 
     @hookspec(firstresult=True)
     async def cancel(self, job_id: str) -> bool:

@@ -130,7 +130,7 @@ class Interruption:
             future: What `send` returned.
 
         Raises:
-            GaveUp: If the adapter goes on waiting for RELEASE_S after a cancellation.
+            GaveUp: If the adapter continues waiting for RELEASE_S after a cancellation.
         """
         self.was_thrown = False
         try:

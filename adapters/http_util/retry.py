@@ -53,7 +53,7 @@ class RetryPolicy:
             longest_s = self.cap_s
         return rng.uniform(0.0, longest_s)
 
-    def at_most(self, attempts: int | None) -> "RetryPolicy":
+    def limited_to(self, attempts: int | None) -> "RetryPolicy":
         """Return this policy with at most `attempts` requests; None changes nothing."""
         if attempts is None or attempts >= self.attempts:
             return self

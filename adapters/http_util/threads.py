@@ -47,7 +47,7 @@ class DaemonThreads:
             Exception: The function's own exception.
 
         Cancellation:
-            The wait ends at once. A call that has begun goes on, and its result is dropped.
+            The wait ends at once. A call that has begun continues, and its result is dropped.
         """
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[_T] = loop.create_future()

@@ -208,7 +208,7 @@ class OpenAIHttpAdapter:
             )
 
         attempt = partial(job.attempt, connected)
-        policy = config.retry.at_most(job.task.max_attempts)
+        policy = config.retry.limited_to(job.task.max_attempts)
         return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
 
 

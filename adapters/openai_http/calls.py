@@ -4,7 +4,7 @@ Servers disagree on nearly everything: whether a piece has an index, whether the
 which piece has the id and the name, and whether they are repeated. The rules here read all of them:
 
 1. An entry belongs to the call at its index. Another id at that index opens another call. Without
-   an index the id decides; without both, a new name opens a call, else the latest one goes on.
+   an index the id decides; without both, a new name opens a call, else the latest one continues.
 2. The id is the first that is not empty. A missing or repeated one is replaced by nine
    alphanumerics, which every server accepts in a history.
 3. The name may come in pieces until the call is reported, with its first arguments. The whole name

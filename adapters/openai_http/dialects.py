@@ -23,7 +23,7 @@ class Dialect:
         health_path: Its health endpoint, below the server's root. It must be free of cost.
         version_path: Its version endpoint, with the key of the answer that holds the version.
         slots_path: Its list of slots.
-        stop_path: The endpoint that stops generation, of a server that goes on generating when its
+        stop_path: The endpoint that stops generation, of a server that keeps generating when its
             client has gone.
         always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
             proves nothing.

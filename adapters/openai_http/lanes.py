@@ -130,9 +130,9 @@ def chat_texts(lines: bytes) -> list[str] | None:
 
 
 def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
-    """Return the index of the one call that all chunks go on with, and their pieces of arguments.
+    """Return the index of the one call that all chunks continue, and their pieces of arguments.
 
-    None if any chunk is unusual or goes on with another call.
+    None if any chunk is unusual or continues another call.
     """
     try:
         calls = [chunk.choices[0].delta.tool_calls[0] for chunk in _calls(lines)]

@@ -89,7 +89,7 @@ class Pieces:
         self.answered = True
 
     def add_arguments(self, lines: bytes) -> list[Token] | None:
-        """Return the Tokens of chunks that go on with one call; None if any of them does not."""
+        """Return the Tokens of chunks that continue one call; None if any of them does not."""
         found = call_arguments(lines)
         number = None if found is None else self.calls.append(*found)
         if found is None or number is None:

@@ -34,7 +34,7 @@ CONNECTION = "worker_adapters.connection"
 
 
 _TRACE = ("traceparent", "tracestate")
-"""Headers that go on to the engine, unless an observer makes traces of its own."""
+"""Headers that are passed to the engine, unless an observer makes traces of its own."""
 
 
 class Connection(Protocol):

@@ -284,7 +284,7 @@ class Pace:
         return rest_s
 
     def answered(self, hard_limit: int | None) -> None:
-        """Note a first token: slow start goes on, and the next busy answer is first in a row."""
+        """Note a first token: slow start continues, and the next busy answer is first in a row."""
         self._rest_s = FIRST_REST_S
         if self.limit is not None and self.limit < self._threshold:
             self._raise_to(self.limit + 1.0, hard_limit)

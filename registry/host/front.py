@@ -34,7 +34,7 @@ class HostPool:
     """One pool of a host as an `adapter_api.Adapter`.
 
     Args:
-        host: The host, which goes on when this is closed.
+        host: The host, which continues when this is closed.
         pool_id: The pool.
     """
 
@@ -70,5 +70,5 @@ class HostPool:
         """Do nothing: the host starts its adapters."""
 
     async def aclose(self) -> None:
-        """Cancel the jobs that were submitted here. The host and its pool go on."""
+        """Cancel the jobs that were submitted here. The host and its pool continue."""
         await self._streams.aclose()

@@ -134,7 +134,7 @@ class Pool:
         """Decide what a job does next.
 
         Replicas it has not tried come first, also where it must wait for one of them to have
-        room; those that failed it are asked again when no other can be.
+        room. Those that failed it are tried again when all have been tried.
         """
         members, model = self.members, job.task.model
         view = members.view(model)

@@ -368,7 +368,7 @@ async def test_asyncio_timeout_around_a_reader_works() -> None:
 
 
 async def test_asyncio_timeout_inside_of_an_adapter_works() -> None:
-    """An adapter's own timeout is its own business; a job that goes on is not disturbed."""
+    """An adapter's own timeout is its own business; a job that continues is not disturbed."""
 
     async def patient() -> AsyncIterator[TokenEvent]:
         yield STARTED

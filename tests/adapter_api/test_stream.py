@@ -245,7 +245,7 @@ async def test_events_without_aclose_are_fine() -> None:
 
 @pytest.mark.parametrize("phase", ["opening", "reading"])
 async def test_two_readers_are_refused(phase: str) -> None:
-    """The second reader gets a RuntimeError, however it begins; the first goes on."""
+    """The second reader gets a RuntimeError, however it begins; the first continues."""
     steps = (0.05, STARTED, END) if phase == "opening" else (STARTED, 0.05, END)
     stream = Script(*steps).stream()
     reader, seen = await reading(stream, 0 if phase == "opening" else 1)
@@ -477,7 +477,7 @@ async def test_the_table_forgets_what_nobody_holds() -> None:
 
 
 async def test_what_is_at_hand_can_be_taken_at_once() -> None:
-    """take_buffered gives the rest of a list that the adapter gave; reading goes on after it."""
+    """take_buffered gives the rest of a list that the adapter gave; reading continues after it."""
     stream = Script(STARTED, tokens(4)[:3], tokens(4)[3], END).stream()
     async with stream:
         assert [await anext(stream), await anext(stream)] == [STARTED, tokens(1)[0]]

@@ -73,7 +73,7 @@ STOPPED = (*WHOLE, "closing", "cancel")
 
 @check("WA-INT-3002 ORCH-3026", needs=STOPPED)
 async def cancel_stops(subject: Subject) -> None:
-    """When cancel() returns the job is over: no task that it began goes on."""
+    """When cancel() returns the job is over: no task that it began continues."""
     async with subject.adapter() as adapter:
         usual = await whole(adapter, subject.job())  # what all jobs share has begun
         before = asyncio.all_tasks()
@@ -86,7 +86,7 @@ async def cancel_stops(subject: Subject) -> None:
         await stream.aclose()
     if left:
         raise Violation(
-            f"after cancel() the job's {listed(_name(task) for task in left)} goes on: cancel it "
+            f"after cancel() the job's {listed(_name(task) for task in left)} continues: cancel it "
             "in `finally`, and wait for it"
         )
 
@@ -131,7 +131,7 @@ async def cancel_anywhere(subject: Subject) -> str:
 
 @check("WA-INT-3002", needs=(*STOPPED, "cancel-anywhere"))
 async def reader_cancelled(subject: Subject) -> str:
-    """CancelledError goes on to the reading task, cancelled anywhere, and harms no other job."""
+    """CancelledError propagates to the reading task, cancelled anywhere, and harms no other job."""
     async with subject.adapter() as adapter:
         usual = await whole(adapter, subject.job())
         for turns in TURNS:

@@ -134,7 +134,7 @@ async def deadline(subject: Subject) -> str:
 
 @check("ORCH-3055", needs=WHOLE)
 async def event_loop(subject: Subject) -> str:
-    """The event loop is never blocked: other jobs go on while this one waits for its engine."""
+    """The event loop is never blocked: other jobs continue while this one waits for its engine."""
     async with subject.adapter() as adapter:
         await whole(adapter, subject.job())
         found = [await stops(adapter, subject.job()) for _ in range(TRIES)]

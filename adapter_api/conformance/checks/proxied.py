@@ -103,7 +103,7 @@ def _lab_says_otherwise(base: Baseline) -> str:
 
 
 async def _times(subject: Subject, base: Baseline) -> tuple[float, float]:
-    """Return how long a job takes until its whole answer was sent, and how long it goes on then."""
+    """Return how long a job takes until its whole answer was sent, and how long it runs on."""
     loop = asyncio.get_running_loop()
     sent_at: list[float] = []
 

@@ -60,7 +60,7 @@ def _marked(base: Baseline, subject: Subject, mark: str) -> Any:
 
 @check("ORCH-3055", needs=("proxied", "event-loop"))
 async def proxy_event_loop(subject: Subject) -> str:
-    """While an adapter waits for its engine, the event loop goes on."""
+    """While an adapter waits for its engine, the event loop continues."""
     base = await baseline(subject)
     async with behind(subject, proxy.delay(DELAY_S), base.path) as (adapter, _):
         found = []

@@ -32,7 +32,7 @@ from registry.batch.runs import Begin, Plan, Summary, examined, run_journal
 from registry.batch.source import Source
 
 GROUP_ROWS = 64
-"""Rows of a group: what is asked again when its actor is lost."""
+"""Rows of a group: what is sent again when its actor is lost."""
 
 GROUPS_AT_ONCE = 8
 """Groups at once in an actor: their rows fill some engines while the last rows of one end."""
@@ -64,7 +64,7 @@ async def run_plan(plan: Plan, cluster: Cluster, begin: Begin | None = None) -> 
 
     Args:
         plan: The run. An empty pool_id is the only pool.
-        cluster: The cluster. It is left as it was; "local" ends with the run.
+        cluster: The cluster. It is not changed; "local" ends with the run.
         begin: Called with the run before its first row, to watch and to stop it.
 
     Raises:
@@ -157,7 +157,7 @@ class ClusterRun:
     def _dataset(self) -> ray.data.Dataset:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        # A block for each group: it goes on as soon as it is there.
+        # A block for each group: it continues as soon as it is there.
         context.target_max_block_size = context.target_min_block_size = 1
         actors = self._cluster.actors or sum(node["Alive"] for node in ray.nodes())
         plan = ActorPlan(

@@ -78,7 +78,7 @@ def stage(
         actors: How many actors share the engines: the size of the pool of actors, or 1 if each
             actor has engines of its own.
         checkpoints: A folder that all nodes share. It keeps what is finished of each batch: after
-            the loss of a node, or in a later run, only the rest of the same batch is asked.
+            the loss of a node, or in a later run, only the rest of the same batch is sent.
 
     Raises:
         WorkersError: If the file is wrong, or has a secret in it.

@@ -19,7 +19,7 @@ def _judge(run: Callable[[Subject], object]) -> Result:
 def test_a_task_that_refuses_to_end_does_not_hold_up_the_runner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An adapter's task may swallow its cancellation; the kit goes on."""
+    """An adapter's task may swallow its cancellation; the kit continues."""
     monkeypatch.setattr("adapter_api.conformance.runner._TIDY_S", 0.05)
 
     async def stubborn() -> None:

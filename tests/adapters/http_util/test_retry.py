@@ -55,8 +55,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
 
 @pytest.mark.parametrize(("most", "attempts"), [(None, 4), (9, 4), (4, 4), (1, 1)])
 def test_a_task_may_allow_fewer_requests(most: int | None, attempts: int) -> None:
-    """at_most never adds any."""
-    policy = RetryPolicy(seed=5).at_most(most)
+    """limited_to never adds any."""
+    policy = RetryPolicy(seed=5).limited_to(most)
     assert (policy.attempts, policy.seed) == (attempts, 5)
 
 
@@ -301,7 +301,7 @@ async def test_what_may_be_repeated_is_until_it_works() -> None:
 
 
 async def test_the_last_error_is_raised_as_it_is() -> None:
-    """WA-INT-3003: after the last attempt the error goes on, retriable, with the server's wait."""
+    """WA-INT-3003: the error of the last attempt propagates, retriable, with the server's wait."""
     last = busy(1)
     tries = Tries(busy(), busy(), busy(), last)
     with pytest.raises(EngineUnavailable) as caught:

@@ -54,7 +54,7 @@ async def test_calls_beyond_the_bound_wait_in_order() -> None:
 
 
 async def test_a_cancelled_wait_ends_at_once() -> None:
-    """The function goes on alone, and its thread serves the next call."""
+    """The function continues alone, and its thread serves the next call."""
     threads, gate = DaemonThreads(1, "example"), Event()
     call = asyncio.create_task(threads.call(gate.wait, 5))
     await asyncio.sleep(0.01)

@@ -282,7 +282,7 @@ async def test_cancelling_again_while_it_cleans_up(
                 await asyncio.wait([job.task], timeout=2)
                 steps.stop()
                 await job.done()
-                async with asyncio.timeout(1):  # the closing goes on by itself
+                async with asyncio.timeout(1):  # the closing continues by itself
                     while place.in_use:
                         await asyncio.sleep(0)
                 await place.nothing_is_left()

@@ -18,7 +18,7 @@ class Stuck(httpx.MockTransport):
 
 
 async def test_one_client_that_cannot_be_closed_leaves_no_other_open() -> None:
-    """The failure goes on when all are closed."""
+    """The failure propagates when all are closed."""
     config = OpenAIHttpConfig("http://127.0.0.1:9")
     clients = tuple(
         make_client(ClientOptions(), transport)

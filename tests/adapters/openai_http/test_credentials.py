@@ -165,7 +165,7 @@ async def test_a_token_is_fetched_once_for_many() -> None:
 
 
 async def test_a_provider_that_does_not_await_works_off_the_loop() -> None:
-    """It may go to the network: it gets a thread, so that other jobs go on."""
+    """It may go to the network: it gets a thread, so that other jobs continue."""
     provider = Provider()
     async with _azure(well, provider.sync) as (_, adapter):
         assert await adapter.submit(PROMPT).text() == OK

@@ -35,7 +35,7 @@ def _answer(*, chat: bool) -> AnswerReader:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1), st.booleans())
 def test_plain_chunks_are_read_at_once(texts: list[str], chat: bool) -> None:
-    """HTU-1003: completions and chats, with indexes that go on."""
+    """HTU-1003: completions and chats, with indexes that continue."""
     lines = b"\n".join(_line(delta({"content": text}) if chat else piece(text)) for text in texts)
     answer = _answer(chat=chat)
     expected = [Token(text, index) for index, text in enumerate(texts)]
@@ -181,7 +181,7 @@ def _calling() -> AnswerReader:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1))
 def test_pieces_of_arguments_are_read_at_once(pieces: list[str]) -> None:
-    """The same Tokens as one by one, with indexes that go on."""
+    """The same Tokens as one by one, with indexes that continue."""
     lines = [_line(_call(text)) for text in pieces]
     expected = [ToolCallDelta("", i, call=0, arguments=text) for i, text in enumerate(pieces, 1)]
     assert _calling().read_plain(b"\n".join(lines)) == expected

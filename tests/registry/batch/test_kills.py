@@ -153,7 +153,7 @@ async def _killed_and_resumed(bulk: Bulk, kills: int) -> None:
 async def test_kills_lose_and_double_nothing(
     forking: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
-    """Killed three times, each row is in the results once; only rows in flight are asked again."""
+    """Killed three times, each row is in the results once; only rows in flight are sent again."""
     async with Bulk(forking, tmp_path, 90) as bulk:
         await _killed_and_resumed(bulk, 3)
 

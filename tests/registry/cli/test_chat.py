@@ -45,7 +45,7 @@ def test_the_commands_of_a_chat(cli: Cli, engine: Callable[..., Any]) -> None:
 
 
 def test_a_failed_answer_is_not_remembered(cli: Cli, engine: Callable[..., Any]) -> None:
-    """The error is shown, the chat goes on, and the exit status reports the failure."""
+    """The error is shown, the chat continues, and the exit status reports the failure."""
     server = engine("half", whole=False)
     done = cli("chat", server.base_url, stdin="One\nTwo\n")
     assert done.code == 1

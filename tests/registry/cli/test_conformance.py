@@ -56,7 +56,7 @@ def test_a_part_is_told_as_a_part(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_ends_the_process(cli: Cli, samples: Callable[..., None]) -> None:
-    """SystemExit of a hook is a verdict; the run goes on to its report."""
+    """SystemExit of a hook is a verdict; the run continues to its report."""
     samples("wrong_adapters")
     done = cli("conformance", "wrong-answers.exits", "--only", "health")
     assert _verdicts(done.out) == {"health": "passed"}

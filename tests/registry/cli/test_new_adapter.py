@@ -169,7 +169,7 @@ def _imports(text: str) -> set[str]:
 @pytest.mark.parametrize("http", [False, True])
 def test_everything_imported_is_declared(http: bool) -> None:
     """What the adapter imports are its dependencies, and what its tests import besides is in the
-    extra; nobody relies on what others happen to bring."""
+    extra; none relies on what others happen to install."""
     ours = {"adapter_api", "adapters", "registry"}
     written = dict(rendered("acme-echo", "worker-adapters-acme-echo", http=http))
     project = tomllib.loads(written["pyproject.toml"])["project"]

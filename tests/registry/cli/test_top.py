@@ -180,7 +180,7 @@ def test_where_no_run_has_been(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_engines_of_a_file(cli: Cli, workers: Path) -> None:
-    """With --workers the engines are asked, each once before the table is shown."""
+    """With --workers each engine is queried once before the table is shown."""
     done = cli("top", "--workers", str(workers), "--once", "--json")
     assert (done.code, done.err) == (0, "")
     (pool,) = json.loads(done.out)["pools"]

@@ -279,7 +279,7 @@ async def test_a_compressed_body_is_refused(start: Start, http: httpx.AsyncClien
 
 
 async def test_connections_are_limited(start: Start) -> None:
-    """A request on a connection too many is a 503 with the time to wait; the others go on."""
+    """A request on a connection too many is a 503 with the time to wait; the others continue."""
     served = await start(server={"max_connections": 1})
     async with RawClient(served.port) as first:
         for _ in range(2):

@@ -166,7 +166,7 @@ async def test_the_client_that_leaves_early_cancels_its_job(start: Start, stream
 
 
 async def test_the_client_that_leaves_after_a_large_body_is_seen(start: Start) -> None:
-    """A body beyond the buffer pauses reading, which goes on: the end must be seen."""
+    """A body beyond the buffer pauses reading, which continues: the end must be seen."""
     served = await start(mock(delay_s=60))
     async with RawClient(served.port) as client:
         client.post("/v1/chat/completions", {**STREAM, "padding": "x" * 300_000})

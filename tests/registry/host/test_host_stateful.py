@@ -124,7 +124,7 @@ class HostMachine(RuleBasedStateMachine):
         self.host = AdapterHost(defaults=POLICY)
 
     def run(self, work: Coroutine[Any, Any, _T], turns: int = 10) -> _T:
-        """Do it, and let the loop go on for some turns."""
+        """Do it, and let the loop continue for some turns."""
 
         async def all_of_it() -> _T:
             result = await work
@@ -269,7 +269,7 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 5))
     def stall(self, index: int) -> None:
-        """An engine stops giving tokens, or goes on."""
+        """An engine stops giving tokens, or continues."""
         gate = self.engines[-1 - index % len(self.engines)].gate
         assert gate is not None
         if gate.is_set():

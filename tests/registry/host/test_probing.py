@@ -92,7 +92,7 @@ async def test_a_breaker_is_told_once() -> None:
 
 
 async def test_an_observer_that_fails_harms_nobody(host: AdapterHost) -> None:
-    """The host goes on, and so do its jobs."""
+    """The host continues, and so do its jobs."""
 
     class Bad:
         @hookimpl

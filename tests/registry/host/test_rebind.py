@@ -451,7 +451,7 @@ async def test_a_start_may_do_what_it_likes_to_a_swap(
 
 
 async def test_a_cancelled_swap_changes_nothing(host: AdapterHost) -> None:
-    """The old adapters go on."""
+    """The old adapters continue."""
     host.bind("p", "a", Engine("a").bound())
     bindings = {("p", "a"): Binding(Engine("A", hung=True).bound())}
     with pytest.raises(TimeoutError):

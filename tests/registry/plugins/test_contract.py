@@ -256,8 +256,8 @@ def test_hook_that_is_an_object(make, decorate):
 
 
 def test_attributes_are_left_alone():
-    """An object that claims every attribute, as proxies and mocks do, is not a hook, and is asked
-    nothing."""
+    """An object that claims every attribute, as proxies and mocks do, is not a hook, and is
+    not called."""
 
     class Proxy:
         def __getattr__(self, name):

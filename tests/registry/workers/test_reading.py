@@ -163,7 +163,7 @@ async def test_an_emptied_file_is_refused(tmp_path: Path, caplog: pytest.LogCapt
 async def test_a_slow_disk_does_not_stop_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files are read in a thread: while one read hangs, the loop goes on."""
+    """The files are read in a thread: while one read hangs, the loop continues."""
     path = tmp_path / "workers.toml"
     path.write_text(REPLICA)
     async with AdapterHost() as host:

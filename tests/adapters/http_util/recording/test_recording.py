@@ -97,7 +97,7 @@ class _FullDisk(io.StringIO):
 def test_a_full_disk_ends_the_recording_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The job that is recorded goes on; the log says once that its recording does not."""
+    """The job that is recorded continues; the log says once that its recording does not."""
     writer = Writer(tmp_path / "r.jsonl")
     writer.close()
     hurt: Any = writer

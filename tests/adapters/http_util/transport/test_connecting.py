@@ -163,7 +163,7 @@ async def test_names_are_resolved_although_the_executor_is_full() -> None:
 async def test_one_lookup_serves_all_that_wait_for_the_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It goes on for the others when one of them is cancelled."""
+    """It continues for the others when one of them is cancelled."""
     gate, asked = Event(), []
 
     def getaddrinfo(host: str, port: int, flags: int = 0, **_: Any) -> Sequence[AddressInfo]:

@@ -1,4 +1,4 @@
-"""A Wakeup is a future to the task that awaits it, and lets it go on at once."""
+"""A Wakeup is a future to the task that awaits it, and lets it continue at once."""
 
 import asyncio
 from contextvars import ContextVar

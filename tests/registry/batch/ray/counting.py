@@ -1,4 +1,4 @@
-"""An engine that counts what it is asked, and wants a key."""
+"""An engine that counts its requests and requires a key."""
 
 import asyncio
 import random
