@@ -251,10 +251,6 @@ _FULL = ApiError(
 )
 
 
-def _size(header: tuple[bytes, bytes]) -> int:
-    return len(header[0]) + len(header[1])
-
-
 def _answering(error: ApiError) -> Any:
     """Return an application that answers every request with an error and closes."""
 
@@ -316,17 +312,25 @@ class _Protocol(HttpToolsProtocol):
     _writes: "Writes"
     _lost: Callable[[], None] | None = None
     _head_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _begins_here = False
+    _in_head = True
+    _begins_here = False  # in this read
+    _read_bytes = 0  # of this read
+    _head_bytes = 0  # of the reads before it, since the head began
+    _other_bytes = 0  # of these, those that may be the end of a body
     _is_too_many = False
 
     def data_received(self, data: bytes) -> None:
-        self._begins_here = False
+        self._begins_here, self._read_bytes = False, len(data)
         super().data_received(data)
-        if self._head_timer is not None and not self._begins_here:  # all of it is head
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_LARGE_HEAD)
+        if not self._in_head:
+            return
+        if self._head_timer is None:
+            self._await_head()
+        self._head_bytes += len(data)
+        if self._begins_here:
+            self._other_bytes = len(data)
+        elif self._head_bytes - self._other_bytes > MAX_HEAD_BYTES:
+            self._refuse(_LARGE_HEAD)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, f"This is not HTTP: {msg}", code="invalid_http"))
@@ -383,17 +387,17 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes, self._begins_here = 0, True
-        if self._head_timer is None:
-            self._await_head()
+        self._in_head = self._begins_here = True
+        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._have_head()
         self.scope["extensions"] = {CONNECTION: {"it": self}}
         app, before = self.app, self.cycle
         if self._is_too_many:
             self.app = _answering(_FULL)
-        elif sum(map(_size, self.headers)) + len(self.url) > MAX_HEAD_BYTES:
+        elif self._head_bytes + self._read_bytes > MAX_HEAD_BYTES and self._is_large():
             self.app = _answering(_LARGE_HEAD)
         try:
             super().on_headers_complete()
@@ -402,6 +406,11 @@ class _Protocol(HttpToolsProtocol):
         is_next = before is None or before.response_complete
         if is_next and self.scope["method"] == "POST" and not self.expect_100_continue:
             self._writes.begin()  # its answer has a head and a body, and nothing before them
+
+    def _is_large(self) -> bool:
+        """Return whether the head is too large; with it a part of the body may have come."""
+        size = sum(len(name) + len(value) for name, value in self.headers)
+        return size + len(self.url) > MAX_HEAD_BYTES
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.header_s, self._head_is_late)

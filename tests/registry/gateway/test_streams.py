@@ -190,6 +190,9 @@ class Recorder(asyncio.Transport):
     def close(self) -> None:
         self.writes.append(b"closed")
 
+    def abort(self) -> None:
+        self.writes.append(b"aborted")
+
     def is_closing(self) -> bool:
         return False
 
@@ -212,6 +215,10 @@ def test_a_head_leaves_with_the_first_event() -> None:
     writes.write(b"alone")
     writes.close()
     assert inner.writes == [b"head first", b"second", b"head", b"alone", b"closed"]
+    writes.begin()
+    writes.write(b"never sent")
+    writes.abort()
+    assert inner.writes[5:] == [b"aborted"]
 
 
 async def test_a_body_that_waits_for_leave_gets_it(start: Start) -> None:
