@@ -40,7 +40,7 @@ async def tools(subject: Subject) -> str:
         if subject.lacks("messages", adapter):
             raise Absent("it takes no messages, and a result is one")
         trace = await subject.trace(adapter, asked)
-        end = _end(trace)
+        end = end_with_calls(trace)
         _judge_calls(trace, end)
         if subject.steady and subject.network is not None:
             _judge_lab_call(end)
@@ -68,7 +68,7 @@ def _judge_lab_call(end: End) -> None:
         raise Violation(f"the engine called with {LAB_ARGUMENTS}, and the calls have {found}")
 
 
-def _end(trace: Trace) -> End:
+def end_with_calls(trace: Trace) -> End:
     """Return the end of an answer with calls.
 
     Raises:
