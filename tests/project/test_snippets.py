@@ -137,12 +137,17 @@ def run(
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    logs = [logging.getLogger(name) for name in ("", "worker_adapters")]
-    before = [(log.level, list(log.handlers)) for log in logs]
+    before = {log: (log.level, log.propagate, list(log.handlers)) for log in _loggers()}
     yield here if request.param == "here" else process
-    for log, (level, handlers) in zip(logs, before, strict=True):
-        log.setLevel(level)
-        log.handlers[:] = handlers
+    for log in _loggers():
+        log.level, log.propagate, log.handlers = before.get(log, (logging.NOTSET, True, []))
+        log.setLevel(log.level)  # and forget what is enabled
+
+
+def _loggers() -> list[logging.Logger]:
+    """Return the loggers that programs configure."""
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("worker_adapters")]
+    return [logging.getLogger(name) for name in ("", *known)]
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=str)
