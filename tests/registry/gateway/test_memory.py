@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import registry
-from tests.registry.gateway.conftest import CHAT, Served, Start
-from tests.registry.gateway.raw import RawClient
+from tests.registry.gateway.conftest import CHAT, TEXT, Served, Start
+from tests.registry.gateway.raw import RawClient, events, text_of
 
 PATH = "/v1/chat/completions"
 CLIENTS = 10
@@ -47,6 +47,24 @@ async def _grown_mb(start: Start, count: int) -> float:
 async def test_requests_leave_nothing(start: Start) -> None:
     """50,000 requests grow the process by at most 5 MB."""
     assert await _grown_mb(start, 50_000) <= 5
+
+
+@pytest.mark.exhaustive
+async def test_500_clients_at_once_are_answered(start: Start) -> None:
+    """Each of 500 streams that run side by side comes whole to its own client."""
+    served = await start(registry.get("mock", {"delay_s": 0.5}))
+    clients = [RawClient(served.port) for _ in range(500)]
+    async with AsyncExitStack() as stack:
+        for number, client in enumerate(clients):
+            await stack.enter_async_context(client)
+            client.post(PATH, {**CHAT, "stream": True}, X_Request_Id=f"j{number}")
+        while len(served.gateway.table) < len(clients):
+            await asyncio.sleep(0.01)
+        for number, client in enumerate(clients):
+            status, headers = await client.head()
+            assert (status, headers["x-request-id"]) == (200, f"j{number}")
+            assert text_of(events(await client.body())) == TEXT
+    assert served.gateway.table.totals.answered == 500
 
 
 async def test_readers_that_stall_cost_little(start: Start) -> None:
