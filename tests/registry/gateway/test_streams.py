@@ -13,7 +13,7 @@ from starlette.routing import Mount
 import registry
 from adapter_api import ErrorCode
 from registry.gateway.app import application
-from registry.gateway.server import Writes
+from registry.gateway.protocol import Writes
 from tests.registry.gateway.conftest import CHAT, TEXT, Start
 from tests.registry.gateway.raw import RawClient, events, text_of
 
