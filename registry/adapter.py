@@ -13,6 +13,7 @@ from adapter_api.errors import (
     ContractError,
     EngineUnavailable,
     ErrorCode,
+    InternalError,
     WorkerError,
 )
 from adapter_api.events import TokenEvent
@@ -266,13 +267,20 @@ class BoundAdapter(Generic[_C]):
         return await self._ask("engine_version", str) if self._has("engine_version") else "unknown"
 
     async def _ask(self, hook: str, expected: type[_T], **arguments: object) -> _T:
-        answer = getattr(self._hooks, hook)(**arguments)
-        if isinstance(answer, Awaitable):
-            answer = await answer
+        answer = await self._call(hook, **arguments)
         if not isinstance(answer, expected):
             problem = f"{hook} returned a {type(answer).__name__}, expected {expected.__name__}"
             raise self._contract_error(problem)
         return answer
+
+    async def _call(self, hook: str, **arguments: object) -> Any:
+        """Return a hook's answer. SystemExit, which would end the event loop, is its failure."""
+        try:
+            answer = getattr(self._hooks, hook)(**arguments)
+            return await answer if isinstance(answer, Awaitable) else answer
+        except SystemExit as exc:
+            message = f"{hook} of adapter {self.name!r} raised SystemExit"
+            raise InternalError(ErrorCode.INTERNAL, message) from exc
 
     def _contract_error(self, problem: str) -> ContractError:
         return ContractError(self.name, self._target, [problem], self.distribution, self.version)
@@ -298,7 +306,7 @@ class BoundAdapter(Generic[_C]):
             self._close_called = True
             try:
                 if self._has("aclose"):
-                    await self._hooks.aclose()
+                    await self._call("aclose")
             finally:
                 if self._report is not None and self._started:
                     self._report.closed()
@@ -333,7 +341,7 @@ class BoundAdapter(Generic[_C]):
             if self._started:
                 return
             if self._has("start"):
-                await self._hooks.start()
+                await self._call("start")
             self._note_start()
 
     def _lock_here(self) -> asyncio.Lock:

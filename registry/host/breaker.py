@@ -24,7 +24,8 @@ class Verdict(StrEnum):
     BUSY = "busy"
     """The replica has no room: it rests briefly and is given less."""
     ELSEWHERE = "elsewhere"
-    """The replica refuses what another one may accept: its key, its quota, or the model."""
+    """The replica refuses what another one may accept: its key, its quota, the model, or its
+    address is wrong."""
     JOB = "job"
     """The request is at fault, or the cause is unknown: does not count against the replica."""
 
@@ -45,6 +46,10 @@ _ELSEWHERE = frozenset(
         ErrorCode.QUOTA_EXHAUSTED,  # of the replica's own account
     }
 )
+_MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})
+"""Statuses that say that the endpoint is not where the replica's address points, whatever the
+request asks for."""
+
 _BUSY_WORDS = re.compile(
     r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
 )
@@ -61,15 +66,15 @@ def verdict_on(error: WorkerError) -> Verdict:
     """Return the cause of a failure.
 
     Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
-    saturation of our own, 4xx, cancels and deadlines do not; nor does a 5xx whose text refuses
-    the request.
+    saturation of our own, 4xx, cancels and deadlines do not; nor does a 5xx whose text
+    refuses the request.
     """
     status = error.status
     if error.code is ErrorCode.ADMISSION_REJECT:
         return Verdict.BUSY
     if status == 503 and _BUSY_WORDS.search(error.message):
         return Verdict.BUSY
-    if error.code in _ELSEWHERE:
+    if error.code in _ELSEWHERE or status in _MISPLACED:
         return Verdict.ELSEWHERE
     if status is not None and 400 <= status < 500:
         return Verdict.JOB

@@ -1,6 +1,7 @@
 """AdapterHost: many engines behind one submit (AH-1001..1006)."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
@@ -22,6 +23,8 @@ from registry.host.queue import Queue
 from registry.host.snapshot import Binding
 from registry.observers.notify import Observers
 from registry.registry import Registry
+
+logger = logging.getLogger("worker_adapters.host")
 
 
 class AdapterHost(Overview):
@@ -313,7 +316,15 @@ class AdapterHost(Overview):
                 continue
             with replica.kept():
                 stopped |= await stream.cancel()
-                stopped |= await replica.adapter.cancel(job_id)
+                try:
+                    stopped |= await replica.adapter.cancel(job_id)
+                except Exception as error:  # of the adapter's code; the stream has ended
+                    logger.warning(
+                        "replica %s of pool %s could not be asked to stop a job: %s",
+                        replica.replica_id,
+                        pool_id,
+                        type(error).__name__,
+                    )
         return stopped
 
     def explain(self, job_id: str) -> Explanation | None:

@@ -53,6 +53,9 @@ async def result_in_time(call: "asyncio.Task[_T]", limit_s: float) -> _T:
         raise TimeoutError
     if call.cancelled():
         raise RuntimeError("the call cancelled itself")
+    error = call.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise RuntimeError(f"the call raised {type(error).__name__}") from error
     return call.result()
 
 

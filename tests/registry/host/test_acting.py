@@ -33,6 +33,8 @@ BUSY = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", status=429)
 NO_KEY = AuthenticationFailed(ErrorCode.UPSTREAM_AUTH, "invalid key", status=401)
 NO_MODEL = NotFound(ErrorCode.UPSTREAM_NOT_FOUND, "no model m", status=404)
 NO_QUOTA = CapacityExceeded(ErrorCode.QUOTA_EXHAUSTED, "no credit left", status=402)
+NOT_HERE = InvalidRequest(ErrorCode.INVALID_PARAMS, "method not allowed", status=405)
+MOVED = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, "it points elsewhere", status=308)
 INVALID = InvalidRequest(ErrorCode.INVALID_PARAMS, "bad request", status=400)
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "reset")
 
@@ -156,7 +158,7 @@ async def test_a_job_goes_where_its_model_is_loaded(host: AdapterHost) -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("failure", [NO_KEY, NO_MODEL, NO_QUOTA])
+@pytest.mark.parametrize("failure", [NO_KEY, NO_MODEL, NO_QUOTA, NOT_HERE, MOVED])
 async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
     host: AdapterHost, failure: WorkerError
 ) -> None:

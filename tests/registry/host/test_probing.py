@@ -7,8 +7,11 @@ import pytest
 
 from adapter_api import (
     BreakerNotice,
+    Cancelled,
+    EngineProps,
     EngineUnavailable,
     ErrorCode,
+    HealthStatus,
     ReplicaNotice,
     WorkerReset,
     hookimpl,
@@ -46,6 +49,67 @@ async def test_checks_go_on_in_the_background(host: AdapterHost) -> None:
     for status, state in [(READY, "ready"), (BUSY, "busy"), (LOADING, "loading"), (DOWN, "down")]:
         engine.status = status
         await until(lambda state=state: states(host) == {"a": state})
+
+
+class Rude(Engine):
+    """An engine one of whose hooks leaves the program."""
+
+    hook = ""
+    leaves_by: type[BaseException] = SystemExit
+
+    def _leave(self, hook: str) -> None:
+        if hook == self.hook:
+            raise self.leaves_by
+
+    @hookimpl
+    async def start(self) -> None:
+        self._leave("start")
+
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        self._leave("health")
+        return READY
+
+    @hookimpl
+    async def props(self) -> EngineProps:
+        self._leave("props")
+        return EngineProps("toy", "1")
+
+    @hookimpl
+    async def cancel(self, job_id: str) -> bool:
+        self._leave("cancel")
+        return True
+
+    @hookimpl
+    async def aclose(self) -> None:
+        self._leave("aclose")
+
+
+@pytest.mark.parametrize("leaves_by", [SystemExit, GeneratorExit])
+@pytest.mark.parametrize("hook", ["start", "health", "props", "cancel", "aclose"])
+async def test_an_adapter_that_leaves_the_program_harms_no_other(
+    hook: str, leaves_by: type[BaseException]
+) -> None:
+    """`sys.exit()` in any hook is that replica's failure: the host and its siblings continue."""
+    if (hook, leaves_by) == ("cancel", GeneratorExit):
+        leaves_by = SystemExit  # the caller's own coroutine may be what is destroyed
+    rude, well = Rude("a", gate=asyncio.Event()), Engine("b")
+    rude.hook, rude.leaves_by = hook, leaves_by
+    async with AdapterHost(defaults=QUICK) as host:
+        host.bind("p", "a", rude.bound())
+        host.bind("q", "b", well.bound())
+        await host.check("p")
+        if hook in ("start", "health"):
+            assert states(host)["a"] == "down"
+        else:
+            stream = host.submit("p", task("1"))
+            reading = asyncio.create_task(stream.text())
+            await until(lambda: rude.streams == 1)
+            assert await host.cancel("p", "1")
+            with pytest.raises(Cancelled):
+                await reading
+        assert await host.submit("q", task("2")).text() == "b0 b1 b2 "
+    assert well.closed == 1
 
 
 async def test_a_change_is_told_once() -> None:
