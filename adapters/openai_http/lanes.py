@@ -3,10 +3,6 @@
 Nearly every chunk brings a piece of text, or a piece of a call's arguments, and nothing else. What
 such a chunk may hold is declared in types, and msgspec checks them in C. A batch with any other
 chunk is refused whole and read by `AnswerReader`, which is slower and forgiving.
-
-Fields stand in the order in which servers send them, because msgspec looks them up in their order.
-Classes that are nearly alike therefore share no base: its fields would come first, and reading text
-would take a third longer.
 """
 
 from typing import Annotated, Generic, Literal, TypeVar
@@ -18,21 +14,21 @@ _Nothing = Annotated[list[None], msgspec.Meta(max_length=0)] | None
 _Blank = Annotated[str, msgspec.Meta(max_length=0)] | None
 
 
-class _Choice(msgspec.Struct, gc=False):
-    text: _Text
+class _Alone(msgspec.Struct, gc=False, kw_only=True):
+    """A choice with one part and nothing else."""
+
     index: Literal[0] = 0
     finish_reason: None = None
     logprobs: None = None
     error: None = None
-    delta: None = None  # it, or `message`, could hold an error
-    message: None = None
+    message: None = None  # it, or a delta, could hold an error
     usage: None = None
 
 
-class _Delta(msgspec.Struct, gc=False):
-    content: _Text
+class _Quiet(msgspec.Struct, gc=False, kw_only=True):
+    """A delta without reasoning, refusal or opaque parts."""
+
     error: None = None
-    tool_calls: _Nothing = None
     reasoning_content: _Blank = None
     reasoning: _Blank = None
     refusal: _Blank = None
@@ -43,15 +39,19 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: None = None
 
 
-class _ChatChoice(msgspec.Struct, gc=False):
+class _Choice(_Alone, gc=False, kw_only=True):
+    text: _Text
+    delta: None = None
+
+
+class _Delta(_Quiet, gc=False, kw_only=True):
+    content: _Text
+    tool_calls: _Nothing = None
+
+
+class _ChatChoice(_Alone, gc=False, kw_only=True):
     delta: _Delta
-    index: Literal[0] = 0
-    finish_reason: None = None
-    logprobs: None = None
-    error: None = None
-    message: None = None
     text: None = None  # it would go before the delta's
-    usage: None = None
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -69,29 +69,14 @@ class _Call(msgspec.Struct, gc=False):
     extra_content: None = None
 
 
-class _CallDelta(msgspec.Struct, gc=False):
+class _CallDelta(_Quiet, gc=False, kw_only=True):
     tool_calls: tuple[_Call]
     content: _Blank = None
-    error: None = None
-    reasoning_content: _Blank = None
-    reasoning: _Blank = None
-    refusal: _Blank = None
-    thinking: _Blank = None
-    reasoning_details: _Nothing = None
-    function_call: None = None
-    audio: None = None
-    extra_content: None = None
 
 
-class _CallChoice(msgspec.Struct, gc=False):
+class _CallChoice(_Alone, gc=False, kw_only=True):
     delta: _CallDelta
-    index: Literal[0] = 0
-    finish_reason: None = None
-    logprobs: None = None
-    error: None = None
-    message: None = None
     text: None = None
-    usage: None = None
 
 
 _T = TypeVar("_T")
