@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from adapters.http_util.threads import _all
 from registry.simulate.virtual import VirtualLoop
 
 ARRIVAL_S = 0.001
@@ -29,6 +30,10 @@ class SocketLoop(VirtualLoop):
     def time(self) -> float:
         """Return the skipped time plus the processor time, in seconds."""
         return self.now_s + time.thread_time()
+
+    def has_work_elsewhere(self) -> bool:
+        """Return whether a name is resolved or a key is fetched, each in a thread."""
+        return any(threads._running for threads in list(_all))
 
 
 OTHERS = ("browser", "clients", "engine")

@@ -8,6 +8,7 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor
+from time import perf_counter
 from typing import TypeVar, TypeVarTuple, Unpack
 
 _T = TypeVar("_T")
@@ -32,6 +33,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self.now_s
+
+    def has_work_elsewhere(self) -> bool:
+        """Return whether threads that may hang work for a task: time then passes as it does."""
+        return False
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
@@ -70,6 +75,11 @@ class _Jump(selectors.DefaultSelector):
             return ready
         if self._loop.threads:
             return super().select(None)
+        if self._loop.has_work_elsewhere():
+            began_s = perf_counter()
+            ready = super().select(timeout)
+            self._loop.now_s += perf_counter() - began_s
+            return ready
         if self._loop.grace_s:
             ready = super().select(self._loop.grace_s)
         if not ready:
