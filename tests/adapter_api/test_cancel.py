@@ -595,7 +595,7 @@ async def _interleave(
 
 
 async def test_tokens_that_are_buffered_when_the_job_is_cancelled_are_dropped() -> None:
-    """What came at once with the last Token is neither delivered nor kept."""
+    """Tokens buffered with the last one are neither delivered nor kept."""
     rest = [Token(f"rest {number}", number) for number in range(1, 4)]
     script = Script(STARTED, [Token("first", 0), *rest], 60)
     stream = script.stream()

@@ -153,7 +153,7 @@ TAKEN: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("field", "value"), TAKEN)
 def test_the_bounds_are_taken(field: str, value: Any) -> None:
-    """What is just allowed is allowed, and stays what it is."""
+    """Values at the limits are accepted and kept unchanged."""
     assert getattr(_task(field, value), field) == value
 
 

@@ -129,12 +129,12 @@ class Finding:
 
     @property
     def met(self) -> bool:
-        """Whether the median is within the goal."""
+        """Return whether the median is within the goal."""
         return bool(self.values) and self.median <= self.goal.most
 
     @property
     def fails_ci(self) -> bool:
-        """Whether CI must fail: a refusal, or a median beyond the wide margin."""
+        """Return whether CI must fail: a refusal, or a median beyond the wide margin."""
         if self.refused:
             return True
         limit = self.goal.ci_max

@@ -23,7 +23,7 @@ LIMIT_S = 300.0
 
 
 def available() -> bool:
-    """Whether valgrind is installed."""
+    """Return whether valgrind is installed."""
     return shutil.which("valgrind") is not None
 
 

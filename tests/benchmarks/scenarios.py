@@ -112,7 +112,7 @@ async def latency(client: Client, base: str, *, streams: int, tokens: int, pause
 
 
 async def memory(client: Client, base: str, *, streams: int) -> Result:
-    """What each of many open streams adds to the process. Wants a fresh process."""
+    """Measure what each of many open streams adds to the process, which must be fresh."""
     begun, chars = 0, 0
     held = [0]
 
@@ -208,7 +208,7 @@ async def burst(client: Client, base: str, *, sizes: tuple[int, int], rounds: in
 
 
 async def growth(client: Client, base: str, *, requests: int) -> Result:
-    """How much many requests, one after the other, add to the process."""
+    """Measure how much many requests, one after the other, add to the process."""
     async with _started(client, f"{base}/1/1/0"):
         for _ in range(1_000):
             text = await _read(client)

@@ -47,7 +47,7 @@ async def test_a_flood_costs_a_bounded_amount_of_memory(bench: Bench, name: str)
 
 @pytest.mark.parametrize("line", [b"data:xy\n", b"data:xy\r"])
 def test_lines_of_little_data_cost_little(line: bytes) -> None:
-    """What an event may cost is what it may have in bytes, whatever its lines are like."""
+    """An event costs no more than its limit in bytes, whatever its lines look like."""
     decoder, block = SSEDecoder(max_event_bytes=MIB // 2), line * 1024
     tracemalloc.start()
     try:

@@ -79,7 +79,7 @@ def server_url() -> Iterator[str]:
 
 @attrs.frozen
 class Done:
-    """How a command ended."""
+    """The outcome of a command."""
 
     code: int
     out: str
@@ -201,7 +201,7 @@ def test_shell_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path, r
 
 
 def test_commands_that_nest_stand_only_where_they_are_run() -> None:
-    """What is not run here is on the pages that .ci/run, or the tutorial's own test, runs."""
+    """Blocks that are not run here are on pages that .ci/run or the tutorial's test runs."""
     pages = {snippet.page for snippet in COMMANDS if snippet not in SHELL}
     assert pages == {"README.md", "CONTRIBUTING.md", TUTORIAL}
 

@@ -1,4 +1,4 @@
-"""What is built is what is meant to be shipped."""
+"""The wheel and the source distribution hold what they should."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _build(target: str, place: Path) -> Path:
-    """What the build backend itself makes of this checkout."""
+    """Build a distribution of this checkout."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(place)],
         cwd=ROOT,

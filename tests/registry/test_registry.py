@@ -37,7 +37,7 @@ def task(prompt: str = "one two") -> TaskRequest:
 
 
 def test_names_are_sorted_and_without_blocked_ones(samples):
-    """What is installed is listed by name, blocked names excepted (ORCH-3054)."""
+    """Installed adapters are listed by name, blocked names excepted (ORCH-3054)."""
     samples("plane", "acme_echo", "broken_pack")
     registry = Registry(blocked=["plane"])
     names = registry.names()
@@ -119,7 +119,7 @@ def test_a_name_that_is_not_a_string_is_a_type_error(name):
 
 @pytest.mark.parametrize("entry", ["acme-echo:acme-echo", "Acme.Echo:acme-echo"])
 def test_a_name_blocked_for_one_distribution(samples, entry, monkeypatch):
-    """What one distribution offers can be blocked; the name is then the other's alone."""
+    """One distribution's adapter can be blocked; the name is then the other's alone."""
     samples("acme_echo", "rival_echo")
     monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", entry)
     registry = Registry()

@@ -81,7 +81,7 @@ async def test_through_middleware() -> None:
 
 
 async def test_through_a_recording(tmp_path: Path) -> None:
-    """What was recorded comes again from the replay."""
+    """The replay gives what was recorded."""
     path = str(tmp_path / "answer.jsonl")
     async with ScriptServer(_serve) as server:
         adapter = registry.get("openai-http", base_url=server.base_url, record=path)

@@ -68,7 +68,7 @@ def pieces_in(text: str, secret: str) -> list[str]:
 @pytest.mark.parametrize("name", SPELLINGS)
 @pytest.mark.parametrize("around", ["{}", "the key {} is wrong", '{{"m": "{}", "n": 1}}', "x{}y"])
 def test_a_canary_survives_in_no_spelling(name: str, around: str) -> None:
-    """What is shown is what stood around it."""
+    """The text around the key is shown."""
     spelled = SPELLINGS[name](CANARY)
     shown = redact(around.format(spelled), [CANARY])
     assert REDACTED in shown
@@ -127,7 +127,7 @@ def test_any_key_survives_in_no_spelling(secret: str, name: str, around: str) ->
     ],
 )
 def test_other_texts_stay(text: str) -> None:
-    """What is not a piece of the key is shown as it came."""
+    """Text that is not a piece of the key is shown unchanged."""
     assert redact(text, ["sk-correct-horse-battery-staple", CANARY]) == text
 
 

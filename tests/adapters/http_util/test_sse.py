@@ -165,7 +165,7 @@ SMALL = {"max_line_bytes": 30, "max_event_bytes": 40}
 
 
 def too_long(stream: bytes, max_line_bytes: int, max_event_bytes: int) -> bool:
-    """Whether a line, ended or not, or the data of an event passes its limit."""
+    """Return whether a line, ended or not, or the data of an event exceeds its limit."""
     size = 0
     *lines, rest = re.split(b"\r\n|\r|\n", stream.removeprefix(BOM))
     for line in lines:
@@ -361,7 +361,7 @@ def test_a_field_that_was_cut_is_not_unknown(rest: bytes) -> None:
 
 
 def test_unknown_lines_are_bounded() -> None:
-    """What is kept of them is enough for a message, and no more."""
+    """Only as much of them is kept as a message needs."""
     decoder = SSEDecoder()
     decoder.feed(b"x" * 1_000_000 + b"\n" + b"y\n" * 1000)
     assert sum(map(len, decoder.unknown)) <= MAX_UNKNOWN_BYTES

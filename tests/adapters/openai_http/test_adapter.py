@@ -633,7 +633,7 @@ async def test_a_refusal_that_is_cut_off_says_its_status(serving: Serving, ends:
 
 
 async def test_a_whole_answer_is_not_lost_to_its_deadline(serving: Serving) -> None:
-    """What is left of the deadline does not suffice to wait for usage: the answer stands."""
+    """The rest of the deadline is too short to wait for usage: the answer stands."""
 
     async def script(request: Request, wire: Wire) -> None:
         await wire.stream_head()

@@ -107,7 +107,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether the answer came whole."""
+        """Return whether the answer came whole."""
         return bool(self.events) and isinstance(self.events[-1], End)
 
     def cancel(self, way: str) -> None:

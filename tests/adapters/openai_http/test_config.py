@@ -218,7 +218,7 @@ def test_no_secret_in_a_repr() -> None:
 
 
 def test_secrets_are_marked_as_such() -> None:
-    """What `describe` and error messages must not show is marked in the metadata."""
+    """Options that `describe` and error messages must not show are marked in the metadata."""
     secret = {f.name for f in attrs.fields(OpenAIHttpConfig) if f.metadata.get("secret")}
     assert secret == {"api_key", "azure_token_provider", "basic_auth", "proxy"}
     assert attrs.fields(OpenAIHttpConfig).api_key.metadata["env_scope"] == "base_url"

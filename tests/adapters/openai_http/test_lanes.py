@@ -91,7 +91,7 @@ def test_a_chunk_with_text_and_delta_is_left_to_the_slow_lane() -> None:
 
 @pytest.mark.parametrize("choice", [{"error": "x"}, {"message": {"error": "x"}}])
 def test_a_chat_choice_with_an_error_is_left_to_the_slow_lane(choice: dict[str, Any]) -> None:
-    """Whether the error stands in the choice, or in a message or delta of it."""
+    """Return whether the error is in the choice, or in its message or delta."""
     plain = {"index": 0, "delta": {"content": "a"}}
     assert chat_texts(_line({"choices": [plain]})) == ["a"]
     assert chat_texts(_line({"choices": [plain | choice]})) is None

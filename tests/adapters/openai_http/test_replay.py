@@ -117,7 +117,7 @@ def _without_key(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 async def test_the_answers_of_real_servers_come_again(
     name: str, serving: Serving, tmp_path: Path
 ) -> None:
-    """What vLLM, llama-server, transformers and others once sent, event by event (ORCH-3045)."""
+    """Replay gives what vLLM, llama-server and others once sent, event by event (ORCH-3045)."""
     path = tmp_path / "r.jsonl"
     said = [{"role": "user", "content": "hi"}]
     task = TaskRequest(messages=said) if "/c_" in name else TaskRequest(prompt="hi")

@@ -26,7 +26,7 @@ from adapter_api import (
 
 @attrs.frozen
 class RightConfig:
-    """What it answers with."""
+    """The answers."""
 
     api_key: str = attrs.field(default="none", repr=False, metadata={"secret": True})
 
@@ -77,7 +77,7 @@ class RightAdapter:
 
     @hookimpl
     async def props(self) -> EngineProps:
-        """What it is."""
+        """Describe the engine."""
         return EngineProps("right", "1.0", models=("right",))
 
     @hookimpl

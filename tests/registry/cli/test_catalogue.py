@@ -36,7 +36,7 @@ def test_list_shows_what_is_wrong_with_others(
 
 
 def test_list_imports_no_plugin(fresh_python: Callable[..., str]) -> None:
-    """What only loading tells is for `check`: here a plugin cannot even end the program."""
+    """Only `check` loads plugins: here a plugin cannot even end the program."""
     code = """
         import sys
         from registry.cli.entry import run

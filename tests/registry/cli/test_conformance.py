@@ -121,7 +121,7 @@ def test_a_real_engine_may_be_given(cli: Cli, serve: Callable[..., WordServer]) 
 def test_another_protocol_without_its_engine_is_incomplete(
     cli: Cli, samples: Callable[..., None]
 ) -> None:
-    """What the kit's engine cannot examine is reported so, with exit status 4."""
+    """Checks that need a real engine make the report incomplete, with exit status 4."""
     samples("wrong_adapters")
     done = cli("conformance", "right-messages", "--only", "faults-refusals", "--only", "health")
     assert done.code == 4, done.out
@@ -132,7 +132,7 @@ def test_another_protocol_without_its_engine_is_incomplete(
 
 
 def test_engines_that_are_down_need_no_protocol(cli: Cli, site: Any, adapter_source: str) -> None:
-    """What an adapter says of them is examined, whatever it speaks (ORCH-3057)."""
+    """The adapter's own options are examined, whatever its protocol (ORCH-3057)."""
     source = adapter_source.replace("size: int = 1", 'base_url: str = ""')
     site.install("made-blind", "made-blind = made_blind:Adapter", {"made_blind.py": source})
     done = cli("conformance", "made-blind", "--only", "lab-health")

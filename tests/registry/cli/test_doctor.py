@@ -61,7 +61,7 @@ def test_an_engine_that_is_down(cli: Cli) -> None:
 
 
 def test_a_wrong_option_is_a_problem(cli: Cli) -> None:
-    """What is typed and cannot be used is a finding, and the rest of the report is there."""
+    """An unusable address is a finding, and the rest of the report is there."""
     done = cli("doctor", "ftp://x")
     assert done.code == 1
     assert findings(done)["engine", "openai-http"][0] == "problem"

@@ -239,7 +239,7 @@ def test_what_is_written_is_tidy(name: str, http: bool, cli: Cli, tmp_path: Path
 def test_the_next_commands_are_of_this_environment(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is printed can be typed: from where the user is, with the programs beside ours."""
+    """The printed commands work from the user's folder, with the programs beside ours."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
     done = cli("new-adapter", "my-own-engine", "--into", "a place/new")

@@ -32,7 +32,7 @@ from registry.cli.terminal.status import UsageError
     ],
 )
 def test_texts_become_values_of_the_options_type(text: str, kind: str, value: Any) -> None:
-    """What is typed is read as the type that `describe` tells."""
+    """A typed option is read as the type that `describe` names."""
     assert value_of(text, kind) == value
 
 

@@ -20,7 +20,7 @@ Cli = Callable[..., Any]
 def test_a_server_is_recorded_and_replayed(
     cli: Cli, serve: Callable[..., WordServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the server said comes again without it, and no key is in the file (HTU-1004)."""
+    """The replay gives the same answer without the server; no key is in the file (HTU-1004)."""
     monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "correct-horse-battery")
     server = serve()
     path = tmp_path / "r.jsonl"

@@ -1,4 +1,4 @@
-"""What only a terminal gets, shown to a file that says it is one."""
+"""Output for terminals, shown to a file that claims to be one."""
 
 import io
 import sys
@@ -59,7 +59,7 @@ def test_a_closed_pipe_is_for_the_entry(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_the_numbers_of_a_job(end: End, line: str) -> None:
-    """What is known is on the line, what is not is left out."""
+    """Known facts are on the line, unknown ones are left out."""
     assert summary(end) == line
 
 

@@ -96,7 +96,7 @@ def test_an_answer_without_text_prints_nothing(cli: Cli, engine: Callable[..., A
 
 
 def test_half_surrogates_are_printed_as_a_mark(cli: Cli, engine: Callable[..., Any]) -> None:
-    """What JSON can hold and no file takes does not end in a traceback."""
+    """Text that JSON can hold and a file cannot does not end in a traceback."""
     url = engine("a\ud800b").base_url
     done = cli("submit", "hi", "--base-url", url)
     assert done.code == 0

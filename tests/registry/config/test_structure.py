@@ -268,7 +268,7 @@ def test_validator_that_needs_a_missing_field():
 
 
 def test_constructor_that_fails_by_itself():
-    """What no single field explains is a problem of the whole; an empty message gets its type."""
+    """An error of the whole config has the path $; an empty message gets its type."""
 
     @attrs.frozen
     class Whole:

@@ -30,7 +30,7 @@ LIMITS = {
 
 @attrs.frozen
 class Seen:
-    """What a client saw of one answer.
+    """One answer, as a client saw it.
 
     Args:
         status: The HTTP status.

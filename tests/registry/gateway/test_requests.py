@@ -237,7 +237,7 @@ async def test_a_fault_of_the_gateway_has_the_same_shape(
     ],
 )
 async def test_a_wrong_head_is_refused(start: Start, sent: bytes, status: int, code: str) -> None:
-    """What is not HTTP, or too large, gets an error object, and the connection ends."""
+    """A request that is not HTTP, or too large, gets an error object, and the connection ends."""
     served = await start()
     async with RawClient(served.port) as client:
         client.writer.write(sent)

@@ -102,7 +102,7 @@ async def cost_of(work: Callable[[], Awaitable[object]]) -> float:
 async def ratio(
     cheap: Callable[[], Awaitable[object]], dear: Callable[[], Awaitable[object]], rounds: int = 5
 ) -> float:
-    """How many times as much the second costs, by the least of several rounds in turns."""
+    """Return the ratio of two costs, each the minimum of several alternating rounds."""
     costs = [(await cost_of(cheap), await cost_of(dear)) for _ in range(rounds)]
     return min(dear for _, dear in costs) / min(cheap for cheap, _ in costs)
 

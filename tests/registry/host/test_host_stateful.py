@@ -83,19 +83,19 @@ class Reader:
 
     @property
     def failure(self) -> WorkerError | None:
-        """What the stream failed with, before or after Started."""
+        """Return the stream's error, before or after Started."""
         last = self.seen[-1] if self.seen else None
         return last.error if isinstance(last, Error) else self.error
 
     @property
     def is_over(self) -> bool:
-        """Whether the stream came to its end."""
+        """Return whether the stream ended."""
         return self.error is not None or (
             bool(self.seen) and isinstance(self.seen[-1], End | Error)
         )
 
     def check(self) -> None:
-        """What was seen is in order, and of one engine."""
+        """Assert that the events are in order, and of one engine."""
         tokens = [event for event in self.seen if isinstance(event, Token)]
         assert [token.index for token in tokens] == list(range(len(tokens)))
         assert len({token.text[0] for token in tokens}) <= 1

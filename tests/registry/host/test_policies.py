@@ -212,7 +212,7 @@ def test_a_failure_that_was_the_jobs_is_taken_back() -> None:
 
 
 def test_busy_answers_teach_a_limit_and_a_short_rest() -> None:
-    """What ran besides is the limit, the rest doubles in a row, and answers raise both again."""
+    """The jobs that ran become the limit, rests double, and answers undo both."""
     pace = Pace()
     assert [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)] == [0.1] * 3
     assert pace.limit == 4

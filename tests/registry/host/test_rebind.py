@@ -195,7 +195,7 @@ async def test_jobs_in_line_fail_when_the_last_replica_goes(host: AdapterHost) -
 
 
 async def test_a_drained_replica_gets_no_new_work(host: AdapterHost) -> None:
-    """What runs there ends; drain returns then, and the replica stays in state "draining"."""
+    """Running jobs end, then drain returns; the replica stays in state "draining"."""
     one, other = Engine("a", gate=asyncio.Event()), Engine("b")
     host.bind("p", "a", one.bound())
     host.bind("p", "b", other.bound())

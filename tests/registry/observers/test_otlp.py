@@ -32,7 +32,7 @@ __all__ = ["start"]  # the gateway's fixture
 
 @attrs.define(eq=False)
 class Collector:
-    """What was received over OTLP/HTTP."""
+    """The spans and metrics that came over OTLP/HTTP."""
 
     url: str
     spans: list[Any] = attrs.field(factory=list)

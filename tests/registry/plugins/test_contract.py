@@ -416,7 +416,7 @@ def test_decorated_async_function():
 
 
 class Holder:
-    """What is left of Good without its config."""
+    """Good without its config."""
 
     submit = Good.submit
     health = Good.health
@@ -639,7 +639,7 @@ class Undecorated:
 
 
 class UndecoratedWrapper:
-    """What yields was meant to be one."""
+    """A function that yields was meant to be a wrapper."""
 
     @hookimpl(wrapper=True)
     def submit(self):

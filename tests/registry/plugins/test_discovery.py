@@ -130,7 +130,7 @@ def test_first_on_the_path_shadows_the_same_distribution(site, another_site):
 
 
 def test_leftover_without_metadata_shadows_nothing(site, tmp_path, monkeypatch):
-    """What a broken uninstallation left behind does not hide the real distribution."""
+    """Remains of a broken uninstallation do not hide the real distribution."""
     site.install("made", "a = made_a:A")
     leftover = tmp_path / "leftover" / "made-0.1.dist-info"
     leftover.mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_metadata_that_cannot_be_decoded(site):
     ],
 )
 def test_the_newer_of_two_in_one_folder_counts(site, caplog, old, new):
-    """What `pip install --target --upgrade` leaves: the older one is shadowed, and reported."""
+    """After `pip install --target --upgrade` the older one is shadowed, and reported."""
     for version in (new, old):
         site.install("made-it", f"v{version} = made_a:A", version=version)
     catalogue = scan()

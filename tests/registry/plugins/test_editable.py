@@ -48,7 +48,7 @@ def test_refresh_follows_what_was_installed_in_place(in_place: Any) -> None:
     "line", ["import sys; sys.made_it_ran = True", "import\tsys; sys.made_it_ran = True", "absent"]
 )
 def test_code_of_the_file_is_not_run(in_place: Any, line: str) -> None:
-    """What only a restart can do is not done, and the error says so."""
+    """Changes that need a restart are refused, and the error says so."""
     registry = Registry()
     in_place(line)
     before = list(sys.path)

@@ -100,7 +100,7 @@ def test_a_default_that_cannot_be_shown(site: Any) -> None:
 
 
 def test_an_object_that_cannot_be_shown(site: Any) -> None:
-    """What cannot be named in a message is named by its type."""
+    """An object whose repr fails is named by its type."""
     source = f"{HEAD}Holder = Odd()"
     site.install("made", "a = made_it:Holder.inner", {"made_it.py": source})
     with pytest.raises(AdapterLoadError, match="an object of Odd has no inner"):

@@ -34,7 +34,7 @@ def explained(job_id: str, outcome: str = "ok") -> Explanation:
 
 
 def test_a_snapshot_comes_back(tmp_path: Path) -> None:
-    """What was saved is read, with its time and process."""
+    """The saved state is read, with its time and process."""
     writer = StateWriter(tmp_path / "deep" / "state")
     writer.save(HOST)
     saved = read_snapshot(writer.folder)

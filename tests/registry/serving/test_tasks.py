@@ -6,7 +6,7 @@ from registry.serving.tasks import BadLine, Submit, parse_line
 
 
 def test_a_line_without_a_pool_goes_to_the_only_one() -> None:
-    """Who runs one pool need not name it."""
+    """With one pool, tasks need not name it."""
     request = parse_line(b'{"prompt": "hi"}', lambda: ["chat"])
     assert isinstance(request, Submit)
     assert (request.pool_id, request.task.prompt) == ("chat", "hi")

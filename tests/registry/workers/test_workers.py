@@ -292,7 +292,7 @@ async def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, proble
 
 
 async def test_a_constructor_that_refuses(write: Write, site: object, adapter_source: str) -> None:
-    """What an adapter says only when it is built is an error with the replica's path."""
+    """An error of an adapter's constructor has the replica's path."""
     refusing = adapter_source + (
         "\nclass Refusing(Adapter):\n"
         "    def __init__(self, config: Config):\n"

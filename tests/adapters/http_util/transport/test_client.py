@@ -326,7 +326,7 @@ async def test_a_bounded_read_stops_at_its_bound(max_bytes: int) -> None:
 
 
 async def test_a_bounded_read_of_an_endless_body_ends() -> None:
-    """What is read beyond the bound is one piece at most."""
+    """At most one piece is read beyond the bound."""
 
     async def endless(request: Request, wire: Wire) -> None:
         await wire.stream_head()

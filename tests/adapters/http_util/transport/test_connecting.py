@@ -36,7 +36,7 @@ def place(port: int, host: str = "127.0.0.1") -> AddressInfo:
 
 
 def open_files() -> int:
-    """How many files and sockets this process has open."""
+    """Return the number of files and sockets this process has open."""
     return len(os.listdir("/proc/self/fd"))
 
 

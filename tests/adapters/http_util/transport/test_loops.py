@@ -20,7 +20,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def open_files() -> int:
-    """How many files and sockets this process has open."""
+    """Return the number of files and sockets this process has open."""
     return len(os.listdir("/proc/self/fd"))
 
 

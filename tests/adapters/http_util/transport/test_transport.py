@@ -361,7 +361,7 @@ def _tls_pair() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
-    """What is buffered here is bounded; it flows again when it is read, and nothing is missing."""
+    """The buffer is bounded; data flows again when it is read, and nothing is missing."""
     chunk, count = bytes(range(256)) * 256, 600
 
     async def script(request: Request, wire: Wire) -> None:

@@ -49,7 +49,7 @@ async def test_a_batch_gets_columns(made: Any) -> None:
 
 
 async def test_a_repeated_batch_asks_only_the_rest(made: Any, tmp_path: Path) -> None:
-    """What the journal of a block has is not asked again, in another actor either."""
+    """Rows in a block's journal are not sent again, in another actor either."""
     checkpoints = tmp_path / "checkpoints"
     table = pyarrow.table({"prompt": ["one", "two"]})
     await answered(made(checkpoints=checkpoints), table)
