@@ -73,7 +73,7 @@ class AdapterConformance:
         """Return the base URL of an engine that works, None for the lab's.
 
         An HTTP adapter that speaks another protocol than completions needs one: a real engine, or
-        a scripted server in another thread or process. Give the fixture the scope of the class.
+        a script (`adapter_api.faults.scripted_engine`). It has to run during all the tests.
         """
         return None
 

@@ -89,7 +89,8 @@ def _secret_fields(config: type[Any]) -> Iterator["attrs.Attribute[Any]"]:
         attrs.resolve_types(config)
     for field in attrs.fields(config):
         declared = field.metadata.get("secret")
-        if field.init and (declared or (declared is None and _sounds_secret(field.name))):
+        sounds = declared is None and _sounds_secret(field.name) and _may_be_text(field.type)
+        if field.init and (declared or sounds):
             yield field
 
 

@@ -1,10 +1,13 @@
 """Adapters for other protocols, written with http_util, pass the kit through the fault proxy."""
 
+import re
+from typing import Any
+
 import pytest
 
 from adapter_api.conformance import Status, examine
 from adapter_api.faults import Script, scripted_engine
-from registry import Registry
+from registry import BoundAdapter, Registry
 from tests.adapter_api.conformance.engines import chat, messages
 from tests.adapter_api.conformance.examine import ROOT
 
@@ -37,3 +40,21 @@ def test_a_sample_adapter_conforms(
     assert wrong == {}
     passed = {result.check for result in report.results if result.status is Status.PASSED}
     assert {"tools", "proxy-cuts", "proxy-error-events", "proxy-silence", "lab-health"} <= passed
+
+
+@pytest.mark.exhaustive
+def test_the_adapter_of_the_tutorial_conforms() -> None:
+    """ "Another protocol" ends with an adapter that passes, behind the engine that the page has."""
+    page = (ROOT / "docs" / "tutorial" / "another-protocol.md").read_text()
+    adapter, proof = re.findall(r"^```python\n(.*?)^```$", page, re.S | re.M)
+    names: dict[str, Any] = {}
+    exec(adapter.replace("asyncio.run(main())", ""), names)
+    exec(proof, names)
+
+    def make(**options: Any) -> BoundAdapter:
+        config = names["SayConfig"](**options)
+        return BoundAdapter(names["SayAdapter"](config), name="acme-say", config=config)
+
+    with scripted_engine(names["say"]) as url:
+        report = examine(make, engine_url=url)
+    assert report.conforms, report.to_markdown()

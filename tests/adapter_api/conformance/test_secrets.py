@@ -54,6 +54,13 @@ def test_a_name_that_does_not(judge_options: Judge, name: str) -> None:
     assert judge_options({name: attrs.field(default="none")}).status is Status.ABSENT
 
 
+def test_a_number_is_no_secret(judge_options: Judge) -> None:
+    """A limit on the wait for a token only sounds like one."""
+    for hint in (float, float | None):
+        limit = attrs.field(default=None, type=hint)
+        assert judge_options({"first_token_timeout_s": limit}).status is Status.ABSENT
+
+
 def _begins_with(prefix: str) -> Any:
     def check(_: object, __: object, value: str | None) -> None:
         if value is not None and not value.startswith(prefix):
