@@ -58,6 +58,9 @@ class State(Enum):
     ENDED = auto()
 
 
+MAX_DEPTH = 200
+"""Levels of nesting of what an adapter passes on from a server."""
+
 TRANSITIONS: dict[State, dict[type, State]] = {
     State.OPENING: {
         Started: State.ACCEPTED,
@@ -129,7 +132,7 @@ class EventOrder:
         state = TRANSITIONS[self.state].get(kind)
         if state is None:
             raise Violation(f"{name} after {_LAST[self.state]}")
-        if isinstance(event, Token) and event.index != index:
+        if isinstance(event, Token) and not (event.index == index and type(event.index) is int):
             raise Violation(f"{name} index {event.index!r}, expected {index}")
         try:
             problem = self._contents(event)
@@ -146,7 +149,7 @@ class EventOrder:
         if isinstance(event, End):
             return self._end(event)
         if isinstance(event, Started):
-            return _texts(event, "job_id", "engine", "engine_version")
+            return _started(event)
         if isinstance(event, Error):
             return (
                 None
@@ -154,10 +157,13 @@ class EventOrder:
                 else "a value that is not a WorkerError"
             )
         if isinstance(event, MetricsFrame):
-            return None if isinstance(event.data, Mapping) else "data that is not a mapping"
+            plain = isinstance(event.data, Mapping) and _is_plain(event.data)
+            return None if plain else "data that is not a mapping of plain values"
         return None
 
     def _token(self, token: Token) -> str | None:
+        if token.logprob is not None and type(token.logprob) not in (float, int):
+            return "a logprob that is not a number"
         if isinstance(token, Reasoning | ToolCallDelta) and token.text != "":
             return "a text"
         if isinstance(token, Reasoning):
@@ -196,8 +202,8 @@ class EventOrder:
         extra = end.message_extra
         if end.refused is not False and not isinstance(end.refused, bool):
             return "refused that is not a bool"
-        if type(extra) is not dict and not isinstance(extra, Mapping):
-            return "message_extra that is not a mapping"
+        if extra != {} and not (isinstance(extra, Mapping) and _is_plain(extra)):
+            return "message_extra that is not a mapping of plain values"
         return self._end_calls(end.tool_calls, end.invalid_tool_calls)
 
     def _end_calls(self, whole: Any, invalid: Any) -> str | None:
@@ -229,6 +235,28 @@ class CheckedOrder(EventOrder):
 def _kind_of(event: object) -> type | None:
     """Return the kind of event from which the event's class derives."""
     return next((kind for kind in _KINDS if isinstance(event, kind)), None)
+
+
+def _started(event: Started) -> str | None:
+    for name in ("model", "replica_id"):
+        if getattr(event, name) is not None:
+            problem = _texts(event, name)
+            if problem is not None:
+                return problem
+    if event.seed is not None and type(event.seed) is not int:
+        return "a seed that is not an integer"
+    return _texts(event, "job_id", "engine", "engine_version")
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Return whether `value` consists of what JSON knows, so that a frame can hold it."""
+    if value is None or isinstance(value, str | int | float):
+        return True
+    if depth > MAX_DEPTH:
+        return False
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
+    return isinstance(value, list | tuple) and all(_is_plain(v, depth + 1) for v in value)
 
 
 def _is_text(value: object) -> bool:

@@ -29,6 +29,8 @@ from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
 
+_NOWHERE = float("nan")  # no index: it equals nothing, itself included
+
 
 class TokenStream(WholeReading):
     """The events of one job, whatever adapter produces them.
@@ -77,8 +79,8 @@ class TokenStream(WholeReading):
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
         self._ready: list[Token] = []  # what came at once, the next one last
         self._settled = False  # the next step is known without the adapter
-        self._expected: int | None = None  # the index of a plain Token, where one may come
-        self._count = 0  # Tokens delivered, where `_expected` is None
+        self._expected: Any = _NOWHERE  # the index of a plain Token, where one may come
+        self._count = 0  # Tokens delivered, while `_expected` is _NOWHERE
         self._closed = False
         self._failure: WorkerError | None = None
         self._unread: asyncio.Task[None] | None = None
@@ -194,7 +196,7 @@ class TokenStream(WholeReading):
         For code that hands a stream's events on: one list costs less than as many single steps.
         """
         ready, expected = self._ready, self._expected
-        if not ready or expected is None:
+        if not ready or expected is _NOWHERE:
             return []
         if set(map(type, ready)) != {Token} or ready[0].index != expected + len(ready) - 1:
             return []  # they are checked one by one
@@ -276,7 +278,7 @@ class TokenStream(WholeReading):
             if self._watcher is not None:
                 self._watcher.started(event)
         else:
-            self._count, self._expected = delivered, None
+            self._count, self._expected = delivered, _NOWHERE
         return event  # type: ignore[no-any-return]
 
     async def _finish(self, end: End) -> None:
@@ -294,7 +296,7 @@ class TokenStream(WholeReading):
         return ended or self._delivered() > 0
 
     def _delivered(self) -> int:
-        return self._count if self._expected is None else self._expected
+        return self._count if self._expected is _NOWHERE else self._expected
 
     def _hold(self, event: TokenEvent) -> None:
         self._held.append(event)
@@ -351,7 +353,7 @@ class TokenStream(WholeReading):
 
     def _close(self, failure: WorkerError | None) -> None:
         delivered = self._delivered()
-        self._count, self._expected = delivered, None
+        self._count, self._expected = delivered, _NOWHERE
         if failure is not None:
             failure.job_id = self.job_id
             failure.tokens_emitted = delivered

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +141,15 @@ async def test_an_error_tells_of_the_job_it_ended() -> None:
         ([STARTED, MetricsFrame({}), MetricsFrame({})], "MetricsFrame after MetricsFrame"),
         ([STARTED, "text"], "a str, which is not an event"),
         ([STARTED, None], "a NoneType, which is not an event"),
+        ([STARTED, Token("x", None)], "index None, expected 0"),
+        ([STARTED, Token("x", False)], "index False, expected 0"),
+        ([STARTED, Token("x", 0, "high")], "a logprob that is not a number"),
+        ([STARTED, Token("x", 0), MetricsFrame({"a": object()})], "a mapping of plain values"),
+        ([attrs.evolve(STARTED, seed="1")], "a seed that is not an integer"),
+        ([attrs.evolve(STARTED, model=b"m")], "model that is not a string"),
+        ([attrs.evolve(STARTED, replica_id=5)], "replica_id that is not a string"),
+        ([STARTED, attrs.evolve(END, message_extra={"a": {1: 2}})], "a mapping of plain values"),
+        ([STARTED, attrs.evolve(END, message_extra=[])], "a mapping of plain values"),
     ],
 )
 async def test_the_order_is_enforced(steps: list[Any], says: str) -> None:
