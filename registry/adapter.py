@@ -25,7 +25,8 @@ from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from registry.hooks import failing, iterated, manager_of, submit_failure, watched
 from registry.middleware import Layered, close, drive
-from registry.observers.notify import AdapterReport, JobReport, Observers
+from registry.observers.notify import Observers
+from registry.observers.reports import AdapterReport, JobReport
 from registry.plugins.guard import Contained
 
 logger = logging.getLogger("worker_adapters.registry")

@@ -70,8 +70,8 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
     if seconds is not None:
         return _bounded(seconds * 1000)
     if value:
-        told = _until_date(value, now)
-        return duration_ms(value) if told is None else told
+        until = _until_date(value, now)
+        return duration_ms(value) if until is None else until
     return _reset_ms(headers, now)
 
 

@@ -162,5 +162,5 @@ def _wait_s(error: WorkerError, policy: RetryPolicy, n: int, rng: random.Random)
 
 
 def _may_wait(error: WorkerError, wait_s: float, policy: RetryPolicy, clock: StreamClock) -> bool:
-    told = error.retry_after_ms is not None
-    return not (told and wait_s > policy.retry_after_cap_s) and clock.fits(wait_s)
+    is_given = error.retry_after_ms is not None
+    return not (is_given and wait_s > policy.retry_after_cap_s) and clock.fits(wait_s)

@@ -163,13 +163,13 @@ class MockAdapter:
         metrics = Metrics(count, time_to_first_token_ms=0.0 if count else None)  # always the same
         if not calls:
             return End(metrics, finish_reason=reason, proof="finish_reason")
-        told = max(0, count - len(list(self._pieces(task))) + 2 * len(calls))
-        begun = calls[told // 2 : (told + 1) // 2]
+        delivered = max(0, count - len(list(self._pieces(task))) + 2 * len(calls))
+        begun = calls[delivered // 2 : (delivered + 1) // 2]
         return End(
             metrics,
             finish_reason=reason,
             proof="finish_reason",
-            tool_calls=calls[: told // 2],
+            tool_calls=calls[: delivered // 2],
             invalid_tool_calls=tuple(
                 InvalidToolCall(call.id, call.name, "", reason="cut") for call in begun
             ),

@@ -312,8 +312,8 @@ class Server:
                 names.append(name)
         if names != self._listed[0]:
             secrets = self._credentials.secrets
-            told = tuple(safe_text(name, secrets, MAX_NAME_CHARS) for name in names)
-            self._listed = names, told
+            safe = tuple(safe_text(name, secrets, MAX_NAME_CHARS) for name in names)
+            self._listed = names, safe
         return self._listed[1]
 
     def _chosen_model(self) -> dict[str, Any]:

@@ -95,8 +95,8 @@ def own_numbers(
         secrets: Credentials to keep out of names and words.
     """
     usage = usage if isinstance(usage, Mapping) else {}
-    told = {key: value for key, value in usage.items() if key not in _IN_METRICS}
-    if not (_says_something(told) or _says_something(beside)):
+    further = {key: value for key, value in usage.items() if key not in _IN_METRICS}
+    if not (_says_something(further) or _says_something(beside)):
         return {}
     tidy = _Tidy(tuple(secrets))
     numbers = {"usage": tidy(usage), **{key: tidy(value) for key, value in beside.items()}}

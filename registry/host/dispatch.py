@@ -21,7 +21,7 @@ from registry.host.pool import Progress
 from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica
 from registry.host.snapshot import is_other_model
-from registry.observers.notify import JobReport
+from registry.observers.reports import JobReport
 
 logger = logging.getLogger("worker_adapters.host")
 
@@ -100,10 +100,10 @@ class Job:
                     return
                 way.go_on(attempt)  # only a failure before the first event comes here
         except WorkerError as error:
-            told = of_the_job(error, self.task.deadline_s, self.asked)
-            record.end(str(told.code), detail=told.message)
-            told.ledger = record.ledger()
-            raise told from error.__cause__
+            reported = of_the_job(error, self.task.deadline_s, self.asked)
+            record.end(str(reported.code), detail=reported.message)
+            reported.ledger = record.ledger()
+            raise reported from error.__cause__
         except BaseException:
             if record.outcome is None:
                 record.end(self.why_stopped())

@@ -22,6 +22,7 @@ from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
 from registry.host.snapshot import Binding
 from registry.observers.notify import Observers
+from registry.observers.reports import host_job
 from registry.registry import Registry
 
 logger = logging.getLogger("worker_adapters.host")
@@ -295,7 +296,7 @@ class AdapterHost(Overview):
         deadline_s = task.deadline_s or self._places.policy(pool_id).deadline_s
         task = copied(task, deadline_s=deadline_s, correlation_id=task.correlation_id or new_id())
         limits = StreamClock(deadline_s)
-        report = self._observers.job(task, pool_id)
+        report = host_job(self._observers, task, pool_id)
         job = Job(task, priority, limits, report, self._rng)
         events = job.events(pool_id, self._find_queue, self._ledger)
         stream = TokenStream(events, task, clock=limits, checked=True).watch(report)

@@ -171,7 +171,7 @@ class Places:
     def _made(self, pool_id: str) -> Queue:
         queue = self.queues.get(pool_id)
         if queue is None:
-            pool = Pool(pool_id, self.policy(pool_id), self._observers.tell)
+            pool = Pool(pool_id, self.policy(pool_id), self._observers.notify)
             queue = self.queues[pool_id] = Queue(pool)
         return queue
 

@@ -8,7 +8,8 @@ from registry.observers.metrics import (
     MetricsSnapshot,
     Summary,
 )
-from registry.observers.notify import AdapterReport, AttemptReport, JobReport, Observers
+from registry.observers.notify import Observers
+from registry.observers.reports import AdapterReport, AttemptReport, JobReport
 
 __all__ = [
     "AdapterReport",

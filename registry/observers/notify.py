@@ -1,26 +1,11 @@
-"""Reports: they notify observers of jobs, attempts, health and lifecycle.
+"""Observers: calls the hooks of observers, and contains what they raise."""
 
-A job has one owner, the outermost: a bound adapter that is used alone, or a host. The owner makes
-a JobReport and lets it watch the stream that the caller reads, so each job has one outcome. Below
-a host each replica's stream is watched by an AttemptReport of the same job. A lone adapter's job
-is its own first attempt; further ones are known from `StreamClock.note_retry`.
-"""
-
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
-from typing import Any
 
 import attrs
 
-from adapter_api.errors import Cancelled, ContractError, ErrorCode, WorkerError
-from adapter_api.events import End, Started
-from adapter_api.health import HealthState, HealthStatus
-from adapter_api.notices import AdapterNotice, AttemptNotice, HealthNotice, JobNotice
-from adapter_api.stream import TokenStream
-from adapter_api.task import TaskRequest
-from adapter_api.version import __version__
+from adapter_api.errors import ContractError
 from registry.observers.logging import LoggingObserver
 from registry.plugins.extensions import NOTICES, observer_problems, observing_methods
 
@@ -62,12 +47,12 @@ class Observers:
         plugins = self._plugins
         if not any(isinstance(plugin, LoggingObserver) for plugin in plugins):
             plugins = (*plugins, _DEFAULT_LOGGING)
-        self._hooks: dict[str, list[_Hook]] = {name: [] for name in NOTICES}
+        self._hooks: dict[str, list[Hook]] = {name: [] for name in NOTICES}
         for plugin in plugins:
             for name, function in observing_methods(plugin).items():
-                self._hooks[name].append(_Hook(plugin, function, getattr(plugin, "wants", None)))
+                self._hooks[name].append(Hook(plugin, function, getattr(plugin, "wants", None)))
 
-    def wanting(self, hook: str) -> "list[_Hook]":
+    def wanting(self, hook: str) -> "list[Hook]":
         """Return the observers that want a call of `hook` now."""
         found = []
         for each in self._hooks[hook]:  # a comprehension costs more where there are none
@@ -75,7 +60,7 @@ class Observers:
                 found.append(each)  # noqa: PERF401
         return found
 
-    def tell(self, hook: str, notice: object) -> None:
+    def notify(self, hook: str, notice: object) -> None:
         """Call `hook` of every observer that wants it.
 
         Args:
@@ -83,22 +68,18 @@ class Observers:
             notice: Its argument.
         """
         for each in self.wanting(hook):
-            each.tell(hook, notice)
-
-    def job(self, task: TaskRequest, pool_id: str) -> "JobReport":
-        """Return the report of a host's job; it watches the stream that the caller reads."""
-        return JobReport(self, task, _host_notice(pool_id))
+            each.call(hook, notice)
 
 
 @attrs.frozen
-class _Hook:
+class Hook:
     """One observer's implementation of one hook, called with its notice."""
 
     plugin: object
     function: Callable[[object], object]
     wants: Callable[[str], bool] | None
 
-    def tell(self, hook: str, notice: object) -> None:
+    def call(self, hook: str, notice: object) -> None:
         """Call the observer; an exception is logged."""
         try:
             self.function(notice)
@@ -113,295 +94,3 @@ class _Hook:
                 type(error).__name__,
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
-
-
-@lru_cache(maxsize=256)
-def _host_notice(pool_id: str) -> AdapterNotice:
-    return AdapterNotice("host", "worker-adapters", __version__, pool_id)
-
-
-class AdapterReport:
-    """Notifies observers of one adapter, its health, and its jobs or attempts.
-
-    Args:
-        observers: The observers of the adapter's registry.
-        notice: The adapter.
-    """
-
-    def __init__(self, observers: Observers, notice: AdapterNotice) -> None:
-        self._observers = observers
-        self.notice = notice
-        self._is_placed = False
-        self._health: HealthStatus | None = None
-
-    def place(self, pool_id: str, replica_id: str, observers: Observers) -> None:
-        """Use a host's names for the adapter, and make its observers the host's."""
-        self.notice = attrs.evolve(self.notice, pool_id=pool_id, replica_id=replica_id)
-        self._is_placed = True
-        if observers is not self._observers:
-            observers.include(self._observers)
-            self._observers = observers
-
-    def started(self) -> None:
-        """Report that the adapter started."""
-        self._observers.tell("adapter_started", self.notice)
-
-    def closed(self) -> None:
-        """Report that the adapter was closed."""
-        self._observers.tell("adapter_closed", self.notice)
-
-    def job(self, task: TaskRequest) -> "JobReport":
-        """Return the report of a job that the adapter owns."""
-        return JobReport(self._observers, task, self.notice, lone=True, placed=self._is_placed)
-
-    def attempt(self, job: "JobReport") -> "AttemptReport":
-        """Return the report of an attempt that the adapter makes for a host's job."""
-        return AttemptReport(job, self._observers, self.notice)
-
-    def health(self, status: HealthStatus) -> None:
-        """Report a health check if it differs in more than its message from the one before."""
-        before, self._health = self._health, status
-        if before is None or _kind(before) != _kind(status):
-            was = None if before is None else before.state
-            self._observers.tell("health_changed", HealthNotice(self.notice, was, *_kind(status)))
-
-
-def _kind(status: HealthStatus) -> tuple[HealthState, bool, bool]:
-    return status.state, status.live, status.ready
-
-
-class JobReport:
-    """Watches the stream of one job for its owner, and notifies observers.
-
-    It holds no reference to the stream. Pass it to `TokenStream.watch`.
-
-    Args:
-        observers: The owner's observers.
-        task: The job.
-        owner: The lone adapter, or the host's pool.
-        lone: Whether the owner makes the attempts itself.
-        placed: Whether the owner's replica_id counts, whatever the answers name.
-    """
-
-    __slots__ = (
-        "_attempt",
-        "_began_at",
-        "_first_token_at",
-        "_lone",
-        "_loop",
-        "_observers",
-        "_placed",
-        "attempts",
-        "known",
-    )
-
-    def __init__(
-        self,
-        observers: Observers,
-        task: TaskRequest,
-        owner: AdapterNotice,
-        *,
-        lone: bool = False,
-        placed: bool = True,
-    ) -> None:
-        self._observers = observers
-        self._lone = lone
-        self._placed = placed
-        self._began_at = 0.0
-        self._first_token_at: float | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._attempt: AttemptReport | None = None
-        self.attempts = 0
-        self.known: dict[str, Any] = {
-            "job_id": task.job_id,
-            "session_id": task.session_id,
-            "correlation_id": task.correlation_id,
-            "adapter": owner,
-            "model": task.model,
-            "operation": "text_completion" if task.messages is None else "chat",
-            "pool_id": owner.pool_id,
-            "replica_id": owner.replica_id,
-        }
-
-    # A TokenStream's watcher
-
-    def opened(self) -> None:
-        """Report the submission; the first attempt of a lone adapter begins with it."""
-        self._loop = asyncio.get_running_loop()
-        self._began_at = self._loop.time()
-        if wanting := self._observers.wanting("job_submitted"):
-            self._tell("job_submitted", wanting)
-        if self._lone:
-            self._begin_attempt()
-
-    def started(self, event: Started) -> None:
-        """Remember what the engine reports of itself."""
-        if self._attempt is not None:
-            self._attempt.started(event)
-        else:
-            self.note_engine(event)
-
-    def first_token(self) -> None:
-        """Report the first Token."""
-        assert self._loop is not None
-        self._first_token_at = self._loop.time()
-        if wanting := self._observers.wanting("job_first_token"):
-            self._tell("job_first_token", wanting, elapsed_ms=self._ms(self._first_token_at))
-
-    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """Report the outcome. A dropped stream has neither `end` nor `error`."""
-        if self._attempt is not None:
-            self._attempt.ended(end, error, delivered)
-        if end is not None:
-            hook = "job_ended"
-        else:
-            cancelled = error is None or isinstance(error, Cancelled)
-            hook = "job_cancelled" if cancelled else "job_failed"
-        wanting = self._observers.wanting(hook)
-        if not wanting:
-            return
-        assert self._loop is not None
-        elapsed_ms = self._ms(self._loop.time())
-        facts: dict[str, Any] = {"tokens_out": delivered, "elapsed_ms": elapsed_ms}
-        if self._first_token_at is not None:
-            facts["decode_time_ms"] = round(elapsed_ms - self._ms(self._first_token_at), 3)
-        if end is not None:
-            self.attempts = max(self.attempts, end.metrics.attempts)
-            facts |= {
-                "tokens_in": end.metrics.prompt_tokens,
-                "tokens_out": end.metrics.tokens_generated,
-                "tool_calls": len(end.tool_calls),
-                "invalid_tool_calls": len(end.invalid_tool_calls),
-                "cached_tokens": end.metrics.cached_tokens,
-                "reasoning_tokens": end.metrics.reasoning_tokens,
-                "finish_reason": end.finish_reason,
-                "usage_source": end.metrics.usage_source,
-            }
-            self._tell(hook, wanting, **facts)
-        elif error is None:
-            facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
-            self.later(partial(self._tell, hook, wanting, **facts))
-        else:
-            code = str(error.code)
-            self._tell(hook, wanting, code=code, retriable=error.retriable, **facts)
-
-    # Attempts
-
-    def follow(self, events: object) -> None:
-        """Count the retries that a lone adapter makes within its own stream."""
-        if self._lone and isinstance(events, TokenStream):
-            events.clock.on_retry = self._retried
-
-    def note_engine(self, event: Started) -> None:
-        """Use what an answer reports of its engine in all later notices."""
-        known = self.known
-        known["engine"] = event.engine
-        known["engine_version"] = event.engine_version
-        known["model"] = event.model or known["model"]
-        if not self._placed:
-            known["replica_id"] = event.replica_id or known["replica_id"]
-
-    def _begin_attempt(self) -> None:
-        self._attempt = AttemptReport(self, self._observers, self.known["adapter"])
-        self._attempt.opened()
-
-    def _retried(self, error: WorkerError) -> None:
-        if self._attempt is not None:
-            self._attempt.ended(None, error, 0)
-            self._begin_attempt()
-
-    def _tell(self, hook: str, wanting: list[_Hook], **facts: Any) -> None:
-        if self._first_token_at is not None:
-            facts["time_to_first_token_ms"] = self._ms(self._first_token_at)
-        notice = JobNotice(**self.known, attempts=self.attempts, **facts)
-        for each in wanting:
-            each.tell(hook, notice)
-
-    def later(self, tell: Callable[[], None]) -> None:
-        """Notify from the event loop. A destructor runs at any point, even where an observer holds
-        a lock of its own, for which it would wait forever."""
-        try:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(tell)
-        except RuntimeError:  # the loop is closed
-            tell()
-
-    def _ms(self, when: float) -> float:
-        """Return the milliseconds from the submission to `when`."""
-        return round((when - self._began_at) * 1000, 3)
-
-
-class AttemptReport:
-    """Watches one attempt's stream, and notifies observers of it.
-
-    Args:
-        job: The job it belongs to.
-        observers: The host's observers, or the lone adapter's.
-        adapter: The adapter that makes the attempt.
-    """
-
-    __slots__ = ("_adapter", "_began_at", "_engine", "_job", "_number", "_observers")
-
-    def __init__(self, job: JobReport, observers: Observers, adapter: AdapterNotice) -> None:
-        self._job = job
-        self._observers = observers
-        self._adapter = adapter
-        self._number = 0
-        self._began_at = 0.0
-        self._engine: Started | None = None
-
-    def opened(self) -> None:
-        """Report the start of the attempt."""
-        job = self._job
-        job.attempts = self._number = job.attempts + 1
-        job.known["replica_id"] = self._adapter.replica_id
-        self._began_at = asyncio.get_running_loop().time()
-        if wanting := self._observers.wanting("attempt_started"):
-            self._tell("attempt_started", wanting)
-
-    def started(self, event: Started) -> None:
-        """Remember what the engine reports of itself."""
-        self._engine = event
-        self._job.note_engine(event)
-
-    def first_token(self) -> None:
-        """Do nothing: the job reports its first Token."""
-
-    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """Report how the attempt ended."""
-        wanting = self._observers.wanting("attempt_ended")
-        if not wanting:
-            return
-        facts: dict[str, Any] = {"tokens_out": delivered}
-        if end is None and error is None:
-            facts |= {"code": str(ErrorCode.CANCELLED), "retriable": False}
-            self._job.later(partial(self._tell, "attempt_ended", wanting, **facts))
-            return
-        if error is not None:
-            facts |= {
-                "code": str(error.code),
-                "retriable": error.retriable,
-                "status": error.status,
-                "retry_after_ms": error.retry_after_ms,
-            }
-        self._tell("attempt_ended", wanting, **facts)
-
-    def _tell(self, hook: str, wanting: list[_Hook], **facts: Any) -> None:
-        known, engine = self._job.known, self._engine
-        if engine is not None:
-            facts |= {"engine": engine.engine, "engine_version": engine.engine_version}
-        loop = self._job._loop
-        elapsed_ms = 0.0 if loop is None else round((loop.time() - self._began_at) * 1000, 3)
-        notice = AttemptNotice(
-            job_id=known["job_id"],
-            session_id=known["session_id"],
-            correlation_id=known["correlation_id"],
-            adapter=self._adapter,
-            owner=known["adapter"],
-            number=self._number,
-            elapsed_ms=elapsed_ms,
-            model=known["model"],
-            **facts,
-        )
-        for each in wanting:
-            each.tell(hook, notice)

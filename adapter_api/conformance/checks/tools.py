@@ -120,9 +120,9 @@ def _judge_calls(trace: Trace, end: End) -> None:
     if pieces and not set(whole.values()) <= set(pieces.values()):
         raise Violation("the pieces of a call do not add up to its arguments")
     said: list[Token | End] = [*trace.tokens, end]
-    for told in said:
-        if from_frame(json.loads(json.dumps(to_frame(told)))) != told:
-            raise Violation(f"{type(told).__name__} is changed by its frame")
+    for sent in said:
+        if from_frame(json.loads(json.dumps(to_frame(sent)))) != sent:
+            raise Violation(f"{type(sent).__name__} is changed by its frame")
 
 
 @check("ADAPT-3000", needs=WHOLE)
@@ -130,10 +130,10 @@ async def reasoning(subject: Subject) -> str:
     """Reasoning is delivered only if the task asks for it, and never as text."""
     async with subject.adapter() as adapter:
         silent = await subject.trace(adapter, subject.job())
-        told = await subject.trace(adapter, subject.job(include_reasoning=True))
+        traced = await subject.trace(adapter, subject.job(include_reasoning=True))
     if any(isinstance(token, Reasoning) for token in silent.tokens):
         raise Violation("reasoning came, and the task had not asked for it: see include_reasoning")
-    found = [token for token in told.tokens if isinstance(token, Reasoning)]
+    found = [token for token in traced.tokens if isinstance(token, Reasoning)]
     if any(token.text for token in found):
         raise Violation("a Reasoning has text: it belongs in `reasoning`")
     if not found:

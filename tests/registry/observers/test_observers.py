@@ -205,7 +205,7 @@ def test_an_interruption_goes_on() -> None:
 
     observers = Observers([Interrupted()])
     with pytest.raises(KeyboardInterrupt):
-        observers.tell("job_ended", None)
+        observers.notify("job_ended", None)
 
 
 async def test_what_the_caller_sees_is_what_is_reported() -> None:
@@ -380,9 +380,9 @@ async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
         stream = adapter.submit(_task())
         await stream
         await stream.aclose()
-    observers.tell("replica_changed", ReplicaNotice("p", "r", None, "ready", "bound"))
-    observers.tell("breaker_changed", BreakerNotice("p", "r", "closed", "open", 100))
-    observers.tell(
+    observers.notify("replica_changed", ReplicaNotice("p", "r", None, "ready", "bound"))
+    observers.notify("breaker_changed", BreakerNotice("p", "r", "closed", "open", 100))
+    observers.notify(
         "health_changed",
         HealthNotice(AdapterNotice("a", "d", "1"), None, HealthState.UNHEALTHY, False, False),
     )
@@ -498,8 +498,8 @@ async def test_the_prometheus_observer() -> None:
         with pytest.raises(WorkerError):
             await adapter.submit(_task()).text()
     observers = Observers([observer])
-    observers.tell("replica_changed", ReplicaNotice("p", "r", None, "ready"))
-    observers.tell("breaker_changed", BreakerNotice("p", "r", "closed", "open"))
+    observers.notify("replica_changed", ReplicaNotice("p", "r", None, "ready"))
+    observers.notify("breaker_changed", BreakerNotice("p", "r", "closed", "open"))
     text = generate_latest(collector).decode()
     owner = 'adapter="mock",pool_id=""'
     lines = [
@@ -515,7 +515,7 @@ async def test_the_prometheus_observer() -> None:
         'worker_adapters_breaker_transitions_total{pool_id="p",replica_id="r",state="open"} 1.0',
     ]
     assert [line for line in lines if line not in text] == []
-    observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
+    observers.notify("replica_changed", ReplicaNotice("p", "r", "ready", None))
     assert 'replica_ready{pool_id="p"' not in generate_latest(collector).decode()
 
 
@@ -547,9 +547,9 @@ async def test_a_busy_replica_accepts_work() -> None:
     observers = Observers([PrometheusObserver(collector)])
     place = {"pool_id": "p", "replica_id": "r"}
     for state, ready in (("starting", 0), ("ready", 1), ("busy", 1), ("draining", 0)):
-        observers.tell("replica_changed", ReplicaNotice("p", "r", "x", state))
+        observers.notify("replica_changed", ReplicaNotice("p", "r", "x", state))
         assert collector.get_sample_value("worker_adapters_replica_ready", place) == ready
-    observers.tell("replica_changed", ReplicaNotice("p", "r", "ready", None))
+    observers.notify("replica_changed", ReplicaNotice("p", "r", "ready", None))
     assert collector.get_sample_value("worker_adapters_replica_ready", place) is None
 
 
