@@ -338,7 +338,9 @@ class Members:
                 self._rest(replica, rest_s)
         elif verdict is Verdict.ELSEWHERE:
             replica.poked.set()
-            self._rest(replica, replica.note_refusal(self.policy.probe_interval_s))
+            rest_s = replica.note_refusal(self.policy.probe_interval_s)
+            if self.view(replica.asked_for).allowed.keys() - {replica.replica_id}:
+                self._rest(replica, rest_s)  # where no other can answer, jobs get its refusal
         asked_ms = error.retry_after_ms
         if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
             self._rest(replica, asked_ms / 1000)

@@ -174,6 +174,17 @@ async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
     assert replica.rests_s > 0
 
 
+async def test_where_no_other_can_answer_a_refusal_is_told_at_once(host: AdapterHost) -> None:
+    """The only replica does not rest: no job waits to hear that the key is wrong."""
+    bad = Engine("a", failure=NO_KEY)
+    await bound(host, bad)
+    for number in range(6):
+        with pytest.raises(AuthenticationFailed):
+            await host.submit("p", task(str(number)))
+    assert host.snapshot().pools[0].replicas[0].rests_s == 0
+    assert len(bad.tasks) == 6
+
+
 async def test_a_refusal_moves_a_job_only_once(host: AdapterHost) -> None:
     """A key that is wrong everywhere is two requests, not one for each replica."""
     engines = [Engine(name, failure=NO_KEY) for name in "abcd"]

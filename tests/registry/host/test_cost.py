@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from adapter_api import (
-    CapacityExceeded,
     End,
     ErrorCode,
     HealthState,
     HealthStatus,
+    InvalidRequest,
     Metrics,
     Started,
     TaskRequest,
@@ -222,7 +222,7 @@ def memory_mb() -> float:
 
 
 async def refused(host: AdapterHost, adapter: Cheap, count: int) -> None:
-    adapter.failure = CapacityExceeded(ErrorCode.QUOTA_EXHAUSTED, "no quota", status=402)
+    adapter.failure = InvalidRequest(ErrorCode.INVALID_PARAMS, "no such option", status=400)
     for number in range(count):
         with pytest.raises(WorkerError):
             await host.submit("p", TaskRequest(prompt="x" * 20_000, job_id=f"r{number}")).text()
