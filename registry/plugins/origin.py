@@ -7,9 +7,11 @@ The modules of an editable install (`pip install -e`) stay in their project. A `
 site-packages names the folder; Python reads it when it starts, and not for later installations.
 """
 
+import csv
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.machinery import PathFinder
@@ -113,9 +115,19 @@ def _files(distribution: "IDistribution", package: str) -> set[str]:
     """Return the files of a top-level package or module that the distribution lists."""
     return {
         _source(str(distribution.locate_file(file)))
-        for file in distribution.files or ()
-        if file.parts[0].partition(".")[0] == package
+        for file in _listed(distribution)
+        if re.split(r"[./\\]", file, maxsplit=1)[0] == package
     }
+
+
+def _listed(distribution: "IDistribution") -> Iterator[str]:
+    """Yield the files that the distribution lists. importlib_metadata leaves out missing ones,
+    and where only compiled files are kept all sources are missing."""
+    record = distribution.read_text("RECORD")
+    if record is None:
+        yield from map(str, distribution.files or ())
+    else:
+        yield from (row[0] for row in csv.reader(record.splitlines()) if row)
 
 
 def _source(path: str) -> str:

@@ -131,7 +131,8 @@ def test_a_plugin_that_exits_at_import(site, adapter_source, ending):
 def test_an_image_with_compiled_files_only(site, another_site, adapter_source):
     """`.pyc` files where RECORD lists `.py` are the distribution's own, beside a second one."""
     for where, name in ((site, "one"), (another_site, "two")):
-        modules = {f"made_shared/{name}.py": adapter_source}
+        # A file that stays, as `py.typed` does: something is listed, and no source is there.
+        modules = {f"made_shared/{name}.py": adapter_source, f"made_shared/data/{name}": ""}
         where.install(f"made-{name}", f"{name} = made_shared.{name}:Adapter", modules, record=True)
         folder = where.folder / "made_shared"
         compileall.compile_dir(folder, legacy=True, quiet=1)
