@@ -27,28 +27,37 @@ MAX_ENCODED_CHARS = 512
 MAX_PIECED_CHARS = 4096
 """The maximum part of a very long credential that is searched for in pieces."""
 
+MAX_CODE_POINT = 0x10FFFF
+"""Of Unicode. A larger number is not a character."""
+
 _GRAM_CHARS = 6
 _STRIDE = MIN_PIECE_CHARS - _GRAM_CHARS + 1  # each piece of 8 has an aligned gram of 6
 _MAX_PLACES = 4  # of one gram in a credential, so that a repetitive one stays cheap
 
 _ESCAPE = re.compile(
-    r"""%[0-9A-Fa-f]{2}
-      | \\++ (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [nrtbf] )?
+    r"""%(?: [0-9A-Fa-f]{2} | u[0-9A-Fa-f]{4} )
+      | =[0-9A-Fa-f]{2}  # quoted-printable
+      | \\++ (?: u[0-9A-Fa-f]{4} | u\{[0-9A-Fa-f]{1,6}\} | U[0-9A-Fa-f]{8} | x[0-9A-Fa-f]{2}
+            | [0-7]{3} | [nrtbf] )?
       | & (?: \#[0-9]{1,7} | \#[xX][0-9A-Fa-f]{1,6} | amp | lt | gt | quot | apos | plus | equals
             | sol | lowbar | hyphen | dash | num | commat | excl | dollar | percnt | ast | colon
             | period | comma | semi | quest ) ;?
-      | (?<=[0-9A-Fa-f]{2}) : (?=[0-9A-Fa-f]{2})  # between bytes in hex
-      | [\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2060\ufeff]++ (?:data:\s*+)?
+      | (?<=[0-9A-Fa-f]{2}) (?: [:,]\s{0,2}(?:0[xX])? | \s{0,2}0[xX] ) (?=[0-9A-Fa-f]{2})
+        # between bytes in hex
+      | [\s\x00-\x1f\x7f-\xa0\xad\u0300-\u036f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]++
+        (?:data:\s*+)?
     """,
     re.VERBOSE,
 )
 _CUT_ESCAPE = re.compile(
-    r"(?:%(?:25)*+[0-9A-Fa-f]?|\\++(?:u[0-9A-Fa-f]{0,3}|x[0-9A-Fa-f]?)?"
+    r"(?:%(?:25)*+(?:u[0-9A-Fa-f]{0,3}|[0-9A-Fa-f]?)|=[0-9A-Fa-f]?"
+    r"|\\++(?:u\{?[0-9A-Fa-f]{0,6}|U[0-9A-Fa-f]{0,7}|x[0-9A-Fa-f]?|[0-7]{0,2})"
     r"|&(?:amp;)*+[#0-9A-Za-z]{0,8})\Z"
 )
-_FOLD = str.maketrans(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_", "abcdefghijklmnopqrstuvwxyz+/"
-)  # both alphabets of base64
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_WIDE = "".join(chr(ord(char) + 0xFEE0) for char in _ASCII)
+_BARE = _ASCII.lower().replace("-", "+").replace("_", "/")  # both alphabets of base64
+_FOLD = str.maketrans(_ASCII + _WIDE, _BARE * 2)
 
 
 @attrs.frozen
@@ -227,10 +236,14 @@ def _decode(text: str) -> _Decoded:
 
 def _unescaped(escape: str) -> str:
     """Return the one character that an escape stands for; none for white space."""
-    if escape[0] == "%":
-        return chr(int(escape[1:], 16))
+    if escape[0] in "%=":
+        return chr(int(escape[1:].lstrip("u"), 16))
     if escape[0] == "&":
         return html.unescape(escape if escape[-1] == ";" else escape + ";")[:1]
-    if escape[0] == "\\" and (digits := escape.lstrip("\\"))[:1] in ("u", "x"):
-        return chr(int(digits[1:], 16))
-    return ""
+    digits = escape.lstrip("\\")
+    if escape[0] != "\\" or not digits:
+        return ""
+    if digits[0] in "uUx":
+        code = int(digits[1:].strip("{}"), 16)
+        return chr(code) if code <= MAX_CODE_POINT else ""
+    return chr(int(digits, 8)) if digits.isdigit() else ""

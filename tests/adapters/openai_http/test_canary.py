@@ -7,6 +7,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -40,14 +41,34 @@ SPELLINGS = {
     "tail-cut": KEY[:-6],
     "blank": " ".join(KEY),
     "zero-width": f"{KEY[:9]}\u200b{KEY[9:]}",
+    "octal": "".join(f"\\{ord(char):03o}" for char in KEY),
+    "braces": "".join(f"\\u{{{ord(char):x}}}" for char in KEY),
+    "unicode-8": "".join(f"\\U{ord(char):08x}" for char in KEY),
+    "percent-u": "".join(f"%u{ord(char):04x}" for char in KEY),
+    "quoted-printable": "".join(f"={ord(char):02X}" for char in KEY),
+    "hex-0x": ", ".join(f"0x{ord(char):02x}" for char in KEY),
 }
+
+ESCAPES = (
+    (r"(?:\\+u|%u)\{?([0-9a-fA-F]{4}|[0-9a-fA-F]{1,6}(?=\}))\}?", 16),
+    (r"\\+U([0-9a-fA-F]{8})", 16),
+    (r"=([0-9a-fA-F]{2})", 16),
+    (r"\\+([0-7]{3})", 8),
+)
+"""Patterns of escapes of one character, with the base of their digits."""
+
+
+def _character(base: int, found: "re.Match[str]") -> str:
+    code = int(found[1], base)
+    return chr(code) if code <= 0x10FFFF else ""
 
 
 def _readings(shown: str) -> Iterator[str]:
     """Yield `shown` and what is read after decoding it."""
     texts = [shown, unquote(unquote(shown)), html.unescape(shown)]
-    texts.append(re.sub(r"\\+u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), shown))
-    texts += [re.sub(r"[\s\u200b:]|\\[rn]|\\u200b", "", text) for text in texts]
+    for pattern, base in ESCAPES:
+        texts.append(re.sub(pattern, partial(_character, base), shown))
+    texts += [re.sub(r"[\s\u200b:]|\\[rn]|\\u200b|, 0x", "", text) for text in texts]
     yield from texts
     for text in texts:
         for found in re.finditer(r"[0-9a-fA-F]{16,}", text):
