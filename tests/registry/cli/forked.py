@@ -29,7 +29,7 @@ class Source:
     """The process that the others are forks of."""
 
     def __init__(self) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", __name__],
@@ -48,7 +48,8 @@ class Source:
         ours, theirs = os.pipe()
         request = {"arguments": arguments, "path": path, "environment": dict(os.environ)}
         try:
-            socket.send_fds(self._socket, [json.dumps(request).encode()], [*stdio, theirs])
+            line = json.dumps(request).encode() + b"\n"
+            socket.send_fds(self._socket, [line], [*stdio, theirs])
         finally:
             os.close(theirs)
         return ours
@@ -183,6 +184,8 @@ def _serve() -> None:
             data, fds, _, _ = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 4)
             if not data:
                 return
+            while not data.endswith(b"\n"):
+                data += requests.recv(_MAX_REQUEST_BYTES)
             *stdio, end = fds
             pid = os.fork()
             if pid == 0:

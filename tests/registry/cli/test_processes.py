@@ -47,7 +47,7 @@ def test_a_signal_cancels_the_job(
 ) -> None:
     """Ctrl-C or SIGTERM in the middle: an error frame, one line, the engine stops (WA-INT-3002)."""
     server = serve(delay_s=0.02)
-    process = start("submit", "hi", "--base-url", server.base_url, "--frames")
+    process = start("submit", "hi", "--base-url", server.base_url, "--frames", fresh=True)
     assert process.stdout is not None
     for _ in range(3):
         process.stdout.readline()

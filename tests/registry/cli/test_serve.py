@@ -97,11 +97,11 @@ class Serving:
 def run(start: Start, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
     """Starts `serve` on a workers file with the given text."""
 
-    def begin(text: str, *arguments: str) -> Serving:
+    def begin(text: str, *arguments: str, fresh: bool = False) -> Serving:
         path = tmp_path / "workers.toml"
         path.write_text(text)
         given = ["--workers", str(path), "--state", str(tmp_path / "state"), "--look", "0.05"]
-        process = start("serve", *given, *arguments, stdin=subprocess.PIPE)
+        process = start("serve", *given, *arguments, stdin=subprocess.PIPE, fresh=fresh)
         return Serving(process, tmp_path)
 
     yield begin
@@ -109,7 +109,7 @@ def run(start: Start, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 
 def test_tasks_become_frames(run: Callable[..., Serving], serve: Serve) -> None:
     """Each line is a task, each frame a line with its job_id; at the end of input all is done."""
-    serving = run(workers(serve().base_url))
+    serving = run(workers(serve().base_url), fresh=True)
     for number in range(3):
         serving.say({"pool": "p", "prompt": "x", "max_tokens": 4, "job_id": f"j{number}"})
     status, frames, err = serving.end()
