@@ -24,8 +24,8 @@ class Verdict(StrEnum):
     BUSY = "busy"
     """The replica has no room: it rests briefly and is given less."""
     ELSEWHERE = "elsewhere"
-    """The replica refuses what another one may accept: its key, its quota, the model, or its
-    address is wrong."""
+    """The replica refuses what another one may accept: its key, its quota, the model; or its
+    address or its adapter is at fault."""
     JOB = "job"
     """The request is at fault, or the cause is unknown: does not count against the replica."""
 
@@ -44,6 +44,7 @@ _ELSEWHERE = frozenset(
         ErrorCode.UPSTREAM_AUTH,
         ErrorCode.UPSTREAM_NOT_FOUND,
         ErrorCode.QUOTA_EXHAUSTED,  # of the replica's own account
+        ErrorCode.INTERNAL,  # a defect of its adapter
     }
 )
 _MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})

@@ -336,7 +336,7 @@ class Members:
             rest_s = replica.pace.busy(replica.load - 1, lease.taken_at, now)
             if error.retry_after_ms is None:
                 self._rest(replica, rest_s)
-        elif verdict is Verdict.ELSEWHERE:
+        elif verdict is Verdict.ELSEWHERE and error.code is not ErrorCode.INTERNAL:
             replica.poked.set()
             rest_s = replica.note_refusal(self.policy.probe_interval_s)
             if self.view(replica.asked_for).allowed.keys() - {replica.replica_id}:

@@ -154,7 +154,7 @@ class Places:
         """
         await replica.adapter.start()
         limit_s = self.policy(replica.pool_id).probe_timeout_s
-        replica.note_health(*await self.prober.ask(replica, limit_s, props=True))
+        replica.note_health(*await self.prober.ask(replica, limit_s))
 
     def put(self, replica: Replica) -> Replica | None:
         """Put the replica in its place; returns the one that was there."""

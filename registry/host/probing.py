@@ -121,24 +121,25 @@ class Prober:
     async def check(self, replica: Replica, limit_s: float) -> HealthStatus:
         """Check the replica's health, in at most `limit_s` seconds, and pass on the result."""
         began_at = asyncio.get_running_loop().time()
-        wants_props = replica.props is None or not replica.accepts or replica.is_doubted
-        status, props = await self.ask(replica, limit_s, props=wants_props)
+        status, props = await self.ask(replica, limit_s)
         if not status.live and replica.answered_at >= began_at:
             status = _STRAINED
         self._learn(replica, status, props)
         return status
 
     async def ask(
-        self, replica: Replica, limit_s: float, *, props: bool
+        self, replica: Replica, limit_s: float
     ) -> tuple[HealthStatus, EngineProps | None]:
-        """Return the engine's health and, if it accepts work and `props` is set, its properties."""
+        """Return the engine's health and, if it accepts work, what is not known of its
+        properties."""
         try:
             status = await self._health(replica, limit_s)
         except TimeoutError:
             return _down(f"the health check took more than {limit_s:g} s"), None
         except Exception as error:
             return _down(_said(error)), None
-        if not (props and status.ready):
+        now = asyncio.get_running_loop().time()
+        if not (status.ready and replica.wants_props(status, now)):
             return status, None
         return status, await self._props(replica, limit_s)
 

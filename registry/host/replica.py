@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,13 +13,7 @@ from adapter_api.notices import ReplicaState
 from registry.adapter import BoundAdapter
 from registry.host.breaker import Breaker, Pace, Trial
 from registry.host.routing import Candidate, Candidates
-from registry.host.snapshot import NOT_CHECKED, Binding, ReplicaSnapshot
-
-RATE_WINDOW_S = 10.0
-"""The window for tokens per second: long enough to be smooth, short enough to be current."""
-
-MAX_RATE_SAMPLES = 64
-"""The maximum number of samples in that window, however often a snapshot is taken."""
+from registry.host.snapshot import NOT_CHECKED, Binding, Rate, ReplicaSnapshot
 
 NEW_SHARE = 0.2
 """The weight of the newest first-token time in the recent one."""
@@ -37,6 +30,10 @@ REFUSALS_IN_A_ROW = 2
 
 MIN_REFUSED_S = 1.0
 """The minimum rest of a replica that refuses by itself; doubled with each further refusal."""
+
+PROPS_S = 60.0
+"""How often the properties of a ready replica are read again: a server may load other models
+without going down."""
 
 MAX_MODELS = 10_000
 """Names of models that are kept of one replica; the largest routers list under a thousand."""
@@ -119,6 +116,7 @@ class Replica:
     names: frozenset[str] = attrs.field(factory=frozenset, init=False)
     asked_for: str | None = attrs.field(default=None, init=False)
     resting_until: float = attrs.field(default=0.0, init=False)
+    props_at: float = attrs.field(default=-math.inf, init=False)
     is_doubted: bool = attrs.field(default=False, init=False)
     refusals: int = attrs.field(default=0, init=False)
     answered_at: float = attrs.field(default=-math.inf, init=False)
@@ -129,9 +127,7 @@ class Replica:
     odd_models: set[str] = attrs.field(factory=set, init=False)
     _alarm: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _keepers: int = attrs.field(default=0, init=False)
-    _samples: deque[tuple[float, int]] = attrs.field(
-        factory=lambda: deque(maxlen=MAX_RATE_SAMPLES), init=False
-    )
+    _rate: Rate = attrs.field(factory=Rate, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.idle.set()
@@ -254,9 +250,19 @@ class Replica:
         if props is not None:
             self.note_props(props)
 
+    def wants_props(self, status: HealthStatus, now: float) -> bool:
+        """Return whether its properties are to be read again after a check with this result."""
+        return (
+            not self.accepts
+            or self.is_doubted
+            or status.model_listed != self.status.model_listed
+            or now - self.props_at >= PROPS_S
+        )
+
     def note_props(self, props: EngineProps) -> None:
         """Note what the engine reports about itself."""
         self.props, self.is_doubted = props, False
+        self.props_at = asyncio.get_running_loop().time()
         self._note_names()
         self._note_engine(props.engine, props.engine_version)
 
@@ -283,14 +289,8 @@ class Replica:
         return 0.0 if more < 0 else max(MIN_REFUSED_S, first_s) * 2.0**more
 
     def sample(self, now: float) -> float:
-        """Take a sample; return the tokens per second since the oldest one of the window."""
-        total = self.tokens + sum(lease.tokens for lease in self.leases)
-        samples = self._samples
-        while samples and samples[0][0] < now - RATE_WINDOW_S:
-            samples.popleft()
-        samples.append((now, total))
-        since, before = samples[0]
-        return round((total - before) / (now - since), 1) if now > since else 0.0
+        """Return the tokens per second of the last seconds."""
+        return self._rate.note(now, self.tokens + sum(lease.tokens for lease in self.leases))
 
     def snapshot(self, now: float, otherwise: int | None) -> ReplicaSnapshot:
         """Return its facts at this moment."""

@@ -1,6 +1,7 @@
 """Facts of replicas and pools: how they are bound, which versions they run, and what a host
 reports of itself, JSON-able by cattrs."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Self
 
@@ -85,6 +86,29 @@ class Versions:
             return False
         self.kept, kept = min(self._of.values(), default=None), self.kept
         return self.kept != kept
+
+
+RATE_WINDOW_S = 10.0
+"""The window for tokens per second: long enough to be smooth, short enough to be current."""
+
+MAX_RATE_SAMPLES = 64
+"""The maximum number of samples in that window, however often a snapshot is taken."""
+
+
+class Rate:
+    """The growth of a count over the last seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_RATE_SAMPLES)
+
+    def note(self, now: float, total: int) -> float:
+        """Note the count; return its growth per second since the oldest note of the window."""
+        samples = self._samples
+        while samples and samples[0][0] < now - RATE_WINDOW_S:
+            samples.popleft()
+        samples.append((now, total))
+        since, before = samples[0]
+        return round((total - before) / (now - since), 1) if now > since else 0.0
 
 
 @attrs.frozen

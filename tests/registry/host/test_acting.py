@@ -87,6 +87,23 @@ async def test_a_job_goes_to_a_replica_that_lists_its_model(host: AdapterHost) -
     assert set(await answered_by(host, 24, model="unlisted")) == {"a", "b", "c"}
 
 
+@in_virtual_time
+async def test_models_are_read_again_while_a_replica_is_ready() -> None:
+    """At once where its own model is missing, else each minute: servers change what they load."""
+    async with AdapterHost(defaults=PoolPolicy(probe_interval_s=10.0)) as host:
+        engine = serving("a", "m")
+        await bound(host, engine)
+        engine.models = ("n",)
+        await asyncio.sleep(40.0)
+        assert host.models() == {"p": ("m",)}
+        await asyncio.sleep(40.0)
+        assert host.models() == {"p": ("n",)}
+        engine.models = ("o",)
+        engine.status = HealthStatus(HealthState.DEGRADED, "not listed", model_listed=False)
+        await asyncio.sleep(12.0)
+        assert host.models() == {"p": ("o",)}
+
+
 async def test_the_tag_of_the_latest_model_may_be_left_out(host: AdapterHost) -> None:
     """A task for "m" goes where "m:latest" is listed."""
     await bound(host, serving("a", "m:8b"), serving("b", "m:latest"))
@@ -172,6 +189,20 @@ async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
     (replica, _) = host.snapshot().pools[0].replicas
     assert (replica.failures, replica.breaker) == (0, "closed")
     assert replica.rests_s > 0
+
+
+async def test_a_defect_of_one_adapter_loses_no_job(host: AdapterHost) -> None:
+    """A job that failed with INTERNAL before its answer moves on, once; the replica is not judged,
+    since another task may be what its adapter cannot handle."""
+    broken = WorkerError.of(ErrorCode.INTERNAL, "the adapter failed with ValueError")
+    bad = Engine("a", failure=broken)
+    await bound(host, bad, Engine("b"))
+    assert await answered_by(host, 6) == {"b": 6}
+    replica = host.snapshot().pools[0].replicas[0]
+    assert (replica.failures, replica.rests_s, replica.breaker) == (0, 0, "closed")
+    bad.fail_after = 1
+    with pytest.raises(WorkerError, match="INTERNAL"):
+        await answered_by(host, 2)
 
 
 async def test_where_no_other_can_answer_a_refusal_is_told_at_once(host: AdapterHost) -> None:

@@ -94,7 +94,7 @@ def test_what_counts_for_a_breaker() -> None:
         "UPSTREAM_PROTOCOL",
     }
     elsewhere = {code for code in verdicts if verdicts[code] is Verdict.ELSEWHERE}
-    assert elsewhere == {"UPSTREAM_AUTH", "UPSTREAM_NOT_FOUND", "QUOTA_EXHAUSTED"}
+    assert elsewhere == {"UPSTREAM_AUTH", "UPSTREAM_NOT_FOUND", "QUOTA_EXHAUSTED", "INTERNAL"}
 
 
 @pytest.mark.parametrize(
