@@ -43,7 +43,7 @@ from adapters.http_util.transport.client import (
     read_up_to,
     tls_context,
 )
-from adapters.http_util.transport.connecting import UntrustedCertificate
+from adapters.http_util.transport.connecting import NoTls, UntrustedCertificate
 from adapters.http_util.transport.connection import Connection
 from adapters.http_util.transport.stream import BodyStream, StreamTransport
 
@@ -69,6 +69,7 @@ __all__ = [
     "Decoder",
     "ErrorBody",
     "LineDecoder",
+    "NoTls",
     "Posted",
     "RecordingError",
     "RecordingTransport",

@@ -27,7 +27,7 @@ from adapters.http_util.error_body import ErrorBody, read_error_body, read_error
 from adapters.http_util.meaning import code_for
 from adapters.http_util.retry import Unanswered
 from adapters.http_util.secrets import redact
-from adapters.http_util.transport.connecting import UntrustedCertificate
+from adapters.http_util.transport.connecting import NoTls, UntrustedCertificate
 
 MAX_LOCATION_CHARS = 200
 """The maximum shown of a redirect's target: enough for the server and the path."""
@@ -118,7 +118,7 @@ def error_from_exception(
         )
     if isinstance(exc, httpx.ConnectTimeout):
         return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, f"connecting took too long: {said}")
-    if isinstance(exc, UntrustedCertificate):
+    if isinstance(exc, UntrustedCertificate | NoTls):
         return EngineUnavailable(
             ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}", retriable=False
         )

@@ -29,8 +29,19 @@ AddressInfo = tuple[int, int, int, str, Any]
 _lookup_threads = DaemonThreads(MAX_LOOKUP_THREADS, "worker-adapters-lookup")
 
 
+class NoTls(httpx.ConnectError):
+    """The server does not speak TLS at this port. Another attempt will not change that."""
+
+
 class UntrustedCertificate(httpx.ConnectError):
     """The server's certificate cannot be trusted. Another attempt will not change that."""
+
+
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+"""OpenSSL's reasons where the first bytes of an answer are not TLS."""
+
+_EXPIRED, _OTHER_NAMES = (9, 10), (62, 64)
+"""X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED; _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
 
 
 class Resolver:
@@ -133,11 +144,22 @@ def connect_error(exc: Exception, place: str) -> httpx.ConnectError:
         place: The host and port.
     """
     if isinstance(exc, ssl.SSLCertVerificationError):
+        said = exc.verify_message.rstrip(".")
         return UntrustedCertificate(
-            f"{place}: the certificate is not trusted: {exc.verify_message}. Set ca_file to the "
-            "certificate authority of this server"
+            f"{place}: the certificate is not trusted: {said}. {_advice(exc.verify_code)}"
         )
+    if isinstance(exc, ssl.SSLError) and exc.reason in _NOT_TLS:
+        return NoTls(f"{place}: the server does not speak TLS at this port. Write http://")
     return httpx.ConnectError(f"{place}: {reason_of(exc)}")
+
+
+def _advice(verify_code: int) -> str:
+    """Return what helps against a certificate that is not trusted."""
+    if verify_code in _OTHER_NAMES:
+        return "Write a name into the URL for which the certificate is valid"
+    if verify_code in _EXPIRED:
+        return "The operator of the server must renew it"
+    return "Set ca_file to the certificate authority of this server"
 
 
 def reason_of(exc: Exception) -> str:

@@ -123,7 +123,8 @@ def test_reading_grows_linearly(kind: str) -> None:
 PIECES = ["\\", "%41", "\n", "&amp;", "api_key=\\", "sk-00ab", "(b'", "://", "bearer ", "token=1a",
           "context ", "model ", "exceed ", "token ", "1 ", " ", "x", "try again in 1", "{", "[{",
           '{"a":', '"', "Error: 4", "err_", "aA", "&#x41;", "\\u0041", "password=a1",
-          "\u4e0a\u4e0b\u6587", "status code 4", "<script", "<", "wait 1 d "]  # fmt: skip
+          "\u4e0a\u4e0b\u6587", "status code 4", "<script", "<", "wait 1 d ",
+          "=41", "\\101", "41,0x"]  # fmt: skip
 
 HOSTILE = ("\\", "sk-00ab", "{", "<script")
 

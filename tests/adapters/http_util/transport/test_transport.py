@@ -1,6 +1,7 @@
 """The transport over real sockets: HTTP/1.1 as servers speak it, and as they should not."""
 
 import asyncio
+import datetime
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,7 @@ import pytest
 import trustme
 
 from adapter_api.faults import Request, ScriptServer, Wire
-from adapters.http_util import StreamTransport, error_from_exception
+from adapters.http_util import NoTls, StreamTransport, error_from_exception
 from adapters.http_util.transport.connection import MAX_HEAD_BYTES, MAX_UNREAD_BYTES
 from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
 
@@ -421,8 +422,25 @@ async def test_a_certificate_for_another_name_is_refused() -> None:
         ScriptServer(raw(OK), tls=server_context) as server,
         client_of(transport_of(ssl_context=lambda: trusting)) as (client, _),
     ):
-        with pytest.raises(httpx.ConnectError, match=r"not trusted: .*mismatch"):
+        with pytest.raises(httpx.ConnectError, match=r"not trusted: .*mismatch.*name into the URL"):
             await client.get(f"https://localhost:{server.port}")
+
+
+async def test_an_expired_certificate_is_not_a_matter_of_authorities() -> None:
+    """The advice is the one that helps."""
+    authority = trustme.CA()
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    expired = authority.issue_cert("127.0.0.1", not_before=past, not_after=past)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    expired.configure_cert(server_context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with (
+        ScriptServer(raw(OK), tls=server_context) as server,
+        client_of(transport_of(ssl_context=lambda: trusting)) as (client, _),
+    ):
+        with pytest.raises(httpx.ConnectError, match=r"expired\. The operator .* must renew it"):
+            await client.get(server.base_url)
 
 
 async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
@@ -435,8 +453,11 @@ async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
 
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     async with client_of() as (client, _):
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(
+            NoTls, match=r"does not speak TLS at this port\. Write http://"
+        ) as caught:
             await client.get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert not error_from_exception(caught.value).retriable
     server.close()
     server_context, _ = _tls_pair()
     async with ScriptServer(raw(OK), tls=server_context) as secure, client_of() as (client, _):
