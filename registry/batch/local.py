@@ -163,13 +163,14 @@ class LocalRun:
             Rows in flight are cancelled; finished rows are in the journal.
         """
         try:
-            for row in self._rows:
-                reserved = await self._pace.enter(self._stop)
-                if reserved is None:
-                    break
-                task = asyncio.create_task(self._run_one(row, reserved))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            async with self._pace.turn:
+                for row in self._rows:
+                    reserved = await self._pace.enter(self._stop)
+                    if reserved is None:
+                        break
+                    task = asyncio.create_task(self._run_one(row, reserved))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:

@@ -53,6 +53,11 @@ class Pace:
         pool_id: The pool.
         limits: The limits of the run.
         share: The share of the pool's capacity to use; others use the rest.
+
+    Attributes:
+        turn: Held by the run whose rows enter. The rows of one run enter before those of the next,
+            so that runs end one after the other.
+        in_flight: How many rows have entered and not left.
     """
 
     def __init__(self, host: AdapterHost, pool_id: str, limits: Limits, share: float = 1.0) -> None:
@@ -60,7 +65,7 @@ class Pace:
         self._pool_id = pool_id
         self._limits = limits
         self._share = share
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
         self._request_s = _seconds_each(limits.requests_per_minute)
         self._token_s = _seconds_each(limits.tokens_per_minute)
         self._requests_from = self._tokens_from = float("-inf")
@@ -85,19 +90,18 @@ class Pace:
             The tokens reserved for the row, for `leave`; None if stopped.
         """
         loop = asyncio.get_running_loop()
-        async with self._turn:
-            while not stopped.is_set():
-                now = loop.time()
-                if (wait_s := self._wait_s(now)) <= 0:
-                    self.in_flight += 1
-                    self._requests_from = max(self._requests_from, now) + self._request_s
-                    return self._reserve(now)
-                self._waiter = loop.create_future()
-                timer = loop.call_later(wait_s, self.wake)
-                try:
-                    await self._waiter
-                finally:
-                    timer.cancel()
+        while not stopped.is_set():
+            now = loop.time()
+            if (wait_s := self._wait_s(now)) <= 0:
+                self.in_flight += 1
+                self._requests_from = max(self._requests_from, now) + self._request_s
+                return self._reserve(now)
+            self._waiter = loop.create_future()
+            timer = loop.call_later(wait_s, self.wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
         return None
 
     def repeat(self) -> float:

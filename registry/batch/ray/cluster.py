@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import pickle
+import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -40,6 +41,10 @@ GROUPS_AT_ONCE = 8
 
 ACTOR_CPUS = 0.25
 """What an actor reserves: it waits more than it computes, and the nodes may be the engines' own."""
+
+
+CONNECT_S = 10.0
+"""How long connecting to the cluster may take."""
 
 
 @attrs.frozen(kw_only=True)
@@ -93,10 +98,13 @@ async def run_plan(plan: Plan, cluster: Cluster, begin: Begin | None = None) -> 
 def _connect(address: str) -> None:
     if address.startswith("ray://"):
         raise BatchError("Ray Client cannot run this: start the command on a node of the cluster")
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for minutes, and cannot be interrupted
+            socket.create_connection((host, int(port)), CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as exc:
+    except (OSError, ValueError, RuntimeError) as exc:
         raise BatchError(f"no Ray cluster can be reached at {address}: {exc}") from exc
 
 

@@ -1,5 +1,6 @@
 """Blocks of rows, as an actor answers them."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow
 import pytest
 
-from registry.batch import BatchError
+from registry.batch import BatchError, Limits
 from registry.batch.ray import stage
 from registry.batch.ray.stage import Stage
 
@@ -77,3 +78,18 @@ async def test_another_kind_of_batch_is_refused(made: Any) -> None:
     """Without batch_format, Ray Data hands over arrays: the error names what to write."""
     with pytest.raises(BatchError, match='batch_format="pyarrow"'):
         await answered(made(), {"prompt": ["one"]})
+
+
+async def test_batches_end_one_after_the_other(made: Any) -> None:
+    """Batches that an actor has at once do not all wait for the slowest: the first ends first."""
+    answering = made("echo = true, delay_s = 0.01", limits=Limits(max_in_flight=4))
+    ended: list[str] = []
+
+    async def answer(name: str) -> None:
+        await answered(answering, pyarrow.table({"prompt": [name] * 40}))
+        ended.append(name)
+
+    batches = [asyncio.create_task(answer(name)) for name in "abc"]
+    await asyncio.wait(batches, return_when=asyncio.FIRST_COMPLETED)
+    assert len(ended) == 1
+    await asyncio.gather(*batches)
