@@ -1,4 +1,4 @@
-"""The input of a bulk run: examined once, then read as it was."""
+"""The input of a bulk run: examined once, and read unchanged."""
 
 import csv
 import hashlib

@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 def _files(page: str, folder: Path) -> None:
     """Write the files that a page shows."""
     text = (PAGES / page).read_text()
-    for name, content in re.findall(r"^```text title=(\S+)\n(.*?)^```$", text, re.S | re.M):
+    for name, content in re.findall(r'^```text title="(\S+)"\n(.*?)^```$', text, re.S | re.M):
         (folder / name).write_text(content)
 
 

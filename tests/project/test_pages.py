@@ -66,6 +66,14 @@ def test_one_version_everywhere() -> None:
         assert requirement in file.read_text(), file
 
 
+def test_the_site_reads_every_fence() -> None:
+    """A title without quotes would make a block of code a paragraph of the site."""
+    fence = re.compile(r'```(\w+( title="[^"]+")?)?')
+    for page in DOCS.rglob("*.md"):
+        for line in re.findall(r"^```.*$", page.read_text(), re.MULTILINE):
+            assert fence.fullmatch(line), f"{page.name}: {line}"
+
+
 def test_the_site_keeps_earlier_versions(tmp_path: Path) -> None:
     """Putting a built site beside others keeps them, and lists the newest first."""
     built, root = tmp_path / "build" / "site", DOCS.parent

@@ -48,7 +48,7 @@ def _snippets() -> Iterator[Snippet]:
         text = page.read_text()
         for match in re.finditer(r"^```(\w*)([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
-            name = re.search(r"title=(\S+)", match[2])
+            name = re.search(r'title="(\S+)"', match[2])
             file = "" if name is None else name[1]
             yield Snippet(str(page.relative_to(ROOT)), line, match[1], match[3], file)
 

@@ -32,7 +32,7 @@ def engine_url() -> Iterator[str]:
 def test_the_page(engine_url: str, tmp_path: Path) -> None:
     """The command and the pipeline of the page answer its two reviews."""
     for name, text in re.findall(
-        r"^```text title=(\S+)\n(.*?)^```$", PAGE.read_text(), re.S | re.M
+        r'^```text title="(\S+)"\n(.*?)^```$', PAGE.read_text(), re.S | re.M
     ):
         (tmp_path / name).write_text(text.replace("http://localhost:8000", engine_url))
     tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
