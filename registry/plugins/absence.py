@@ -47,7 +47,11 @@ def _causes(name: str) -> Iterator[str]:
 
 def _causes_in(name: str, distribution: "IDistribution", seen: dict[str, str]) -> Iterator[str]:
     own, version = identify(distribution)
-    text = distribution.read_text("entry_points.txt") or ""
+    try:
+        text = distribution.read_text("entry_points.txt") or ""
+    except UnicodeError:
+        yield f"The entry points of {own} {version} are not in UTF-8, and so are not read."
+        return
     place = str(distribution.locate_file(""))
     first = seen.setdefault(normalized(own), place)
     if first != place and name in dict(entries(text)):

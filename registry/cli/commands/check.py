@@ -41,13 +41,17 @@ def check(
     """Load adapters and check them against the contract; status 0 if all are sound."""
 
     def action() -> int:
-        found = []
+        found: list[AdapterInfo] = []
         for each in installed_names() if name is None else [name]:
+            begun = name is None and not as_json
+            if begun:
+                _begin(each)
             infos = _checked_in_child(each) if isolated else _checked(each)
             for info in infos:
                 found.append(info)
                 if not as_json:
-                    _show(info)
+                    _show(info, begun=begun)
+                begun = False
         if as_json:
             say(json.dumps([as_data(info) for info in found], indent=2))
         for info in found:
@@ -145,16 +149,26 @@ def _death(done: "subprocess.CompletedProcess[str]") -> str:
     return f"loading it killed the process ({name})"
 
 
-def _show(info: AdapterInfo) -> None:
-    """Print a row as soon as it is known: the next adapter may end the process."""
+def _begin(name: str) -> None:
+    """Print the name of a row: loading the adapter may end the process, and then it stands last."""
+    if out().isatty():
+        console().print(Text(f"{harmless(name):<24} ", "bold"), end="")
+        out().flush()
+    else:
+        say(one_line(name), end="\t")
+
+
+def _show(info: AdapterInfo, *, begun: bool) -> None:
+    """Print a row, or the rest of one whose name was printed."""
+    if not begun:
+        _begin(info.name)
     # The reasons of adapters that cannot be used follow below the rows.
     state = f"{info.status}: {info.reason}" if info.status == "ok" and info.reason else info.status
-    cells = (info.name, info.distribution, info.version, info.target, state)
     if not out().isatty():
+        cells = (info.distribution, info.version, info.target, state)
         say("\t".join(one_line(cell) for cell in cells))
         return
     line = Text.assemble(
-        (f"{harmless(info.name):<24} ", "bold"),
         (f"{harmless(one_line(state))}  ", style_of(state, STYLES)),
         (harmless(f"{info.distribution} {info.version}"), "dim"),
     )

@@ -51,6 +51,15 @@ def test_a_misspelt_group(site, group):
     assert "rename the group to 'worker_adapters'" in cause
 
 
+def test_entry_points_in_another_encoding(site):
+    """A file that some editors write, and that nothing can read, is named."""
+    info = site.install("made-it")
+    (info / "entry_points.txt").write_bytes("[worker_adapters]\nmade = m:A\n".encode("utf-16"))
+    assert "The entry points of made-it 1.0 are not in UTF-8, and so are not read." in cause_of(
+        "made"
+    )
+
+
 def test_another_environment_is_active(monkeypatch, tmp_path):
     """An activated environment that this interpreter does not use is named."""
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
