@@ -213,7 +213,7 @@ class _Way:
 
     def _fall_back(self, error: WorkerError) -> bool:
         """Move to the next existing fallback pool; return False if there is none."""
-        if not error.retriable and verdict_on(error) is not Verdict.ELSEWHERE:
+        if not error.retriable and verdict_on(error) is Verdict.JOB:
             return False
         for pool_id in self._fallback:
             try:

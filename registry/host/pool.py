@@ -262,7 +262,10 @@ class Pool:
             job.busy += 1
         else:
             job.attempts += 1
-        moves = verdict is Verdict.ELSEWHERE and not job.moved
+        is_of_replica = verdict is Verdict.ELSEWHERE or (
+            verdict is Verdict.BROKEN and not lease.started
+        )
+        moves = is_of_replica and not error.retriable and not job.moved
         if not (error.retriable or moves):
             return "not_retriable"
         max_attempts = self.policy.max_attempts

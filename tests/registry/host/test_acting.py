@@ -205,6 +205,22 @@ async def test_a_defect_of_one_adapter_loses_no_job(host: AdapterHost) -> None:
         await answered_by(host, 2)
 
 
+async def test_a_replica_whose_answers_cannot_be_read_is_no_black_hole(host: AdapterHost) -> None:
+    """A sign-in page instead of an answer: the job moves on once, the breaker counts it."""
+    page = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, "HTML", status=200, retriable=False)
+    bad = Engine("a", failure=page)
+    await bound(host, bad, Engine("b"))
+    assert await answered_by(host, 12) == {"b": 12}
+    assert len(bad.tasks) == 5
+    assert host.snapshot().pools[0].replicas[0].breaker == "open"
+    both = Engine("b", failure=page)
+    await host.rebind("p", "a", Engine("a", failure=page).bound())
+    await host.rebind("p", "b", both.bound())
+    with pytest.raises(StreamingError):
+        await host.submit("p", task("x"))
+    assert len(host.asked("x")) == 2
+
+
 async def test_where_no_other_can_answer_a_refusal_is_told_at_once(host: AdapterHost) -> None:
     """The only replica does not rest: no job waits to hear that the key is wrong."""
     bad = Engine("a", failure=NO_KEY)
