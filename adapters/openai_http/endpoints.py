@@ -22,6 +22,7 @@ _ENDPOINT = re.compile(
 )
 _DEPLOYMENT = re.compile(r"(?P<prefix>.*?)/openai/deployments/(?P<deployment>[^/]+)(/.*)?$")
 _VERSION_SEGMENT = re.compile(r"/v\d+[a-z]*\d*(/|$)")
+_LONG_LABEL = re.compile(r"(?=.*\d)[\w-]{20,63}", re.ASCII)  # a host without a domain, or a key
 _HOST_NAME = re.compile(r"(?!-)[\w-]{1,63}(\.[\w-]{1,63})*\.?", re.ASCII)
 _HOST = re.compile(
     r"(localhost|\[[0-9a-fA-F:.]+\]|\d{1,3}(\.\d{1,3}){3}|([a-z0-9-]{1,63}\.){1,8}[a-z]{2,24})"
@@ -183,6 +184,8 @@ def _parse(text: str) -> httpx.URL:
         raise ValueError("base_url is not a valid URL; write it like http://HOST:PORT")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("base_url must begin with http:// or https:// and name a host")
+    if _LONG_LABEL.fullmatch(url.host) and redact(url.host) != url.host:
+        raise ValueError("base_url must name a host, not a key: put the key into api_key")
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError("base_url must have a port from 1 to 65535")
     if not url.userinfo and re.search(r"[^/]@", _path(url)):
