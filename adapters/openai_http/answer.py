@@ -24,7 +24,7 @@ from adapters.http_util import (
     safe_text,
 )
 from adapters.openai_http.choices import Choices
-from adapters.openai_http.endings import Ending, Finish
+from adapters.openai_http.endings import Ending, Finish, names_calls
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.framing import DONE, Framing, names_error
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
@@ -274,6 +274,7 @@ class AnswerReader:
             refused=pieces.refused,
             message_extra=self._message_extra(silent=silent),
             said_nothing=silent,
+            lost_calls=names_calls(self._finish.reason) and not (valid or invalid),
         )
 
     def _done_proof(self, always_finishes: bool) -> Proof:

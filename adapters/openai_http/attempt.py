@@ -278,6 +278,12 @@ class Job:
         required = choice == "required" or not isinstance(choice, str | None)
         if required and not (verdict.tool_calls or verdict.invalid_tool_calls):
             self.note(connected, "the server did not call a tool although tool_choice demands it")
+        elif verdict.lost_calls and self.task.tools:
+            self.note(
+                connected,
+                "the server says that a tool was called, but sent no call; it may have no parser "
+                "for this model's calls",
+            )
         if verdict.said_nothing and not self.task.include_reasoning:
             self.note(
                 connected,

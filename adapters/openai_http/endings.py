@@ -43,6 +43,10 @@ _WHOLE = frozenset(
     }
 )  # fmt: skip
 
+_CALLS = frozenset(
+    {"function_call", "function_calls", "tool_call", "tool_calls", "tool_use", "tools"}
+)
+
 _LENGTH = frozenset(
     {
         "context_length", "context_window_exceeded", "length", "length_limit", "max_length",
@@ -97,6 +101,11 @@ def _listed(word: str) -> Ending | None:
         if word in words:
             return ending
     return Ending.LENGTH if word in _LENGTH else None
+
+
+def names_calls(reason: str | None) -> bool:
+    """Return whether `reason` says that the model called tools."""
+    return reason is not None and _plain(reason) in _CALLS
 
 
 def _plain(text: str) -> str:

@@ -48,6 +48,7 @@ class Verdict:
         refused: The model refused.
         message_extra: What the next request sends back.
         said_nothing: Neither text nor a call came, but reasoning.
+        lost_calls: The finish_reason says that tools were called, and no call came.
     """
 
     proof: Proof
@@ -57,3 +58,4 @@ class Verdict:
     refused: bool
     message_extra: dict[str, Any]
     said_nothing: bool
+    lost_calls: bool

@@ -886,6 +886,7 @@ async def test_reasoning_that_is_not_delivered_is_progress_all_the_same(serving:
         ),
         ("auto", [delta({"content": "no"}), delta({}, "stop")], None),
         ("auto", [delta({"reasoning": "no"}), delta({}, "stop")], "reasoning without any text"),
+        ("auto", [delta({"content": "no"}), delta({}, "tool_calls")], "but sent no call"),
     ],
 )
 async def test_what_no_error_can_say_is_a_warning(
@@ -895,7 +896,7 @@ async def test_what_no_error_can_say_is_a_warning(
     chunks: list[Any],
     words: str | None,
 ) -> None:
-    """A required call that did not come; an answer of reasoning alone."""
+    """A call that was required or announced, and did not come; an answer of reasoning alone."""
     task = TaskRequest(
         messages=[{"role": "user", "content": "x"}], tools=[TOOL], tool_choice=choice
     )
