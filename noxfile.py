@@ -52,5 +52,5 @@ def exhaustive(session: nox.Session) -> None:
 @nox.parametrize("suite", ["engine", "clients", "browser", "ray", "frozen"])
 def suites(session: nox.Session, suite: str) -> None:
     """Run a suite that needs more than Python: the extra of the same name brings it."""
-    session.install("-e", f".[{suite}]")
+    session.install("-e", f".[test,{suite}]")
     session.run("pytest", "-m", suite, *session.posargs)

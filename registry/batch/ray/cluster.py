@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import pickle
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -42,6 +43,9 @@ GROUPS_AT_ONCE = 8
 ACTOR_CPUS = 0.25
 """What an actor reserves: it waits more than it computes, and the nodes may be the engines' own."""
 
+
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_EXCEPTION = re.compile(r"^(?=[\w.]+(?:Error|Exception): )", re.MULTILINE)
 
 CONNECT_S = 10.0
 """How long connecting to the cluster may take."""
@@ -103,7 +107,7 @@ def _connect(address: str) -> None:
         if port.isdigit():  # Ray itself would try for minutes, and cannot be interrupted
             socket.create_connection((host, int(port)), CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # we report its errors
     except (OSError, ValueError, RuntimeError) as exc:
         raise BatchError(f"no Ray cluster can be reached at {address}: {exc}") from exc
 
@@ -160,7 +164,7 @@ class ClusterRun:
                     done = asyncio.run_coroutine_threadsafe(self._take(data.as_py()), loop)
                     done.result()
         except ray.exceptions.RayError as exc:
-            raise BatchError(f"the cluster failed: {exc}") from exc
+            raise BatchError(f"the cluster failed: {_reason(exc)}") from exc
 
     def _dataset(self) -> ray.data.Dataset:
         context = ray.data.DataContext.get_current()
@@ -210,6 +214,12 @@ class ClusterRun:
             progress.failed += outcome == "error"
         if why := block.stopped or progress.beyond(self._plan.limits):
             self.stop(why)
+
+
+def _reason(error: Exception) -> str:
+    """Return the exception that an actor raised; Ray puts its traceback before it."""
+    text = _COLOUR.sub("", str(error))
+    return _EXCEPTION.split(text)[-1].strip()
 
 
 class _OpenRows(ray.data.Datasource):  # type: ignore[misc]  # it has no types here

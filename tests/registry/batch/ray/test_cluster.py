@@ -97,6 +97,26 @@ async def test_a_killed_run_and_a_killed_node(cluster: Any, tmp_path: Path) -> N
         assert all(engine.asked[row] == asked_later[row] for row in done_later)
 
 
+async def test_a_node_without_the_secret(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of an actor is one line that names the variable, and the status is 2."""
+    source, workers = tmp_path / "in.jsonl", tmp_path / "workers.toml"
+    source.write_text('{"prompt": "x"}\n')
+    monkeypatch.setenv("ONLY_HERE", "k")
+    async with CountingEngine() as engine:
+        workers.write_text(engine.workers().replace(VARIABLE, "ONLY_HERE"))
+        command = [sys.executable, "-m", "registry.cli", "batch", "run", str(source)]
+        command += ["--workers", str(workers), "--ray", cluster.address]
+        process = await asyncio.create_subprocess_exec(
+            *command, stderr=asyncio.subprocess.PIPE, cwd=ROOT
+        )
+        _, err = await process.communicate()
+    assert process.returncode == 2
+    assert b"error: the cluster failed: " in err.splitlines()[-1]
+    assert err.endswith(b"secrets.api_key: the environment variable ONLY_HERE is not set\n")
+
+
 async def test_a_stage_loses_a_node(cluster: Any, tmp_path: Path) -> None:
     """A pipeline loses a node: each row is answered once, and what was finished is not asked again.
 
