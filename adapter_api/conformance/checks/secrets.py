@@ -3,11 +3,14 @@
 import asyncio
 import io
 import logging
+import os
+import sys
+import tempfile
 import types
 import typing
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import attrs
@@ -181,9 +184,10 @@ def _chain(error: BaseException | None) -> list[str]:
 
 @contextmanager
 def _overheard(places: _Places) -> Iterator[None]:
-    """Record log records, warnings and prints."""
+    """Record log records, warnings and prints, also those that go past Python's streams."""
     printed = io.StringIO()
     with (
+        _written() as written,
         _logged() as records,
         warnings.catch_warnings(record=True) as caught,
         redirect_stdout(printed),
@@ -193,7 +197,25 @@ def _overheard(places: _Places) -> Iterator[None]:
         yield
     places["a log record"] = list(_formatted(records))
     places["a warning"] = [str(warning.message) for warning in caught]
-    places["what it prints"] = [printed.getvalue()]
+    places["what it prints"] = [printed.getvalue(), *written]
+
+
+@contextmanager
+def _written() -> Iterator[list[str]]:
+    """Record what is written to descriptors 1 and 2 themselves. The list is filled on leaving."""
+    texts: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        with ExitStack() as stack:
+            for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+                with suppress(OSError, ValueError):  # a process without it
+                    stream.flush()
+                    before = os.dup(descriptor)
+                    stack.callback(os.close, before)
+                    stack.callback(os.dup2, before, descriptor)
+                    os.dup2(file.fileno(), descriptor)
+            yield texts
+        file.seek(0)
+        texts.append(file.read().decode("utf-8", "replace"))
 
 
 @contextmanager

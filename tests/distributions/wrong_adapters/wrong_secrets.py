@@ -1,6 +1,7 @@
 """Adapters that show their key, each in another place."""
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -70,6 +71,15 @@ class Printed(RightAdapter):
     @hookimpl
     async def health(self) -> HealthStatus:
         print("asking with", self.config.api_key)
+        return HealthStatus(HealthState.HEALTHY)
+
+
+class Written(RightAdapter):
+    """Was debugged in C."""
+
+    @hookimpl
+    async def health(self) -> HealthStatus:
+        os.write(2, f"asking with {self.config.api_key}\n".encode())
         return HealthStatus(HealthState.HEALTHY)
 
 
