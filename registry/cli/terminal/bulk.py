@@ -90,6 +90,9 @@ def run_batch(plan: Plan, workers: Path | None, on_ray: OnRay | None = None) -> 
     try:
         with _spooled(plan) as ready, asyncio.Runner(loop_factory=loop_factory()) as runner:
             summary, caught = runner.run(_run(ready, workers, on_ray))
+    except KeyboardInterrupt:
+        status.note("rows in flight are given up; the same command again resumes")
+        raise
     except BatchError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

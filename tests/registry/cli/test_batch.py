@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -334,6 +335,27 @@ def test_a_signal_drains_and_says_how_to_go_on(
     assert 0 < len(before) < 200
     assert cli("batch", "run", rows, "--workers", workers()).code == 0
     assert contents(tmp_path / "in.output.jsonl") == [f"prompt {n}" for n in range(200)]
+
+
+def test_a_second_signal_gives_up_what_is_in_flight(
+    start: Callable[..., "subprocess.Popen[str]"],
+    workers: Callable[..., str],
+    rows: str,
+    tmp_path: Path,
+) -> None:
+    """Rows that take too long are not waited for, and the note says how to go on."""
+    process = start("batch", "run", rows, "--workers", workers("delay_s = 60"))
+    while not (tmp_path / "in.output.jsonl.running").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:
+        time.sleep(0.3)  # two signals at once would be one
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+    assert process.returncode == 130
+    assert "given up; the same command again resumes" in process.communicate()[1]
+    assert (tmp_path / "in.output.jsonl").read_text() == ""
 
 
 def test_lines_of_progress_without_a_terminal(
