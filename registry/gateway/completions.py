@@ -162,8 +162,10 @@ class Completions:
                     await whole_answer(request, stream, reply, job)
         except WorkerError as error:
             if reply.started and settings.break_off and connection is not None:
+                gone = asyncio.Event()
+                connection.watch(gone.set)
                 connection.abort()
-                await _until_gone(receive)
+                await gone.wait()  # else the server takes it for an answer without an end
             elif error.code == ErrorCode.CANCELLED and gateway.is_draining:
                 await reply.fail(shutting_down())
             else:
