@@ -33,6 +33,9 @@ from adapters.openai_http.pieces import Pieces
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
+_PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+"""Names of events that only keep the connection open; their data may be anything."""
+
 MAX_SHOWN_CHARS = 120
 """The maximum part of an unreadable event that an error shows."""
 
@@ -191,7 +194,7 @@ class AnswerReader:
         """
         data = event.data.strip()
         failed = event.event not in _QUIET_EVENTS and names_error(event.event)
-        if event.event == "ping" or not (data or failed):
+        if not (data or failed) or (event.event in _PINGS and b"error" not in data):
             return
         for payload in self._payloads(data, failed=failed):
             if payload is DONE:

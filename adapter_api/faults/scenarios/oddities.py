@@ -341,6 +341,15 @@ async def json_lines(wire: Wire) -> None:
     await wire.answer(200, b"".join(to_json(chunk) + b"\n" for chunk in chunks))
 
 
+@scenario("sends events named `heartbeat` and `keep-alive` with data that is not JSON", whole())
+async def heartbeats(wire: Wire) -> None:
+    await wire.head()
+    for piece, name in zip(PIECES, ("heartbeat", "keep-alive", "keepalive"), strict=True):
+        await wire.chunk(f"event: {name}\ndata: alive\n\n".encode())
+        await wire.text(piece)
+    await wire.rest()
+
+
 @scenario("forgets the blank lines between its events", whole())
 async def single_newlines(wire: Wire) -> None:
     await wire.head()

@@ -72,6 +72,15 @@ def test_events_without_blank_lines_are_read_one_by_one(end: str) -> None:
         read([body_of(chunks[:-1]).replace(b"\n\n", end.encode())])
 
 
+def test_an_error_in_a_heartbeat_is_an_error() -> None:
+    """Otherwise its data may be anything."""
+    end = choice(delta={}, finish_reason="stop")
+    beat = {"event": "heartbeat", "data": "alive"}
+    assert whole([text("ab"), beat, end]).text == "ab"
+    with pytest.raises(WorkerError, match="boom"):
+        whole([text("ab"), beat | {"data": '{"error": "boom"}'}, end])
+
+
 def test_a_joined_event_is_bounded() -> None:
     """Reading it must not block the event loop."""
     chunk = json.dumps(text("a"))
