@@ -154,8 +154,9 @@ class Pool:
             return self._choose(view, job.task, tried) or Wait("full")
         if len(paused) == len(tried):
             return self._wait_until(min(job.tried[n] for n in paused), "backoff", job, now)
-        until = min((job.tried[name] for name in paused), default=None)
-        return self._choose(view, job.task, paused) or Wait("full", until)
+        until = min((job.tried[name] for name in paused), default=math.inf)
+        full = Wait("full") if until == math.inf else Wait("full", until)
+        return self._choose(view, job.task, paused) or full
 
     def _choose(
         self, view: View, task: TaskRequest, but: Collection[str] = ()
@@ -209,6 +210,9 @@ class Pool:
             return Wait(reason, until)
         wait_s = max(0.0, until - now)
         code = ErrorCode.CIRCUIT_OPEN if reason == "circuit_open" else ErrorCode.POOL_UNAVAILABLE
+        if wait_s == math.inf:  # those that are left refused the job for good
+            message = f"no other replica of pool {self.pool_id!r} is left for the job"
+            return Fail(EngineUnavailable(code, message, retriable=False))
         return Fail(
             EngineUnavailable(
                 code,

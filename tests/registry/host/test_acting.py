@@ -221,6 +221,27 @@ async def test_a_replica_whose_answers_cannot_be_read_is_no_black_hole(host: Ada
     assert len(host.asked("x")) == 2
 
 
+async def test_a_job_that_moved_on_is_told_the_refusal_when_the_other_replica_goes(
+    host: AdapterHost,
+) -> None:
+    """It waits for the only replica that is left to it; that one is unbound, and closes."""
+    bad, other = Engine("a", failure=NO_KEY), Engine("b", gate=asyncio.Event())
+    host.bind("p", "a", bad.bound())
+    host.bind("p", "b", other.bound(), limit=1)
+    await host.check("p")
+    busy = asyncio.create_task(host.submit("p", task("0")).text())
+    await until(lambda: len(bad.tasks) + len(other.tasks) == 2)
+    waiting = asyncio.create_task(host.submit("p", task("1")).text())
+    await until(lambda: host.snapshot().pools[0].queued_interactive == 1)
+    await host.unbind("p", "b")
+    with pytest.raises(AuthenticationFailed):
+        await waiting
+    assert other.gate is not None
+    other.gate.set()
+    assert await busy == "b0 b1 b2 "
+    await until(lambda: other.closed == 1)
+
+
 async def test_where_no_other_can_answer_a_refusal_is_told_at_once(host: AdapterHost) -> None:
     """The only replica does not rest: no job waits to hear that the key is wrong."""
     bad = Engine("a", failure=NO_KEY)
