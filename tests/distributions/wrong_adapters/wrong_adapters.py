@@ -107,10 +107,10 @@ class Numbers(Editor):
 
 
 class Frames(Editor):
-    """Puts an object that no JSON can hold into its metrics."""
+    """Puts a tuple into its metrics, which JSON makes a list of."""
 
     def edit(self, event: TokenEvent) -> list[TokenEvent]:
-        strange = MetricsFrame({"engine": object()})
+        strange = MetricsFrame({"batch": (1, 2)})
         return [strange, event] if isinstance(event, End) else [event]
 
 

@@ -193,7 +193,7 @@ class RightLines:
         """Ask for the version."""
         try:
             async with (
-                asyncio.timeout(2.0),
+                asyncio.timeout(1.0),
                 aclosing(self.asked("GET", "/api/version", {})) as parts,
             ):
                 found: Head = await anext(parts)

@@ -138,7 +138,7 @@ class RightMessages:
     async def health(self) -> HealthStatus:
         """Ask for the models."""
         try:
-            async with self.client() as client, asyncio.timeout(2.0):
+            async with self.client() as client, asyncio.timeout(1.0):
                 found = await client.get("/v1/models")
         except (httpx.HTTPError, TimeoutError) as exc:
             return HealthStatus(HealthState.UNHEALTHY, f"no answer: {exc!r}")
