@@ -12,6 +12,7 @@ import attrs
 
 from adapter_api import ErrorCode, HealthState, HealthStatus
 from adapters.http_util import ErrorBody, code_for
+from adapters.openai_http.models import models_in
 
 MAX_FIELDS = 64
 """Fields of a body that are read for its state."""
@@ -175,23 +176,6 @@ def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
     if reply.status in (400, 500) or (vouched and (reply.status == 0 or reply.status >= 500)):
         return _doubt(f"it does not list its models: {reply.why or reply.said}")
     return of_endpoint(reply)
-
-
-def models_in(payload: Any) -> list[dict[str, Any]] | None:
-    """Return the entries of a model list; None if `payload` is not one.
-
-    Most servers send an object with `data`, Together a bare list, others an object with `models`.
-    """
-    named = isinstance(payload, Mapping) and ("data" in payload or "models" in payload)
-    listed = payload.get("data", payload.get("models")) if named else payload
-    if named and not listed:
-        return []
-    entries = [entry for entry in listed if isinstance(entry, dict)] if _is_list(listed) else []
-    return entries or None
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
 
 
 def refuses_key(reply: Reply) -> bool:

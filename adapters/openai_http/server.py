@@ -6,7 +6,6 @@ own: a submit never waits for one, and never fails because of one. health.py jud
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 import httpx
@@ -37,7 +36,8 @@ from adapters.openai_http.dialects import (
 )
 from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.facts import MAX_NAME_CHARS, Facts
-from adapters.openai_http.health import Reply, is_error, models_in, of_endpoint, of_models
+from adapters.openai_http.health import Reply, is_error, of_endpoint, of_models
+from adapters.openai_http.models import ModelList, models_in
 
 PROBE_TIMEOUT_S = 5.0
 """For all requests of one check together: a server that takes longer to report its health is not
@@ -45,12 +45,6 @@ healthy."""
 
 STOP_TIMEOUT_S = 2.0
 """How long the request that stops an abandoned generation may take. No job waits for its answer."""
-
-MAX_MODELS = 1024
-"""Listed models that are kept: large providers have some hundred."""
-
-MAX_MODELS_CHARS = 24 << 10
-"""The length of their names together. Redacting that many characters takes up to 25 ms."""
 
 MAX_PROBE_BYTES = 4 << 20
 """Model lists of large providers have some hundred kilobytes."""
@@ -88,8 +82,7 @@ class Server:
         self._version_worth = 0
         self._noted: tuple[str | None, ...] = ()  # of the latest answer that was examined
         self._refused: dict[str, frozenset[str]] = {}
-        self._model_entries: tuple[dict[str, Any], ...] = ()
-        self._listed: tuple[list[str], tuple[str, ...]] = ([], ())  # as sent, and as shown
+        self._models = ModelList(config.model, credentials)
         self._server_header: str | None = None
         known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
         self.dialect = known or UNKNOWN
@@ -224,7 +217,7 @@ class Server:
     ) -> tuple[HealthStatus, bool | None]:
         """Return the state after a look at the listed models and the slots."""
         listed = None
-        names, model = self._model_names(), self._config.model
+        names, model = self._models.names(), self._config.model
         if names and model is not None:
             listed = model in names or f"{model}:latest" in names  # as Ollama calls it
         if listed is False:
@@ -269,11 +262,11 @@ class Server:
         return EngineProps(
             engine=self.dialect.engine,
             engine_version=self.version,
-            models=self._model_names(),
-            context_length=self._context_length(),
+            models=self._models.names(),
+            context_length=self._models.context_length(),
             slots_total=total,
             slots_free=free,
-            model_digest=self._model_digest(),
+            model_digest=self._models.digest(),
             dropped_fields={
                 model: tuple(sorted(fields)) for model, fields in self._refused.items()
             },
@@ -294,55 +287,9 @@ class Server:
         reply = await self._get(self._endpoints.models, until)
         entries = models_in(reply.json)
         if reply.is_good and entries is not None:
-            self._model_entries = tuple(entries)
-            if self._model_entries:
-                owner = self._model_entries[0].get("owned_by")
-                self._recognize(by_owner(owner if isinstance(owner, str) else None))
+            self._models.entries = entries
+            self._recognize(by_owner(self._models.owner()))
         return reply
-
-    def _model_names(self) -> tuple[str, ...]:
-        """Return the listed names: what a server says, so without credentials, and bounded."""
-        names, chars = [], 0
-        for entry in self._model_entries[:MAX_MODELS]:
-            name = entry.get("id")
-            if isinstance(name, str):
-                chars += len(name)
-                if chars > MAX_MODELS_CHARS:
-                    break
-                names.append(name)
-        if names != self._listed[0]:
-            secrets = self._credentials.secrets
-            safe = tuple(safe_text(name, secrets, MAX_NAME_CHARS) for name in names)
-            self._listed = names, safe
-        return self._listed[1]
-
-    def _chosen_model(self) -> dict[str, Any]:
-        for entry in self._model_entries:
-            if entry.get("id") == self._config.model:
-                return entry
-        return self._model_entries[0] if len(self._model_entries) == 1 else {}
-
-    def _context_length(self) -> int | None:
-        entry = self._chosen_model()
-        meta = entry.get("meta")
-        if not isinstance(meta, dict):
-            meta = {}
-        for value in (
-            entry.get("max_model_len"),
-            meta.get("n_ctx"),
-            meta.get("n_ctx_train"),
-            entry.get("context_length"),
-            entry.get("context_window"),
-        ):
-            if type(value) is int and value > 0:
-                return value
-        return None
-
-    def _model_digest(self) -> str | None:
-        digest = self._chosen_model().get("digest")
-        if not (isinstance(digest, str) and digest):
-            return None
-        return safe_text(digest, self._credentials.secrets, MAX_NAME_CHARS)
 
     async def stop_generation(self) -> None:
         """Ask the server to stop generating, where it has an endpoint for that.

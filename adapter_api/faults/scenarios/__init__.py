@@ -1,6 +1,7 @@
 """Every scenario, by chapter and by name."""
 
 from adapter_api.faults.scenarios import (
+    bodies,
     breaks,
     connections,
     endings,
@@ -14,7 +15,7 @@ from adapter_api.faults.scenarios import (
 )
 
 CHAPTERS = {
-    "Whole answers in unusual forms": oddities.SCENARIOS,
+    "Whole answers in unusual forms": (*oddities.SCENARIOS, *bodies.SCENARIOS),
     "Answers that end too early": breaks.SCENARIOS,
     "Failures inside a 200": failures.SCENARIOS,
     "Silence and delay": waits.SCENARIOS,

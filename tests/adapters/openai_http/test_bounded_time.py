@@ -28,10 +28,10 @@ from adapters.openai_http.credentials import MAX_REMEMBERED
 from adapters.openai_http.endings import classify
 from adapters.openai_http.facts import MAX_NAME_CHARS
 from adapters.openai_http.framing import MAX_JSON_BYTES
+from adapters.openai_http.models import MAX_MODELS_CHARS
 from adapters.openai_http.outcome import Wanted
 from adapters.openai_http.payload import MAX_UNTYPED_VALUES
 from adapters.openai_http.refusals import refused_fields
-from adapters.openai_http.server import MAX_MODELS_CHARS
 from tests.timing import assert_linear, least_cost_s
 
 pytestmark = pytest.mark.timing

@@ -14,7 +14,8 @@ from adapters.http_util import make_client
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.dialects import READINESS_PATHS
-from adapters.openai_http.server import MAX_MODELS_CHARS, Server
+from adapters.openai_http.models import MAX_MODELS_CHARS
+from adapters.openai_http.server import Server
 from tests.adapters.openai_http.conftest import Serving
 from tests.fake_openai import (
     ANYTHING,
