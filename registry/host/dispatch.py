@@ -163,7 +163,8 @@ class _Way:
 
     def __attrs_post_init__(self) -> None:
         self._queue = self._find_queue(self._pool_id, None)
-        self._fallback = iter(self._queue.pool.policy.fallback)
+        others = self._queue.pool.policy.fallback  # of [defaults], it may name the pool itself
+        self._fallback = iter([name for name in others if name != self._pool_id])
         self._enter()
 
     def _enter(self) -> None:

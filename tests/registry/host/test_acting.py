@@ -555,6 +555,16 @@ async def test_a_pool_that_cannot_serve_falls_back(host: AdapterHost) -> None:
         await host.submit("p", task("4")).text()
 
 
+async def test_a_pool_is_never_its_own_fallback(host: AdapterHost) -> None:
+    """Defaults of all pools may name one of them: its jobs fail as they would without."""
+    host.set_policy("p", PoolPolicy(fallback=("p",), max_attempts=1))
+    engine = Engine("a", failure=RESET)
+    await bound(host, engine)
+    with pytest.raises(WorkerReset):
+        await host.submit("p", task()).text()
+    assert "fallback" not in [step.kind for step in host.explain("job").steps]  # type: ignore[union-attr]
+
+
 async def test_without_a_fallback_that_works_the_first_failure_is_told(host: AdapterHost) -> None:
     """The last pool's refusal hides nothing."""
     host.set_policy("p", PoolPolicy(fallback=("spare",), max_attempts=1))
