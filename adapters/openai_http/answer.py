@@ -11,7 +11,7 @@ The reader of the body waits in OPEN with the limits of the job, in FINISHED onl
 may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended the body.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token, WorkerError
@@ -196,11 +196,11 @@ class AnswerReader:
         failed = event.event not in _QUIET_EVENTS and names_error(event.event)
         if not (data or failed) or (event.event in _PINGS and b"error" not in data):
             return
-        for payload in self._payloads(data, failed=failed):
-            if payload is DONE:
+        for document in _documents(data):
+            if document == DONE:
                 self._done = True
                 return
-            self._read_payload(payload, tokens, failed=failed)
+            self._read_payload(self._parse(document, failed=failed), tokens, failed=failed)
 
     def _read_payload(self, payload: Any, tokens: list[Token], *, failed: bool) -> None:
         if failed:
@@ -215,20 +215,9 @@ class AnswerReader:
             raise _protocol_error("choices is not a list")
         answered = self._pieces.answered
         self._finish.read_details(payload)
-        self._choices.read(choices or [], tokens)
+        self._choices.read(choices or (), tokens)
         self._slow = not self.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
-
-    def _payloads(self, data: bytes, *, failed: bool) -> Iterator[Any]:
-        """Yield the JSON of an event; DONE for the mark of the end.
-
-        More than one document may stand in an event, one a line.
-        """
-        lines = [data]
-        if b"\n" in data and not _is_json(data):
-            lines = [*filter(None, map(bytes.strip, data.split(b"\n", MAX_JOINED)))]
-        for line in lines:
-            yield DONE if line == DONE else self._parse(line, failed=failed)
 
     def _parse(self, data: bytes, *, failed: bool) -> Any:
         try:
@@ -300,6 +289,13 @@ class AnswerReader:
         if reasoning and (silent or extra or pieces.calls or self._wanted.history):
             extra[pieces.thinking.name] = reasoning
         return extra
+
+
+def _documents(data: bytes) -> list[bytes]:
+    """Return the documents of an event: more than one may stand in it, one a line."""
+    if b"\n" not in data or _is_json(data):
+        return [data]
+    return [*filter(None, map(bytes.strip, data.split(b"\n", MAX_JOINED)))]
 
 
 def _is_json(data: bytes) -> bool:

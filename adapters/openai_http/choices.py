@@ -4,7 +4,7 @@ A choice brings its parts in a delta, in a message, or beside them. A message th
 deltas brought is not read again; what no delta brought is, so that nothing gets lost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token
@@ -21,7 +21,7 @@ _REASONING = (
 )
 _CALLS = ("tool_calls", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
-_BESIDE = (*_REASONING, *_CALLS)
+_BESIDE = frozenset({*_REASONING, *_CALLS})
 """Parts that some servers put into the choice itself."""
 
 
@@ -78,7 +78,7 @@ class Choices:
         """True while the next piece of text cannot take the fast lane."""
         return self._error_text is not None or self._pieces.undecided
 
-    def read(self, choices: list[Any], tokens: list[Token]) -> None:
+    def read(self, choices: Sequence[Any], tokens: list[Token]) -> None:
         """Add the Tokens of a chunk's choices to `tokens`.
 
         Raises:
@@ -117,8 +117,8 @@ class Choices:
         delta, message = self._part(choice, "delta"), self._part(choice, "message")
         if "delta" in choice:
             self.texts = chat_texts
-        if beside := {name: choice[name] for name in _BESIDE if choice.get(name)}:
-            delta = {**beside, **delta}
+        if not _BESIDE.isdisjoint(choice):
+            delta = {name: choice[name] for name in _BESIDE if choice.get(name)} | delta
         text = choice.get("text")
         if text:
             self._refuse_failure(text)

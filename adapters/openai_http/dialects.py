@@ -241,6 +241,7 @@ _ALL = (
 _PROXIES_FIRST = tuple(
     sorted((d for d in _ALL if d.headers), key=lambda dialect: dialect.version_header is None)
 )
+_TELLING_HEADERS = frozenset(name for dialect in _PROXIES_FIRST for name in dialect.headers)
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _ALL}
 
@@ -255,6 +256,8 @@ def by_host(host: str) -> Dialect | None:
 
 def by_headers(headers: Mapping[str, str]) -> Dialect | None:
     """Return the dialect that an answer's headers identify."""
+    if _TELLING_HEADERS.isdisjoint(headers):
+        return None
     for dialect in _PROXIES_FIRST:
         for name, pattern in dialect.headers.items():
             value = headers.get(name)

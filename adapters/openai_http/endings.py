@@ -103,8 +103,9 @@ def _listed(word: str) -> Ending | None:
     return Ending.LENGTH if word in _LENGTH else None
 
 
+@lru_cache(maxsize=128)
 def names_calls(reason: str | None) -> bool:
-    """Return whether `reason` says that the model called tools."""
+    """Return whether a finish_reason says that the model called tools."""
     return reason is not None and _plain(reason) in _CALLS
 
 
@@ -114,9 +115,12 @@ def _plain(text: str) -> str:
     return _PREFIX.sub("", re.sub(r"[\W_]+", "_", spaced).strip("_").lower(), count=1)
 
 
-_DETAIL_NAMES = ("stop_details", "finish_details", "incomplete_details")
-_DETAIL_ENDS = ("_finish_reason", "FinishReason")
+_DETAIL_ENDS = (
+    *("stop_details", "finish_details", "incomplete_details", "_finish_reason", "FinishReason"),
+)
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
+
+_WORDS = (str, dict)
 
 
 class Finish:
@@ -160,7 +164,7 @@ class Finish:
     def read_details(self, source: Mapping[str, Any]) -> None:
         """Read the provider's own words, of which only a failure or a filter counts."""
         for name, detail in source.items():
-            if detail is None or not (name in _DETAIL_NAMES or name.endswith(_DETAIL_ENDS)):
+            if type(detail) not in _WORDS or not name.endswith(_DETAIL_ENDS):
                 continue
             for word in detail.values() if isinstance(detail, dict) else (detail,):
                 if not isinstance(word, str):

@@ -9,6 +9,8 @@ from adapters.openai_http.usage import OWN_NUMBERS, Usage, own_numbers, read_usa
 MAX_NAME_CHARS = 256
 """The maximum length of a model, a fingerprint or an id: they go into logs."""
 
+_COUNTS = frozenset({"usage", "x_groq", *OWN_NUMBERS})
+
 
 class Facts:
     """Collects what the chunks of one answer state about it.
@@ -61,6 +63,8 @@ class Facts:
 
     def note_usage(self, source: Mapping[str, Any]) -> None:
         """Note the counts of a chunk, or of a choice."""
+        if _COUNTS.isdisjoint(source):
+            return
         usage = source.get("usage")
         if usage and read_usage(usage) is not None:
             self._usage = usage
@@ -68,7 +72,7 @@ class Facts:
             if source.get(name):
                 self._beside_usage[name] = source[name]
         groq = source.get("x_groq")
-        if isinstance(groq, Mapping):
+        if isinstance(groq, dict):
             self._fallback_usage = groq.get("usage") or self._fallback_usage
 
     @property

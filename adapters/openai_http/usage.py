@@ -94,6 +94,8 @@ def own_numbers(
         beside: The fields of OWN_NUMBERS that came.
         secrets: Credentials to keep out of names and words.
     """
+    if not (usage or beside):
+        return {}
     usage = usage if isinstance(usage, Mapping) else {}
     further = {key: value for key, value in usage.items() if key not in _IN_METRICS}
     if not (_says_something(further) or _says_something(beside)):
