@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Awaitable
 from inspect import iscoroutinefunction
-from types import AsyncGeneratorType, FrameType, TracebackType
+from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
@@ -28,13 +28,9 @@ HANDED_ON = ("another stream", 0)
 def caller() -> tuple[str, int]:
     """Return the file and the line from which the stream's methods were called."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and _is_ours(frame):
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _OURS:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") in _OURS
 
 
 class Raised:
@@ -149,7 +145,7 @@ def twin_of(error: WorkerError) -> WorkerError:
 
 def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Drop this package's leading frames: they reference the stream and would form a cycle."""
-    while traceback is not None and _is_ours(traceback.tb_frame):
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__") in _OURS:
         traceback = traceback.tb_next
     return traceback
 

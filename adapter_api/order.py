@@ -51,6 +51,8 @@ the event loop. The adapter's own check, and `ToolCall.json()`, remain."""
 class State(Enum):
     """The state of a job."""
 
+    __hash__ = object.__hash__  # Enum's own, of the name, is a call of Python
+
     OPENING = auto()  # nothing is known of it
     ACCEPTED = auto()  # the engine answers
     ANSWERING = auto()  # a Token was given
@@ -125,21 +127,20 @@ class EventOrder:
         Raises:
             Violation: If it is not an event, comes out of order, or has contents of no use.
         """
-        name = type(event).__name__
         kind = _KIND_OF.get(type(event)) or _kind_of(event)
         if kind is None:
-            raise Violation(f"a {name}, which is not an event")
+            raise Violation(f"a {_name(event)}, which is not an event")
         state = TRANSITIONS[self.state].get(kind)
         if state is None:
-            raise Violation(f"{name} after {_LAST[self.state]}")
+            raise Violation(f"{_name(event)} after {_LAST[self.state]}")
         if isinstance(event, Token) and not (event.index == index and type(event.index) is int):
-            raise Violation(f"{name} index {event.index!r}, expected {index}")
+            raise Violation(f"{_name(event)} index {event.index!r}, expected {index}")
         try:
             problem = self._contents(event)
         except (AttributeError, TypeError, ValueError, RecursionError) as exc:
             problem = f"unusable contents ({type(exc).__name__})"
         if problem is not None:
-            raise Violation(f"{name} with {problem}")
+            raise Violation(f"{_name(event)} with {problem}")
         self.state = state
 
     def _contents(self, event: object) -> str | None:
@@ -164,6 +165,8 @@ class EventOrder:
     def _token(self, token: Token) -> str | None:
         if token.logprob is not None and type(token.logprob) not in (float, int):
             return "a logprob that is not a number"
+        if type(token) is Token:
+            return _texts(token, "text")
         if isinstance(token, Reasoning | ToolCallDelta) and token.text != "":
             return "a text"
         if isinstance(token, Reasoning):
@@ -230,6 +233,10 @@ class CheckedOrder(EventOrder):
 
     def _contents(self, event: object) -> str | None:
         return None
+
+
+def _name(event: object) -> str:
+    return type(event).__name__
 
 
 def _kind_of(event: object) -> type | None:

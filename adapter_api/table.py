@@ -40,8 +40,9 @@ def _forget(gone: "ref[TokenStream]") -> None:
     same = gone.table.get(gone.key)
     if same is None:
         return
-    same[:] = [entry for entry in same if entry is not gone]
-    if not same:
+    if len(same) > 1:
+        same[:] = [entry for entry in same if entry is not gone]
+    elif same[0] is gone:
         del gone.table[gone.key]
 
 

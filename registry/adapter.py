@@ -214,7 +214,7 @@ class BoundAdapter(Generic[_C]):
         events, received = outcome
         if job is not None:
             job.follow(received[0] if received else events)
-        below = [stream for stream in received if stream is not events]
+        below = received and [stream for stream in received if stream is not events]
         if not isinstance(events, TokenStream):
             events = iterated(events, self.name)
         return Layered(events, below) if below else events

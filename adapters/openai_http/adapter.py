@@ -73,7 +73,6 @@ class OpenAIHttpAdapter:
         """Run `task`; see adapter_api.WorkerAdapter.submit. Nothing is sent before it is opened."""
         clock = StreamClock(task.deadline_s)
         job = Job(task, clock, task.correlation_id or new_id(), self.config, self._endpoints)
-        job.await_key()  # before the stream is opened, so that one timer is enough
         return self._streams.add(TokenStream(self._events(job), task, clock=clock))
 
     @hookimpl

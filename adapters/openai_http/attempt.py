@@ -149,7 +149,7 @@ class Job:
             WorkerError: The refusal.
         """
         server, credentials = connected.server, connected.credentials
-        chat = self.uses_chat
+        chat, model = self.uses_chat, self.model
         url = self.endpoints.chat if chat else self.endpoints.completions
         check_egress(url, self.config.egress_allow, self.config.proxy)
         refusals, renewed = 0, False
@@ -157,9 +157,9 @@ class Job:
             fields = request_fields(
                 self.task,
                 chat=chat,
-                model=self.model,
+                model=model,
                 dialect=server.dialect,
-                without=server.refused_fields(self.model),
+                without=server.refused_fields(model),
             )
             content = encode(fields)
             self.await_key()  # getting the key is charged to the wait for the first piece
@@ -172,7 +172,7 @@ class Job:
             refused = refused_fields(status, read, set(fields) - set(self.task.extra), chat=chat)
             if refused and not self.config.strict and refusals < MAX_REFUSALS:
                 refusals += 1
-                server.note_refusal(self.model, refused)
+                server.note_refusal(model, refused)
                 self.note(connected, f"the server refuses {', '.join(sorted(refused))}; left out")
             elif (
                 status == 401

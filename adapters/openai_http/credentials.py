@@ -87,23 +87,20 @@ class Credentials:
         self._basic = None if basic is None else _encode(basic)
         shown = redact_headers(config.headers)
         hidden = [value for name, value in config.headers.items() if shown[name] == REDACTED]
-        self._configured = (
+        self.secrets: tuple[str, ...] = (
             *hidden,
             *endpoints.hidden,
             *_hidden_in_proxy(config.proxy),
             *([self._key] if isinstance(self._key, str) else []),
             *(() if basic is None else (basic, basic.partition(":")[2], _encode(basic))),
         )
+        """The credentials in use; no text may show them."""
+        self._configured = self.secrets
         self._given: deque[str] = deque(maxlen=MAX_REMEMBERED)
         self._token: str | None = None
         self._token_until = 0.0
         self._refreshing = asyncio.Lock()
         self._threads = DaemonThreads(MAX_KEY_THREADS, "worker-adapters-key")
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The credentials in use; no text may show them."""
-        return (*self._given, *self._configured)
 
     @property
     def advice(self) -> str:
@@ -160,4 +157,5 @@ class Credentials:
         if secret in self._given:
             self._given.remove(secret)
         self._given.append(secret)
+        self.secrets = (*self._given, *self._configured)
         return secret

@@ -94,7 +94,10 @@ def request_fields(
         body.pop(name, None)
     if chat and "max_tokens" in without and task.max_tokens is not None:
         body["max_completion_tokens"] = task.max_tokens
-    return body | dict(task.extra)
+    return {**body, **task.extra}
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def encode(fields: dict[str, Any]) -> bytes:
@@ -104,7 +107,7 @@ def encode(fields: dict[str, Any]) -> bytes:
         InvalidRequest: If something in them (usually of `extra`) is not JSON.
     """
     try:
-        content = msgspec.json.encode(fields)
+        content = _encode(fields)
         # msgspec writes null for a number that JSON lacks.
         lost = [] if b"null" not in content else [n for n, v in fields.items() if not _finite(v)]
         if lost:

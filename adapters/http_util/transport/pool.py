@@ -78,7 +78,7 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if self._may_rest(connection) and connection.silent:
+            if self._is_fresh(connection) and connection.reusable and connection.silent:
                 return connection
             self._drop(connection)
         return None
@@ -118,9 +118,10 @@ class Pool:
         in_use = self.open_connections - self.idle_connections
         return in_use + self._promised < self._max_connections
 
-    def _may_rest(self, connection: Connection) -> bool:
+    def _is_fresh(self, connection: Connection) -> bool:
+        """Return whether the connection has not been idle for too long."""
         limit_s = self._idle_s if connection.idle_limit_s is None else connection.idle_limit_s
-        return connection.reusable and self.loop.time() - connection.idle_since < limit_s
+        return self.loop.time() - connection.idle_since < limit_s
 
     def _evict_idle(self) -> None:
         idle = next(filter(None, self._idle.values()))  # there is one, or there would be no room
@@ -205,7 +206,7 @@ class Pool:
         connection.rest()
         idle = self._idle.setdefault(origin, deque())
         idle.append(connection)
-        while idle and not self._may_rest(idle[0]):
+        while idle and not self._is_fresh(idle[0]):
             self._drop(idle.popleft())
         self._wake()
 
