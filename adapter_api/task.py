@@ -33,6 +33,7 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "new_id",
+    "require_task",
 ]
 
 ToolChoice = Literal["auto", "none", "required"]
@@ -160,3 +161,12 @@ class TaskRequest:
                 ErrorCode.INVALID_PARAMS,
                 f"exactly one of prompt and messages must be given, got {both}",
             )
+
+
+def require_task(task: object) -> None:
+    """Raise TypeError for what a program hands over by mistake instead of a task."""
+    if not isinstance(task, TaskRequest):
+        raise TypeError(
+            'submit takes a task, such as TaskRequest(prompt="Hello"), '
+            f"and got an object of type {type(task).__name__}"
+        )

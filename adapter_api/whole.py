@@ -76,8 +76,8 @@ class WholeReading(AsyncIterator[TokenEvent]):
         """Raise RuntimeError if an event was read: the rest would look like the whole answer."""
         if self.was_read:
             raise RuntimeError(
-                f"a part of the stream of job {self.job_id} was read already: collect the events "
-                "and use Answer.of(events), or call text() or answer() first"
+                f"the stream of job {self.job_id} was read already, and it can be read only once: "
+                "submit the task again, or collect the events and use Answer.of(events)"
             )
 
     async def frames(self) -> AsyncIterator[dict[str, Any]]:

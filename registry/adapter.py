@@ -21,7 +21,7 @@ from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.notices import AdapterNotice
 from adapter_api.stream import TokenStream
 from adapter_api.table import StreamTable
-from adapter_api.task import TaskRequest
+from adapter_api.task import TaskRequest, require_task
 from adapter_api.watcher import StreamWatcher
 from registry.hooks import failing, iterated, manager_of, submit_failure, watched
 from registry.middleware import Layered, close, drive
@@ -127,6 +127,8 @@ class BoundAdapter(Generic[_C]):
         missing = [hook for hook in ("submit", "health") if not bound._has(hook)]
         if missing:
             problems = [f"{hook} is missing: an adapter has it as a @hookimpl" for hook in missing]
+            if isinstance(adapter, str):
+                problems = [f"{adapter!r} is a name: give registry.get({adapter!r}, ...)"]
             raise ContractError(name, bound._target, problems)
         return bound
 
@@ -158,7 +160,11 @@ class BoundAdapter(Generic[_C]):
         Returns:
             Its events; see TokenStream for what it raises and when. If the adapter is closed, the
             stream raises EngineUnavailable: POOL_UNAVAILABLE, not retriable.
+
+        Raises:
+            TypeError: If `task` is not a TaskRequest.
         """
+        require_task(task)
         job = None if self._report is None else self._report.job(task)
         return self._run(task, job, job)
 

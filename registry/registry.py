@@ -300,5 +300,8 @@ def _config_of(loaded: "LoadedAdapter", config: object, options: Mapping[str, An
     if isinstance(config, Mapping):
         return structure_config(name, cls, config)
     raise ConfigError.single(
-        name, f"expected {cls.__name__} or a mapping, got {type(config).__name__}", "$"
+        name,
+        f"expected {cls.__name__} or a mapping, got {type(config).__name__}; give options by "
+        "their names",
+        "$",
     )

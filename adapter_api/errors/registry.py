@@ -127,7 +127,7 @@ class Problem:
 
     Args:
         path: The option, as `$.retry.attempts` or `workers.toml: $.replicas[2].options.api_key`;
-            empty for the options as a whole.
+            `$` or empty for the options as a whole.
         message: What is wrong and what to do, without the path.
         kind: "unknown" for an option that does not exist, "missing" for one that has to be given,
             "type" for a value of another type, "value" for everything else.
@@ -138,7 +138,7 @@ class Problem:
     kind: ProblemKind = "value"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return self.message if self.path in ("", "$") else f"{self.path}: {self.message}"
 
 
 class ConfigError(RegistryError, ValueError):

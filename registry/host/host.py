@@ -12,7 +12,7 @@ from adapter_api.errors import EngineUnavailable, ErrorCode
 from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
-from adapter_api.task import TaskRequest, new_id
+from adapter_api.task import TaskRequest, new_id, require_task
 from registry.adapter import BoundAdapter
 from registry.host.dispatch import Job
 from registry.host.front import HostPool
@@ -287,9 +287,11 @@ class AdapterHost(Overview):
             all are left alone, or the last attempt's error.
 
         Raises:
+            TypeError: If `task` is not a TaskRequest.
             ValueError: If the priority is neither "interactive" nor "batch".
             RuntimeError: Outside of the host's event loop.
         """
+        require_task(task)
         if priority not in PRIORITIES:
             raise ValueError(f"priority must be one of {PRIORITIES}, got {priority!r}")
         self._check_loop()
@@ -365,7 +367,13 @@ class AdapterHost(Overview):
         self._check_loop()
 
     def _check_loop(self) -> None:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "a host needs a running event loop: make, bind and use it inside one `async def`, "
+                "or use registry.sync.host"
+            ) from None
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
@@ -377,7 +385,7 @@ class AdapterHost(Overview):
         if current is not None:
             return current if queue is None else queue
         if queue is None:
-            why = "the host is closed" if self._closed else f"there is no pool {pool_id!r}"
+            why = "the host is closed" if self._closed else self._places.no_pool(pool_id)
             raise EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, why, retriable=False)
         if queue.pool.draining:
             raise EngineUnavailable(

@@ -110,10 +110,13 @@ class Places:
         """
         queue = self.queues.get(pool_id)
         if queue is None:
-            raise LookupError(
-                f"there is no pool {pool_id!r}; pools: {', '.join(sorted(self.queues)) or 'none'}"
-            )
+            raise LookupError(self.no_pool(pool_id))
         return queue
+
+    def no_pool(self, pool_id: str) -> str:
+        """Return the text of an error about a pool that does not exist."""
+        known = ", ".join(sorted(self.queues)) or "none; bind a replica first"
+        return f"there is no pool {pool_id!r}; pools: {known}"
 
     def get(self, pool_id: str, replica_id: str) -> Replica | None:
         """Return the replica in that place, if there is one."""

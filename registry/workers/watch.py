@@ -36,6 +36,11 @@ AGAIN_S = 10.0
 FROM_ENVIRONMENT = "openai-http"
 """The adapter that ORCHD_OPENAI_* configure."""
 
+NO_ENGINE = Problem(
+    "", "no engine is declared: set ORCHD_OPENAI_URL to its address, or give a workers file"
+)
+"""What an environment lacks that names no engine; base_url is the adapter's only needed option."""
+
 
 class AdapterHost(Host):
     """An AdapterHost that can also be built from declared workers.
@@ -76,7 +81,11 @@ class AdapterHost(Host):
             ConfigError: Naming the variable of each problem.
         """
         host = cls(**options)
-        adapter = (host.registry or Registry()).get(FROM_ENVIRONMENT)
+        try:
+            adapter = (host.registry or Registry()).get(FROM_ENVIRONMENT)
+        except ConfigError as error:
+            problems = [NO_ENGINE if p.kind == "missing" else p for p in error.problems]
+            raise ConfigError(error.name, problems) from None
         config: Any = adapter.config
         host.bind(config.pool_id, config.replica_id, adapter)
         return host

@@ -629,3 +629,16 @@ async def test_middleware_applies_before_start_too():
     async with aclosing(bind(whole, Upper([]))) as adapter:
         assert await adapter.submit(task()).text() == "ONETWOTHREE"
     assert whole.calls == ["start", "aclose"]
+
+
+@pytest.mark.parametrize("given", ["Hello", {"prompt": "Hello"}, None])
+def test_what_is_not_a_task_is_refused_at_once(given: Any) -> None:
+    """A prompt in place of a task is a TypeError that shows how a task is made."""
+    with pytest.raises(TypeError, match=f"TaskRequest.*of type {type(given).__name__}$"):
+        bind(Least()).submit(given)
+
+
+def test_a_name_in_place_of_an_adapter() -> None:
+    """The error says which call returns the adapter."""
+    with pytest.raises(ContractError, match=r"give registry\.get\('openai-http', \.\.\.\)"):
+        BoundAdapter.of("openai-http")

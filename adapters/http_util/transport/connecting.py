@@ -164,5 +164,7 @@ def _advice(verify_code: int) -> str:
 
 def reason_of(exc: Exception) -> str:
     """Return the system's message for an error, without its number."""
+    if isinstance(exc, ConnectionRefusedError):  # asyncio's own text names the call
+        return "connection refused; is the server running?"
     said = exc.strerror if isinstance(exc, OSError) else None
     return said or str(exc) or type(exc).__name__

@@ -131,7 +131,8 @@ def broken(error: Exception) -> ApiError:
 
 
 def not_found(path: str, served: list[str]) -> ApiError:
-    """Return the answer to a path that is not served."""
+    """Return the answer to a path that is not served; the dashboard's own files are not listed."""
+    served = [each for each in served if not each.startswith("/dashboard/")]
     return ApiError(
         404,
         f"{path} is not served here. This gateway serves {', '.join(served)}.",

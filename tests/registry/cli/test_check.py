@@ -63,7 +63,7 @@ def test_defaults_that_an_adapter_refuses(cli: Cli) -> None:
     done = cli("check")
     rows = {line.split("\t")[0]: line.split("\t")[4] for line in done.out.splitlines()}
     assert (done.code, done.err) == (0, "")
-    assert rows["choosy"] == "ok: needs options: $: give url or path"
+    assert rows["choosy"] == "ok: needs options: give url or path"
     assert rows["mock"] == rows["openai-http"] == "ok"
 
 

@@ -189,7 +189,7 @@ def test_secret_in_the_text_of_another_problem():
         def __attrs_post_init__(self) -> None:
             raise ValueError(f"{self.user} may not use {self.key}")
 
-    assert problems_of(Pair, user="me", key="hunter2") == ("$: me may not use [hidden]",)
+    assert problems_of(Pair, user="me", key="hunter2") == ("me may not use [hidden]",)
 
 
 def test_nested_secret_is_hidden():

@@ -66,6 +66,7 @@ async def test_every_refusal_has_one_shape(
     assert answer.json()["error"].keys() >= {"message", "type", "param", "code"}
     if status == 404:
         assert PATH in answer.json()["error"]["message"]
+        assert "/dashboard/" not in answer.json()["error"]["message"]
 
 
 async def test_an_unknown_model_is_not_found(start: Start, http: httpx.AsyncClient) -> None:

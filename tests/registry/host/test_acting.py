@@ -638,3 +638,26 @@ async def test_a_host_in_another_loop_says_so(host: AdapterHost) -> None:
             host.submit("p", TaskRequest(prompt="x"))
 
     await asyncio.to_thread(asyncio.run, submit())
+
+
+def test_a_host_outside_of_an_event_loop_says_where_it_belongs() -> None:
+    """bind at the top of a script is an error that names `async def` and the blocking host."""
+    with pytest.raises(RuntimeError, match=r"inside one `async def`, or use registry\.sync\.host"):
+        AdapterHost().bind("p", "r", Engine("a"))
+
+
+async def test_a_task_in_the_place_of_the_pool() -> None:
+    """The arguments the wrong way round are a TypeError about the task."""
+    async with AdapterHost() as host:
+        with pytest.raises(TypeError, match="submit takes a task.*of type str$"):
+            host.submit(TaskRequest(prompt="Hello"), "p")  # type: ignore[arg-type]
+
+
+async def test_an_unknown_pool_is_refused_with_the_known_ones() -> None:
+    """A misspelt pool is an error that lists the pools; without any it says what to do."""
+    async with AdapterHost() as host:
+        with pytest.raises(EngineUnavailable, match="no pool 'caht'; pools: none; bind a replica"):
+            await host.submit("caht", TaskRequest(prompt="Hello")).text()
+        host.bind("chat", "r", Engine("a"))
+        with pytest.raises(EngineUnavailable, match="there is no pool 'caht'; pools: chat$"):
+            await host.submit("caht", TaskRequest(prompt="Hello")).text()

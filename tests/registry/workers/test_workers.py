@@ -336,9 +336,9 @@ async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ORCHD_OPENAI_POOL", "p")
     with pytest.raises(ConfigError) as caught:
         AdapterHost.from_environment()
-    assert "$: base_url must begin with http" in str(caught.value)
+    assert "'openai-http': base_url must begin with http" in str(caught.value)
     monkeypatch.delenv("ORCHD_OPENAI_URL", raising=False)
-    with pytest.raises(ConfigError, match="ORCHD_OPENAI_URL"):
+    with pytest.raises(ConfigError, match="no engine is declared: set ORCHD_OPENAI_URL"):
         AdapterHost.from_environment()
 
 
