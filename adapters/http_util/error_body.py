@@ -22,6 +22,9 @@ MAX_DEPTH = 12
 MAX_HEADERS = 64
 """Headers of another server that a body repeats: a usual answer has fewer."""
 
+MAX_CODE_CHARS = 64
+"""The longest text that may be a code."""
+
 MAX_CODES = 16
 """Codes kept of one body: an error has a few, a list of hundreds is an attack."""
 
@@ -59,6 +62,8 @@ _FIELD = (
     r"""["'](?:code|type|error_type|status|reason)["']\s{0,3}[:=]\s{0,3}"""
     r"""["']([A-Za-z][\w.-]{2,63})["']"""
 )
+_CODE_ALONE = r"[a-z]{2,30}(?:_[a-z]{2,30}){1,6}|[A-Z]{2,30}(?:_[A-Z]{2,30}){1,6}"
+"""A text that is a code: "prompt_too_long"."""
 _CODE_LIKE = r"[A-Za-z][\w.-]{0,63}(?: [\w.-]{1,20}){0,2}"
 
 
@@ -283,6 +288,8 @@ class _Found:
 
     def _scan(self, text: str) -> None:
         head = text[: 8 * MAX_SHOWN_CHARS]
+        if len(head) <= MAX_CODE_CHARS and re.fullmatch(_CODE_ALONE, head):
+            self._note_code(head)
         for code in (*re.findall(_FIELD, head), *re.findall(_EXCEPTION, head)):
             self._note_code(code)
         leading = re.match(_LEADING_STATUS, head)

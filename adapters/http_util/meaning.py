@@ -51,20 +51,24 @@ stream, 500 from servers that do not tell their failures from the client's."""
 _CODES = (
     (_QUOTA, r"insufficient_(\w+_)?(quota|balance|credit|fund)|billing|payment|arrear|overdue"
              r"|budget|spend|(credit|balance)\w*_(low|exhausted|insufficient|depleted)|(no|out_of|not_enough)_"
-             r"(credit|balance|fund)|current_quota|quota_(exhausted|depleted)"),
+             r"(credit|balance|fund)|current_quota|quota_(exhausted|depleted|reached)|free_tier_only"),
     (_FILTER, r"content_?(filter|policy|management|moderation|block|safety|violation)|moderation"
               r"|responsible_ai|safety|prohibited_content|data_inspection|flagged|policy_violation"
               r"|guardrail|sensitive|block_?list|prompt_blocked|recitation|jailbreak"),
     (_OVERFLOW, r"context_?(length|window|size|limit|overflow)|exceed_context|token_limit_exceeded"
                 r"|(prompt|input|sequence|messages?)(_tokens?)?_(is_)?(too_(long|large)|limit"
                 r"|length_exceed)"
-                r"|max_(prompt|input|context|model)_\w*exceed|max_prompt_tokens|too_many_tokens"),
+                r"|max_(prompt|input|context|model)_\w*exceed|max_prompt_tokens|too_many_tokens"
+                r"|tokens?_(limit_(reached|exceeded)|too_long)|content_too_(large|long)"),
     (_AUTH, r"authenti|authoriz|unauthor|api_?key|permission|access_denied|unrecognized_client"
-            r"|(invalid|expired|bad|missing)_(token|credential|auth)|token_(invalid|expired)"),
+            r"|(invalid|expired|bad|missing)_(\w+_)?(token|credential|auth)|token_(invalid|expired)"
+            r"|(^|_)no_auth(_|$)"),
     (_MISSING, r"not_found|not_exist|no_such_|unknown_(model|url|endpoint|deployment)|decommission"
-               r"|model_(not_(found|exist|known|supported|available)|deprecated|retired)"),
+               r"|model_(not_(found|exist|known|supported|available)|deprecated|retired)"
+               r"|(invalid|unavailable)_model(_(name|id))?$"),
     (_BUSY, r"rate_?limit|too_many_requests|thrott|overload|capacity|resource_exhausted|busy"
-            r"|slow_down|concurren|queue_(is_)?full|requests_per|tokens_per|quota_exceeded"),
+            r"|slow_down|concurren|queue_(is_)?full|requests_per|tokens_per|quota_exceeded"
+            r"|(^|_)qps(_|$)|^(request_)?limit_exceeded"),
     (_AWAY, r"unavailable|time_?out|deadline_exceeded|gateway|loading|no_healthy|connection"),
     (_INVALID, r"invalid|bad_request|validation|unprocessable|unsupported|not_(supported|implement)"
                r"|unimplemented|failed_precondition|out_of_range|missing_required|malformed|parse"
@@ -74,7 +78,12 @@ _CODES = (
 _LONG_QUOTA = r"_per_(?:day|week|month)"
 """Google's quotaId. The delay beside it is that of a limit per minute, which does not help."""
 
-_RATES = r"per[ -](?:minute|min|hour|day|second)|\b[TR]P[MDS]\b|rate.?limit|please wait"
+_RATES = (
+    r"\bper[ -](?:minute|min|hour|day|second|week|month)|\b[TRQ]P[MDS]\b|rate.?limit|please wait"
+    r"|\b(?:key|account|team|user|worker|requests?|usage|api|plan)(?: total)? limit\b"
+)
+_SOON = r"\bper[ -](?:minute|min|hour|second)|/ ?(?:min|minute|sec|second|s|hour)\b|\b[TRQ]P[MS]\b"
+"""A limit that is over soon, whatever it is called."""
 
 # A length that a limit is compared with. `max_tokens` is the caller's own number, and "input" alone
 # is how a validator calls any field, so neither is enough.
@@ -108,8 +117,13 @@ _OVERFLOW_WORDS = (
     r"|window)|model (?:only )?(?:supports|allows|accepts|limit))\b"
     # Chinese: the length, the tokens or the context exceed; the input or the context is too long.
     r"|(?:\u957f\u5ea6|tokens?|\u4e0a\u4e0b\u6587)[^\u3002\n]{0,20}(?:\u8d85\u8fc7|\u8d85\u51fa|\u8d85\u9650)"
+    r"|(?:prompt|\u8f93\u5165|\u4e0a\u4e0b\u6587|\u63d0\u793a\u8bcd?)[^\u3002\n]{0,12}(?:\u8d85\u957f|\u592a\u957f|\u8fc7\u957f)"
     r"|(?:\u8d85\u8fc7|\u8d85\u51fa)[^\u3002\n]{0,20}(?:\u4e0a\u4e0b\u6587|\u6700\u5927\u957f\u5ea6)"
     r"|(?:\u8f93\u5165|\u4e0a\u4e0b\u6587|\u63d0\u793a\u8bcd?)(?:\u5185\u5bb9)?\u8fc7\u957f"
+    r"|\btoo (?:large|long)\b[^\n]{0,80}\bmax\w{0,5} (?:size|length):? \d{1,9} tokens"
+    r"|\bmax\w{0,5} length of (?:the |your )?(?:\w{1,12} )?(?:question|query|prompt"
+    r"|input|messages?)\b"
+    r"|expected maxlength: \d"
     r"|\bmaximum (?:number of )?tokens exceeded|context(?:length|window)\w*error"
     r"|\bshorten (?:your|the) (?:prompt|input|messages?|conversation)"
     r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
@@ -122,12 +136,26 @@ _OVERFLOW_WORDS = (
     r"|reduce the length of (?:the|your) (?:messages|prompt|input)"
     r"|range of input length|(?:prompt|input)\w{0,3} exceeds? (?:the )?max(?:imum)? length"
 )
+_SUSPENDED = (
+    r"\b(?:account|organi[sz]ation|subscription|free tier|trial)\b[^.\n]{0,160}\b"
+    r"(?:suspended|paused|exhausted)\b|\bexhausted \w{1,5} free (?:tier|trial)"
+)
+"""Words about an account that does not come back by itself."""
+_URL = r"https?://\S+"
+_ALLOWANCE = (
+    r"quota|credits|balance|allowance|free (?:tier|trial)|usage (?:\w{1,12} )?limits?"
+    r"|spending limit|(?:^|: )key limit"
+)
+_USED_UP = r"exhausted|used up|depleted|reached|exceeded|consumed|hit (?:your|the)"
 # These complain about the number of tokens to generate, not the length of the prompt.
 _OTHER_LIMITS = (
     r"\b(?:completion|output|new) tokens\b|max_(?:completion_|new_|output_)?tokens\b|\bimages?\b"
-    r"|\btools?\b|\bstop\b|\btop_logprobs\b|\bn\b must|temperature|top_[pk]\b|string should"
+    r"|\bvocab|\bgrammar\b|logit_bias|\btools?\b|\bstop\b|\btop_logprobs\b|\bn\b must"
+    r"|temperature|top_[pk]\b|string should"
     r"|input should be"
 )
+_OWN_LIMIT = r"^\W{0,3}(?:the )?\W?max_(?:\w{1,12}_)?tokens\W? (?:must|should|cannot|can not) be\b"
+"""A sentence about max_tokens itself, even if the context is named as the reason."""
 _MEDIA = r"\b(?:audio|video|image)s? (?:inputs?|files?|length|duration|is|are)\b"
 _SURE = (
     r"context|prompt|\binputs?[` ]|input[ _](?:length|tokens?)|total[ _]tokens|requested tokens"
@@ -140,9 +168,12 @@ _WORDS = {
         r"|\bout of credits?\b"
         r"|(?:does|do|has|have)(?: no|n[o\u2019']t have)(?: any| enough)? (?:remaining )?credits?\b"
         r"|(?:daily|weekly|monthly) (?:\w{1,12} ){0,2}(?:quota|limit|cap|allocation|allowance"
-        r"|budget)\b|(?:run|ran) out of (?:\w{1,12} ){0,2}(?:quota|credits?)\b|per-(?:day|month)\b"
+        r"|budget)\b|(?:run|ran) out of (?:\w{1,12} ){0,2}(?:quota|credits?)\b"
+        rf"|(?:\bper[ -]|/ ?)(?:day|week|month)\b|\b[TR]PD\b|{_SUSPENDED}"
+        rf"|(?:{_ALLOWANCE})\b[^.\n]{{0,50}}?\b(?:{_USED_UP})"
+        rf"|(?:{_USED_UP}) [^.\n]{{0,50}}?(?:{_ALLOWANCE})\b"
         # Chinese: balance insufficient, in arrears, allowance insufficient or used up.
-        r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39|\u989d\u5ea6(?:\u4e0d\u8db3|\u5df2\u7528)"
+        r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39|\u989d\u5ea6(?:\u4e0d\u8db3|\u5df2\u7528|\u7528\u5c3d|\u8017\u5c3d|\u5931\u8d25)|\u4f7f\u7528\u4e0a\u9650"
         r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
         r"|balance (?:is )?(?:too low|insufficient)|not enough (?:credits?|balance|funds)"
         r"|billing|payment required|top up|recharge"
@@ -158,19 +189,27 @@ _WORDS = {
         r"|content exists? risk|\brisk(?:y|s)? content|content risk|high[ -]risk\b"
         r"|prohibited (?:content|use)|(?:policy|policies|guidelines?) violation|harmful content"
         r"|violat\w{1,6} [^.]{0,60}(?:polic|guideline)|responsible ai|sensitive (?:content|words?)"
+        r"|\b(?:input|output)\b[^.\n]{0,24}[ _](?<!case[ _-])sensitive\b"
+        r"|\b(?:content|prompt|input|output)\b[^.\n]{0,20}? blocked\b"
+        r"|\bblocked (?:content|prompt|input|output)\b"
         r"|\u654f\u611f\u5185\u5bb9|\u4e0d\u5b89\u5168|\u8fdd\u89c4"  # Chinese: sensitive, unsafe
         r"|blocked (?:by|due to|because of) [^.]{0,40}(?:safety|polic|filter|content)"
     ),
     _MISSING: (
         r"\b(?:model|deployment)\b[^.\n]{0,100}?(?:not found|does ?n[o\u2019']t exist|not exist\b"
-        r"|is(?: not|n[\u2019']t) (?:available|known|recogni[sz]ed|served|deployed|a valid model)"
+        r"|(?:identifier|id|name) is invalid|is(?: not|n[\u2019']t) (?:available|known|recogni[sz]"
+        r"ed|served|deployed|a valid model)"
         r"|is unknown|no longer (?:available|supported)|not available\b|has been (?:deprecated|"
         r"decommissioned|retired)|is unavailable on)"
         r"|(?:unknown|no such|unrecogni[sz]ed|could ?n[o\u2019']t find|cannot find)(?: the)?"
         r" (?:model|deployment)\b|no (?:model|endpoint)s? (?:named|found|called|matches)"
         r"|not a valid model|\bmodel\b[^.\n]{0,60}not in (?:the )?(?:list|set) of\b"
-        r"|invalid model (?:name|id|identifier)|(?:unexpected|unknown) (?:endpoint|url|route|path)"
+        r"|invalid model(?: (?:name|id|identifier)|[:'\"`]| ['\"`])"
+        r"|(?:unexpected|unknown) (?:endpoint|url|route|path)"
         r"|(?:endpoint|route|path) not found"
+        r"|\bno models? (?:is |are )?(?:currently )?loaded"
+        r"|\bmodel (?:is|has) not (?:been )?loaded\b(?! yet)"
+        r"|\u6a21\u578b[^\u3002\n]{0,20}(?:\u4e0d\u5b58\u5728|\u672a\u627e\u5230|\u5df2\u4e0b\u7ebf)"
     ),
     _AUTH: (
         r"(?:invalid|incorrect|wrong|expired|missing|bad|no|malformed)(?: \w{1,12}){0,2}"
@@ -180,21 +219,29 @@ _WORDS = {
         r"|not authenticated"
         r"|(?:api|access)[ _]?(?:key|token)[ _](?:is |was |has )?(?:not valid|invalid|expired"
         r"|missing|required|revoked|incorrect|disabled)|permission denied|access denied"
+        r"|\blog ?in fail"
+        # Chinese: the token or the key is invalid, wrong or expired; authentication failed.
+        r"|(?:token|key|\u4ee4\u724c|\u5bc6\u94a5)[^\u3002\n]{0,4}(?:\u975e\u6cd5"
+        r"|\u65e0\u6548|\u9519\u8bef|\u8fc7\u671f)"
+        r"|\u65e0\u6548\u7684(?:\u4ee4\u724c|\u5bc6\u94a5)|(?:\u9274\u6743|\u8ba4\u8bc1|\u9a8c\u8bc1)\u5931\u8d25"
     ),
     _BUSY: (
         r"rate.?limit|too many (?:concurrent )?requests|overload|at capacity|capacity exceeded"
-        r"|(?:queue|server) is full|queue full|\bbusy\b|throttl|(?:no|out of) (?:free |available )?"
-        r"(?:slots?|capacity)|maximum (?:number of )?concurren|try again (?:later|in)|high demand"
+        r"|(?:queue|server) is full|queue full|\bbusy\b|throttl|(?:no|out of|insufficient)"
+        r" (?:free |available )?(?:slots?|capacity)|maximum (?:number of )?concurren"
+        r"|try again (?:later|in)|high demand"
+        r"|\b(?:requests?|conn\w{0,8}|concurren\w{1,3}|qps) limit"
+        r"|\u9650\u9891|\u9650\u6d41|\u5e76\u53d1"
     ),
     _AWAY: (
         r"unavailable|no (?:healthy|available|live|ready) \w{1,20}"
-        r"|connection (?:refused|error|reset|closed)|timed? ?out"
+        r"|connection (?:refused|error|reset|closed)|timed? ?out|deadline exceeded"
         r"|\bloading\b|not (?:yet )?ready|bad gateway|starting up"
     ),
     _INVALID: (
         r"\bonly [^.\n]{1,60} (?:is|are) supported"
         r"|not supported|unsupported|does ?n[o\u2019']t support|validation error|failed to parse"
-        r"|(?:could|can) ?not (?:be )?pars|invalid (?:request|argument|parameter|value|input|json"
+        r"|(?:could|can) ?not (?:be )?pars|invalid (?:request|argument|param|value|input|json"
         r"|type|format|field|image|url|role|message|schema|grammar|tool)|bad request"
         r"|not implemented"
         r"|must be (?:a|an|one|of|at|in|less|greater|between|positive|provided|set|specified)\b"
@@ -233,14 +280,15 @@ def _specific(status: int | None, body: ErrorBody) -> ErrorCode | None:
         # Google and others call a limit per minute a quota, and say when it is over.
         return _BUSY if status in (None, 400, 403, 429, 500, 503) else None
     for code in (_QUOTA, _FILTER, _OVERFLOW):
-        if code in named:
+        if code in named and not (code is _OVERFLOW and _matches(_RATES, body.message)):
             return code
+    if status == 402:
+        return _QUOTA
     if _is_overflow(body.message):
         return _OVERFLOW
-    if status in (None, 400, 401, 402, 403, 422, 429, 500) and _says(_QUOTA, body.message):
-        limited = _BUSY in named or body.retry_after_ms is not None
-        return _BUSY if limited else _QUOTA
-    if status in (None, 400, 403, 422, 451, 500) and _says(_FILTER, body.message):
+    if _may_refuse(status) and _says(_QUOTA, re.sub(_URL, "", body.message)):
+        return _BUSY if _is_over_soon(body, busy=_BUSY in named) else _QUOTA
+    if _may_refuse(status) and status not in (401, 402, 429) and _says(_FILTER, body.message):
         return _FILTER
     if status not in _ANY_REFUSAL:
         return None
@@ -281,9 +329,23 @@ def _is_overflow(message: str) -> bool:
         return False  # the prompt fits; the number of tokens to generate is too large
     if not _matches(_OVERFLOW_WORDS, message):
         return False
-    if _matches(_RATES, message) or _matches(_MEDIA, message):
+    if any(_matches(words, message) for words in (_RATES, _MEDIA, _OWN_LIMIT)):
         return False
     return not _matches(_OTHER_LIMITS, message) or _matches(_SURE, message)
+
+
+def _is_over_soon(body: ErrorBody, *, busy: bool) -> bool:
+    """Return whether a used-up quota is one of a minute, or the server tells when it is over."""
+    if body.retry_after_ms is not None or _matches(_SOON, body.message):
+        return True
+    return busy and not _matches(_SUSPENDED, body.message)
+
+
+def _may_refuse(status: int | None) -> bool:
+    """Return whether an error with this status may be about the account, or about the content."""
+    return status in (None, 500) or (
+        400 <= status < 500 and status not in (404, 405, 407, 408, 410, 413)
+    )
 
 
 def _by_codes(codes: Iterable[str]) -> frozenset[ErrorCode]:
