@@ -193,8 +193,9 @@ class AnswerReader:
             WorkerError: If the event is an error, or not valid here.
         """
         data = event.data.strip()
-        failed = event.event not in _QUIET_EVENTS and names_error(event.event)
-        if not (data or failed) or (event.event in _PINGS and b"error" not in data):
+        quiet = event.event in _QUIET_EVENTS
+        failed = not quiet and names_error(event.event)
+        if not (data or failed) or (not quiet and event.event in _PINGS and b"error" not in data):
             return
         for document in _documents(data):
             if document == DONE:
@@ -216,7 +217,7 @@ class AnswerReader:
         answered = self._pieces.answered
         self._finish.read_details(payload)
         self._choices.read(choices or (), tokens)
-        self._slow = not self.begun or self._choices.undecided
+        self._slow = not self._choices.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
 
     def _parse(self, data: bytes, *, failed: bool) -> Any:

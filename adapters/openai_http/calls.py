@@ -176,7 +176,7 @@ class Calls:
             The call's number; None if it was not reported yet, and then nothing is appended.
         """
         call = self._by_index.get(index)
-        if call is None or call.number is None or call is not self._latest or self._halves:
+        if call is None or call.number is None or call is not self._latest or self._halves.held:
             return None
         for text in texts:
             self._append(call, text)

@@ -95,7 +95,8 @@ class Choices:
     def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
         if not isinstance(choice, dict):
             raise _protocol_error("a choice is not an object")
-        self._refuse_error(choice)
+        if "error" in choice:
+            self._refuse_error(choice)
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
             raise _protocol_error(
@@ -123,8 +124,9 @@ class Choices:
         if text:
             self._refuse_failure(text)
             pieces.add_text(text, tokens, logprob)
-        self._refuse_failure(delta.get("content"))
-        pieces.read(delta, tokens, logprob, skip_text=bool(text))
+        if delta:
+            self._refuse_failure(delta.get("content"))
+            pieces.read(delta, tokens, logprob, skip_text=bool(text))
         if message and (unsaid := self._unsaid(message)):
             before = pieces.extents
             self._refuse_failure(unsaid.get("content"))

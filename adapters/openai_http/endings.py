@@ -120,6 +120,14 @@ _DETAIL_ENDS = (
 )
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
+_WITHOUT_DETAILS = frozenset(
+    {
+        *("choices", "created", "id", "model", "object", "system_fingerprint", "usage"),
+        *("delta", "finish_reason", "index", "logprobs", "message", "stop_reason", "text"),
+    }
+)
+"""The names in nearly every chunk and choice."""
+
 _WORDS = (str, dict)
 
 
@@ -163,6 +171,8 @@ class Finish:
 
     def read_details(self, source: Mapping[str, Any]) -> None:
         """Read the provider's own words, of which only a failure or a filter counts."""
+        if _WITHOUT_DETAILS.issuperset(source):
+            return
         for name, detail in source.items():
             if type(detail) not in _WORDS or not name.endswith(_DETAIL_ENDS):
                 continue

@@ -83,6 +83,7 @@ class _Chunk(msgspec.Struct, omit_defaults=True):
     error: str | None = None
 
 
+_decode_any = msgspec.json.Decoder().decode
 _decode_large = msgspec.json.Decoder(_Chunk).decode
 
 
@@ -97,7 +98,7 @@ def decode(data: bytes) -> Any:
     if len(data) > _FEW_BYTES and (len(data) > MAX_UNTYPED_BYTES or _is_dense(data)):
         return _decode_typed(data)
     try:
-        return msgspec.json.decode(data)
+        return _decode_any(data)
     except NOT_JSON:
         return json.loads(data.decode("utf-8", "replace"))
 

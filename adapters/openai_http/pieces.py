@@ -67,7 +67,7 @@ class Pieces:
     @property
     def undecided(self) -> bool:
         """True while text is held back, so that the next piece cannot take the fast lane."""
-        return self._tags is not None or bool(self._halves)
+        return self._tags is not None or bool(self._halves.held)
 
     @property
     def extents(self) -> tuple[int, int, int]:
@@ -117,8 +117,6 @@ class Pieces:
         Raises:
             StreamingError: UPSTREAM_PROTOCOL for a wrong type, a passed bound, or audio.
         """
-        if not part:
-            return
         reasoning, works = self.thinking.read(part)
         content = part.get("content")
         if isinstance(content, list):
