@@ -214,7 +214,8 @@ class TokenStream(WholeReading):
         if not self._closed:
             assert self._clock.stopped_by is not None
             return await self._fail(self._clock.stopped_by)
-        await self._source.closed.wait()
+        if not self._source.closed.is_set:
+            await self._source.closed.wait()
         if self._failure is not None:
             raise twin_of(self._failure)
         raise StopAsyncIteration

@@ -13,7 +13,6 @@ import httpx
 from adapters.http_util.foreign import clean_copy
 from adapters.http_util.secrets import is_secret_header
 from adapters.http_util.transport.client import POOL_TIMEOUT_S, AdapterClient, body_reader
-from adapters.http_util.transport.stream import StreamTransport
 from adapters.http_util.transport.wire import RawHeaders, header_lines
 
 CORRELATION_HEADER = "X-Correlation-Id"
@@ -70,9 +69,13 @@ async def post(
             replaced by copies without secrets.
     """
     if isinstance(client, AdapterClient) and client.posts_directly:
-        return await _post_directly(
-            client, url, headers, correlation_id, content, connect_timeout_s, trace
-        )
+        assert client.stream_transport is not None
+        origin, head = client.post_head(url, headers)
+        wire = _wire(head, correlation_id, trace, content)
+        timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
+        body = await client.stream_transport.exchange(origin, wire, timeouts)
+        headers = _by_name(body.headers)
+        return Posted(body.status, headers, body.read, body.aclose, body.ended, body.resent)
     request = client.build_request(
         "POST",
         url,
@@ -102,27 +105,13 @@ def _secrets_in(headers: Mapping[str, str]) -> list[str]:
     ]
 
 
-async def _post_directly(
-    client: AdapterClient,
-    url: httpx.URL,
-    headers: Mapping[str, str],
-    correlation_id: str,
-    content: bytes,
-    connect_timeout_s: float,
-    trace: Mapping[str, str],
-) -> Posted:
-    transport = client.stream_transport
-    assert isinstance(transport, StreamTransport)
-    origin, head = client.post_head(url, headers)
+def _wire(head: bytes, correlation_id: str, trace: Mapping[str, str], content: bytes) -> bytes:
+    """Return the bytes of a request that begins with `head`."""
     lines = [(_RAW_CORRELATION_HEADER, correlation_id.encode("ascii"))]
-    lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in trace.items()]
+    for name, value in trace.items():
+        lines.append((name.encode("ascii"), value.encode("ascii")))
     own = header_lines(lines)
-    wire = b"%s%sContent-Length: %d\r\n\r\n%s" % (head, own, len(content), content)
-    timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
-    body = await transport.exchange(origin, wire, timeouts)
-    return Posted(
-        body.status, _by_name(body.headers), body.read, body.aclose, body.ended, body.resent
-    )
+    return b"%s%sContent-Length: %d\r\n\r\n%s" % (head, own, len(content), content)
 
 
 def _by_name(headers: RawHeaders) -> dict[str, str]:
