@@ -23,6 +23,9 @@ class StreamClock(Interruption):
 
     Args:
         deadline_s: Seconds from now within which the job must end; None for no deadline.
+
+    Attributes:
+        now: Returns the time of the loop in which the clock was made.
     """
 
     __slots__ = (
@@ -32,13 +35,13 @@ class StreamClock(Interruption):
         "_inner",
         "_late",
         "_limit_s",
-        "_now",
         "_since",
         "_timer",
         "_timer_at",
         "_unwatched",
         "deadline_at",
         "is_followed",
+        "now",
         "on_retry",
         "on_unread",
         "spent_s",
@@ -47,8 +50,8 @@ class StreamClock(Interruption):
 
     def __init__(self, deadline_s: float | None = None) -> None:
         super().__init__()
-        self._now = _clock()
-        self.started_at = self._since = self._now()
+        self.now = _clock()
+        self.started_at = self._since = self.now()
         self.deadline_at = None if deadline_s is None else self.started_at + deadline_s
         self.spent_s = 0.0
         self._limit_s: float | None = None
@@ -71,11 +74,11 @@ class StreamClock(Interruption):
 
     def remaining_s(self) -> float | None:
         """Return the seconds left of the deadline, negative once it is over; None without one."""
-        return None if self.deadline_at is None else self.deadline_at - self._now()
+        return None if self.deadline_at is None else self.deadline_at - self.now()
 
     def fits(self, wait_s: float) -> bool:
         """Return whether a wait of `wait_s` seconds ends before the deadline."""
-        return self.deadline_at is None or self._now() + wait_s < self.deadline_at
+        return self.deadline_at is None or self.now() + wait_s < self.deadline_at
 
     def allow(self, limit_s: float | None, late: Late | None = None) -> None:
         """Start a new wait: `limit_s` seconds without progress end the job with `late()`.
@@ -85,7 +88,7 @@ class StreamClock(Interruption):
             late: Makes the error; by default it is DECODE_TIMEOUT.
         """
         self._limit_s, self._late = limit_s, late
-        self._since = self._now()
+        self._since = self.now()
         self.spent_s = 0.0
         self.watch()
 
@@ -95,7 +98,7 @@ class StreamClock(Interruption):
 
     def progress(self) -> None:
         """Restart the running wait, because the engine did something useful."""
-        self._since = self._now()
+        self._since = self.now()
         self.spent_s = 0.0
 
     def disarm(self) -> None:
@@ -125,7 +128,7 @@ class StreamClock(Interruption):
             limit_s: Seconds from now; None ends the limit, once the token is there.
             late: Makes the error, unless the adapter has named one for a wait that is too long.
         """
-        self._first_at = None if limit_s is None else self._now() + limit_s
+        self._first_at = None if limit_s is None else self.now() + limit_s
         self._first_late = late
         self.watch()
 
@@ -142,7 +145,7 @@ class StreamClock(Interruption):
 
     def enter(self) -> None:
         """Begin a wait of the current task for the engine."""
-        self._since = self._now() - self.spent_s
+        self._since = self.now() - self.spent_s
         self.reader = reader = asyncio.current_task()
         self._before = 0 if reader is None else reader.cancelling()
         if self._unwatched:
@@ -151,7 +154,7 @@ class StreamClock(Interruption):
     def leave(self) -> None:
         """End the wait; without progress its time stays charged to the limit."""
         self.reader = None
-        self.spent_s = self._now() - self._since
+        self.spent_s = self.now() - self._since
 
     def stop(self) -> None:
         """Cancel the timer, because the job has ended."""
@@ -207,7 +210,7 @@ class StreamClock(Interruption):
     def _on_timer(self) -> None:
         self._timer = None
         due = self._due_at()
-        if due is not None and due <= self._now():
+        if due is not None and due <= self.now():
             self.interrupt(self._error_at(due))
             if self.reader is None and self.on_unread is not None:
                 self.on_unread()

@@ -134,7 +134,7 @@ class Job:
             return
         self._pieces = count
         if self.first_piece_at is None:
-            self.first_piece_at = _now()
+            self.first_piece_at = self.clock.now()
         self.clock.allow(self.config.stall_timeout_s, _stalled)
 
     # One attempt
@@ -257,7 +257,7 @@ class Job:
 
     def metrics(self, answer: AnswerReader) -> Metrics:
         """Return the job's counts and times so far."""
-        now, usage, first_at = _now(), answer.facts.usage, self.first_piece_at
+        now, usage, first_at = self.clock.now(), answer.facts.usage, self.first_piece_at
         submitted_at = self.clock.started_at
         return Metrics(
             tokens_generated=usage.completion_tokens if usage else answer.tokens,
@@ -309,10 +309,6 @@ class Job:
             **more,
         }
         logger.warning("%s (job %s)", human, self.task.job_id, extra=fields)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _keyless() -> WorkerError:

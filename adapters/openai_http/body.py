@@ -63,7 +63,7 @@ class Body:
             return b""
         if phase is Phase.FINISHED:
             if self._linger_until is None:
-                self._linger_until = _now() + LINGER_S
+                self._linger_until = self._clock.now() + LINGER_S
                 self._clock.disarm()
             try:
                 return await self._read_until(self._linger_until)
@@ -95,7 +95,7 @@ class Body:
         if self._at_end():
             return
         self._clock.disarm()
-        until = _now() + SETTLE_S
+        until = self._clock.now() + SETTLE_S
         try:
             while await self._read_until(until):
                 pass
@@ -103,7 +103,7 @@ class Body:
             return  # the connection is closed instead of kept
 
     async def _read_until(self, when: float) -> bytes:
-        left_s = when - _now()
+        left_s = when - self._clock.now()
         remaining_s = self._clock.remaining_s()
         if remaining_s is not None:
             left_s = min(left_s, remaining_s - DEADLINE_MARGIN_S)
@@ -114,7 +114,3 @@ class Body:
                 return await self._read()
         except TimeoutError:
             return b""
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
