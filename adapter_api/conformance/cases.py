@@ -107,19 +107,28 @@ class AdapterConformance:
         """Return the verdict, and record it for the report even if the run is interrupted."""
         if cls._unusable:
             pytest.skip("nothing can be examined: the first failure says why")
-        if cls._examination is None:
-            try:
-                cls._examination = Examination(
-                    make,
-                    engine_url=engine_url,
-                    task=cls.task,
-                    failing=cls.failing,
-                    absent=cls.absent,
-                ).__enter__()
-            except (RegistryError, Misuse) as error:  # each message says what to do
-                cls._unusable = True
-                pytest.fail(str(error), pytrace=False)
+        begun = cls._begun(make, engine_url)
+        if isinstance(begun, str):
+            cls._unusable = True
+            pytest.fail(begun, pytrace=False)
+        cls._examination = begun
         cls._root = root
         interrupted = Result.of(check, Status.FAILED, "it was interrupted")
-        cls._examination.results[check.name] = interrupted
-        return cls._examination.judge(check)
+        begun.results[check.name] = interrupted
+        return begun.judge(check)
+
+    @classmethod
+    def _begun(cls, make: MakeAdapter, engine_url: str | None) -> Examination | str:
+        """Return the examination, or why it cannot begin: pytest would show an error twice."""
+        if cls._examination is not None:
+            return cls._examination
+        try:
+            return Examination(
+                make,
+                engine_url=engine_url,
+                task=cls.task,
+                failing=cls.failing,
+                absent=cls.absent,
+            ).__enter__()
+        except (RegistryError, Misuse) as error:  # each message says what to do
+            return str(error)

@@ -171,6 +171,8 @@ def test_the_agent_loop_of_the_how_to_runs(actor_url: str, tmp_path: Path) -> No
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "agent-loop.md").read_text()
     program = page.partition("```python\n")[2].partition("```")[0]
     script = tmp_path / "agent.py"
+    assert "What is the weather in Oslo?" in program
+    program = program.replace("What is the weather in Oslo?", "@weather")
     script.write_text(program.replace("http://localhost:8000", actor_url))
     done = subprocess.run(
         [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60

@@ -124,6 +124,8 @@ class _Chat:
         """
         typed = Typed()
         prompt = "> " if out().isatty() else ""
+        if prompt:
+            status.note("/help lists the commands; /quit or Ctrl-D ends the chat")
         interrupted = False
         while True:
             try:

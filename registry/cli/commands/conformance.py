@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import attrs
 import typer
 from rich.text import Text
 
@@ -44,6 +45,8 @@ _MARKS = {
     Status.BLOCKED: "dim red",
     Status.NOT_EXAMINED: "bold yellow",
 }
+
+_WIDTH = max(len(check.name) for check in CHECKS)
 
 _EXITS = {
     Verdict.CONFORMS: status.OK,
@@ -169,7 +172,9 @@ def _examine(
         return registry.get(name, {**options, **more})
 
     try:
-        found = examine(make, engine_url=engine_url, checks=checks, tell=_tell, **given)
+        lines = _Lines()
+        found = examine(make, engine_url=engine_url, checks=checks, tell=lines.tell, **given)
+        lines.end()
     except Misuse as misuse:
         raise UsageError(str(misuse)) from misuse
     except AdapterLoadError:
@@ -179,12 +184,36 @@ def _examine(
     return found
 
 
-def _tell(result: Result) -> None:
-    remark = harmless(one_line(result.remark))
-    if not out().isatty():
-        say(f"{result.check}\t{result.status}\t{remark}")
-        return
-    line = Text(f"{result.check:<36} ")
-    line.append(f"{result.status:<12}", _MARKS[result.status])
-    line.append(f" {remark}", "" if result.status is Status.FAILED else "dim")
-    console().print(line)
+@attrs.define(eq=False)
+class _Lines:
+    """The verdicts as they come: one a line, in a pipe with tabs.
+
+    On a terminal, checks after one another that are absent for one reason take two lines.
+    """
+
+    _reason: str | None = None
+    _more: int = 0
+
+    def tell(self, result: Result) -> None:
+        """Print a verdict."""
+        remark = harmless(one_line(result.remark))
+        if not out().isatty():
+            say(f"{result.check}\t{result.status}\t{remark}")
+            return
+        absent = result.status is Status.ABSENT
+        if absent and remark == self._reason:
+            self._more += 1
+            return
+        self.end()
+        self._reason = remark if absent else None
+        line = Text(f"{result.check:<{_WIDTH}} ")
+        line.append(f"{result.status:<12}", _MARKS[result.status])
+        line.append(f" {remark}", "" if result.status is Status.FAILED else "dim")
+        console().print(line)
+
+    def end(self) -> None:
+        """Print how many checks were left out of the lines before."""
+        if self._more:
+            more = f"{self._more} more"
+            console().print(Text(f"{more:<{_WIDTH}} absent       for the same reason", "dim"))
+        self._more = 0

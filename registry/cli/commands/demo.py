@@ -1,6 +1,7 @@
 """`demo`: the real adapter against a gateway over a scripted engine, over real HTTP."""
 
 import asyncio
+import textwrap
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -96,9 +97,9 @@ async def _demo(out: Console) -> int:
     _say(out, "\nNext")
     _facts(
         out,
-        server="a gateway with a dashboard: worker-adapters demo --serve",
-        yours='your engine: worker-adapters submit "Hello" --base-url http://localhost:8000',
-        adapter="your adapter: one class and one entry point, see README.md, Add an adapter",
+        server="worker-adapters demo --serve: a gateway with a dashboard",
+        yours='worker-adapters submit "Hello" --base-url http://localhost:8000',
+        adapter="one class and one entry point: README.md, Add an adapter",
     )
     return status.OK
 
@@ -162,8 +163,13 @@ def _kinds(events: list[TokenEvent]) -> str:
 
 def _facts(out: Console, **facts: str) -> None:
     for name, fact in facts.items():
-        out.print(Text.assemble((f"{name:8}", "dim"), fact), soft_wrap=True)
+        first, *rest = textwrap.wrap(fact, max(out.width - 8, 20), break_on_hyphens=False)
+        _print(out, Text.assemble((f"{name:8}", "dim"), "\n        ".join([first, *rest])))
 
 
 def _say(out: Console, text: str) -> None:
-    out.print(Text(text), soft_wrap=True)
+    _print(out, Text(text))
+
+
+def _print(out: Console, text: Text) -> None:
+    out.print(text, soft_wrap=True)

@@ -124,6 +124,8 @@ def key(
         say(made)
         if keys is None:
             status.note(f"add this to the key file:\n{lines}")
+        else:
+            status.note(f"{keys} has the key's hash; the key is not shown again")
         return status.OK
 
     return action

@@ -117,8 +117,10 @@ def _walk(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def _program(name: str) -> str:
     """Return what to type for a program of the environment that runs this."""
-    path = Path(sys.executable).with_name(name)
-    if shutil.which(name) == str(path):
+    python = Path(sys.executable)
+    path = python.with_name(name)
+    first = path if path.exists() else python  # pytest comes with the command before it
+    if shutil.which(first.name) == str(first):
         return name
     here = Path.cwd()
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

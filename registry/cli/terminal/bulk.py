@@ -117,8 +117,15 @@ def retry_batch(
     try:
         plan = Plan.again(input, output, limits)
     except (OSError, BatchError) as error:
-        raise UsageError(f"there is no run to continue: {error}") from error
+        raise UsageError(f"there is no run to continue: {_reason(error)}") from error
     return run_batch(plan, workers, on_ray)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a run cannot be found."""
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} does not exist; name the input and the --output of the run"
+    return str(error)
 
 
 def show_batch(output: Path, *, as_json: bool) -> int:
@@ -130,7 +137,7 @@ def show_batch(output: Path, *, as_json: bool) -> int:
     try:
         header, answered, failed = count(journal_path(output))
     except (OSError, BatchError) as error:
-        raise UsageError(f"there is no such run: {error}") from error
+        raise UsageError(f"there is no such run: {_reason(error)}") from error
     live = _live(output)
     left = header.rows - answered - failed
     if as_json:
@@ -296,7 +303,8 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
     )
     if summary.failures:
         codes = sorted(summary.failures.items(), key=lambda item: -item[1])
-        status.note("failures: " + ", ".join(f"{code} {number}" for code, number in codes))
+        counts = ", ".join(f"{code} {number}" for code, number in codes)
+        status.note(f"failures: {counts}; the reasons are in the results")
     for path in summary.files:
         status.note(f"results: {path}")
     if summary.left:

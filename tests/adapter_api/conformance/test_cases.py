@@ -138,6 +138,7 @@ def test_what_cannot_be_examined_is_reported_once(run: Run) -> None:
     failed = len(MISUSES) + 1
     assert re.search(rf"^{failed} failed, \d+ skipped, \d+ deselected in ", printed, re.MULTILINE)
     assert "Traceback" not in printed
+    assert "another exception" not in printed
 
 
 def test_what_is_absent_is_skipped_with_the_reason(run: Run) -> None:

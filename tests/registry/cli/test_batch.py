@@ -90,7 +90,7 @@ def test_failed_rows_and_retry_failed(
     broken = workers('error_code = "CONTENT_FILTER"')
     done = cli("batch", "run", rows, "--workers", broken, "--template", "<{prompt}>")
     assert done.code == 1
-    assert "failures: content_filter 5" in done.err
+    assert "failures: content_filter 5; the reasons are in the results" in done.err
     assert f"batch retry-failed {rows} -o {tmp_path}/in.output.jsonl sends the failed" in done.err
     assert len(ids(tmp_path / "in.output.errors.jsonl")) == 5
     done = cli("batch", "retry-failed", rows, "--workers", workers())
@@ -292,7 +292,9 @@ def test_a_json_schema_file(
 
 def test_status(cli: Cli, workers: Callable[..., str], rows: str) -> None:
     """`status` counts the rows of a run that is not running; without a run it is an error."""
-    assert cli("batch", "status", rows).code == 2
+    done = cli("batch", "status", rows)
+    assert done.code == 2
+    assert ".journal does not exist; name the input and the --output of the run" in done.err
     cli("batch", "run", rows, "--workers", workers(), "--max-cost", "1", "--max-in-flight", "1")
     done = cli("batch", "status", rows, "--json")
     assert json.loads(done.out) == {

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from adapter_api.conformance import CHECKS
+from registry.cli.commands import conformance
+from tests.registry.cli.test_output import Terminal
 from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
@@ -168,3 +170,17 @@ def test_what_cannot_be_meant(
     assert done.code == code
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+def test_on_a_terminal_one_reason_is_printed_once(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks that are absent for the same reason are counted, not listed."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(conformance, "out", Terminal)
+    done = cli("conformance", "mock", "--only", "order", "--only", "proxied", "--only", "lab-props")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert [line[1] for line in lines if line[0] == "order"] == ["passed"]
+    assert [line[:2] for line in lines[-3:-1]] == [["proxied", "absent"], ["1", "more"]]
+    assert lines[-2][2:] == ["absent", "for", "the", "same", "reason"]
+    assert done.out.count("it is not an HTTP adapter") == 1

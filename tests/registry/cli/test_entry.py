@@ -2,8 +2,9 @@
 
 import os
 import runpy
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def test_an_unknown_command(cli: Cli) -> None:
     done = cli("nonsense")
     assert done.code == 2
     assert done.err == "error: No such command 'nonsense'; see worker-adapters --help\n"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Undo what `main` does to SIGINT: its process ends with it, this one does not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_main_exits_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
