@@ -27,11 +27,15 @@ _PART = rf"(?i)({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])"
 _PARTS = rf"(?:{_NUMBER}\s{{0,3}}(?:{_UNIT})(?![a-z])[\s,]{{0,3}}(?:and\s)?){{1,4}}"
 _DURATION = rf"(?i)\s*{_PARTS}\s*"
 _WORDS = (
-    r"(?i)\b(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?"
+    r"(?i)(?<![a-z])(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?"
     r"|cool(?:ing)?[ -]?down)"
-    r"(?:\s(?:again|after|in|for|about|at least|approximately|another)){0,3}\s{1,3}"
+    r"(?:[\s_-](?:again|after|in|for|about|at least|approximately|another)){0,3}[\s:=]{1,3}"
     rf"({_PARTS})"
 )
+
+_CHINESE = r"(\d{1,6})\s{0,3}(\u6beb\u79d2|\u79d2|\u5206\u949f|\u5c0f\u65f6)\u4e4b?\u540e"
+"""Milliseconds, seconds, minutes or hours, and "later"."""
+_CHINESE_MS = {"\u6beb\u79d2": 1, "\u79d2": 1000, "\u5206\u949f": 60_000, "\u5c0f\u65f6": 3_600_000}
 
 _FIELD = (
     r"(?:(?:retry|try_again|available|resets?)_(?:after|in|delay|wait)"
@@ -39,6 +43,9 @@ _FIELD = (
     r"(?P<unit>_(?:s|secs?|seconds|ms|millis|milliseconds))?"
 )
 """The name of a field with a delay, in snake case."""
+
+_MOMENT = r"(?:resets?|retry|available|try_again)_at"
+"""The name of a field with the moment when the delay is over."""
 
 _POLICY = r";\s{0,3}r=(\d{1,9})\b[^,]{0,80}?;\s{0,3}t=(\d{1,9})\b"
 _OLD_POLICY = r"\bremaining=(\d{1,9})\b.{0,80}?\breset=(\d{1,9})\b"
@@ -65,14 +72,13 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
         exact = _number(headers.get(name))
         if exact is not None:
             return int(exact)
-    value = headers.get("retry-after", "")
-    seconds = _number(value)
-    if seconds is not None:
-        return _bounded(seconds * 1000)
-    if value:
-        until = _until_date(value, now)
-        return duration_ms(value) if until is None else until
-    return _reset_ms(headers, now)
+    value = headers.get("retry-after") or headers.get("x-retry-after", "")
+    if not value:
+        return _reset_ms(headers, now)
+    if _number(value, _MAX_MOMENT_MS) is not None:
+        return _instant_ms(value, now)
+    until = _until_date(value, now)
+    return duration_ms(value) if until is None else until
 
 
 def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
@@ -152,17 +158,20 @@ def _unit_ms(unit: str) -> int:
 
 def delay_in_words_ms(text: str) -> int | None:
     """Return the delay in a sentence such as "Please try again in 1.2s", in milliseconds."""
-    match = re.search(_WORDS, text)
-    return None if match is None else _sum_ms(match[1])
+    if match := re.search(_WORDS, text):
+        return _sum_ms(match[1])
+    match = re.search(_CHINESE, text)
+    return None if match is None else _bounded(int(match[1]) * _CHINESE_MS[match[2]])
 
 
 def is_delay(name: str) -> bool:
     """Return whether a field of this name holds a delay: `retry_after`, `cooldownSeconds`."""
-    return len(name) <= MAX_FIELD_CHARS and re.fullmatch(_FIELD, _snake(name)) is not None
+    plain = _snake(name[: MAX_FIELD_CHARS + 1])
+    return len(name) <= MAX_FIELD_CHARS and any(re.fullmatch(p, plain) for p in (_FIELD, _MOMENT))
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name).lower()
 
 
 def field_ms(name: str, value: Any) -> int | None:
@@ -178,6 +187,9 @@ def field_ms(name: str, value: Any) -> int | None:
         return None if whole is None or part is None else _bounded(whole * 1000 + part / 1e6)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    if re.fullmatch(_MOMENT, _snake(name)):
+        at = _number(str(value), _MAX_MOMENT_MS)
+        return None if at is not None and at < 1e9 else _instant_ms(str(value), datetime.now(UTC))
     number = _number(str(value))
     if number is None:
         return duration_ms(value) if isinstance(value, str) else None

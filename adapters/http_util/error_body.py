@@ -37,7 +37,7 @@ _MESSAGES = (
 
 _CODES = (
     *("code", "type", "error_type", "errorType", "error_code", "errorCode", "status", "reason"),
-    *("__type", "kind", "subtype"),
+    *("__type", "kind", "subtype", "Code"),
 )
 _STATUSES = (
     *("code", "status", "status_code", "statusCode", "http_status", "http_code", "httpStatus"),
@@ -45,8 +45,11 @@ _STATUSES = (
 )
 _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", "metadata",
            "base_resp", "fault", "raw", "body", "response", "cause", "violations",
-           "promptFeedback", "parameters")  # fmt: skip
+           "promptFeedback", "parameters", "Error", "Response", "header", "x_groq")  # fmt: skip
 """Where objects hold more facts, or texts that are JSON."""
+
+_WRAPPERS = ("base_resp", "fault", "Error", "Response", "header", "x_groq")
+"""Objects around a whole error."""
 
 _SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
 
@@ -210,7 +213,7 @@ class _Found:
             elif not self.message:
                 self.message = words
         nested = texts.get("error") if isinstance(payload.get("error"), Mapping | list) else ""
-        last = texts.get("base_resp") or texts.get("fault") or ""
+        last = next(filter(None, map(texts.get, _WRAPPERS)), "")
         self.message = nested or self.message or last
         wrapped = texts.get("metadata") or texts.get("raw")
         if wrapped and wrapped not in self.message:

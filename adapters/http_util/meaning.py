@@ -226,8 +226,9 @@ _WORDS = {
         r"|\u65e0\u6548\u7684(?:\u4ee4\u724c|\u5bc6\u94a5)|(?:\u9274\u6743|\u8ba4\u8bc1|\u9a8c\u8bc1)\u5931\u8d25"
     ),
     _BUSY: (
-        r"rate.?limit|too many (?:concurrent )?requests|overload|at capacity|capacity exceeded"
-        r"|(?:queue|server) is full|queue full|\bbusy\b|throttl|(?:no|out of|insufficient)"
+        r"rate.?limit|too many (?:concurrent )?requests|overload|(?:at|over) capacity"
+        r"|capacity exceeded|(?:queue|server) is full|queue full|\bbusy\b|throttl"
+        r"|(?:no|out of|insufficient)"
         r" (?:free |available )?(?:slots?|capacity)|maximum (?:number of )?concurren"
         r"|try again (?:later|in)|high demand"
         r"|\b(?:requests?|conn\w{0,8}|concurren\w{1,3}|qps) limit"

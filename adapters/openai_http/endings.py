@@ -70,7 +70,7 @@ _FAILED = (
     r"abandon|abort|busy|cancel|capacity|closed|connection|crash|deadline|dead(?:_|$)|died"
     r"|disconnect|drained|err(?:or|_|$)|evict|exception|exhaust|expired|fail|fault|incomplete"
     r"|insufficient|internal|interrupt|invalid|kill|lost|malformed|memory|missing|network|oom"
-    r"|overload|partial|preempt|quota|rate(?:_|$)|reset|resource|shut|suspend|terminat|throttl"
+    r"|overload|partial|preempt|premature|quota|rate_?(?:limit|$)|reset|resource|shut|suspend|terminat|throttl"
     r"|tim(?:e|ed)(?:_|$)|timeout|truncat|unavailable|unexpected|unfinished"
     r")|(?:error|timeout|cancell?ed|aborted|exception)(?:_|$)"
 )
@@ -116,7 +116,8 @@ def _plain(text: str) -> str:
 
 
 _DETAIL_ENDS = (
-    *("stop_details", "finish_details", "incomplete_details", "_finish_reason", "FinishReason"),
+    *("stop_details", "finish_details", "incomplete_details"),
+    *("finish_reason", "FinishReason", "finishReason"),
 )
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
@@ -138,11 +139,24 @@ class Finish:
         secrets: Credentials to keep out of the finish_reason.
     """
 
-    __slots__ = ("_after_answer", "_at", "_new", "_resumed", "_secrets", "ending", "reason")
+    __slots__ = (
+        "_after_answer",
+        "_at",
+        "_before",
+        "_new",
+        "_resumed",
+        "_secrets",
+        "ending",
+        "reason",
+    )
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = secrets
         self._new = False  # the event that is being read has a finish_reason
+        self._before: tuple[Ending, str | None] = (
+            Ending.NONE,
+            None,
+        )  # the ending of the last event
         self._at = -1  # the number of pieces after the event with the last one
         self._after_answer = False
         self._resumed = False  # pieces came after a finish_reason
@@ -200,6 +214,9 @@ class Finish:
         if not self._new:
             return
         self._new = False
+        if self._at == pieces and self._before[0] is Ending.LENGTH and self.ending is Ending.WHOLE:
+            self.ending, self.reason = self._before  # a gateway says "stop" after the engine's word
+        self._before = (self.ending, self.reason)
         self._resumed = self._resumed or -1 < self._at < pieces
         self._at = pieces
         # A finish_reason with the first text may come with every text: then this is not the end.

@@ -14,7 +14,8 @@ from adapters.http_util import (
     error_from_payload,
     error_from_response,
 )
-from adapters.openai_http.payload import NOT_JSON, decode, is_error
+from adapters.openai_http.failed import is_error
+from adapters.openai_http.payload import NOT_JSON, decode
 
 DONE = b"[DONE]"
 """The data of the event that ends a stream."""
@@ -123,6 +124,8 @@ class Framing:
         while self._checked < len(self._decoder.unknown):
             line = self._decoder.unknown[self._checked].strip()
             self._checked += 1
+            if line == DONE:  # without `data:` it proves nothing, and denies nothing
+                continue
             said = _words(line)
             if line and (not _FIELD.match(line) or _is_said(line, said)):
                 return error_from_payload(said, secrets=self._secrets)

@@ -86,6 +86,14 @@ class _Chunk(msgspec.Struct, Generic[_T], gc=False):
     choices: tuple[_T]
     usage: None = None
     error: None = None
+    errors: None = None
+    error_code: None = None
+    error_msg: None = None
+    error_message: None = None
+    base_resp: None = None
+    status: None = None
+    code: None = None
+    x_groq: None = None
 
 
 _completions = msgspec.json.Decoder(_Chunk[_Choice]).decode_lines

@@ -18,27 +18,6 @@ _FEW_BYTES = MAX_UNTYPED_VALUES  # no more values than bytes
 
 NOT_JSON = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
-_GOOD_CODES = ("", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
-
-_ERROR_KEYS = (
-    *("errors", "err", "errmsg", "err_msg", "error_msg", "error_message", "errorMessage"),
-    *("error_code", "errorCode", "exception", "fault", "traceback"),
-)
-
-_STATUS_KEYS = ("status", "status_code", "statusCode", "http_status", "httpStatus")
-
-_SIGNS = frozenset(
-    {"error", "object", "detail", "message", "msg", "type", "success", "base_resp"}
-    | {"promptFeedback", *_ERROR_KEYS, *_STATUS_KEYS}
-)
-"""An event with none of these is not an error: nearly every one."""
-
-_GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
-"""A message beside one of these may be a notice, such as a place in a queue."""
-
-_FAILED = ("error", "failed", "failure", "fail")
-_FAILED_KINDS = ("error", "exception", "failed", "failure")
-
 
 class _Function(msgspec.Struct, omit_defaults=True):
     name: str | None = None
@@ -126,52 +105,3 @@ def _decode_typed(data: bytes) -> Any:
         if part and part.get("tool_calls"):
             part["tool_calls"] = [*part["tool_calls"]]
     return found
-
-
-def is_error(payload: dict[str, Any]) -> bool:
-    """Return whether an event is an error object, in any known shape."""
-    if _SIGNS.isdisjoint(payload):
-        return False
-    if payload.get("error") or payload.get("object") == "error":
-        return True
-    if payload.get("choices"):
-        return False
-    return _is_bare_error(payload) or _is_failed(payload)
-
-
-def _is_bare_error(payload: dict[str, Any]) -> bool:
-    """Return whether an event without choices holds an error and nothing else."""
-    if "choices" in payload:
-        return bool(payload.get("errors") or payload.get("detail"))
-    words = isinstance(payload.get("message"), str) and payload["message"].strip()
-    return bool(
-        "detail" in payload
-        or payload.get("error") not in (None, False)
-        or any(payload.get(name) for name in _ERROR_KEYS)
-        or (words and _GOOD_SIGNS.isdisjoint(payload) and not _is_good(words))
-    )
-
-
-def _is_failed(payload: dict[str, Any]) -> bool:
-    """Return whether an event without an answer says that the request failed or was blocked."""
-    kind, base = payload.get("type"), payload.get("base_resp")
-    said = payload.get("message") or payload.get("msg")
-    feedback = payload.get("promptFeedback")
-    return bool(
-        (isinstance(kind, str) and kind.lower().endswith(_FAILED_KINDS))
-        or any(_is_failure(payload.get(name)) for name in _STATUS_KEYS)
-        or payload.get("success") is False
-        or (said and payload.get("code") not in (None, *_GOOD_CODES))
-        or (isinstance(base, dict) and base.get("status_code") not in (None, *_GOOD_CODES))
-        or (isinstance(feedback, dict) and feedback.get("blockReason"))
-    )
-
-
-def _is_failure(status: Any) -> bool:
-    if isinstance(status, str):
-        return status.lower() in _FAILED
-    return type(status) is int and 400 <= status <= 599
-
-
-def _is_good(words: str) -> bool:
-    return words.strip(" .!").lower() in ("ok", "success", "succeeded", "ping", "keepalive")

@@ -77,6 +77,46 @@ async def finish_with_reasoning(wire: Wire) -> None:
     await wire.end()
 
 
+@scenario(
+    "a gateway sends `stop` after the engine's `length`",
+    whole(),
+)
+async def finish_after_length(wire: Wire) -> None:
+    await wire.head()
+    await wire.text(*PIECES)
+    await wire.finish("length")
+    await wire.rest()
+
+
+# Objects
+
+_OBJECTS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("no-choices", "`error_type` and `error_message` with `choices: null` (hermes-agent#65631)",
+     {"choices": None, "error_type": "BadRequestError",
+      "error_message": "This model's maximum context length is 8192 tokens."}, "CONTEXT_OVERFLOW"),
+    ("beside", "`base_resp` with a status beside an empty choice (MiniMax)",
+     {"base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}, "CONTENT_FILTER"),
+    ("provider", "`x_groq.error` beside an empty choice (Groq)",
+     {"x_groq": {"error": "over capacity"}}, "ADMISSION_REJECT"),
+    ("exception", "an object named for its exception (Bedrock)",
+     {"choices": [], "throttlingException": {"message": "Too many requests"}}, "ADMISSION_REJECT"),
+)  # fmt: skip
+
+
+async def _sends_object(keys: dict[str, Any], wire: Wire) -> None:
+    await wire.head()
+    await wire.text(*PIECES[:2])
+    await wire.event({**wire.payload(), **keys})
+    await wire.rest()
+
+
+def _objects() -> Iterable[Scenario]:
+    for name, what, keys, code in _OBJECTS:
+        summary = f"sends {what}, then a whole end"
+        expect = fails(code, text=_HALF)
+        yield Scenario(f"object-{name}", summary, partial(_sends_object, keys), expect)
+
+
 # Lines
 
 _LINES = (
@@ -203,4 +243,4 @@ async def cut_after_call(wire: Wire) -> None:
     await wire.end()
 
 
-SCENARIOS = [*_words(), *_lines(), *collect(vars())]
+SCENARIOS = [*_words(), *_objects(), *_lines(), *collect(vars())]

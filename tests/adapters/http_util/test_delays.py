@@ -1,5 +1,7 @@
-"""Delays that servers ask for in fields and in words; headers are in test_retry.py."""
+"""Delays that servers ask for in fields and in words; more headers are in test_retry.py."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +10,13 @@ from hypothesis import strategies as st
 
 from adapter_api import ErrorCode
 from adapters.http_util import error_from_payload, error_from_response
-from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms, is_delay
+from adapters.http_util.delays import (
+    delay_in_words_ms,
+    duration_ms,
+    field_ms,
+    is_delay,
+    retry_after_ms,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,10 @@ from adapters.http_util.delays import delay_in_words_ms, duration_ms, field_ms, 
         ("Please retry in 43.21s", 43_210),
         ("Rate limit reached ... Please try again in 1m26.4s. Visit https://x", 86_400),
         ("Please try again in 6ms.", 6),
+        ("Retry after: 5 seconds", 5000),
+        ("rate limited; retry_after=2s", 2000),
+        ("\u8bf7\u5728 5 \u79d2\u540e\u91cd\u8bd5", 5000),
+        ("\u8bf71\u5206\u949f\u4e4b\u540e\u518d\u8bd5", 60_000),
         ("Try again in 20 seconds", 20_000),
         ("Please retry after 5 seconds.", 5000),
         ("Please wait 30 seconds before the next request", 30_000),
@@ -46,6 +58,7 @@ def test_a_delay_in_words(words: str, delay_ms: int | None) -> None:
         ("retryDelay", {"seconds": 1, "nanos": 200_000_000}, 1200),
         ("retryDelay", {"seconds": "2"}, 2000),
         ("retry_after", 3, 3000),
+        ("retry-after", 3, 3000),
         ("retry_after", "3", 3000),
         ("retry_after_seconds", 0.5, 500),
         ("retry_after_ms", 250, 250),
@@ -70,7 +83,25 @@ def test_a_delay_in_a_field(name: str, value: Any, delay_ms: int | None) -> None
     assert field_ms(name, value) == delay_ms
 
 
-@pytest.mark.parametrize("name", ["retry", "retries", "reset", "reset_at", "available", "time",
+@pytest.mark.parametrize("name", ["resets_at", "reset_at", "retryAt"])
+def test_a_moment_is_read_as_one(name: str) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=3600)
+    assert is_delay(name)
+    for value in (soon.isoformat(), soon.timestamp(), int(soon.timestamp() * 1000)):
+        assert 3_500_000 < (field_ms(name, value) or 0) <= 3_600_000
+    assert field_ms(name, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "least"), [("x", None), ("3", 3000), (str(int(time.time()) + 60), 50_000)]
+)
+@pytest.mark.parametrize("name", ["retry-after", "x-retry-after"])
+def test_a_header_holds_a_delay_or_a_moment(name: str, value: str, least: int | None) -> None:
+    told = retry_after_ms({name: value})
+    assert told is None if least is None else least <= (told or 0) <= 60_000
+
+
+@pytest.mark.parametrize("name", ["retry", "retries", "reset", "reset_date", "available", "time",
                                   "after", "wait_list", "retry_after_date", "ms"])  # fmt: skip
 def test_other_fields_hold_no_delay(name: str) -> None:
     """A number of tries, or a moment."""

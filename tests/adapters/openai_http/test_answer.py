@@ -377,7 +377,7 @@ def test_a_failure_that_comes_as_text() -> None:
         {"code": 0, "message": "Success"},
         {"code": "200", "message": "ok", "choices": []},
         {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
-        {"choices": [{"text": "", "message": None}], "type": "error", "errors": ["x"]},
+        {"choices": [{"text": "", "message": None}], "type": "text", "errors": []},
         {"choices": [{"content_filter_offsets": {"check_offset": 1}}]},
         {"usage": {"prompt_tokens": "x", "completion_tokens": -5}},
     ],

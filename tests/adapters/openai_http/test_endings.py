@@ -4,14 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.openai_http.endings import MAX_REASON_CHARS, Ending, classify
+from adapters.openai_http.endings import MAX_REASON_CHARS, Ending, Finish, classify
 
 WHOLE = ["stop", "STOP", "eos", "eos_token", "end_turn", "endTurn", "tool_calls", "tool-calls",
          "function_call", "COMPLETE", "stop_sequence", "FINISH_REASON_STOP", "FinishReason.STOP",
          "stop: ###", "stopReason.end_turn", "eot_id", "<|im_end|>", "message_stop"]  # fmt: skip
 LENGTH = ["length", "max_tokens", "MAX_TOKENS", "maxTokens", "max tokens", "model_length",
           "FINISH_REASON_MAX_TOKENS", "length: 256", "token_limit_reached"]  # fmt: skip
-FAILED = ["abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_system_resource",
+FAILED = ["ratelimit", "premature_end",
+          "abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_system_resource",
           "network_error", "timeout", "time_limit", "timed out", "engine_crashed", "overloaded",
           "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "stop: connection lost",
           "preempted", "rate_limit", "error: stop", "incomplete", "preemption", "interruption",
@@ -58,3 +59,15 @@ def test_an_unknown_word_never_means_success(reason: str) -> None:
 def test_an_endless_reason_is_read_to_a_bound() -> None:
     """Characters beyond the bound are ignored."""
     assert classify("stop:" + " " * MAX_REASON_CHARS + "error") is Ending.WHOLE
+
+
+def test_the_length_stays_whatever_a_gateway_adds() -> None:
+    """An answer cut by its length is not told as one that ended by itself."""
+    finish = Finish()
+    for reason in ("length", "stop"):
+        finish.read({"finish_reason": reason})
+        finish.end_event(3, answered=True)
+    assert (finish.ending, finish.reason) == (Ending.LENGTH, "length")
+    finish.read({"finish_reason": "stop"})
+    finish.end_event(4, answered=True)
+    assert finish.reason == "stop"

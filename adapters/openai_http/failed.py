@@ -1,0 +1,132 @@
+"""Which objects report a failure, whatever their shape. No I/O.
+
+A name that speaks of an error, with a value that says something, is an error wherever it stands:
+alone, beside choices, one level down. The other signs are weaker: `message` alone may be a notice.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from adapters.http_util.error_body import snake
+
+_USUAL = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "provider"}
+    | {"service_tier"}
+)
+"""What nearly every chunk holds, and no error is told by."""
+
+_SKIPPED = _USUAL - {"object"}
+
+_NAME = (
+    r"(?:\w+_)?(?:err|errors?|exceptions?|faults?|failures?|traceback|err(?:msg|code|no))"
+    r"(?:_(?:code|msg|message|type|text|info|details?|description|reason|string))?|failed"
+)
+_NUMBERED = r"(?:\w+_)?(?:error|errno|failed|(?:\w+_)?err\w{0,2}_?code)"
+"""Names under which a number tells an error; under others it may count errors."""
+
+_GOOD_CODES = ("", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
+_GOOD_WORDS = frozenset(
+    {"", "0", "ok", "success", "succeeded", "ping", "keepalive", "none", "null", "false"}
+    | {"no_error"}
+)
+
+_STATUSES = ("status", "status_code", "http_status", "http_code")
+_KINDS = ("type", "event", "state", "status", "kind", "object")
+_FAILED_KIND = r"(?:^|_)(?:error|errored|exception|failed|failure|fail)$"
+_BROKEN_KIND = r"(?:^|_)(?:incomplete|aborted|cancell?ed|timeout|timed_out|rejected|expired)$"
+"""Kinds of events without an answer. Beside an answer, its finish_reason tells more."""
+
+_NOTICES = frozenset({"ping", "keepalive", "keep_alive", "heartbeat", "progress", "notice"})
+_GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
+"""A message beside one of these may be a notice, such as a place in a queue."""
+
+
+def is_error(payload: dict[str, Any]) -> bool:
+    """Return whether an event is an error object, in any known shape, or holds one."""
+    if payload.keys() <= _USUAL:
+        return _is_kind(payload.get("object"), _FAILED_KIND)
+    plain = {_plain(key): value for key, value in payload.items() if key not in _SKIPPED}
+    answers = bool(payload.get("choices"))
+    if _tells_failure(plain) or (plain.get("detail") and isinstance(plain["detail"], str | list)):
+        return True
+    inner = ((key, value) for key, value in plain.items() if isinstance(value, dict))
+    if any(_holds_failure(key, value, alone=not answers) for key, value in inner):
+        return True
+    return not answers and _is_bare(plain, payload)
+
+
+def _tells_failure(plain: Mapping[str, Any]) -> bool:
+    """Return whether names or values of an object say that something failed."""
+    said = plain.get("message") or plain.get("msg")
+    return bool(
+        any(_names_error(name) and _says(name, value) for name, value in plain.items())
+        or any(_is_kind(plain.get(name), _FAILED_KIND) for name in _KINDS)
+        or any(_is_failure(plain.get(name)) for name in _STATUSES)
+        or plain.get("success") is False
+        or plain.get("ok") is False
+        or (said and plain.get("code") not in (None, *_GOOD_CODES))
+    )
+
+
+def _holds_failure(key: str, value: dict[str, Any], *, alone: bool) -> bool:
+    """Return whether an object inside an event says that the request failed or was blocked."""
+    if key == "base_resp":  # MiniMax
+        return value.get("status_code") not in (None, *_GOOD_CODES)
+    if key == "prompt_feedback":  # Google
+        return bool(value.get("blockReason"))
+    if alone or key.startswith("x_"):  # beside an answer, what a provider adds under its own name
+        return _tells_failure({_plain(name): inner for name, inner in value.items()})
+    return False
+
+
+def _is_bare(plain: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Return whether an event without an answer holds an error and nothing else."""
+    if any(_is_kind(plain.get(name), _BROKEN_KIND) for name in _KINDS):
+        return True
+    if "choices" in payload:
+        return False
+    words = plain.get("message")
+    return (
+        "detail" in plain
+        or plain.get("error") not in (None, False)
+        or bool(
+            isinstance(words, str)
+            and words.strip()
+            and _GOOD_SIGNS.isdisjoint(payload)
+            and plain.get("type") not in _NOTICES
+            and not _is_good(words)
+        )
+    )
+
+
+@lru_cache(maxsize=256)
+def _plain(name: str) -> str:
+    return snake(name[:64]) or name[:64]
+
+
+@lru_cache(maxsize=256)
+def _names_error(name: str) -> bool:
+    return re.fullmatch(_NAME, name) is not None
+
+
+def _says(name: str, value: Any) -> bool:
+    """Return whether the value under an error's name says something."""
+    if isinstance(value, str):
+        return not _is_good(value)
+    if isinstance(value, int | float):
+        return value not in (0, 200) and re.fullmatch(_NUMBERED, name) is not None
+    return bool(value)
+
+
+def _is_kind(value: Any, words: str) -> bool:
+    return isinstance(value, str) and re.search(words, _plain(value)) is not None
+
+
+def _is_failure(status: Any) -> bool:
+    return type(status) is int and 400 <= status <= 599
+
+
+def _is_good(words: str) -> bool:
+    return _plain(words) in _GOOD_WORDS
