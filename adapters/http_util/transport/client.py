@@ -1,5 +1,6 @@
 """The HTTP client of an adapter: transport, limits, TLS and proxies in one place (HTU-1001)."""
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -135,6 +136,18 @@ def _require_h2() -> None:
         ) from exc
 
 
+class _ShownURL(httpx.URL):
+    """A URL whose text has no query, which may hold a key: httpx logs the text of each URL."""
+
+    def __str__(self) -> str:
+        text, asks, query = super().__str__().partition("?")
+        secret = asks and not re.fullmatch(r"api-version=[\w.-]*", query)
+        return f"{text}?[redacted]" if secret else f"{text}{asks}{query}"
+
+    def __repr__(self) -> str:
+        return f"URL({str(self)!r})"
+
+
 class AdapterClient(httpx.AsyncClient):
     """An httpx client that knows its transport.
 
@@ -150,6 +163,13 @@ class AdapterClient(httpx.AsyncClient):
             name.decode("ascii").lower(): (name, value) for name, value in self.headers.raw
         }
         self._post: tuple[httpx.URL, Mapping[str, str], tuple[Origin, bytes]] | None = None
+
+    def build_request(self, *args: Any, **options: Any) -> httpx.Request:
+        """Return a request whose URL shows no query."""
+        request = super().build_request(*args, **options)
+        if request.url.query:
+            request.url = _ShownURL(request.url)
+        return request
 
     @property
     def posts_directly(self) -> bool:

@@ -68,7 +68,7 @@ async def _shown(options: Options, recording: Path, caplog: pytest.LogCaptureFix
 async def _check(
     holder: str, where: str, names: list[str], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "worker_adapters")
+    caplog.set_level(logging.INFO)  # of all loggers: httpx logs each URL
     text = ""
 
     async def script(request: Request, wire: Wire) -> None:
