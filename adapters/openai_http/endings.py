@@ -117,7 +117,7 @@ def _plain(text: str) -> str:
 
 _DETAIL_ENDS = (
     *("stop_details", "finish_details", "incomplete_details"),
-    *("finish_reason", "FinishReason", "finishReason"),
+    *("_finish_reason", "FinishReason"),
 )
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
