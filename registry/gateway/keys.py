@@ -168,7 +168,8 @@ class Keyring:
             given = ""
         if not given:
             raise _unauthorized(
-                "This gateway needs a key: send `Authorization: Bearer KEY`.", challenge
+                "This gateway needs a key, as a bearer token in the header Authorization.",
+                challenge,
             )
         digest = hash_of(given)
         found = None

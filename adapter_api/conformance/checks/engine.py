@@ -84,7 +84,7 @@ async def props(subject: Subject) -> str:
     wrong = [name for name, n in counts.items() if n is not None and (type(n) is not int or n < 1)]
     if wrong:
         raise Violation(f"{wrong[0]} is {counts[wrong[0]]!r}: it is a count, or None if unknown")
-    return f"{found.engine}, {len(found.models)} models"
+    return f"{found.engine}, models: {len(found.models)}"
 
 
 @check("OC-ADAPT-OAI-6010 ORCH-3055", needs=("health",))

@@ -44,7 +44,7 @@ async def leaks(subject: Subject) -> str:
     for kind, found in left.items():
         if found:
             raise Violation(f"{len(found)} {kind} left behind: {listed(found, 3)}")
-    return f"{len(files)} files, {len(threads)} threads before and after"
+    return f"before and after, files: {len(files)}, threads: {len(threads)}"
 
 
 async def _every_way(subject: Subject) -> None:

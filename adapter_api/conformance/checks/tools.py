@@ -54,7 +54,7 @@ async def tools(subject: Subject) -> str:
         outcome = await run(adapter, second)
     if outcome.error is not None:
         raise Violation(f"a conversation with a call and its result failed: {outcome}")
-    return f"{len(end.tool_calls)} calls"
+    return f"calls: {len(end.tool_calls)}"
 
 
 def _judge_lab_call(end: End) -> None:

@@ -75,7 +75,8 @@ class _Outcome:
             return f"{self.error.code} ({self.error.message[:100]})"
         assert self.end is not None
         metrics = self.end.metrics
-        usage = f"{metrics.prompt_tokens}+{metrics.tokens_generated} {metrics.usage_source}"
+        prompt = "?" if metrics.prompt_tokens is None else metrics.prompt_tokens
+        usage = f"{prompt}+{metrics.tokens_generated} {metrics.usage_source}"
         return (
             f"{self.tokens} events, usage {usage}, finish_reason {self.end.finish_reason}, "
             f"proof {self.end.proof}"
@@ -160,7 +161,7 @@ class Probe:
 
     async def _capacity(self) -> str:
         props = await self._adapter.props()
-        return f"context {props.context_length}, slots {props.slots_total}"
+        return f"context {props.context_length or '?'}, slots {props.slots_total or '?'}"
 
     async def _prompt(self) -> str:
         return str(await _outcome(self._adapter, self._task()))

@@ -37,3 +37,5 @@ async def test_adapters_without_keys_can_be_probed() -> None:
     assert facts["wrong key"] == "the adapter has no key"
     assert facts["stop"] == "no text to stop at"
     assert facts["cancel"] == "the answer was over before it could be cancelled"
+    assert facts["capacity"] == "context ?, slots ?"
+    assert "usage ?+1 counted" in facts["prompt"]

@@ -1,0 +1,17 @@
+"""`worker-adapters gateway key`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def test_a_key_is_printed_once(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """Standard output has the key alone; the remark on standard error says what the file has."""
+    file = tmp_path / "keys.toml"
+    done = cli("gateway", "key", "laptop", "--keys", str(file))
+    assert (done.code, done.out.count("\n"), done.out[:3]) == (0, 1, "wa-")
+    assert done.err == f"note: {file} has the key's hash; the key is not shown again\n"
+    assert done.out.strip() not in file.read_text()
+    again = cli("gateway", "key", "laptop", "--keys", str(file))
+    assert again.code == 2
+    assert "has a key 'laptop' already" in again.err
