@@ -27,4 +27,5 @@ def test_openai_http_conforms_with_a_real_engine(start_engine: Callable[..., Eng
     assert {check: status for check, (status, _) in verdicts.items()} == {
         "tools": "absent",
         "reasoning": "absent",
+        "proxy-cut-calls": "absent",
     }
