@@ -13,12 +13,11 @@ from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.lanes import chat_texts, completion_texts
 from adapters.openai_http.pieces import Pieces
+from adapters.openai_http.thinking import REASONING_NAMES
 from adapters.openai_http.usage import single_logprob, token_logprobs
 
 _TEXT = ("content", "refusal")
-_REASONING = (
-    *("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks"),
-)
+_REASONING = (*REASONING_NAMES, "reasoning_details", "thinking_blocks")
 _CALLS = ("tool_calls", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
 _BESIDE = frozenset({*_REASONING, *_CALLS})

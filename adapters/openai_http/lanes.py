@@ -33,6 +33,7 @@ class _Quiet(msgspec.Struct, gc=False, kw_only=True):
     reasoning: _Blank = None
     refusal: _Blank = None
     thinking: _Blank = None
+    reasoning_text: _Blank = None
     reasoning_details: _Nothing = None
     function_call: None = None
     audio: None = None

@@ -1,7 +1,8 @@
 """Reasoning, which servers send under many names, and the opaque parts that must go back to them.
 
 Source: vLLM and Ollama send `reasoning`; DeepSeek, SGLang and llama.cpp `reasoning_content`;
-OpenRouter `reasoning_details`; LiteLLM `thinking_blocks`; Mistral parts of `content`.
+OpenRouter `reasoning_details`; LiteLLM `thinking_blocks`; Copilot `reasoning_text`; Mistral parts
+of `content`.
 """
 
 import io
@@ -20,7 +21,12 @@ MAX_DETAIL_BYTES = 4 << 20
 MAX_DETAILS = 4096
 """Opaque details of one answer, each of which is looked up by its type and index."""
 
-_NAMES = ("reasoning_content", "reasoning", "thinking")
+REASONING_NAMES = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content"),
+    *("reasoning_summary", "thought", "thoughts"),
+)
+"""Names of reasoning in a delta or a message; of several, the first that says something counts."""
+
 _DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
 _APPENDED = ("text", "summary", "thinking")
 _NOT_WORK = frozenset(
@@ -51,13 +57,13 @@ class Thinking:
             StreamingError: UPSTREAM_PROTOCOL if a bound is passed.
         """
         said, works = "", False
-        for name in _NAMES:
+        for name in REASONING_NAMES:
             value = part.get(name)
             if not value:
                 continue
             works = True
-            if isinstance(value, str) and not said:
-                said, self.name = value, name
+            if not said and (words := _words(value)):
+                said, self.name = words, name
         for name in _DETAIL_NAMES:
             details = part.get(name)
             if details and isinstance(details, list):
@@ -151,6 +157,16 @@ def _thought(value: Any) -> str:
     parts = value if isinstance(value, list) else []
     texts = [part.get("text") for part in parts if isinstance(part, dict)]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _words(value: Any) -> str:
+    """Return the text of reasoning: a string, an object with one, or a list of these."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_words(item) for item in value if isinstance(item, str | dict))
+    text = (value.get("text") or value.get("content")) if isinstance(value, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def _key(detail: dict[str, Any]) -> tuple[Any, Any]:

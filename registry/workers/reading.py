@@ -54,7 +54,7 @@ def read_text(path: Path, max_bytes: int) -> str:
             data = b"" if found.st_size > max_bytes else file.read(max_bytes + 1)
             if found.st_size > max_bytes or len(data) > max_bytes:
                 raise Unreadable(f"it is longer than {max_bytes} bytes")
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable("it is not UTF-8") from None
     except OSError as error:

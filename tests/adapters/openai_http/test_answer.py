@@ -539,8 +539,11 @@ def test_logprob_of_a_piece_that_is_one_token(logprobs: Any, expected: float | N
         {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]},
         {"content": [{"type": "thinking", "thinking": "hm"}]},
         {"reasoning": {"odd": 1}},
-        {"reasoning_text": "of GitHub"},
-        {"thoughts": [{"text": "of others"}]},
+        {"reasoning_text": "hm"},
+        {"thoughts": [{"text": "hm"}]},
+        {"reasoning": {"content": "hm"}},
+        {"reasoning_content": ["h", {"type": "text", "text": "m"}, 5], "reasoning": "hm"},
+        {"unheard_of": "of others"},
     ],
 )
 def test_reasoning_under_any_name_is_progress(part: dict[str, Any]) -> None:

@@ -148,6 +148,7 @@ def test_failures_that_come_as_text_are_looked_for() -> None:
         {"reasoning_content": "x"},
         {"reasoning": "x"},
         {"thinking": "x"},
+        {"reasoning_text": "x"},
         {"refusal": "x"},
         {"reasoning_details": [{}]},
         {"function_call": {"name": "x"}},

@@ -291,6 +291,14 @@ async def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, proble
         AdapterHost.from_file(path)
 
 
+async def test_a_file_from_windows(write: Write) -> None:
+    """Editors there put a byte order mark first, and end lines with CR LF."""
+    path = write(replica())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    async with AdapterHost.from_file(path) as host:
+        assert len(host.snapshot().pools) == 1
+
+
 async def test_a_constructor_that_refuses(write: Write, site: object, adapter_source: str) -> None:
     """An error of an adapter's constructor has the replica's path."""
     refusing = adapter_source + (
