@@ -54,7 +54,7 @@ _CODES = (
              r"(credit|balance|fund)|current_quota|quota_(exhausted|depleted|reached)|free_tier_only"),
     (_FILTER, r"content_?(filter|policy|management|moderation|block|safety|violation)|moderation"
               r"|responsible_ai|safety|prohibited_content|data_inspection|flagged|policy_violation"
-              r"|guardrail|sensitive|block_?list|prompt_blocked|recitation|jailbreak"),
+              r"|guardrail|sensitive|block_?list|prompt_blocked|recitation|jailbreak|(^|_)unsafe_"),
     (_OVERFLOW, r"context_?(length|window|size|limit|overflow)|exceed_context|token_limit_exceeded"
                 r"|(prompt|input|sequence|messages?)(_tokens?)?_(is_)?(too_(long|large)|limit"
                 r"|length_exceed)"
@@ -111,7 +111,7 @@ _EXCESS = (
 _COUNTS = r"max_new_tokens` must be <= (\d{1,9})\. given: (\d{1,9}) `inputs` tokens"
 _OVERFLOW_WORDS = (
     r"maximum (?:allowed )?(?:context|prompt|input|sequence|model) (?:length|size|window)"
-    r"|\b(?:prompt|inputs?|conversation|chat|sequence|history|messages)(?: \w{1,12}){0,2}"
+    r"|\b(?:prompt|inputs?|conversation|chat|sequence|history|messages?)(?: \w{1,12}){0,2}"
     r" (?:is|are|was|were)? ?(?:far |much |way )?too (?:long|many tokens|(?:large|big) (?:to|for))"
     r"|(?:\d tokens|\btokens \(\d{1,9}\))[^\n]{0,40}\b(?:max\w{0,5} (?:\w{1,12} )?(?:length|len"
     r"|window)|model (?:only )?(?:supports|allows|accepts|limit))\b"
@@ -123,7 +123,11 @@ _OVERFLOW_WORDS = (
     r"|\btoo (?:large|long)\b[^\n]{0,80}\bmax\w{0,5} (?:size|length):? \d{1,9} tokens"
     r"|\bmax\w{0,5} length of (?:the |your )?(?:\w{1,12} )?(?:question|query|prompt"
     r"|input|messages?)\b"
-    r"|expected maxlength: \d"
+    r"|expected maxlength: \d|\b(?:prompt|input|messages?) (?:is )?too large: \d{1,9} tokens"
+    rf"|\btokens? in (?:the |your )?(?:prompt|input|messages?)\b[^\n]{{0,40}}?(?:{_MUCH})"
+    r"|\b(?:prompt|input)\b[^\n]{0,30}\b\d{1,9} tokens\b[^\n]{0,20}\bmax\w{0,5} \d"
+    r"|\b\d{1,9} tokens\b[^\n]{0,30}\bonly ha(?:s|ve) \d"
+    r"|\bprompt\b[^\n]{0,12}\+ ?(?:max_tokens|completion)\b[^\n]{0,20}>"
     r"|\bmaximum (?:number of )?tokens exceeded|context(?:length|window)\w*error"
     r"|\bshorten (?:your|the) (?:prompt|input|messages?|conversation)"
     r"|\b(?:prompt|input|conversation|messages?|request)\b[^.]{0,60}\b(?:longer|larger|bigger) than"
@@ -172,6 +176,11 @@ _WORDS = {
         rf"|(?:\bper[ -]|/ ?)(?:day|week|month)\b|\b[TR]PD\b|{_SUSPENDED}"
         rf"|(?:{_ALLOWANCE})\b[^.\n]{{0,50}}?\b(?:{_USED_UP})"
         rf"|(?:{_USED_UP}) [^.\n]{{0,50}}?(?:{_ALLOWANCE})\b"
+        r"|(?:subscription|trial|plan) (?:has |is )?expired|no more (?:requests|tokens|credits)\b"
+        r"|\bhit your (?!rate|request|token|concurren)(?:\w{1,12} )?limit\b"
+        # Chinese: the quota is used up, the day's maximum is reached.
+        r"|\u914d\u989d(?:\u5df2|\u4e0d\u8db3|\u8017\u5c3d)"
+        r"|(?:\u5f53\u65e5|\u6bcf\u65e5|\u4eca\u65e5|\u5f53\u5929)[^\u3002\n]{0,16}\u4e0a\u9650"
         # Chinese: balance insufficient, in arrears, allowance insufficient or used up.
         r"|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39|\u989d\u5ea6(?:\u4e0d\u8db3|\u5df2\u7528|\u7528\u5c3d|\u8017\u5c3d|\u5931\u8d25)|\u4f7f\u7528\u4e0a\u9650"
         r"|insufficient (?:\w{1,12} )?(?:credits?|balance|funds|quota)"
@@ -191,8 +200,13 @@ _WORDS = {
         r"|violat\w{1,6} [^.]{0,60}(?:polic|guideline)|responsible ai|sensitive (?:content|words?)"
         r"|\b(?:input|output)\b[^.\n]{0,24}[ _](?<!case[ _-])sensitive\b"
         r"|\b(?:content|prompt|input|output)\b[^.\n]{0,20}? blocked\b"
-        r"|\bblocked (?:content|prompt|input|output)\b"
-        r"|\u654f\u611f\u5185\u5bb9|\u4e0d\u5b89\u5168|\u8fdd\u89c4"  # Chinese: sensitive, unsafe
+        r"|\bblocked (?:content|prompt|input|output)\b|\bunsafe content"
+        r"|prompt injection|^refusal \("
+        r"|(?:blocked|refused) [^.\n]{0,40}(?:usage polic|safety|model armor)"
+        r"|(?:restricted|banned|prohibited) (?:words?|phrases?|topics?)\b"
+        # Chinese: sensitive, not passed by the review, banned, a risk.
+        r"|\u654f\u611f|\u5ba1\u6838(?:\u4e0d|\u672a)\u901a\u8fc7|\u8fdd\u7981|\u5b58\u5728\u98ce\u9669"
+        r"|\u4e0d\u5b89\u5168|\u8fdd\u89c4"  # unsafe, against the rules
         r"|blocked (?:by|due to|because of) [^.]{0,40}(?:safety|polic|filter|content)"
     ),
     _MISSING: (
@@ -232,7 +246,7 @@ _WORDS = {
         r" (?:free |available )?(?:slots?|capacity)|maximum (?:number of )?concurren"
         r"|try again (?:later|in)|high demand"
         r"|\b(?:requests?|conn\w{0,8}|concurren\w{1,3}|qps) limit"
-        r"|\u9650\u9891|\u9650\u6d41|\u5e76\u53d1"
+        r"|\u9650\u9891|\u9650\u6d41|\u5e76\u53d1|\u7e41\u5fd9"
     ),
     _AWAY: (
         r"unavailable|no (?:healthy|available|live|ready) \w{1,20}"
