@@ -11,6 +11,9 @@ from typing import Any
 
 from adapters.http_util.error_body import snake
 
+MAX_WORD_CHARS = 64
+"""A name or a kind is a few words. Further characters are not read."""
+
 _USUAL = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "provider"}
     | {"service_tier"}
@@ -101,9 +104,13 @@ def _is_bare(plain: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
     )
 
 
-@lru_cache(maxsize=256)
 def _plain(name: str) -> str:
-    return snake(name[:64]) or name[:64]
+    return _snake(name[:MAX_WORD_CHARS])  # a bound on what is cached
+
+
+@lru_cache(maxsize=256)
+def _snake(word: str) -> str:
+    return snake(word) or word
 
 
 @lru_cache(maxsize=256)
@@ -121,7 +128,12 @@ def _says(name: str, value: Any) -> bool:
 
 
 def _is_kind(value: Any, words: str) -> bool:
-    return isinstance(value, str) and re.search(words, _plain(value)) is not None
+    return isinstance(value, str) and _has(words, _plain(value))
+
+
+@lru_cache(maxsize=256)
+def _has(words: str, text: str) -> bool:
+    return re.search(words, text) is not None
 
 
 def _is_failure(status: Any) -> bool:
