@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,7 +164,9 @@ def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
 def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, fields in enumerate(csv.DictReader(file, restkey=_REST)):
+        reader = csv.DictReader(file, restkey=_REST)
+        _check_columns(path, mapped, reader.fieldnames or ())
+        for number, fields in enumerate(reader):
             if skip is None or not skip(number):
                 if _REST in fields:
                     problem = "the line has more values than the header has columns"
@@ -182,11 +184,29 @@ def _parquet(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
         ) from exc
     number = 0
     with ParquetFile(path) as file:
+        _check_columns(path, mapped, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
             for fields in batch.to_pylist():
                 if skip is None or not skip(number):
                     yield _row(mapped, number, fields)
                 number += 1
+
+
+def _check_columns(path: Path, mapped: Mapped, columns: Sequence[str]) -> None:
+    """Check that a table has the columns that make its prompts and names.
+
+    Raises:
+        BatchError: If one is missing.
+    """
+    needed = [mapped.prompt_column]
+    if mapped.template is not None:
+        needed = [name for name in _PLACEHOLDER.findall(mapped.template) if name]
+    if mapped.id_column is not None:
+        needed.append(mapped.id_column)
+    for name in needed:
+        if name not in columns:
+            listed = ", ".join(map(repr, columns)) or "none"
+            raise BatchError(f"{path.name} has no column {name!r}; its columns: {listed}")
 
 
 READERS: Mapping[Format, Callable[[Path, Mapped, Skip], Iterator[Row]]] = {

@@ -115,6 +115,29 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     assert "no column is named 'prompt'; the row has text" in row.problem
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("mapped", "name"),
+    [
+        (Mapped(), "prompt"),
+        (Mapped(template="{text} {place}"), "place"),
+        (Mapped(prompt_column="text", id_column="key"), "key"),
+    ],
+    ids=["prompt", "template", "id"],
+)
+def test_a_table_without_a_column_is_refused(
+    tmp_path: Path, suffix: str, mapped: Mapped, name: str
+) -> None:
+    """All rows of a table have the same columns, so none is sent to fail."""
+    path = tmp_path / f"in.{suffix}"
+    if suffix == "csv":
+        path.write_text("text,label\na,b\n")
+    else:
+        write_table(pyarrow.Table.from_pylist([{"text": "a", "label": "b"}]), path)
+    with pytest.raises(BatchError, match=f"no column '{name}'; its columns: 'text', 'label'"):
+        list(examine(path, mapped).read())
+
+
 @settings(max_examples=20)
 @given(skipped=st.sets(st.integers(0, 9)))
 def test_finished_rows_are_passed_over(
