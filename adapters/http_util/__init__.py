@@ -12,6 +12,7 @@ from adapters.http_util.errors import (
     error_from_payload,
     error_from_response,
 )
+from adapters.http_util.failed import is_error
 from adapters.http_util.foreign import clean_copy
 from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError, LineDecoder
 from adapters.http_util.meaning import code_for
@@ -90,6 +91,7 @@ __all__ = [
     "error_from_exception",
     "error_from_payload",
     "error_from_response",
+    "is_error",
     "make_client",
     "make_transport",
     "may_repeat",

@@ -23,10 +23,10 @@ from adapters.http_util import (
     error_from_payload,
     safe_text,
 )
+from adapters.http_util.failed import is_error
 from adapters.openai_http.choices import Choices
 from adapters.openai_http.endings import Ending, Finish, names_calls
 from adapters.openai_http.facts import Facts
-from adapters.openai_http.failed import is_error
 from adapters.openai_http.framing import DONE, Framing, names_error
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode

@@ -14,7 +14,7 @@ from adapters.http_util import (
     error_from_payload,
     error_from_response,
 )
-from adapters.openai_http.failed import is_error
+from adapters.http_util.failed import is_error
 from adapters.openai_http.payload import NOT_JSON, decode
 
 DONE = b"[DONE]"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,7 +105,8 @@ class Bulk:
             changed.cancel()
         await asyncio.wait({ended}, timeout=delay_s)
         if not ended.done():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, signal.SIGKILL)
         return await ended == -signal.SIGKILL
 
     def finished(self) -> set[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from adapters.openai_http.failed import is_error
+from adapters.http_util.failed import is_error
 
 ANYWHERE: list[dict[str, Any]] = [
     {"error": "x"},
