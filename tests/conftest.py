@@ -12,7 +12,7 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-DURATION = "default suite: about 3 minutes on two idle cores; `-m exhaustive`: about 6 more"
+DURATION = "default suite: about 3 minutes on two idle cores; `-m exhaustive`: about 10 more"
 
 
 def pytest_report_header() -> str:
