@@ -18,7 +18,7 @@ _USUAL = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "provider"}
     | {"service_tier"}
 )
-"""What nearly every chunk holds, and no error is told by."""
+"""Names that nearly every chunk holds and that say nothing about errors."""
 
 _SKIPPED = _USUAL - {"object"}
 

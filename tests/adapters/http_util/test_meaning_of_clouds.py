@@ -37,7 +37,7 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (400, "The request has 9000 tokens, but the slot only has 4096", OVERFLOW),
     (400, "Prompt length 9000 tokens; maximum 8192", OVERFLOW),
     (400, "prompt (9000) + completion (100) > 8192", OVERFLOW),
-    # Rates, which are no lengths
+    # Rates rather than lengths
     (429, {"type": "too_many_tokens_error", "message": "Tokens per minute limit exceeded - too many"
            " tokens processed.", "code": "token_quota_exceeded"}, BUSY),
     (429, "ResourceExhausted: Worker local total request limit reached (33/32)", BUSY),
