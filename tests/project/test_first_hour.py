@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
+
+from tests.project.serving import demo_served
 
 ROOT = Path(__file__).parents[2]
 SERVER_IN_TEXT = "http://localhost:8000"
@@ -67,16 +68,8 @@ def installed(shell: Type) -> str:
 def server(home: Path, installed: str) -> Iterator[str]:
     """`worker-adapters demo --serve` in another terminal; the address of what listens."""
     assert "`worker-adapters demo --serve`" in (home / "README.md").read_text()
-    command = [str(home / ".venv/bin/worker-adapters"), "demo", "--serve", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=home) as process:
-        assert process.stderr is not None
-        found = re.search(r"listening on (\S+);", process.stderr.readline())
-        assert found is not None
-        drain = Thread(target=process.stderr.read)
-        drain.start()
-        yield found[1]
-        process.kill()
-        drain.join()
+    with demo_served([str(home / ".venv/bin/worker-adapters")], home) as url:
+        yield url
 
 
 def test_it_is_installed_and_shows_itself(installed: str) -> None:

@@ -11,12 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
 
 import attrs
 import pytest
 
 from registry.cli.entry import run as command_line
+from tests.project.serving import demo_served
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,16 +65,8 @@ def server_url() -> Iterator[str]:
     """`worker-adapters demo --serve`, with a faster script, in place of localhost:8000."""
     fast = "from registry.cli import main; from registry.cli.commands import demo"
     fast += "; demo.DELAY_S = 0.001; main()"
-    command = [sys.executable, "-c", fast, "demo", "--serve", "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stderr is not None
-        found = re.search(r"listening on (\S+);", process.stderr.readline())
-        assert found is not None
-        drain = Thread(target=process.stderr.read)
-        drain.start()
-        yield found[1]
-        process.kill()
-        drain.join()
+    with demo_served([sys.executable, "-c", fast], ROOT) as url:
+        yield url
 
 
 @attrs.frozen
