@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
-
-import attrs
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from adapter_api.errors.base import WorkerAdaptersError
 
@@ -183,9 +181,9 @@ class InternalError(WorkerError):
     codes = frozenset({ErrorCode.INTERNAL})
 
 
-@attrs.frozen
-class CodeFacts:
-    """The meaning of an error code to a program.
+class CodeFacts(NamedTuple):
+    """The meaning of an error code to a program. A NamedTuple, because programs that only list
+    names import the errors, too, and attrs takes longer to import than all the rest of that.
 
     Args:
         error: The class that carries it.

@@ -1,9 +1,7 @@
 """The errors of adapters that cannot be found, loaded or configured."""
 
 from collections.abc import Iterable
-from typing import Literal, Self
-
-import attrs
+from typing import Literal, NamedTuple, Self
 
 from adapter_api.errors.base import WorkerAdaptersError
 
@@ -121,8 +119,7 @@ class ContractError(RegistryError):
 ProblemKind = Literal["unknown", "missing", "type", "value"]
 
 
-@attrs.frozen
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with given options.
 
     Args:

@@ -76,6 +76,18 @@ def test_import_loads_nothing_heavy(fresh_python):
     assert fresh_python(code) == "[]"
 
 
+def test_listing_names_loads_no_attrs(fresh_python):
+    """What names() needs besides the metadata is cheap to import: no attrs, asyncio or logging."""
+    code = """
+        import sys
+        import registry
+        assert "openai-http" in registry.names()
+        heavy = ("asyncio", "attr", "cattrs", "pluggy", "inspect", "logging", "httpx", "adapters")
+        print([name for name in sys.modules if name.startswith(heavy)])
+    """
+    assert fresh_python(code) == "[]"
+
+
 def test_first_uses_from_two_threads_share_a_registry(fresh_python):
     """The first use makes the default Registry, once."""
     code = """
