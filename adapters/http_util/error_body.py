@@ -8,7 +8,7 @@ message for people, and the structured facts that decide what the error means (m
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -70,8 +70,7 @@ _CODE_ALONE = r"[a-z]{2,30}(?:_[a-z]{2,30}){1,6}|[A-Z]{2,30}(?:_[A-Z]{2,30}){1,6
 _CODE_LIKE = r"[A-Za-z][\w.-]{0,63}(?: [\w.-]{1,20}){0,2}"
 
 
-@attrs.frozen
-class ErrorBody:
+class ErrorBody(NamedTuple):
     """The content of an error body. The message is one line, bounded, without credentials.
 
     Args:

@@ -9,8 +9,7 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-
-import attrs
+from typing import NamedTuple
 
 MIN_SECRET_CHARS = 4
 """Shorter credentials are not searched for: they would match parts of ordinary words."""
@@ -60,8 +59,7 @@ _BARE = _ASCII.lower().replace("-", "+").replace("_", "/")  # both alphabets of 
 _FOLD = str.maketrans(_ASCII + _WIDE, _BARE * 2)
 
 
-@attrs.frozen
-class _Decoded:
+class _Decoded(NamedTuple):
     """A text without escapes and white space; `starts` and `ends` map it to the original."""
 
     text: str
@@ -69,16 +67,14 @@ class _Decoded:
     ends: list[int]
 
 
-@attrs.frozen
-class _Needle:
+class _Needle(NamedTuple):
     """One spelling of a credential, with the minimum length of a piece that counts."""
 
     text: str
     min_chars: int
 
 
-@attrs.frozen
-class _Known:
+class _Known(NamedTuple):
     """The spellings and pieces that identify one credential."""
 
     exact: str

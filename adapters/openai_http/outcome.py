@@ -1,9 +1,7 @@
 """A job's wishes for its answer, the answer's phases, and its outcome."""
 
 from enum import Enum, auto
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from adapter_api import InvalidToolCall, Token, ToolCall
 from adapter_api.events import Proof
@@ -17,8 +15,7 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-@attrs.frozen
-class Wanted:
+class Wanted(NamedTuple):
     """The parts of an answer that a job wants in addition to text.
 
     Args:
@@ -36,8 +33,7 @@ class Wanted:
     salt: str = ""
 
 
-@attrs.frozen
-class Verdict:
+class Verdict(NamedTuple):
     """A whole answer: its proof, and what End says of it.
 
     Args:

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from adapter_api import TokenLogprob
 from adapters.http_util import safe_text
@@ -30,8 +28,7 @@ MAX_NAME_CHARS = 128
 """A name or a word among these numbers."""
 
 
-@attrs.frozen
-class Usage:
+class Usage(NamedTuple):
     """The engine's own counts; None where it does not give one."""
 
     prompt_tokens: int | None

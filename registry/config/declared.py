@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Iterable
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -14,8 +14,7 @@ import attrs
 _MAX_SHOWN_CHARS = 60
 
 
-@attrs.frozen
-class InitField:
+class InitField(NamedTuple):
     """A field of an attrs class that its constructor takes.
 
     Args:

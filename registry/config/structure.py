@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 from cattrs import Converter, IterableValidationError, transform_error
@@ -40,8 +40,7 @@ BUILDERS: Mapping[Any, Callable[[Iterable[Any]], Any]] = {
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
-@attrs.frozen
-class Problem:
+class Problem(NamedTuple):
     """One problem of one value, before secrets are removed.
 
     Args:
@@ -320,7 +319,7 @@ def _without_secrets(
 ) -> Iterator[Problem]:
     secrets = [data[field.name] for field in fields if field.secret and field.name in data]
     for problem in problems:
-        yield attrs.evolve(problem, text=hide(problem.text, secrets))
+        yield problem._replace(text=hide(problem.text, secrets))
 
 
 # The converter

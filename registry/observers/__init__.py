@@ -1,15 +1,23 @@
-"""Observers: notified of jobs, attempts, replicas and breakers; they change nothing."""
+"""Observers: notified of jobs, attempts, replicas and breakers; they change nothing.
 
-from registry.observers.logging import LoggingObserver
-from registry.observers.metrics import (
-    AttemptMetrics,
-    JobMetrics,
-    MetricsObserver,
-    MetricsSnapshot,
-    Summary,
-)
-from registry.observers.notify import Observers
-from registry.observers.reports import AdapterReport, AttemptReport, JobReport
+Every name loads on first use: an adapter that is used alone needs no metrics.
+"""
+
+from typing import TYPE_CHECKING
+
+from adapter_api.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from registry.observers.logging import LoggingObserver
+    from registry.observers.metrics import (
+        AttemptMetrics,
+        JobMetrics,
+        MetricsObserver,
+        MetricsSnapshot,
+        Summary,
+    )
+    from registry.observers.notify import Observers
+    from registry.observers.reports import AdapterReport, AttemptReport, JobReport
 
 __all__ = [
     "AdapterReport",
@@ -23,3 +31,5 @@ __all__ = [
     "Observers",
     "Summary",
 ]
+
+__getattr__ = lazy_exports(__name__)

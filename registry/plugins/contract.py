@@ -7,7 +7,7 @@ import typing
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from functools import partialmethod
 from types import FunctionType, UnionType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import attrs
 
@@ -25,8 +25,7 @@ _STREAMS = re.compile(r"(?:\w+\.)*(?:TokenStream|Async(?:Iterator|Iterable|Gener
 _Kind = Literal["async generator", "coroutine", "generator", "plain function"]
 
 
-@attrs.frozen
-class _Hook:
+class _Hook(NamedTuple):
     """One hook of the contract, as adapter_api.hookspecs defines it."""
 
     name: str

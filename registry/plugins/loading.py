@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from functools import partial
 from threading import Lock, get_ident
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import attrs
 
@@ -51,8 +51,7 @@ class AdapterInfo:
     notes: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class LoadedAdapter:
+class LoadedAdapter(NamedTuple):
     """An adapter class that fulfils the contract.
 
     Args:
