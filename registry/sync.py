@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from threading import Lock
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
@@ -156,12 +155,7 @@ class _Front(ABC):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 
@@ -294,12 +288,7 @@ class SyncStream(Iterator[TokenEvent]):
         self._lease.wait(self._stream.__aenter__)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 

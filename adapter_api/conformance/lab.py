@@ -52,7 +52,6 @@ async def _call(wire: Wire, body: dict[str, Any]) -> None:
     await wire.finish("tool_calls")
     await wire.usage({"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6})
     await wire.done()
-    await wire.end()
 
 
 async def _generate(wire: Wire, source: str, count: int) -> None:
@@ -65,7 +64,6 @@ async def _generate(wire: Wire, source: str, count: int) -> None:
     await wire.finish("length")
     await wire.usage({"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count})
     await wire.done()
-    await wire.end()
 
 
 # Engines that are down for every request

@@ -329,6 +329,11 @@ class Wire:
         """Send one event in a chunk of its own: bytes and str as they are, all else as JSON."""
         await self.chunk((f"event: {name}\n" if name else "").encode() + to_event(payload))
 
+    async def begin(self, *pieces: str) -> None:
+        """Begin an event stream, and send an event for each piece of text."""
+        await self.head()
+        await self.text(*pieces)
+
     async def text(self, *pieces: str) -> None:
         """Send an event for each piece of text."""
         for piece in pieces:
@@ -343,8 +348,9 @@ class Wire:
         await self.event(self.payload(choices=[], usage=USAGE if usage is None else usage))
 
     async def done(self) -> None:
-        """Send [DONE]."""
+        """Send [DONE], and end the answer."""
         await self.chunk(DONE)
+        await self.end()
 
     async def whole_answer(self, *headers: str) -> None:
         """Send a whole answer, and count it."""
@@ -358,7 +364,6 @@ class Wire:
         await self.finish()
         await self.usage()
         await self.done()
-        await self.end()
 
 
 def to_json(payload: Any) -> bytes:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Collection, Iterable, Mapping
-from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -353,12 +352,7 @@ class AdapterHost(Overview):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     def _check_open(self) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from adapter_api.errors import ConfigError, Problem, RegistryError, WorkerError
@@ -193,12 +192,7 @@ class WorkersWatch:
         self._task = asyncio.create_task(self.run(), name="watch workers")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

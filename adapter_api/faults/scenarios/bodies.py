@@ -57,8 +57,7 @@ def _document(wire: Wire) -> dict[str, object]:
 @scenario("sends 100 and 103 before the answer", whole())
 async def interim_answers(wire: Wire) -> None:
     await wire.raw(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.rest()
 
 
@@ -87,8 +86,7 @@ async def bare_head(wire: Wire) -> None:
 
 @scenario("breaks the connection right after `[DONE]`", whole())
 async def rst_after_done(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.usage()
     await wire.chunk(DONE)

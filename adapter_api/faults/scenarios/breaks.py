@@ -29,33 +29,28 @@ async def _head(wire: Wire) -> None:
 
 
 async def _half_an_event(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(to_event(wire.payload(PIECES[2]))[:40])
 
 
 async def _half_a_character(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     event = to_event(wire.payload(PIECES[2]))
     await wire.chunk(event[: event.index("🙂".encode()) + 2])
 
 
 async def _half_a_chunk_header(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.raw(b"1f")
 
 
 async def _half_a_chunk(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.raw(b"ff\r\ndata: ")
 
 
 async def _tokens(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
 
 
 async def _finishes(wire: Wire) -> None:
@@ -65,8 +60,7 @@ async def _finishes(wire: Wire) -> None:
 
 
 async def _finish(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
 
 
@@ -103,8 +97,7 @@ def _breaks() -> Iterable[Scenario]:
 
 @scenario("ends the body in order after some tokens", _CUT_AFTER_TEXT)
 async def polite_end(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.end()
 
 
@@ -135,8 +128,7 @@ async def length_too_long_but_whole(wire: Wire) -> None:
     fails("STREAM_TRUNCATED", text=TEXT),
 )
 async def unterminated_event(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.chunk(to_event(wire.payload(finish_reason="stop"))[:-1])
     await wire.end()
 
@@ -145,7 +137,6 @@ async def unterminated_event(wire: Wire) -> None:
 async def done_without_choice(wire: Wire) -> None:
     await wire.head()
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends an event without choices, usage and `[DONE]`", _CUT)
@@ -154,7 +145,6 @@ async def usage_without_choice(wire: Wire) -> None:
     await wire.event({"id": "", "choices": []})
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 @scenario(
@@ -167,7 +157,6 @@ async def llama_cpp_python_interrupted(wire: Wire) -> None:
         name = "cmpl-6d2b7e0a-8c1f-4f3e-9a51-0c9f6d7b2e44"
         await wire.event(wire.payload(piece, id=name))
     await wire.done()
-    await wire.end()
 
 
 @scenario("is Ollama, and swallows an error: one empty event, then `[DONE]`", _CUT)
@@ -175,7 +164,6 @@ async def ollama_swallowed_error(wire: Wire) -> None:
     await wire.head()
     await wire.event(wire.payload("", system_fingerprint="fp_ollama"))
     await wire.done()
-    await wire.end()
 
 
 @scenario("answers 200 with a Content-Length of 0", _CUT)

@@ -94,8 +94,7 @@ async def answer_behind(wire: Wire) -> None:
     early=True,
 )
 async def early_answer(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.rest()
     await wire.sleep(5.0)
 

@@ -45,12 +45,10 @@ _WORDS: tuple[tuple[str, str, dict[str, Any], Expect], ...] = (
 
 
 async def _ends_with(choice: dict[str, Any], wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event(wire.with_choice(**{"text": "", **choice}))
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 def _words() -> Iterable[Scenario]:
@@ -74,7 +72,6 @@ async def finish_with_reasoning(wire: Wire) -> None:
     for piece in PIECES:
         await wire.event(wire.payload(piece, finish_reason="stop"))
     await wire.done()
-    await wire.end()
 
 
 @scenario(
@@ -82,8 +79,7 @@ async def finish_with_reasoning(wire: Wire) -> None:
     whole(),
 )
 async def finish_after_length(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish("length")
     await wire.rest()
 
@@ -104,8 +100,7 @@ _OBJECTS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
 
 
 async def _sends_object(keys: dict[str, Any], wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event({**wire.payload(), **keys})
     await wire.rest()
 
@@ -130,8 +125,7 @@ _LINES = (
 
 
 async def _sends_line(line: bytes, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(line + b"\n\n")
     await wire.rest()
 
@@ -150,8 +144,7 @@ def _lines() -> Iterable[Scenario]:
     "repeats the whole text as `message` in the last chunk (hermes-browser-extension#11)", whole()
 )
 async def message_again(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.event(wire.with_choice(text="", message={"content": TEXT}))
     await wire.rest()
 
@@ -203,11 +196,9 @@ async def reasoning_details(wire: Wire) -> None:
 
 @scenario("sends the usage inside a choice (pi#2017)", whole())
 async def usage_in_choice(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.event(wire.with_choice(text="", delta={}, finish_reason="stop", usage=USAGE))
     await wire.done()
-    await wire.end()
 
 
 # Calls
@@ -228,7 +219,6 @@ async def error_in_arguments(wire: Wire) -> None:
     await wire.event(_call(wire, '{"a": ', name="f"))
     await wire.event({"error": {"message": "the engine died", "code": 500}})
     await wire.done()
-    await wire.end()
 
 
 @scenario(

@@ -14,12 +14,10 @@ SAID = "".join(PIECES[:2])
 
 
 async def _ends_with(reason: str, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.finish(reason)
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 def _reasons() -> Iterable[Scenario]:
@@ -53,12 +51,9 @@ _FORMS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 
 
 async def _sends_error(more: dict[str, Any], done: bool, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event(wire.complaint(**more))
-    if done:
-        await wire.done()
-    await wire.end()
+    await (wire.done() if done else wire.end())
 
 
 def _errors() -> Iterable[Scenario]:
@@ -123,11 +118,9 @@ _DATA: tuple[tuple[str, str, bytes], ...] = (
 
 
 async def _sends_data(data: bytes, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(data.replace(b"@", wire.request.credential.encode()))
     await wire.done()
-    await wire.end()
 
 
 def _data() -> Iterable[Scenario]:
@@ -145,17 +138,14 @@ async def error_first(wire: Wire) -> None:
     await wire.head()
     await wire.event(wire.complaint(type="InternalServerError", code=500))
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends an error object after the finish_reason", fails("WORKER_RESET", text=TEXT))
 async def error_after_finish(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.event(wire.complaint())
     await wire.done()
-    await wire.end()
 
 
 @scenario(
@@ -163,8 +153,7 @@ async def error_after_finish(wire: Wire) -> None:
     fails("WORKER_RESET", text=SAID, closes=True),
 )
 async def error_then_silence(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event(wire.complaint())
     await wire.wait_closed()
 
@@ -173,11 +162,9 @@ async def error_then_silence(wire: Wire) -> None:
     "sends an error object 900 objects deep", fails("WORKER_RESET", "UPSTREAM_PROTOCOL", text=SAID)
 )
 async def error_deep(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(b"data: " + b'{"error":' * 900 + b'"deep"' + b"}" * 900 + b"\n\n")
     await wire.done()
-    await wire.end()
 
 
 @scenario(
@@ -186,11 +173,9 @@ async def error_deep(wire: Wire) -> None:
     server="localai",
 )
 async def localai_error_text(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2], f"Internal error: broken for {wire.request.credential}")
+    await wire.begin(*PIECES[:2], f"Internal error: broken for {wire.request.credential}")
     await wire.finish()
     await wire.done()
-    await wire.end()
 
 
 # Answers that are not streams
@@ -214,17 +199,14 @@ async def json_detail_200(wire: Wire) -> None:
 
 @scenario("sends an event that is neither JSON nor `[DONE]`", fails("UPSTREAM_PROTOCOL", text=SAID))
 async def not_json(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(f"data: Traceback: {wire.request.credential}\n\n".encode())
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends the JSON of an event broken in the middle", fails("UPSTREAM_PROTOCOL", text=SAID))
 async def broken_json(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(to_event(wire.payload(PIECES[2]))[:-30] + b"\n\n")
     await wire.rest()
 

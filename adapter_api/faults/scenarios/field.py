@@ -186,11 +186,9 @@ _ERRORS: tuple[tuple[str, str, Any, str], ...] = (
 
 
 async def _sends(event: Any, pieces: int, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:pieces])
+    await wire.begin(*PIECES[:pieces])
     await wire.event(event)
     await wire.done()
-    await wire.end()
 
 
 def _errors() -> Iterable[Scenario]:

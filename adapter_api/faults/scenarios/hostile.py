@@ -32,8 +32,7 @@ async def _flood(before: bytes, again: bytes, wire: Wire) -> None:
 
 async def _flood_body(before: bytes, again: bytes, wire: Wire) -> None:
     block = again * (BLOCK_BYTES // len(again))
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(before or again)
     while True:
         await wire.chunk(block)
@@ -217,15 +216,13 @@ _HARMLESS_CHOICES: tuple[tuple[str, Any], ...] = (
 
 
 async def _wrong_event(keys: dict[str, Any], wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event(wire.payload("x", **keys))
     await wire.rest()
 
 
 async def _wrong_choice(keys: dict[str, Any], wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.event(wire.with_choice(**keys))
     await wire.rest()
 
@@ -236,7 +233,6 @@ async def _odd_events(keys: dict[str, Any], wire: Wire) -> None:
         await wire.event(wire.payload(piece, **keys))
     await wire.finish(**keys)
     await wire.done()
-    await wire.end()
 
 
 async def _odd_logprobs(logprobs: Any, wire: Wire) -> None:
@@ -272,8 +268,7 @@ def _wrong() -> Iterable[Scenario]:
 
 
 async def _deep(data: bytes, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(b"data: " + data + b"\n\n")
     await wire.rest()
 
@@ -305,15 +300,13 @@ async def invalid_utf_8(wire: Wire) -> None:
 
 @scenario("has control characters and null in its text", whole("a\0b\x1bc\x7fd"))
 async def control_characters(wire: Wire) -> None:
-    await wire.head()
-    await wire.text("a\0b", "\x1bc\x7fd")
+    await wire.begin("a\0b", "\x1bc\x7fd")
     await wire.rest()
 
 
 @scenario("sends a token of 500,000 characters", whole("x" * 500_000))
 async def long_token(wire: Wire) -> None:
-    await wire.head()
-    await wire.text("x" * 500_000)
+    await wire.begin("x" * 500_000)
     await wire.rest()
 
 

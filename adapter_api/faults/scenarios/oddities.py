@@ -8,25 +8,21 @@ from adapter_api.faults.wire import PIECES, TEXT, USAGE, Wire, to_event, to_json
 
 @scenario("gives an ordinary answer: text, finish_reason, usage, `[DONE]`", whole())
 async def ordinary(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.rest()
 
 
 @scenario("ends without `[DONE]`, after the finish_reason (transformers)", whole(counted=True))
 async def no_done(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.end()
 
 
 @scenario("sends `[DONE]` but no finish_reason", whole(proof="done", counted=True))
 async def done_alone(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.done()
-    await wire.end()
 
 
 @scenario("closes the connection at the end of an HTTP/1.0 answer", whole())
@@ -46,18 +42,15 @@ async def no_text(wire: Wire) -> None:
     await wire.finish("length")
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 @scenario("puts the last text into the event with the finish_reason (vLLM)", whole())
 async def finish_with_text(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:-1])
+    await wire.begin(*PIECES[:-1])
     payload = wire.payload(PIECES[-1], finish_reason="stop")
     await wire.event(payload)
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 # Usage
@@ -65,41 +58,33 @@ async def finish_with_text(wire: Wire) -> None:
 
 @scenario("puts the usage into the event with the finish_reason (llama-server)", whole())
 async def usage_in_finish(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish(usage=USAGE)
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends the usage a while after the finish_reason", whole(within_s=0.4))
 async def usage_late(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.sleep(0.3)
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends no usage", whole(counted=True))
 async def usage_missing(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends a usage that is all zeros", whole(counted=True))
 async def usage_zero(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.usage({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
     await wire.done()
-    await wire.end()
 
 
 @scenario("sends zeros as usage in every event, the real one at the end (Ollama)", whole())
@@ -111,7 +96,6 @@ async def usage_zero_first(wire: Wire) -> None:
     await wire.finish(usage=zeros)
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 # What an event may look like
@@ -212,8 +196,7 @@ async def data_lines(wire: Wire) -> None:
 
 @scenario("has U+2028, U+2029 and U+0085 in its text", whole("a\u2028b\u2029c\u0085d"))
 async def unicode_line_ends(wire: Wire) -> None:
-    await wire.head()
-    await wire.text("a\u2028b", "\u2029c", "\u0085d")
+    await wire.begin("a\u2028b", "\u2029c", "\u0085d")
     await wire.rest()
 
 
@@ -287,7 +270,6 @@ async def finish_with_each(wire: Wire) -> None:
         await wire.event(wire.payload(piece, finish_reason="stop"))
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 @scenario(
@@ -295,13 +277,11 @@ async def finish_with_each(wire: Wire) -> None:
     fails("STREAM_TRUNCATED", text=TEXT),
 )
 async def text_after_finish(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.finish()
     await wire.text(PIECES[2])
     await wire.usage()
     await wire.done()
-    await wire.end()
 
 
 @scenario(

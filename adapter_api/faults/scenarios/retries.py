@@ -101,8 +101,7 @@ async def busy_after_token(wire: Wire) -> None:
     if wire.request.number > 1:
         await wire.whole_answer()
         return
-    await wire.head()
-    await wire.text(PIECES[0])
+    await wire.begin(PIECES[0])
     await wire.event(wire.complaint(code=503))
     await wire.end()
 

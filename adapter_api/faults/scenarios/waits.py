@@ -15,7 +15,7 @@ from adapter_api.faults.scenario import (
     times_out,
     whole,
 )
-from adapter_api.faults.wire import PIECES, Wire, to_event
+from adapter_api.faults.wire import DONE, PIECES, Wire, to_event
 
 SAID = "".join(PIECES[:2])
 TICK_S = 0.03
@@ -34,7 +34,7 @@ async def _pings(kind: str, place: Place, wire: Wire) -> None:
         await wire.finish()
     if place == "done":
         await wire.usage()
-        await wire.done()
+        await wire.chunk(DONE)
     while True:
         await wire.chunk(_ping(kind, wire))
         await wire.sleep(TICK_S)
@@ -121,8 +121,7 @@ async def stall_in_event(wire: Wire) -> None:
 
 @scenario("stops after some tokens", times_out("DECODE_TIMEOUT", text=SAID))
 async def stall_between_tokens(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.wait_closed()
 
 
@@ -142,8 +141,7 @@ async def stall_between_finishes(wire: Wire) -> None:
     whole(counted=True, within_s=LINGER_S + PROMPT_S, closes=True),
 )
 async def stall_after_finish(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.wait_closed()
 
@@ -152,11 +150,10 @@ async def stall_after_finish(wire: Wire) -> None:
     "stops after `[DONE]`, without ending the body", whole(within_s=2 * PROMPT_S, closes=True)
 )
 async def stall_after_done(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.finish()
     await wire.usage()
-    await wire.done()
+    await wire.chunk(DONE)
     await wire.wait_closed()
 
 
@@ -192,8 +189,7 @@ async def drip_head(wire: Wire) -> None:
 
 @scenario("sends a byte of an event now and then", times_out("DECODE_TIMEOUT", text=SAID))
 async def drip_event(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     await wire.chunk(b'data: {"choices":[{"text":"')
     while True:
         await wire.chunk(b"x")

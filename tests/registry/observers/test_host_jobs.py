@@ -169,7 +169,6 @@ async def test_retries_of_a_lone_adapter_are_attempts() -> None:
             await wire.text("one")
             await wire.finish()
             await wire.done()
-            await wire.end()
 
     recorder, metrics = Recorder(), MetricsObserver()
     registry = Registry(observers=[recorder, metrics])
