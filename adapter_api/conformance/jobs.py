@@ -6,11 +6,12 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from adapter_api.adapter import Adapter as CallersAdapter
 from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.verdict import Violation
 from adapter_api.errors import WorkerError
 from adapter_api.events import End, Error, Started, Token
-from adapter_api.health import EngineProps, HealthStatus
+from adapter_api.faults import Request
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 
@@ -23,7 +24,7 @@ PROMPT_LIMIT_S = 3.0
 _T = TypeVar("_T")
 
 
-class Adapter(Protocol):
+class Adapter(CallersAdapter, Protocol):
     """The part of a BoundAdapter that the kit uses."""
 
     @property
@@ -50,14 +51,6 @@ class Adapter(Protocol):
     def config(self) -> Any:
         """The config it was built from."""
         ...
-
-    def submit(self, task: TaskRequest) -> TokenStream: ...
-    async def cancel(self, job_id: str) -> bool: ...
-    async def health(self) -> HealthStatus: ...
-    async def props(self) -> EngineProps: ...
-    async def engine_version(self) -> str: ...
-    async def start(self) -> None: ...
-    async def aclose(self) -> None: ...
 
 
 @attrs.frozen
@@ -180,6 +173,38 @@ async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_
     if task.cancelled():
         raise Violation(f"{what} raised CancelledError, although nothing had cancelled it")
     return task.result()
+
+
+async def quiet(
+    wait: Awaitable[_T],
+    what: str,
+    limit_s: float = ANSWER_LIMIT_S,
+    *,
+    passing: tuple[type[Exception], ...] = (),
+    advice: str = "",
+) -> _T:
+    """Return the result of a hook that must return in time and raise nothing but `passing`.
+
+    Raises:
+        Violation: If it does not; the text ends with `advice`.
+    """
+    try:
+        return await in_time(wait, what, limit_s)
+    except Exception as exc:
+        if isinstance(exc, (Violation, *passing)):
+            raise
+        said = advice or f": {exc}"
+        raise Violation(f"{what} raised {type(exc).__name__}{said}") from exc
+
+
+def sent_again(requests: Iterable[Request]) -> str:
+    """Return how often an unchanged request was sent; "" if each was sent once.
+
+    Without a field that the server does not know, or with a new key, it is another request.
+    """
+    sent = [(one.path, one.body, one.headers.get("authorization")) for one in requests]
+    times = max(map(sent.count, sent), default=0)
+    return "" if times < 2 else f"it sent {times} times what was refused permanently"
 
 
 async def settled(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:

@@ -1,22 +1,18 @@
 """The lab: servers for HTTP adapters. One works, one has every known fault, some are down."""
 
-import asyncio
 import hashlib
 import json
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import attrs
 
 from adapter_api.faults import SCENARIOS, Damage, FaultProxy, FaultServer, Scenario, Wire
 from adapter_api.faults.scenario import fails, scenario, whole
+from adapter_api.faults.thread import LoopThread
 
-_T = TypeVar("_T")
-
-_START_LIMIT_S = 10.0
 _MAX_PACED_TOKENS = 256
 _CONTEXT_CHARS = 50_000
 _SYLLABLES = ("al", "be", "cor", "den", "el", "fa", "gro", "hin")
@@ -146,31 +142,24 @@ class Lab:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="fault server", daemon=True)
         self.server = FaultServer({**SCENARIOS, engine.name: engine})
         self._down = FaultServer({one.name: one for one in _TROUBLES}, fault_gets=True)
         self._closed_port = socket.socket()
 
     def __enter__(self) -> Self:
         self._closed_port.bind(("127.0.0.1", 0))  # taken, so that nothing else listens there
-        self._thread.start()
-        self._run(self.server.__aenter__())
-        self._run(self._down.__aenter__())
+        self._thread = LoopThread()
+        self._thread.run(self.server.start())
+        self._thread.run(self._down.start())
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         try:
-            self._run(self._down.__aexit__(None, None, None))
-            self._run(self.server.__aexit__(None, None, None))
+            self._thread.run(self._down.__aexit__(None))
+            self._thread.run(self.server.__aexit__(None))
         finally:
             self._closed_port.close()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_START_LIMIT_S)
-            self._loop.close()
-
-    def _run(self, work: Coroutine[Any, Any, _T], limit_s: float = _START_LIMIT_S) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(limit_s)
+            self._thread.stop()
 
     @contextmanager
     def proxied(
@@ -178,11 +167,11 @@ class Lab:
     ) -> Iterator[FaultProxy]:
         """Run a proxy beside the servers, while entered. Arguments as for FaultProxy."""
         proxy = FaultProxy(upstream, damage, path=path)
-        self._run(proxy.start())
+        self._thread.run(proxy.start())
         try:
             yield proxy
         finally:
-            self._run(proxy.stop())
+            self._thread.run(proxy.stop())
 
     @property
     def engine_url(self) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from adapter_api.conformance.checks.errors import crash, misjudged
-from adapter_api.conformance.checks.faults import LIE
-from adapter_api.conformance.jobs import Adapter, Outcome, listed, run
+from adapter_api.conformance.checks.faults import LIE, by_wrong
+from adapter_api.conformance.jobs import Adapter, Outcome, run
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import NotExamined, Violation
 from adapter_api.faults import PASS, Damage, FaultProxy, Request, proxy
@@ -120,17 +120,12 @@ async def judge_all(
 
     async def one(damage: Damage) -> tuple[str, str]:
         async with slots:
-            return damage.name, await _try(subject, base, damage, judge)
+            return await _try(subject, base, damage, judge), damage.name
 
     found = await asyncio.gather(*map(one, damages))
-    wrong: dict[str, list[str]] = {}
-    for name, said in found:
-        if said:
-            wrong.setdefault(said, []).append(name)
+    wrong = [(said, name) for said, name in found if said]
     if wrong:
-        groups = sorted(wrong.items(), key=lambda group: (group[0] != LIE, -len(group[1])))
-        texts = [f"{said} ({listed(names)})" for said, names in groups]
-        raise Violation(f"{sum(map(len, wrong.values()))} of {len(found)}: {'; '.join(texts)}")
+        raise Violation(f"{len(wrong)} of {len(found)}: {by_wrong(wrong)}")
     return f"{len(found)} damaged answers"
 
 

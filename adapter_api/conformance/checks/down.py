@@ -7,7 +7,7 @@ from typing import Any
 
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.engine import asked_health
-from adapter_api.conformance.jobs import Adapter, in_time, listed
+from adapter_api.conformance.jobs import Adapter, in_time, listed, quiet
 from adapter_api.conformance.lab import Trouble
 from adapter_api.conformance.subject import Network, Subject
 from adapter_api.conformance.verdict import Absent, Violation
@@ -54,14 +54,11 @@ async def _examine_props(names: list[str], adapter: Adapter, _: Trouble) -> None
 
 
 async def _examine_answer(name: str, adapter: Adapter) -> None:
+    asked = getattr(adapter.adapter, name)()
     try:
-        found = await in_time(getattr(adapter.adapter, name)(), f"{name}()", DOWN_LIMIT_S)
+        found = await quiet(asked, f"{name}()", DOWN_LIMIT_S, passing=(WorkerError,))
     except WorkerError:
         return
-    except Violation:
-        raise
-    except Exception as exc:
-        raise Violation(f"{name}() raised {type(exc).__name__}: {exc}") from exc
     if not isinstance(found, _ASKED[name]):
         raise Violation(f"{name}() gave a {type(found).__name__}")
 
@@ -101,13 +98,9 @@ async def _at(network: Network, trouble: Trouble, examine: _Examine) -> str:
 async def _started(adapter: Adapter) -> bool:
     """Return whether it starts. BoundAdapter reports one that refuses as unhealthy."""
     try:
-        await in_time(adapter.start(), "start()", DOWN_LIMIT_S)
-    except Violation:
-        raise
+        await quiet(adapter.start(), "start()", DOWN_LIMIT_S, passing=(WorkerError,))
     except WorkerError:
         return False
-    except Exception as exc:
-        raise Violation(f"start() raised {type(exc).__name__}: {exc}") from exc
     return True
 
 

@@ -7,7 +7,15 @@ from typing import Any
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
-from adapter_api.conformance.jobs import ANSWER_LIMIT_S, Adapter, first_token, in_time, run, whole
+from adapter_api.conformance.jobs import (
+    ANSWER_LIMIT_S,
+    Adapter,
+    first_token,
+    in_time,
+    quiet,
+    run,
+    whole,
+)
 from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.subject import Subject, check_capabilities
 from adapter_api.conformance.verdict import Absent, Misuse, Violation
@@ -60,15 +68,10 @@ async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> Hea
     Raises:
         Violation: If it raises, takes longer than `limit_s`, or is contradictory.
     """
-    try:
-        found = await in_time(adapter.adapter.health(), "health()", limit_s)
-    except Violation:
-        raise
-    except Exception as exc:
-        raise Violation(
-            f"health() raised {type(exc).__name__}: an engine that cannot be reached is an answer, "
-            "HealthStatus(HealthState.UNHEALTHY, why)"
-        ) from exc
+    advice = (
+        ": an engine that cannot be reached is an answer, HealthStatus(HealthState.UNHEALTHY, why)"
+    )
+    found = await quiet(adapter.adapter.health(), "health()", limit_s, advice=advice)
     if not isinstance(found, HealthStatus):
         raise Violation(f"health() gave a {type(found).__name__}, not a HealthStatus")
     if found.ready and not found.live:
@@ -102,12 +105,7 @@ async def _told(subject: Subject, hook: str, kind: type[Any]) -> Any:
         if ask is None:
             raise Absent(f"the adapter has no {hook}")
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
-        try:
-            found = await in_time(ask(), f"{hook}()", ANSWER_LIMIT_S)
-        except Violation:
-            raise
-        except Exception as exc:
-            raise Violation(f"{hook}() raised {type(exc).__name__}: {exc}") from exc
+        found = await quiet(ask(), f"{hook}()")
     if not isinstance(found, kind):
         raise Violation(f"{hook}() gave a {type(found).__name__}, not a {kind.__name__}")
     return found
@@ -118,29 +116,20 @@ async def lifecycle(subject: Subject) -> None:
     """start() and aclose() may be repeated, aclose() needs no start(); then jobs are refused."""
     adapter = subject.make()
     for _ in range(2):
-        await _quiet(adapter.aclose, "aclose() before start()")
+        await quiet(adapter.aclose(), "aclose() before start()")
     adapter = subject.make()
     for _ in range(2):
-        await _quiet(adapter.start, "start()")
+        await quiet(adapter.start(), "start()")
     stream = adapter.submit(subject.job(max_tokens=256))
     await first_token(stream)
     for _ in range(2):
-        await _quiet(adapter.aclose, "aclose() with a running job")
+        await quiet(adapter.aclose(), "aclose() with a running job")
     try:
         outcome = await run(adapter, subject.job())
     except WorkerError:
         return
     if outcome.error is None:
         raise Violation("a job was answered after aclose()")
-
-
-async def _quiet(call: Callable[[], Awaitable[None]], what: str) -> None:
-    try:
-        await in_time(call(), what, ANSWER_LIMIT_S)
-    except Violation:
-        raise
-    except Exception as exc:
-        raise Violation(f"{what} raised {type(exc).__name__}: {exc}") from exc
 
 
 @check("ORCH-3055", needs=WHOLE)

@@ -9,7 +9,7 @@ import attrs
 
 from adapter_api.conformance.check import Check, Run
 from adapter_api.conformance.checks.errors import crash, misjudged
-from adapter_api.conformance.jobs import Outcome, listed, run, settled
+from adapter_api.conformance.jobs import Outcome, listed, run, sent_again, settled
 from adapter_api.conformance.subject import Network, Subject
 from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.faults import CHAPTERS, FaultServer, Request, Scenario
@@ -94,9 +94,9 @@ async def _chapter(scenarios: Sequence[Scenario], subject: Subject) -> str:
     heavy = [fault for fault in scenarios if fault.early]
     verdicts = await asyncio.gather(*(one(fault) for fault in scenarios if not fault.early))
     verdicts += [await one(fault) for fault in heavy]
-    wrong = [verdict for verdict in verdicts if verdict.wrong]
+    wrong = [(verdict.wrong, verdict.fault) for verdict in verdicts if verdict.wrong]
     if wrong:
-        raise Violation(f"{len(wrong)} of {len(verdicts)} faults: {_by_wrong(wrong)}")
+        raise Violation(f"{len(wrong)} of {len(verdicts)} faults: {by_wrong(wrong, 20)}")
     differing = [f"{v.fault} ({v.differs})" for v in verdicts if v.differs]
     remark = f"{len(verdicts)} faults"
     return (
@@ -106,13 +106,13 @@ async def _chapter(scenarios: Sequence[Scenario], subject: Subject) -> str:
     )
 
 
-def _by_wrong(verdicts: Iterable[_Verdict]) -> str:
-    """Return what was wrong and at which faults: lies first, then by frequency."""
-    faults: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        faults.setdefault(verdict.wrong, []).append(verdict.fault)
-    groups = sorted(faults.items(), key=lambda group: (group[0] != LIE, -len(group[1])))
-    return "; ".join(f"{wrong} ({listed(names, 20)})" for wrong, names in groups)
+def by_wrong(found: Iterable[tuple[str, str]], limit: int = 5) -> str:
+    """Return what was wrong and where, of pairs of both: lies first, then by frequency."""
+    places: dict[str, list[str]] = {}
+    for wrong, place in found:
+        places.setdefault(wrong, []).append(place)
+    groups = sorted(places.items(), key=lambda group: (group[0] != LIE, -len(group[1])))
+    return "; ".join(f"{wrong} ({listed(names, limit)})" for wrong, names in groups)
 
 
 async def _try(network: Network, fault: Scenario) -> _Verdict:
@@ -210,17 +210,12 @@ def _wrong(fault: Scenario, outcome: Outcome, *, answered: bool = False) -> str:
 
 
 def _repeated(fault: Scenario, server: FaultServer, seen: Sequence[Request]) -> str:
-    """Return a text if a request was sent again unchanged after a permanent refusal.
-
-    Without a field that the server does not know, or with a new key, it is another request.
-    """
+    """Return a text if a request was sent again unchanged after a permanent refusal."""
     statuses = [n for one in seen for n in one.connection.statuses]
     permanent = fault.jobs == 1 and bool(fault.expect.codes) and fault.expect.codes <= _PERMANENT
     if not permanent or not all(400 <= status < 500 for status in statuses):
         return ""
-    sent = [(one.path, one.body, one.headers.get("authorization")) for one in seen]
-    times = max(map(sent.count, sent), default=0)
-    return "" if times < 2 else f"it sent {times} times what was refused permanently"
+    return sent_again(seen)
 
 
 def _differs(fault: Scenario, outcome: Outcome, requests: int) -> str:

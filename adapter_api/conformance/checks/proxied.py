@@ -16,7 +16,7 @@ from adapter_api.conformance.checks.damaged import (
     judge_error,
 )
 from adapter_api.conformance.checks.tools import asks_for_a_call, end_with_calls
-from adapter_api.conformance.jobs import Outcome, run
+from adapter_api.conformance.jobs import Outcome, run, sent_again
 from adapter_api.conformance.patience import delayed_s
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import NotExamined, Violation
@@ -185,11 +185,7 @@ async def proxy_refusals(subject: Subject) -> str:
 
 
 def _judge_final(base: Baseline, outcome: Outcome, requests: Sequence[Request]) -> str:
-    # Without a field that the server does not know, or with a new key, it is another request.
-    sent = [(one.path, one.body, one.headers.get("authorization")) for one in requests]
-    times = max(map(sent.count, sent), default=0)
-    insists = "" if times < 2 else f"it sent {times} times what was refused permanently"
-    return judge_error(base, outcome, requests) or insists
+    return judge_error(base, outcome, requests) or sent_again(requests)
 
 
 @check("WA-INT-3002 WA-INT-3003", needs=("proxied",), capability="error-events")
