@@ -14,17 +14,17 @@ from registry.cli.terminal.arguments import (
     BaseUrl,
     Model,
     Options,
+    Pool,
+    Temperature,
     Url,
     Workers,
-    get_adapter,
     one_url,
 )
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.jobs import Closable, Submit, show_job
 from registry.cli.terminal.output import Output
-from registry.cli.terminal.pools import open_pool
+from registry.cli.terminal.pools import chosen
 from registry.cli.terminal.prompts import make_task
-from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless
 from registry.cli.terminal.typed import Typed
@@ -51,41 +51,26 @@ def chat(
         int | None,
         typer.Option("--max-tokens", "-n", help="The limit of tokens of each answer."),
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", "-t", help="0 or more.")
-    ] = None,
+    temperature: Temperature = None,
     option: Options = None,
     workers: Workers = None,
-    pool: Annotated[
-        str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")
-    ] = None,
+    pool: Pool = None,
 ) -> Action:
     """Chat with a model; Ctrl-C stops an answer, /help lists the commands of the chat."""
-    given = one_url(url, base_url)
-    if workers is None and pool is not None:
-        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
-    if workers is not None and (given is not None or option):
-        raise UsageError("with --workers, addresses and options come from that file")
+    begin = chosen(adapter, one_url(url, base_url), option, workers, pool)
     fields = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
-
-    def begin() -> tuple[Closable, Submit]:
-        if workers is not None:
-            return open_pool(workers, pool)
-        worker = get_adapter(adapter, given, option)
-        return worker, worker.submit
 
     def action() -> int:
         make_task({**fields, "messages": [{"role": "user", "content": "x"}]})  # check the options
         with asyncio.Runner() as runner:
-            worker, submit = runner.run(_begun(begin))
+            worker, submit = runner.run(begun())
             try:
                 return _Chat(runner, submit, fields, system).run()
             finally:
                 runner.run(worker.aclose())
 
-    async def _begun(begin: Any) -> tuple[Closable, Submit]:
-        made: tuple[Closable, Submit] = begin()
-        return made
+    async def begun() -> tuple[Closable, Submit]:
+        return begin()
 
     return action
 

@@ -14,7 +14,7 @@ from rich.text import Text
 import registry
 from adapter_api.errors import AdapterLoadError, ConfigError, ContractError
 from registry import AdapterInfo
-from registry.cli.commands.list_adapters import STYLES, as_data, installed_names
+from registry.cli.commands.list_adapters import STYLES, installed_names
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import Json, OptionalName
 from registry.cli.terminal.command import Action, Command
@@ -53,7 +53,7 @@ def check(
                     _show(info, begun=begun)
                 begun = False
         if as_json:
-            say(json.dumps([as_data(info) for info in found], indent=2))
+            say(json.dumps([attrs.asdict(info) for info in found], indent=2))
         for info in found:
             for remark in info.notes:
                 status.note(f"{info.name}: {remark}")

@@ -2,12 +2,12 @@
 
 import json
 
+import attrs
 from rich.padding import Padding
 from rich.text import Text
 
 import registry
 from registry import AdapterInfo, ConfigField
-from registry.cli.commands.list_adapters import as_data
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import Json, Name
 from registry.cli.terminal.command import Action, Command
@@ -22,7 +22,7 @@ def describe(name: Name, as_json: Json = False) -> Action:
     def action() -> int:
         info = registry.describe(name)
         if as_json:
-            say(json.dumps(as_data(info), indent=2))
+            say(json.dumps(attrs.asdict(info), indent=2))
         else:
             _show(info)
         if info.status != "ok":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli.terminal import status
-from registry.cli.terminal.arguments import Workers
+from registry.cli.terminal.arguments import Handoff, Workers
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.packages import need_gateway, need_otel
 from registry.cli.terminal.status import UsageError
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def gateway(
     context: typer.Context,
     workers: Workers = None,
-    handoff: Annotated[
-        Path | None, typer.Option(help="A folder where engines leave handoff files.")
-    ] = None,
+    handoff: Handoff = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0 for a free one.")

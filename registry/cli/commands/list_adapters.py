@@ -2,7 +2,6 @@
 
 import json
 import os
-from typing import Any
 
 import attrs
 
@@ -32,7 +31,7 @@ def list_adapters(as_json: Json = False) -> Action:
     def action() -> int:
         found = [registry.describe(name, load=False) for name in installed_names()]
         if as_json:
-            say(json.dumps([as_data(info) for info in found], indent=2))
+            say(json.dumps([attrs.asdict(info) for info in found], indent=2))
         else:
             rows = [(i.name, i.distribution, i.version, _status(i)) for i in found]
             show_rows(("name", "distribution", "version", "status"), rows, STYLES)
@@ -58,11 +57,6 @@ def _is_installed(name: str) -> bool:
     except AdapterNotFound:  # blocked before it is installed
         return False
     return True
-
-
-def as_data(info: AdapterInfo) -> dict[str, Any]:
-    """Return what is known of an adapter, as JSON can hold it."""
-    return attrs.asdict(info)
 
 
 def _status(info: AdapterInfo) -> str:

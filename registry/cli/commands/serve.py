@@ -1,19 +1,16 @@
 """`serve`: a long run with tasks from standard input and frames to standard output."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from registry.cli.terminal.arguments import State, Workers
+from registry.cli.terminal.arguments import Handoff, State, Workers
 from registry.cli.terminal.command import Action, Command
 
 
 def serve(
     workers: Workers = None,
-    handoff: Annotated[
-        Path | None, typer.Option(help="A folder where engines leave handoff files.")
-    ] = None,
+    handoff: Handoff = None,
     state: State = None,
     jobs: Annotated[
         int,

@@ -1,6 +1,5 @@
 """`submit`: run one job and show its answer as it comes."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +10,15 @@ from registry.cli.terminal.arguments import (
     BaseUrl,
     Model,
     Options,
+    Pool,
+    Temperature,
     Url,
     Workers,
-    get_adapter,
     one_url,
 )
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.jobs import run_job
-from registry.cli.terminal.pools import open_pool
+from registry.cli.terminal.pools import chosen
 from registry.cli.terminal.prompts import (
     make_task,
     messages_of,
@@ -26,7 +26,6 @@ from registry.cli.terminal.prompts import (
     read_schema,
     read_tools,
 )
-from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out
 
 
@@ -45,9 +44,7 @@ def submit(
             "--max-tokens", "-n", help="The limit of tokens; without it, the engine's own."
         ),
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", "-t", help="0 or more.")
-    ] = None,
+    temperature: Temperature = None,
     top_p: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the answer repeatable.")] = None,
     stop: Annotated[
@@ -96,16 +93,10 @@ def submit(
     ] = False,
     option: Options = None,
     workers: Workers = None,
-    pool: Annotated[
-        str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")
-    ] = None,
+    pool: Pool = None,
 ) -> Action:
     """Run one job and stream its answer to standard output."""
-    if workers is None and pool is not None:
-        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
-    address = one_url(url, base_url)
-    if workers is not None and (address is not None or option):
-        raise UsageError("with --workers, addresses and options come from that file")
+    begin = chosen(adapter, one_url(url, base_url), option, workers, pool)
 
     def action() -> int:
         text = read_prompt(prompt)
@@ -125,11 +116,7 @@ def submit(
             fields["messages"] = messages_of(text, system, image or [])
         else:
             fields["prompt"] = text
-        task = make_task(fields)
-        if workers is not None:
-            return run_job(partial(open_pool, workers, pool), task, frames=frames)
-        worker = get_adapter(adapter, address, option)
-        return run_job(lambda: (worker, worker.submit), task, frames=frames)
+        return run_job(begin, make_task(fields), frames=frames)
 
     return action
 

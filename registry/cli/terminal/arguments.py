@@ -74,10 +74,13 @@ Workers = Annotated[
         help="A workers file, which declares pools and their replicas.",
     ),
 ]
+Pool = Annotated[str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")]
+Handoff = Annotated[Path | None, typer.Option(help="A folder where engines leave handoff files.")]
 State = Annotated[
     Path | None,
     typer.Option("--state", metavar="FOLDER", help="The state folder of a run of `serve`."),
 ]
+Temperature = Annotated[float | None, typer.Option("--temperature", "-t", help="0 or more.")]
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 
 

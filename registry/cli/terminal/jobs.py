@@ -23,17 +23,18 @@ class Closable(Protocol):
 
 Submit = Callable[[TaskRequest], TokenStream]
 
+Begin = Callable[[], tuple[Closable, Submit]]
+"""Called in the event loop; returns the object to close and the function that submits."""
 
-def run_job(
-    begin: Callable[[], tuple[Closable, Submit]], task: TaskRequest, *, frames: bool
-) -> int:
+
+def run_job(begin: Begin, task: TaskRequest, *, frames: bool) -> int:
     """Run `task`, print its answer, and close what ran it.
 
     SIGINT, SIGTERM and SIGHUP cancel the job; this returns when its connection is closed. The
     second signal kills the process.
 
     Args:
-        begin: Called in the event loop; returns the object to close and the function that submits.
+        begin: Opens what runs it.
         task: The job.
         frames: Print every event as a JSON frame instead of the text.
 
@@ -46,9 +47,7 @@ def run_job(
     return asyncio.run(_run(begin, task, Output(frames=frames)))
 
 
-async def _run(
-    begin: Callable[[], tuple[Closable, Submit]], task: TaskRequest, output: Output
-) -> int:
+async def _run(begin: Begin, task: TaskRequest, output: Output) -> int:
     worker, submit = begin()
     async with contextlib.aclosing(worker):
         failure, caught = await show_job(submit(task), output)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.cli.terminal.jobs import Submit
+from registry.cli.terminal.arguments import get_adapter
+from registry.cli.terminal.jobs import Begin, Closable, Submit
 from registry.cli.terminal.status import UsageError
 from registry.near import nearest
 
@@ -11,22 +12,42 @@ if TYPE_CHECKING:
     from registry import AdapterHost
 
 
-def open_pool(workers: Path, pool: str | None) -> "tuple[AdapterHost, Submit]":
-    """Return a host with what the file declares, and the function that submits to the pool.
+def chosen(
+    adapter: str,
+    address: str | None,
+    options: list[str] | None,
+    workers: Path | None,
+    pool: str | None,
+) -> Begin:
+    """Return the function that opens an adapter, or a pool of a workers file, and can submit to it.
 
-    Call it in an event loop; the caller closes the host.
+    It is called in an event loop. It raises what get_adapter and choose_pool raise, and a
+    WorkersError if the file is wrong.
 
     Args:
-        workers: The workers file.
-        pool: The pool's name; None for the only one.
+        adapter: The value of --adapter.
+        address: The server's address.
+        options: The values of --option.
+        workers: The value of --workers.
+        pool: The value of --pool; None for the file's only one.
 
     Raises:
-        WorkersError: If the file is wrong.
-        UsageError: If there is no such pool, or several to choose from.
+        UsageError: If these do not go together.
     """
-    host = open_host(workers)
-    pool_id = choose_pool(host, pool)
-    return host, lambda task: host.submit(pool_id, task)
+    if workers is None and pool is not None:
+        raise UsageError("--pool needs the workers file that declares it: --workers FILE")
+    if workers is not None and (address is not None or options):
+        raise UsageError("with --workers, addresses and options come from that file")
+
+    def begin() -> tuple[Closable, Submit]:
+        if workers is None:
+            worker = get_adapter(adapter, address, options)
+            return worker, worker.submit
+        host = open_host(workers)
+        pool_id = choose_pool(host, pool)
+        return host, lambda task: host.submit(pool_id, task)
+
+    return begin
 
 
 def open_host(workers: Path) -> "AdapterHost":
