@@ -9,6 +9,7 @@ import attrs
 
 import registry
 from adapter_api import End, Error, TaskRequest, Token, WorkerError
+from adapter_api.conformance.jobs import Outcome, run
 from registry import BoundAdapter
 from registry.cli.terminal import status
 from registry.cli.terminal.arguments import (
@@ -63,42 +64,17 @@ class Fact:
     result: str
 
 
-@attrs.define
-class _Outcome:
-    text: str = ""
-    tokens: int = 0
-    end: End | None = None
-    error: WorkerError | None = None
-
-    def __str__(self) -> str:
-        if self.error is not None:
-            return f"{self.error.code} ({self.error.message[:100]})"
-        assert self.end is not None
-        metrics = self.end.metrics
-        prompt = "?" if metrics.prompt_tokens is None else metrics.prompt_tokens
-        usage = f"{prompt}+{metrics.tokens_generated} {metrics.usage_source}"
-        return (
-            f"{self.tokens} events, usage {usage}, finish_reason {self.end.finish_reason}, "
-            f"proof {self.end.proof}"
-        )
-
-
-async def _outcome(adapter: BoundAdapter, task: TaskRequest) -> _Outcome:
-    outcome = _Outcome()
-    try:
-        async with adapter.submit(task) as stream:
-            async for event in stream:
-                if isinstance(event, Token):
-                    outcome.tokens += 1
-                    outcome.text += event.text
-                elif isinstance(event, End):
-                    outcome.end = event
-                elif isinstance(event, Error):
-                    outcome.error = event.error
-                    break
-    except WorkerError as error:
-        outcome.error = error
-    return outcome
+def _shown(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return f"{outcome.error.code} ({outcome.error.message[:100]})"
+    assert outcome.end is not None
+    end, metrics = outcome.end, outcome.end.metrics
+    prompt = "?" if metrics.prompt_tokens is None else metrics.prompt_tokens
+    usage = f"{prompt}+{metrics.tokens_generated} {metrics.usage_source}"
+    return (
+        f"{len(outcome.pieces)} events, usage {usage}, finish_reason {end.finish_reason}, "
+        f"proof {end.proof}"
+    )
 
 
 class Probe:
@@ -118,6 +94,9 @@ class Probe:
     def _task(self, **fields: Any) -> TaskRequest:
         base = {"prompt": PROMPT, "max_tokens": MAX_TOKENS, "temperature": 0.0}
         return TaskRequest(model=self._model, deadline_s=DEADLINE_S, **{**base, **fields})
+
+    async def _outcome(self, task: TaskRequest) -> Outcome:
+        return await run(self._adapter, task, 2 * DEADLINE_S)
 
     async def facts(self) -> AsyncIterator[Fact]:
         """Yield the findings one by one; never raise WorkerError.
@@ -164,30 +143,30 @@ class Probe:
         return f"context {props.context_length or '?'}, slots {props.slots_total or '?'}"
 
     async def _prompt(self) -> str:
-        return str(await _outcome(self._adapter, self._task()))
+        return _shown(await self._outcome(self._task()))
 
     async def _messages(self) -> str:
         messages = [{"role": "user", "content": PROMPT}]
-        return str(await _outcome(self._adapter, self._task(prompt=None, messages=messages)))
+        return _shown(await self._outcome(self._task(prompt=None, messages=messages)))
 
     async def _seed(self) -> str:
         task = self._task(seed=42, temperature=1.0, max_tokens=24)
-        first, second = await _outcome(self._adapter, task), await _outcome(self._adapter, task)
+        first, second = await self._outcome(task), await self._outcome(task)
         if first.error or second.error:
-            return str(first if first.error else second)
+            return _shown(first if first.error else second)
         return "same text" if first.text == second.text else "different texts"
 
     async def _stop(self) -> str:
-        whole = await _outcome(self._adapter, self._task())
+        whole = await self._outcome(self._task())
         if not whole.text.strip():
             return "no text to stop at"
         stop = whole.text.strip()[-2:]
-        return str(await _outcome(self._adapter, self._task(stop=stop)))
+        return _shown(await self._outcome(self._task(stop=stop)))
 
     async def _unknown_model(self) -> str:
         task = attrs.evolve(self._task(), model="no-such-model")
-        outcome = await _outcome(self._adapter, task)
-        return str(outcome) if outcome.error else "takes any name"
+        outcome = await self._outcome(task)
+        return _shown(outcome) if outcome.error else "takes any name"
 
     async def _cancel(self) -> str:
         task = self._task(max_tokens=LONG_TOKENS)
@@ -197,17 +176,17 @@ class Probe:
                     if isinstance(event, Token) and event.index == 2:
                         break
                     if isinstance(event, Error):
-                        return str(_Outcome(error=event.error))
+                        raise event.error
                     if isinstance(event, End):
                         return "the answer was over before it could be cancelled"
                 began = monotonic()
                 await self._adapter.cancel(task.job_id)
                 cancelled_ms = (monotonic() - began) * 1000
             began = monotonic()
-            outcome = await _outcome(self._adapter, self._task(max_tokens=1))
+            outcome = await self._outcome(self._task(max_tokens=1))
         except WorkerError as error:
             return f"{error.code} ({error.message[:100]})"
-        again = "" if outcome.error is None else f": {outcome}"
+        again = "" if outcome.error is None else f": {_shown(outcome)}"
         next_ms = (monotonic() - began) * 1000
         return f"connection closed in {cancelled_ms:.0f} ms, next job took {next_ms:.0f} ms{again}"
 
@@ -221,8 +200,8 @@ class Probe:
             return "the adapter has no key"
         wrong = attrs.evolve(config, api_key=WRONG_KEY)
         async with registry.get(self._adapter.name, wrong) as adapter:
-            outcome = await _outcome(adapter, self._task(max_tokens=1))
-        return str(outcome) if outcome.error else "takes any key"
+            outcome = await run(adapter, self._task(max_tokens=1), 2 * DEADLINE_S)
+        return _shown(outcome) if outcome.error else "takes any key"
 
 
 async def _print_facts(probe: Probe) -> int:
