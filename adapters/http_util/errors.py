@@ -56,14 +56,14 @@ def error_from_response(
         said = _redirection(headers.get("location"), secrets)
     if hint:
         said = f"{said.rstrip('.')}. {hint}"
+    told_ms = retry_after_ms(headers)
     error = WorkerError.of(
-        code_for(status, read),
+        code_for(status, read, delayed=told_ms is not None),
         f"the server answered {status}{said}",
         status=status,
         request_id=_request_id(headers, secrets),
     )
     if error.retriable or error.code is ErrorCode.QUOTA_EXHAUSTED:
-        told_ms = retry_after_ms(headers)
         error.retry_after_ms = read.retry_after_ms if told_ms is None else told_ms
     return error
 

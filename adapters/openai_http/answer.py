@@ -27,10 +27,13 @@ from adapters.http_util.failed import is_error
 from adapters.openai_http.choices import Choices
 from adapters.openai_http.endings import Ending, Finish, names_calls
 from adapters.openai_http.facts import Facts
+from adapters.openai_http.foreign import refuse_foreign, strange_fields
 from adapters.openai_http.framing import DONE, Framing, names_error
+from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
+from adapters.openai_http.thinking import MEDIA
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
@@ -85,6 +88,7 @@ class AnswerReader:
         self._slow = True  # the first event shows which server answers
         self._failure: WorkerError | None = None
         self._done = False
+        self._strange = ""  # the fields of an event without choices, before any choice
         self.phase = Phase.OPEN
         """The phase of the answer."""
 
@@ -210,13 +214,19 @@ class AnswerReader:
         if payload is None or payload == {}:
             return
         if not isinstance(payload, dict) or is_error(payload):
+            if isinstance(payload, list):
+                refuse_foreign(payload)
             raise error_from_payload(payload, secrets=self._secrets)
-        self.facts.note(payload)
+        payload = plain(payload)
         choices = payload.get("choices")
+        if not (choices or self.begun):
+            refuse_foreign(payload)
+            self._strange = self._strange or strange_fields(payload)
+        self.facts.note(payload)
         if choices is not None and not isinstance(choices, list):
             raise _protocol_error("choices is not a list")
         answered = self._pieces.answered
-        self._finish.read_details(payload)
+        self._finish.read_beside(payload)
         self._choices.read(choices or (), tokens)
         self._slow = not self._choices.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
@@ -260,6 +270,10 @@ class AnswerReader:
         if proof == "done" and invalid:
             raise _truncated("the answer ended with [DONE], without a finish_reason, in a call")
         silent = not pieces.answered and bool(pieces.thinking.text)
+        media = MEDIA.intersection(pieces.unread)
+        if media and not (pieces.answered or silent):
+            shown = ", ".join(sorted(media))
+            raise _protocol_error(f"the answer is only {shown}, which no event here holds")
         return Verdict(
             proof=proof,
             tokens=tokens,
@@ -269,11 +283,13 @@ class AnswerReader:
             message_extra=self._message_extra(silent=silent),
             said_nothing=silent,
             lost_calls=names_calls(self._finish.reason) and not (valid or invalid),
+            unread=pieces.unread_names(),
         )
 
     def _done_proof(self, always_finishes: bool) -> Proof:
         if not self.begun:
-            raise _truncated("the server answered 200 and sent no answer")
+            only = f", only events with the fields {self._strange}" if self._strange else ""
+            raise _truncated(f"the server answered 200 and sent no answer{only}")
         if not self._done:
             raise _truncated("the answer ended without a finish_reason and without [DONE]")
         if always_finishes:

@@ -284,6 +284,9 @@ class Job:
                 "the server says that a tool was called, but sent no call; it may have no parser "
                 "for this model's calls",
             )
+        if verdict.unread:
+            names = ", ".join(verdict.unread)
+            self.note(connected, f"the answer holds more than was delivered: {names}")
         if verdict.said_nothing and not self.task.include_reasoning:
             self.note(
                 connected,

@@ -26,6 +26,7 @@ import msgspec
 
 from adapter_api import ErrorCode, InvalidToolCall, StreamingError, ToolCall
 from adapter_api.messages import InvalidReason
+from adapters.openai_http.names import plain
 from adapters.openai_http.unicode import Halves
 
 MAX_CALLS = 256
@@ -52,7 +53,8 @@ MAX_PLACEHOLDER_CHARS = 16
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLACEHOLDER = "{}"
-_OWN_KEYS = frozenset({"index", "id", "type", "function", "custom"})
+_FLAT_KEYS = ("name", "arguments", "input")
+_OWN_KEYS = frozenset({"index", "id", "tool_call_id", "type", "function", "custom", *_FLAT_KEYS})
 
 
 class CallPiece(NamedTuple):
@@ -183,9 +185,11 @@ class Calls:
         return call.number
 
     def _read_entry(self, entry: dict[str, Any]) -> CallPiece | None:
-        body = entry.get("custom") or entry.get("function") or {}
+        entry = plain(entry)
+        body = entry.get("custom") or entry.get("function") or _flat(entry)
         if not isinstance(body, dict):
             raise _protocol_error("the function of a call is not an object")
+        body = plain(body)
         found_id = _id_of(entry) or _id_of(body)
         name = _text(body.get("name"), "the name of a call")
         if name == "null" and not found_id:
@@ -341,8 +345,13 @@ def _index(value: Any) -> int | None:
     return value
 
 
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the function of an entry that holds name and arguments itself."""
+    return {key: entry[key] for key in _FLAT_KEYS if key in entry}
+
+
 def _id_of(entry: dict[str, Any]) -> str:
-    value = entry.get("id")
+    value = entry.get("id") or entry.get("tool_call_id")
     if type(value) is int:
         return str(value)
     found = _text(value, "the id of a call")

@@ -11,7 +11,8 @@ from adapter_api import ErrorCode, StreamingError, Token
 from adapters.http_util import error_from_payload
 from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
-from adapters.openai_http.lanes import chat_texts, completion_texts
+from adapters.openai_http.lanes import chat_texts, completion_texts, filtered_texts
+from adapters.openai_http.names import plain
 from adapters.openai_http.pieces import Pieces
 from adapters.openai_http.thinking import REASONING_NAMES
 from adapters.openai_http.usage import single_logprob, token_logprobs
@@ -94,6 +95,7 @@ class Choices:
     def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
         if not isinstance(choice, dict):
             raise _protocol_error("a choice is not an object")
+        choice = plain(choice)
         if "error" in choice:
             self._refuse_error(choice)
         index = choice.get("index") or 0
@@ -116,7 +118,8 @@ class Choices:
         pieces = self._pieces
         delta, message = self._part(choice, "delta"), self._part(choice, "message")
         if "delta" in choice:
-            self.texts = chat_texts
+            filtered = "content_filter_results" in choice or self.texts is filtered_texts
+            self.texts = filtered_texts if filtered else chat_texts
         if not _BESIDE.isdisjoint(choice):
             delta = {name: choice[name] for name in _BESIDE if choice.get(name)} | delta
         text = choice.get("text")
@@ -151,6 +154,7 @@ class Choices:
             return {}
         if not isinstance(part, dict):
             raise _protocol_error(f"{key} is not an object")
+        part = plain(part)
         self._refuse_error(part)
         calls = part.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():

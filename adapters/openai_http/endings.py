@@ -13,6 +13,7 @@ from typing import Any
 from adapter_api import ContentFiltered, ErrorCode, StreamingError, WorkerReset
 from adapter_api.events import Proof
 from adapters.http_util import safe_text
+from adapters.openai_http.filters import withheld
 
 MAX_REASON_CHARS = 256
 """A finish_reason is a word or two. What follows this many characters is neither read nor kept."""
@@ -115,6 +116,11 @@ def _plain(text: str) -> str:
     return _PREFIX.sub("", re.sub(r"[\W_]+", "_", spaced).strip("_").lower(), count=1)
 
 
+_BAD = (Ending.FAILED, Ending.FILTERED)
+
+_REASONS = ("finish_reason", "stop_reason", "done_reason")
+"""Names of an ending beside the choices, or in an event without any."""
+
 _DETAIL_ENDS = (
     *("stop_details", "finish_details", "incomplete_details"),
     *("_finish_reason", "FinishReason"),
@@ -171,8 +177,6 @@ class Finish:
             StreamingError: UPSTREAM_PROTOCOL if it is not a string.
         """
         reason = source.get("finish_reason")
-        if reason is None:
-            reason = source.get("finishReason")
         if reason is None and isinstance(source.get("finish_details"), dict):
             reason = source["finish_details"].get("type")  # OpenAI's vision preview
         if reason is not None and not isinstance(reason, str):
@@ -181,12 +185,22 @@ class Finish:
             )
         if reason and (ending := classify(reason)) is not Ending.NONE:
             self._note(reason, ending)
-        self.read_details(source)
+        self._read_details(source)
 
-    def read_details(self, source: Mapping[str, Any]) -> None:
+    def read_beside(self, source: Mapping[str, Any]) -> None:
+        """Read the words beside the choices, of which only a failure or a filter counts."""
+        for name in _REASONS:
+            reason = source.get(name)
+            if isinstance(reason, str) and classify(reason) in _BAD:
+                self._note(reason, classify(reason))
+        self._read_details(source)
+
+    def _read_details(self, source: Mapping[str, Any]) -> None:
         """Read the provider's own words, of which only a failure or a filter counts."""
         if _WITHOUT_DETAILS.issuperset(source):
             return
+        if category := withheld(source):
+            self._note(f"content_filter: {category}", Ending.FILTERED)
         for name, detail in source.items():
             if type(detail) not in _WORDS or not name.endswith(_DETAIL_ENDS):
                 continue
@@ -194,13 +208,13 @@ class Finish:
                 if not isinstance(word, str):
                     continue
                 ending = classify(word)
-                if ending in (Ending.FAILED, Ending.FILTERED):
+                if ending in _BAD:
                     self._note(word, ending)
                     return
 
     def _note(self, reason: str, ending: Ending) -> None:
         self._new = True
-        if self.ending not in (Ending.FAILED, Ending.FILTERED):  # these stay, whatever follows
+        if self.ending not in _BAD:  # these stay, whatever follows
             self.ending = ending
             self.reason = safe_text(reason, self._secrets, MAX_REASON_CHARS)
 

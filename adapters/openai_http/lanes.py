@@ -11,6 +11,7 @@ import msgspec
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Nothing = Annotated[list[None], msgspec.Meta(max_length=0)] | None
+_Empty = Annotated[dict[str, None], msgspec.Meta(max_length=0)] | None
 _Blank = Annotated[str, msgspec.Meta(max_length=0)] | None
 
 
@@ -23,6 +24,9 @@ class _Alone(msgspec.Struct, gc=False, kw_only=True):
     error: None = None
     message: None = None  # it, or a delta, could hold an error
     usage: None = None
+    tool_calls: _Nothing = None
+    camel_calls: _Nothing = msgspec.field(name="toolCalls", default=None)
+    camel_reason: None = msgspec.field(name="finishReason", default=None)
 
 
 class _Quiet(msgspec.Struct, gc=False, kw_only=True):
@@ -37,12 +41,17 @@ class _Quiet(msgspec.Struct, gc=False, kw_only=True):
     reasoning_details: _Nothing = None
     function_call: None = None
     audio: None = None
+    images: _Nothing = None
     extra_content: None = None
+    camel_calls: _Nothing = msgspec.field(name="toolCalls", default=None)
+    camel_call: None = msgspec.field(name="functionCall", default=None)
+    camel_reasoning: _Blank = msgspec.field(name="reasoningContent", default=None)
 
 
 class _Choice(_Alone, gc=False, kw_only=True):
     text: _Text
     delta: None = None
+    content_filter_results: _Empty = None
 
 
 class _Delta(_Quiet, gc=False, kw_only=True):
@@ -53,6 +62,17 @@ class _Delta(_Quiet, gc=False, kw_only=True):
 class _ChatChoice(_Alone, gc=False, kw_only=True):
     delta: _Delta
     text: None = None  # it would go before the delta's
+    content_filter_results: _Empty = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    filtered: bool = False
+
+
+class _FilteredChoice(_Alone, gc=False, kw_only=True):
+    delta: _Delta
+    text: None = None
+    content_filter_results: dict[str, _Category] | None = None
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -78,6 +98,7 @@ class _CallDelta(_Quiet, gc=False, kw_only=True):
 class _CallChoice(_Alone, gc=False, kw_only=True):
     delta: _CallDelta
     text: None = None
+    content_filter_results: _Empty = None
 
 
 _T = TypeVar("_T")
@@ -99,6 +120,7 @@ class _Chunk(msgspec.Struct, Generic[_T], gc=False):
 
 _completions = msgspec.json.Decoder(_Chunk[_Choice]).decode_lines
 _chats = msgspec.json.Decoder(_Chunk[_ChatChoice]).decode_lines
+_filtered_chats = msgspec.json.Decoder(_Chunk[_FilteredChoice]).decode_lines
 _calls = msgspec.json.Decoder(_Chunk[_CallChoice]).decode_lines
 _UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -121,6 +143,19 @@ def chat_texts(lines: bytes) -> list[str] | None:
         return [chunk.choices[0].delta.content for chunk in _chats(lines)]
     except _UNUSUAL:
         return None
+
+
+def filtered_texts(lines: bytes) -> list[str] | None:
+    """Return what chat_texts does, of a server that says what its filter did with each piece."""
+    try:
+        choices = [chunk.choices[0] for chunk in _filtered_chats(lines)]
+    except _UNUSUAL:
+        return None
+    for choice in choices:
+        for category in (choice.content_filter_results or {}).values():
+            if category.filtered:
+                return None
+    return [choice.delta.content for choice in choices]
 
 
 def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:

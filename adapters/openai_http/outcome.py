@@ -45,6 +45,7 @@ class Verdict(NamedTuple):
         message_extra: What the next request sends back.
         said_nothing: Neither text nor a call came, but reasoning.
         lost_calls: The finish_reason says that tools were called, and no call came.
+        unread: Names under which something came that no event holds, such as "images".
     """
 
     proof: Proof
@@ -55,3 +56,4 @@ class Verdict(NamedTuple):
     message_extra: dict[str, Any]
     said_nothing: bool
     lost_calls: bool
+    unread: tuple[str, ...]

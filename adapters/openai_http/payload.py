@@ -1,6 +1,7 @@
 """The JSON of one event, decoded leniently where nothing is lost by it, and in bounded time."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -15,6 +16,9 @@ MAX_UNTYPED_VALUES = 50_000
 loop for longer than 50 ms."""
 
 _FEW_BYTES = MAX_UNTYPED_VALUES  # no more values than bytes
+
+_FILTERED = re.compile(rb'"filtered"\s{0,8}:\s{0,8}true')
+"""Azure's sign that its filter withheld something. In a text the quotes are escaped."""
 
 NOT_JSON = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
@@ -37,6 +41,9 @@ class _Part(msgspec.Struct, omit_defaults=True):
     reasoning_content: str | None = None
     tool_calls: tuple[_Call] | None = None
     error: str | None = None
+    images: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+    camel_calls: tuple[_Call] | None = msgspec.field(name="toolCalls", default=None)
 
 
 class _Choice(msgspec.Struct, omit_defaults=True):
@@ -45,6 +52,7 @@ class _Choice(msgspec.Struct, omit_defaults=True):
     delta: _Part | None = None
     message: _Part | None = None
     finish_reason: str | None = None
+    camel_reason: str | None = msgspec.field(name="finishReason", default=None)
     error: str | None = None
 
 
@@ -98,10 +106,18 @@ def _decode_typed(data: bytes) -> Any:
             ErrorCode.UPSTREAM_PROTOCOL,
             f"not an OpenAI stream: an event of {len(data)} bytes is not a plain chunk",
         ) from exc
-    found: dict[str, Any] = msgspec.to_builtins(chunk)
+    found: dict[str, Any] = msgspec.to_builtins(chunk, enc_hook=_marker)
     found["choices"] = [*found["choices"]]
+    if _FILTERED.search(data):
+        found["choices"][0]["content_filter_results"] = {"filtered": True}
     for name in ("delta", "message"):
         part = found["choices"][0].get(name)
-        if part and part.get("tool_calls"):
-            part["tool_calls"] = [*part["tool_calls"]]
+        for calls in ("tool_calls", "toolCalls"):
+            if part and part.get(calls):
+                part[calls] = [*part[calls]]
     return found
+
+
+def _marker(skipped: msgspec.Raw) -> list[str] | None:
+    """Return a sign that something came, in place of what is not read."""
+    return ["skipped"] if memoryview(skipped).nbytes > len(b"null") else None

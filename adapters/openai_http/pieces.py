@@ -1,6 +1,7 @@
 """The pieces of one answer: what deltas and messages bring becomes Tokens. No I/O."""
 
 import io
+from collections.abc import Iterable
 from typing import Any
 
 from adapter_api import (
@@ -12,16 +13,23 @@ from adapter_api import (
     TokenLogprob,
     ToolCallDelta,
 )
+from adapters.http_util import safe_text
 from adapters.openai_http.calls import CallPiece, Calls
 from adapters.openai_http.lanes import call_arguments
 from adapters.openai_http.tags import TagSplitter
-from adapters.openai_http.thinking import Thinking, content_parts, shows_work
+from adapters.openai_http.thinking import MEDIA, Thinking, content_parts, unread_in
 from adapters.openai_http.unicode import Halves
 
 MAX_REFUSAL_CHARS = 1 << 20
 """A refusal is kept for the next turn; it is a few sentences."""
 
-_PLAIN_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+MAX_UNREAD = 16
+"""Names of unread fields that are kept."""
+
+MAX_NAME_CHARS = 40
+"""The maximum shown of such a name."""
+
+_PLAIN_KEYS = frozenset({"role", "content", "text", "refusal", "tool_calls", "function_call"})
 
 
 class Pieces:
@@ -54,6 +62,8 @@ class Pieces:
         """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
         self.other_work = 0
         """How many deltas showed by other fields that the engine works, as when it thinks."""
+        self.unread: set[str] = set()
+        """Names under which something came that is not read; at most MAX_UNREAD."""
         self.answered = False
         """True once text or a call came."""
         self.spoken = 0
@@ -118,25 +128,27 @@ class Pieces:
             StreamingError: UPSTREAM_PROTOCOL for a wrong type, a passed bound, or audio.
         """
         reasoning, works = self.thinking.read(part)
-        content = part.get("content")
-        if isinstance(content, list):
-            thought, content = content_parts(content)
-            reasoning = reasoning or thought
+        content, refusal = part.get("content") or part.get("text"), part.get("refusal")
+        if isinstance(content, list | dict):
+            thought, content, refused = content_parts(content)
+            reasoning, refusal = reasoning or thought, refusal or refused
         if reasoning:
             self.add_reasoning(reasoning, tokens)
         elif works:
             self.count += 1
             self.thought += 1
-        elif not _PLAIN_KEYS.issuperset(part) and shows_work(part):
-            self.other_work += 1
-        refusal = part.get("refusal")
+        if not _PLAIN_KEYS.issuperset(part):
+            unread = unread_in(part)
+            self._note_unread(unread)
+            if not (reasoning or works) and (part.get("extra_content") or set(unread) - MEDIA):
+                self.other_work += 1
         if reasoning and not (content or refusal):
             self.scores.clear()  # they are of the reasoning
         if not skip_text and (content or refusal):
             if content:
                 self.add_text(content, tokens, logprob)
-            else:
-                self._refuse(refusal, tokens)
+            if refusal:
+                self._refuse(refusal, tokens, said=refusal == content)
         if part.get("audio"):
             raise _protocol_error("the answer is audio, which no event of this contract holds")
         self._read_calls(part, tokens)
@@ -182,12 +194,24 @@ class Pieces:
         scores, self.scores = tuple(self.scores), []
         return ScoredToken(text, index, logprob, logprobs=scores)
 
-    def _refuse(self, refusal: Any, tokens: list[Token]) -> None:
+    def _refuse(self, refusal: Any, tokens: list[Token], *, said: bool) -> None:
         self.refused = True
-        self.add_text(refusal, tokens, channel="refusal")
+        if not said:  # some servers repeat it as content
+            self.add_text(refusal, tokens, channel="refusal")
         if self._refusal.tell() + len(refusal) > MAX_REFUSAL_CHARS:
             raise _protocol_error(f"a refusal of more than {MAX_REFUSAL_CHARS} characters")
         self._refusal.write(refusal.encode("utf-8", "replace").decode())
+
+    def _note_unread(self, names: Iterable[str]) -> None:
+        for name in names:
+            if len(self.unread) == MAX_UNREAD:
+                return
+            self.unread.add(name)
+
+    def unread_names(self) -> tuple[str, ...]:
+        """Return what a reader of the answer may miss: media, and anything if it is empty."""
+        found = self.unread & MEDIA if self.answered else self.unread
+        return tuple(sorted(safe_text(name, (), MAX_NAME_CHARS) for name in found))
 
     def _read_calls(self, part: dict[str, Any], tokens: list[Token]) -> None:
         self.in_call = False

@@ -27,14 +27,21 @@ REASONING_NAMES = (
 )
 """Names of reasoning in a delta or a message; of several, the first that says something counts."""
 
+MEDIA = frozenset({"audio", "file", "files", "image", "images", "video", "videos"})
+"""Parts of an answer that no event of the contract holds."""
+
 _DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
-_APPENDED = ("text", "summary", "thinking")
-_NOT_WORK = frozenset(
+_READ = frozenset(
     {
-        "annotations", "audio", "content", "function_call", "id", "images", "model", "name",
-        "provider", "refusal", "role", "tool_calls", "type",
+        *("annotations", "content", "extra_content", "function_call", "id", "model", "name"),
+        *("provider", "refusal", "role", "text", "tool_calls", "type"),
+        *(*REASONING_NAMES, *_DETAIL_NAMES),
     }
-)  # fmt: skip
+)
+"""Names that are read, or that say nothing about the engine's work."""
+
+_TEXT_KINDS = (None, "text", "output_text", "text_delta")
+_APPENDED = ("text", "summary", "thinking")
 
 
 class Thinking:
@@ -119,44 +126,50 @@ class Thinking:
         return found
 
 
-def shows_work(part: Mapping[str, Any]) -> bool:
-    """Return whether a delta has words or data under a name that is not known here: GitHub's
-    `reasoning_text` and others that appear over time are thinking, and so progress."""
-    return any(
-        key not in _NOT_WORK and isinstance(value, str | list | dict) and bool(value)
+def unread_in(part: Mapping[str, Any]) -> list[str]:
+    """Return the names of a delta's words or data that are not known here: those that appear over
+    time are mostly thinking, and so progress."""
+    return [
+        key
         for key, value in part.items()
-    )
+        if key not in _READ and isinstance(value, str | list | dict) and value
+    ]
 
 
-def content_parts(parts: list[Any]) -> tuple[str, str]:
-    """Return the reasoning and the text of a content that is a list of parts.
+def content_parts(content: list[Any] | dict[str, Any]) -> tuple[str, str, str]:
+    """Return the reasoning, the text and the refusal of a content that is a list of parts, or one.
 
     Raises:
         StreamingError: UPSTREAM_PROTOCOL for a part of another type, which would get lost.
     """
-    reasoning, text = [], []
-    for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("text", "output_text") and isinstance(part.get("text"), str):
-            text.append(part["text"])
+    reasoning, text, refusal = [], [], []
+    for part in content if isinstance(content, list) else [content]:
+        if part is None:
+            continue
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        if isinstance(part, str):
+            text.append(part)
+        elif kind in _TEXT_KINDS and (words := _text(part)) is not None:
+            text.append(words)
         elif kind in ("thinking", "reasoning"):
-            reasoning.append(_thought(part.get(kind, part.get("text"))))
+            reasoning.append(_words(part.get(kind, part.get("text"))))
+        elif kind == "refusal" and isinstance(part.get("refusal"), str):
+            refusal.append(part["refusal"])
         else:
-            shown = kind if isinstance(kind, str) else type(part).__name__
+            shown = kind if isinstance(kind, str) else "part without a type"
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
                 f"not an OpenAI stream: a part of the content is a {shown[:40]!r}",
             )
-    return "".join(reasoning), "".join(text)
+    return "".join(reasoning), "".join(text), "".join(refusal)
 
 
-def _thought(value: Any) -> str:
-    """Return the text of a thinking part: a string, or a list of text parts."""
-    if isinstance(value, str):
-        return value
-    parts = value if isinstance(value, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str))
+def _text(part: dict[str, Any]) -> str | None:
+    """Return the text of a text part; None if it has none."""
+    text = part.get("text", part.get("content"))
+    if isinstance(text, dict):  # of OpenAI's Assistants
+        text = text.get("value")
+    return text if isinstance(text, str) else None
 
 
 def _words(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from adapter_api import TokenLogprob
 from adapters.http_util import safe_text
+from adapters.openai_http.names import plain
 
 MAX_LOGPROB = 1e300
 """JSON has integers that no float holds."""
@@ -44,8 +45,9 @@ def read_usage(usage: Any) -> Usage | None:
     `prompt_cache_hit_tokens`, Moonshot's `cached_tokens`; gateways also use the names of
     Anthropic and of OpenAI's Responses, `input_tokens` and `output_tokens`.
     """
-    if usage is None or not isinstance(usage, Mapping):  # the second test is slow
+    if not isinstance(usage, dict):
         return None
+    usage = plain(usage)
     if usage.get("counted") is True:  # our gateway's mark: no engine counted these
         return None
     prompt = _first(usage.get("prompt_tokens"), usage.get("input_tokens"))

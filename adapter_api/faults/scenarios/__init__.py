@@ -11,6 +11,7 @@ from adapter_api.faults.scenarios import (
     oddities,
     refusals,
     retries,
+    shapes,
     waits,
 )
 
@@ -23,7 +24,7 @@ CHAPTERS = {
     "Refusals": refusals.SCENARIOS,
     "Asking again": retries.SCENARIOS,
     "As reported by users": field.SCENARIOS,
-    "Endings and channels, as reported": endings.SCENARIOS,
+    "Endings and channels, as reported": (*endings.SCENARIOS, *shapes.SCENARIOS),
     "Connections": connections.SCENARIOS,
 }
 

@@ -324,7 +324,7 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (None, {"error": {"message": "x", "code": 503}}, AWAY),
     (400, {"error": {"message": "no", "code": "insufficient_user_quota"}}, QUOTA),
     (429, {"error": {"message": "Rate limit reached: 200 requests per day",
-                     "code": "rate_limit_exceeded"}}, BUSY),
+                     "code": "rate_limit_exceeded"}}, QUOTA),
 ]  # fmt: skip
 
 

@@ -1,0 +1,48 @@
+"""OpenAI's names for the parts of an answer, however a server spells them. No I/O.
+
+Gateways written in Java or C# send `toolCalls` and `FinishReason`. A name in another spelling would
+be an unknown one, and what it holds would get lost: a call, or the proof that the answer is whole.
+"""
+
+from typing import Any
+
+_KNOWN = (
+    # of a chunk
+    *("choices", "system_fingerprint", "prompt_filter_results", "service_tier"),
+    *("usage", "model", "id"),
+    # of a choice
+    *("index", "delta", "message", "text", "finish_reason", "stop_reason", "logprobs"),
+    *("native_finish_reason", "content_filter_results", "content_filter_result"),
+    *("finish_details", "stop_details", "incomplete_details", "safety_ratings"),
+    # of a delta or a message
+    *("role", "content", "refusal", "audio", "images", "tool_calls", "function_call"),
+    *("reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking"),
+    *("reasoning_summary", "thinking_content", "thinking_blocks", "thought", "thoughts"),
+    # of a call
+    *("tool_call_id", "type", "function", "custom", "name", "arguments", "input"),
+    # of the usage
+    *("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"),
+    *("prompt_tokens_details", "completion_tokens_details", "cached_tokens"),
+    "reasoning_tokens",
+)
+_BY_LETTERS = {name.replace("_", ""): name for name in _KNOWN}
+
+
+def plain(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of an answer with OpenAI's names in OpenAI's spelling.
+
+    Other names stay as they are: they may have to go back to the server. Of two spellings of one
+    name the one that says something counts.
+    """
+    if all(map(str.islower, part)):
+        return part
+    found = {name: value for name, value in part.items() if name.islower()}
+    for name, value in part.items():
+        if name.islower():
+            continue
+        known = _BY_LETTERS.get(name.replace("_", "").lower())
+        if known is None:
+            found[name] = value
+        elif not found.get(known):
+            found[known] = value
+    return found
