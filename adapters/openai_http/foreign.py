@@ -6,9 +6,7 @@ and is retried.
 
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from adapter_api import ErrorCode, StreamingError
 from adapters.http_util import safe_text
@@ -26,8 +24,7 @@ _USUAL = frozenset({"choices", "created", "id", "model", "object", "usage"})
 _OPENAI = "set base_url to the server's OpenAI-compatible API, which usually ends in /v1"
 
 
-@attrs.frozen
-class _Api:
+class _Api(NamedTuple):
     """An API that is not OpenAI's chat or completions.
 
     Args:

@@ -19,8 +19,8 @@ def _case(name: str) -> dict[str, Any]:
 
 def _answer(case: dict[str, Any], size: int | None) -> Answer:
     request = case.get("request", {})
-    wanted = attrs.evolve(
-        EVERYTHING, logprobs="logprobs" in request, max_tokens=request.get("max_tokens")
+    wanted = EVERYTHING._replace(
+        logprobs="logprobs" in request, max_tokens=request.get("max_tokens")
     )
     return whole(case["events"], wanted, size)
 
