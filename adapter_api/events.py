@@ -16,7 +16,7 @@ Proof = Literal["finish_reason", "done"]
 UsageSource = Literal["engine", "counted"]
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Metrics:
     """The numbers of one finished job.
 
@@ -45,7 +45,7 @@ class Metrics:
     reasoning_tokens: int | None = None
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class Started:
     """The engine accepted the job and began to answer.
 
@@ -142,7 +142,7 @@ class MetricsFrame:
     data: Mapping[str, Any]
 
 
-@attrs.frozen
+@attrs.frozen(weakref_slot=False)
 class End:
     """The answer is whole.
 

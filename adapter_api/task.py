@@ -83,7 +83,7 @@ def _is_choice(value: object) -> bool:
     return isinstance(value, Mapping) or value in ("auto", "none", "required")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class TaskRequest:
     """One job for one engine. Immutable; every field is checked when it is made.
 

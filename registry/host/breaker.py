@@ -134,10 +134,11 @@ class Breaker:
         self.state = BreakerState.CLOSED
         self.retry_at: float | None = None
         """When an open breaker lets a probe through; None if it is not open."""
+        self.openings = 0
+        """How often it opened."""
         self._failures: deque[float] = deque(maxlen=policy.failures)
         self._probe: Trial | None = None
         self._is_lifted = False
-        self._openings = 0
         self._open_s = policy.open_s
 
     @property
@@ -157,12 +158,17 @@ class Breaker:
         Raises:
             RuntimeError: If none may begin.
         """
+        trial = Trial(self, self.openings)
+        self.admit(trial, now)
+        return trial
+
+    def admit(self, trial: "Trial", now: float) -> None:
+        """Begin an attempt as `begin` does, with a Trial that was made for it. Where the breaker
+        is closed there is nothing to do."""
         if not self.allows(now):
             raise RuntimeError(f"no attempt may begin: the breaker is {self.state}")
-        trial = Trial(self, self._openings)
         if self.state is not BreakerState.CLOSED and not self._is_lifted:
             self.state, self.retry_at, self._probe = BreakerState.HALF_OPEN, None, trial
-        return trial
 
     def _on_answer(self) -> None:
         if self.state is BreakerState.HALF_OPEN:
@@ -188,7 +194,7 @@ class Breaker:
         self.state, self._probe, self._is_lifted = BreakerState.OPEN, None, False
         self.retry_at = now + min(self._open_s, self.policy.max_open_s)
         self._failures.clear()
-        self._openings += 1
+        self.openings += 1
 
 
 @attrs.define(eq=False)
@@ -231,7 +237,7 @@ class Trial:
 
     @property
     def _counts(self) -> bool:
-        return self._opening == self._breaker._openings
+        return self._opening == self._breaker.openings
 
 
 FIRST_REST_S = 0.1
@@ -255,14 +261,16 @@ class Pace:
     replica that was away begins with one stream, and one more for each first token (slow start).
     """
 
-    __slots__ = ("_cut_at", "_is_back", "_rest_s", "_threshold", "limit")
+    __slots__ = ("_cut_at", "_rest_s", "_threshold", "is_back", "limit")
 
     def __init__(self) -> None:
         self.limit: float | None = None
-        """Streams at once that the replica is trusted with; None: nothing is known."""
+        """Streams at once that the replica is trusted with; None: nothing is known, and neither
+        first tokens nor whole answers teach anything."""
+        self.is_back = False
+        """True before the first attempt after the replica was away."""
         self._threshold = math.inf  # up to here the limit grows quickly
         self._cut_at = -math.inf
-        self._is_back = False
         self._rest_s = FIRST_REST_S
 
     def busy(self, others: int, began_at: float, now: float) -> float:
@@ -301,19 +309,21 @@ class Pace:
             self._raise_to(self.limit + 1.0 / self.limit, hard_limit)
 
     def _raise_to(self, limit: float, hard_limit: int | None) -> None:
-        limits_nothing = limit > (MAX_LEARNT if hard_limit is None else hard_limit)
-        self.limit = None if limits_nothing else limit
+        if limit > (MAX_LEARNT if hard_limit is None else hard_limit):
+            self.limit, self._rest_s = None, FIRST_REST_S  # it limits nothing any more
+        else:
+            self.limit = limit
 
     def recover(self) -> None:
         """Begin slowly with the next attempt, because the replica was away."""
-        if not self._is_back:
+        if not self.is_back:
             self._threshold = math.inf if self.limit is None else self.limit
-        self.limit, self._rest_s, self._is_back = None, FIRST_REST_S, True
+        self.limit, self._rest_s, self.is_back = None, FIRST_REST_S, True
 
     def begin(self, others: int) -> None:
         """Note an attempt beside `others`, which may be from before the replica was away."""
-        if self._is_back:
-            self.limit, self._is_back = others + 1.0, False
+        if self.is_back:
+            self.limit, self.is_back = others + 1.0, False
 
 
 WINDOW_S = 10
@@ -340,7 +350,9 @@ class FailoverBudget:
 
     def deposit(self, now: float) -> None:
         """Count a job."""
-        self._second(now)[1] += 1
+        seconds = self._seconds
+        second = seconds[-1] if seconds and seconds[-1][0] == int(now) else self._second(now)
+        second[1] += 1
         self._jobs += 1
 
     def withdraw(self, now: float) -> bool:

@@ -15,7 +15,7 @@ from adapter_api.task import TaskRequest, new_id, require_task
 from registry.adapter import BoundAdapter
 from registry.host.dispatch import Job
 from registry.host.front import HostPool
-from registry.host.jobs import PRIORITIES, Ledger, Priority, Running, copied
+from registry.host.jobs import PRIORITIES, Ledger, Priority, Running
 from registry.host.places import Key, Overview, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
@@ -256,7 +256,7 @@ class AdapterHost(Overview):
                         return False
                     queue.drain(list(queue.pool.members.replicas.values()))
                 for replica in replicas:
-                    await replica.idle.wait()
+                    await replica.until_idle()
         except TimeoutError:
             return False
         return True
@@ -295,10 +295,10 @@ class AdapterHost(Overview):
             raise ValueError(f"priority must be one of {PRIORITIES}, got {priority!r}")
         self._check_loop()
         deadline_s = task.deadline_s or self._places.policy(pool_id).deadline_s
-        task = copied(task, deadline_s=deadline_s, correlation_id=task.correlation_id or new_id())
+        correlation_id = task.correlation_id or new_id()
         limits = StreamClock(deadline_s)
-        report = host_job(self._observers, task, pool_id)
-        job = Job(task, priority, limits, report, self._rng)
+        report = host_job(self._observers, task, pool_id, correlation_id)
+        job = Job(task, correlation_id, priority, limits, report, self._rng)
         events = job.events(pool_id, self._find_queue, self._ledger)
         stream = TokenStream(events, task, clock=limits, checked=True).watch(report)
         self._running.add(pool_id, stream, job)

@@ -1,32 +1,29 @@
 """The replicas of a pool, kept in the order in which jobs need them.
 
 A View has the replicas that list one model: who accepts work, who may be asked now, and, by
-priority and load, who has room. Whatever changes a replica ends in `Members.refresh`, which puts it
-in its place in each view; no job makes anything walk all replicas.
+priority and load, who has room. What changes a replica ends in `Members.refresh` or, where only its
+load changed, in `_rank`, which put it in its place in each view; no job walks all replicas.
 """
 
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthStatus
-from adapter_api.notices import BreakerNotice, BreakerState, ReplicaNotice, ReplicaState
+from adapter_api.notices import BreakerState, ReplicaState
 from registry.host.breaker import Breaker, Trial, Verdict, verdict_on
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Lease, Replica, View
-from registry.host.snapshot import Versions
+from registry.host.snapshot import Changes, Tell, Versions
 
 MAX_VIEWS = 64
 """Models whose replicas are kept in order; the one that was asked for longest ago goes first."""
 
 MAX_REST_S = 60.0
 """The longest rest that a server can ask for: a wrong header must not take a replica away."""
-
-Tell = Callable[[str, object], None]
 
 
 class Members:
@@ -35,12 +32,14 @@ class Members:
     Args:
         pool_id: The pool.
         policy: Its limits.
-        tell: Notifies observers of a change: the hook's name, and the notice.
+        tell: Notifies observers of a change.
 
     Attributes:
         on_return: Called when a replica that rested or had an open breaker may be asked again.
         away: The replicas that cannot take a job now.
         listed: How many replicas list each model.
+        unchecked: The replicas whose first health check is to come.
+        without: The replicas that lack the model they are configured for.
         generation: Counts the changes of who is there and which models they list.
     """
 
@@ -55,21 +54,21 @@ class Members:
         self._all: tuple[View, ...] = (self.everyone,)
         self.listed: Counter[str] = Counter()
         self._names: dict[str, frozenset[str]] = {}  # what each replica lists
-        self._without: set[str] = set()  # those that lack the model they are configured for
+        self.without: set[str] = set()
         self.away: dict[str, Replica] = {}
         self._moved: dict[str, Replica] = {}  # their loads changed since they were put in order
         self._leaving: set[Replica] = set()  # removed, with streams in flight
         self.versions = Versions()
         self.generation = 0
-        self._unchecked: set[str] = set()
-        self._tell = tell
+        self.unchecked: set[str] = set()
+        self._changes = Changes(pool_id, tell)
 
     def use(self, policy: PoolPolicy) -> None:
         """Apply `policy` from now on. Breakers start over."""
         self.policy = policy
         for replica in self.replicas.values():
-            with self._watched(replica, "replaced"):
-                replica.breaker = Breaker(policy.breaker)
+            before, replica.breaker = replica.breaker.state, Breaker(policy.breaker)
+            self._tell_breaker(replica, before, "replaced")
             self.refresh(replica)
             self._await_return(replica)
 
@@ -93,8 +92,7 @@ class Members:
         self._leaving.add(replica)
         self._forget(replica)
         self._note_readiness()
-        notice = ReplicaNotice(self.pool_id, replica.replica_id, replica.shown_state, None)
-        self._tell("replica_changed", notice)
+        self._changes.of_state(replica.replica_id, replica.shown_state, None)
 
     def drain(self, replica: Replica) -> None:
         """Give the replica no new work; it stays."""
@@ -105,17 +103,12 @@ class Members:
 
     def busy(self) -> list[Replica]:
         """Return those on which something runs, including those that are out of their places."""
-        self._leaving = {replica for replica in self._leaving if not replica.idle.is_set()}
-        return [r for r in (*self.replicas.values(), *self._leaving) if not r.idle.is_set()]
+        self._leaving = {replica for replica in self._leaving if not replica.is_idle}
+        return [r for r in (*self.replicas.values(), *self._leaving) if not r.is_idle]
 
     def is_present(self, replica: Replica) -> bool:
         """Return whether the replica is neither unbound nor replaced."""
         return self.replicas.get(replica.replica_id) is replica
-
-    def stop(self) -> None:
-        """Cancel the timers."""
-        for replica in self.replicas.values():
-            replica.cancel_alarm()
 
     def _forget(self, replica: Replica) -> None:
         name = replica.replica_id
@@ -124,8 +117,8 @@ class Members:
             view.remove(name)
         self.away.pop(name, None)
         self._moved.pop(name, None)
-        self._unchecked.discard(name)
-        self._without.discard(name)
+        self.unchecked.discard(name)
+        self.without.discard(name)
         self.listed.subtract(self._names.pop(name, ()))
         self._note_version(name, None)
         self.generation += 1
@@ -134,37 +127,39 @@ class Members:
 
     def refresh(self, replica: Replica, now: float | None = None) -> None:
         """Put the replica in its place in every view, after anything about it changed."""
-        name, priority = replica.replica_id, replica.binding.priority
+        name = replica.replica_id
         if self.replicas.get(name) is not replica:
             return
         if now is None:
             now = _now()
         accepts = replica.accepts and not self.refuses_version_of(replica)
         allowed = accepts and replica.resting_until <= now and replica.breaker.allows(now)
-        limit = replica.limit(self.policy.max_in_flight)
-        candidate = None
-        if allowed and (limit is None or len(replica.leases) < limit):
-            candidate = replica.candidate(limit, now)
-            self.away.pop(name, None)
-        else:
-            self.away[name] = replica
         for view in self._all:
             if name not in view.members:
                 continue
             if (name in view.allowed) is not allowed or (name in view.accepting) is not accepts:
                 view.place(replica, accepts, allowed)
-            if candidate is not None:
-                view.tier(priority).put(candidate)
-            elif priority in view.tiers:
-                view.tiers[priority].remove(name)
+        self._rank(replica, now)
 
-    def _note_load(self, replica: Replica, now: float) -> None:
-        """Note that the replica's load changed: it is put in its place before the next decision,
-        so that a hundred jobs that end together move it once."""
-        if replica.breaker.state is not BreakerState.CLOSED:
-            self.refresh(replica, now)
-        elif self.is_present(replica):
-            self._moved[replica.replica_id] = replica
+    def _rank(self, replica: Replica, now: float) -> None:
+        """Put the replica in its place by its load, where it may be asked and has room."""
+        name, priority = replica.replica_id, replica.binding.priority
+        candidate = None
+        if name in self.everyone.allowed:
+            limit = replica.limit(self.policy.max_in_flight)
+            if limit is None or len(replica.leases) < limit:
+                candidate = replica.candidate(limit, now)
+        if candidate is None:
+            self.away[name] = replica
+        elif self.away:
+            self.away.pop(name, None)
+        for view in self._all:
+            tier = view.tiers.get(priority)
+            if candidate is None:
+                if tier is not None:
+                    tier.remove(name)
+            elif name in view.members:
+                (view.new_tier(priority) if tier is None else tier).put(candidate)
 
     def _await_return(self, replica: Replica) -> None:
         """Refresh the replica when it may get jobs again."""
@@ -177,14 +172,15 @@ class Members:
         self.refresh(replica)
         self.on_return()
 
-    def view(self, model: str | None) -> View:
+    def view(self, model: str | None, now: float | None = None) -> View:
         """Return the replicas for a task: those that list its model, or all if none does."""
         if self._moved:
-            now, moved = _now(), list(self._moved.values())
-            self._moved.clear()
-            for replica in moved:
-                self.refresh(replica, now)
-        if model is None and not self._without:
+            moved, self._moved = self._moved, {}
+            if now is None:
+                now = _now()
+            for replica in moved.values():
+                self._rank(replica, now)
+        if model is None and not self.without:
             return self.everyone
         view = self._views.get(model)
         if view is None:
@@ -194,6 +190,10 @@ class Members:
         elif len(self._views) > 1:
             self._views.move_to_end(model)
         return view if view.members else self.everyone
+
+    def passes_over(self, model: str | None) -> bool:
+        """Return whether a task for `model` may leave out replicas that have room."""
+        return model is not None or bool(self.without or self.everyone.others)
 
     def _make_view(self, model: str | None) -> View:
         if len(self._views) >= MAX_VIEWS:
@@ -205,14 +205,10 @@ class Members:
             self.refresh(replica)
         return view
 
-    def may_yet_list(self) -> bool:
-        """Return whether a replica is still to be checked: it may list what no other does."""
-        return bool(self._unchecked)
-
     @property
     def is_cold(self) -> bool:
         """True if no replica was checked yet, so that the pool's capacity is unknown."""
-        return len(self._unchecked) == len(self.replicas)
+        return len(self.unchecked) == len(self.replicas)
 
     # Changes
 
@@ -221,12 +217,12 @@ class Members:
         name = replica.replica_id
         names = self._names.get(name)
         if replica.state is ReplicaState.UNKNOWN:
-            self._unchecked.add(name)
+            self.unchecked.add(name)
         else:
-            self._unchecked.discard(name)
-        if replica.lists(None) is (name in self._without):
+            self.unchecked.discard(name)
+        if replica.lists(None) is (name in self.without):
             self.generation += 1
-            (self._without.discard if replica.lists(None) else self._without.add)(name)
+            (self.without.discard if replica.lists(None) else self.without.add)(name)
         if replica.names != names:
             self.generation += 1
             self.listed.subtract(names or ())
@@ -272,43 +268,61 @@ class Members:
         """Note what an answer reports about the replica's engine."""
         before = replica.engine_version
         replica.note_started(started)
-        if replica.engine_version != before and self.is_present(replica):
+        if before != replica.engine_version and self.is_present(replica):
             self._note_change(replica)
 
-    def lease(self, replica: Replica, model: str | None) -> Lease:
-        """Begin an attempt."""
-        now, before = _now(), replica.breaker.state
-        trial = replica.breaker.begin(now)
+    def lease(self, replica: Replica, model: str | None, now: float) -> Lease:
+        """Begin an attempt. Its replica moves before the next decision: once for many attempts."""
+        breaker, before = replica.breaker, replica.breaker.state
+        lease = Lease(breaker, breaker.openings, replica, now)
+        if before is not BreakerState.CLOSED:
+            breaker.admit(lease, now)
         if model is not None:
             replica.asked_for = model
-        replica.pace.begin(replica.load)
-        lease = Lease(replica, now, trial)
-        self._note_load(replica, now)
-        self._tell_breaker(replica, before, "probe")
+        if replica.pace.is_back:
+            replica.pace.begin(len(replica.leases))
+        replica.leases.add(lease)
+        replica.jobs += 1
+        self._moved[replica.replica_id] = replica
+        if before is not BreakerState.CLOSED:
+            self.refresh(replica, now)
+            self._tell_breaker(replica, before, "probe")
         return lease
 
     def give_back(self, lease: Lease, now: float) -> None:
-        """End an attempt."""
-        if lease.release():
-            self._note_load(lease.replica, now)
+        """End an attempt; a second time does nothing."""
+        if not lease.held:
+            return
+        replica, lease.held = lease.replica, False
+        replica.tokens += lease.tokens
+        replica.leases.discard(lease)
+        if replica.idle is not None:
+            replica.note_idle()
+        if self.replicas.get(replica.replica_id) is replica:
+            self._moved[replica.replica_id] = replica
+        if replica.breaker.state is not BreakerState.CLOSED:
+            lease.end()
+            self.refresh(replica, now)
 
-    def note_answer(self, lease: Lease, is_token: bool) -> bool:
+    def note_answer(self, lease: Lease, is_token: bool, now: float) -> bool:
         """Note an attempt's first event of the answer.
 
         Returns:
             Whether the replica may now take more than before.
         """
-        replica, now = lease.replica, _now()
-        lease.answered = True
+        replica = lease.replica
+        lease.has_answered = True
         replica.answered_at = now
         replica.refusals = 0
         if is_token:
             replica.note_first_token((now - lease.taken_at) * 1000)
+        if replica.pace.limit is None and replica.breaker.state is BreakerState.CLOSED:
+            return False
         was_held = replica.pace.limit is not None or replica.breaker.is_probing
         replica.pace.answered(replica.hard_limit(self.policy.max_in_flight))
-        lease.trial.answered()
+        lease.answered()
         if was_held:
-            self.refresh(replica)
+            self.refresh(replica, now)
         return was_held
 
     def note_whole(self, lease: Lease) -> None:
@@ -316,8 +330,9 @@ class Members:
         replica, before = lease.replica, lease.replica.breaker.state
         if replica.pace.limit is not None:
             replica.pace.whole(replica.load, replica.hard_limit(self.policy.max_in_flight))
-        lease.trial.succeeded()
-        self._tell_breaker(replica, before, "answered")
+        if before is not BreakerState.CLOSED:
+            lease.succeeded()
+            self._tell_breaker(replica, before, "answered")
 
     def note_failure(self, lease: Lease, error: WorkerError, counts: bool) -> Trial | None:
         """Note that an attempt failed.
@@ -330,8 +345,7 @@ class Members:
         Returns:
             The trial, if the failure counted against the replica.
         """
-        replica, now = lease.replica, _now()
-        verdict = verdict_on(error)
+        replica, now, verdict = lease.replica, _now(), verdict_on(error)
         if verdict is Verdict.BUSY:
             rest_s = replica.pace.busy(replica.load - 1, lease.taken_at, now)
             if error.retry_after_ms is None:
@@ -350,12 +364,14 @@ class Members:
         replica.poked.set()
         if not counts:
             return None
-        with self._watched(replica, str(error.code)):
-            lease.trial.failed(now)
+        before = replica.breaker.state
+        lease.failed(now)
+        if self._tell_breaker(replica, before, str(error.code)):
+            self.refresh(replica)
         if replica.breaker.state is BreakerState.OPEN:
             replica.pace.recover()
             self._await_return(replica)
-        return lease.trial
+        return lease
 
     def _rest(self, replica: Replica, rest_s: float) -> None:
         until = _now() + min(rest_s, MAX_REST_S)
@@ -364,31 +380,20 @@ class Members:
             self.refresh(replica)
             self._await_return(replica)
 
-    # Notifying
-
-    @contextmanager
-    def _watched(self, replica: Replica, reason: str) -> Iterator[None]:
-        before = replica.breaker.state
-        yield
-        if replica.breaker.state is not before:
-            self._tell_breaker(replica, before, reason)
-            self.refresh(replica)
-
     def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
-        if replica.shown_state != before and self.is_present(replica):
-            where, now = (self.pool_id, replica.replica_id), replica.shown_state
-            notice = ReplicaNotice(*where, before, now, replica.shown_message)
-            self._tell("replica_changed", notice)
+        if self.is_present(replica):
+            now, message = replica.shown_state, replica.shown_message
+            self._changes.of_state(replica.replica_id, before, now, message)
 
-    def _tell_breaker(self, replica: Replica, before: BreakerState, reason: str) -> None:
+    def _tell_breaker(self, replica: Replica, before: BreakerState, reason: str) -> bool:
+        """Return whether the breaker's state is another one than before."""
         breaker = replica.breaker
-        if breaker.state is not before and self.is_present(replica):
-            retry_at = breaker.retry_at
-            retry_in_ms = None if retry_at is None else max(0, round((retry_at - _now()) * 1000))
-            notice = BreakerNotice(
-                self.pool_id, replica.replica_id, before, breaker.state, retry_in_ms, reason
-            )
-            self._tell("breaker_changed", notice)
+        if breaker.state is before:
+            return False
+        if self.is_present(replica):
+            now, retry_at = breaker.state, breaker.retry_at
+            self._changes.of_breaker(replica.replica_id, before, now, retry_at, reason)
+        return True
 
 
 def _now() -> float:

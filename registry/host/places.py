@@ -202,7 +202,7 @@ class Places:
     async def retire(self, replica: Replica) -> None:
         """Close its adapter after its last stream; wait for that where nothing runs."""
         closing = self.close_after_last(replica)
-        if replica.idle.is_set():
+        if replica.is_idle:
             await asyncio.wait({closing})
 
     def close_after_last(self, replica: Replica) -> "asyncio.Task[None]":
@@ -216,8 +216,8 @@ class Places:
         """End every health check, then close every adapter after its last stream."""
         await self.prober.aclose()
         for queue in self.queues.values():
-            queue.pool.members.stop()
             for replica in queue.pool.members.replicas.values():
+                replica.cancel_alarm()
                 self.close_after_last(replica)
         self.queues.clear()
         if self._closing:
@@ -351,7 +351,7 @@ async def close_in_time(adapter: BoundAdapter) -> None:
 
 
 async def _close(replica: Replica) -> None:
-    await replica.idle.wait()
+    await replica.until_idle()
     try:
         await close_in_time(replica.adapter)
     except TimeoutError:

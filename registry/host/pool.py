@@ -5,8 +5,10 @@ Nothing here waits or does I/O.
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain, islice
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -22,10 +24,11 @@ from registry.host.breaker import (
     refusal_of,
     verdict_on,
 )
-from registry.host.members import Members, Tell
+from registry.host.members import Members
 from registry.host.policy import PoolPolicy
 from registry.host.replica import Lease, Replica, View
-from registry.host.routing import Candidates
+from registry.host.routing import Candidates, Choice
+from registry.host.snapshot import Tell
 
 MAX_SKIPS = 8
 """The maximum number of skipped replicas that one decision names; the ledger counts the others."""
@@ -39,14 +42,6 @@ that are sent meanwhile pay for the lesson."""
 
 FREE_ATTEMPT_S = 1.0
 """An attempt that broke within this time, before any answer, cost the engine no work."""
-
-
-@attrs.frozen
-class Attempt:
-    """Ask this replica now."""
-
-    replica: Replica
-    reason: str
 
 
 @attrs.frozen
@@ -64,7 +59,12 @@ class Fail:
     error: WorkerError
 
 
-Step = Attempt | Wait | Fail
+Step = Choice | Wait | Fail
+
+FULL = Wait("full")
+
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+"""Of a job that no replica has failed yet, as nearly every job is."""
 
 
 @attrs.define(eq=False)
@@ -86,11 +86,11 @@ class Progress:
     task: TaskRequest
     deadline_at: float | None
     since: float
-    tried: dict[str, float] = attrs.field(factory=dict)
+    tried: Mapping[str, float] = _NONE
     attempts: int = 0
     busy: int = 0
-    judged: dict[str, Trial] = attrs.field(factory=dict)
-    refusals: dict[tuple[int, str], str] = attrs.field(factory=dict)
+    judged: Mapping[str, Trial] = _NONE
+    refusals: Mapping[tuple[int, str], str] = _NONE
     moved: bool = False
 
     def fits(self, until: float) -> bool:
@@ -123,58 +123,57 @@ class Pool:
         self.budget = FailoverBudget(policy.retry_ratio, policy.retry_floor_per_s)
         self.members.use(policy)
 
-    def note_job(self) -> None:
+    def note_job(self, now: float) -> None:
         """Count a job that comes."""
         self.jobs += 1
-        self.budget.deposit(_now())
+        self.budget.deposit(now)
 
     # Deciding
 
-    def next_step(self, job: Progress) -> Step:
+    def next_step(self, job: Progress, now: float) -> Step:
         """Decide what a job does next.
 
         Replicas it has not tried come first, also where it must wait for one of them to have
         room. Those that failed it are tried again when all have been tried.
         """
         members, model = self.members, job.task.model
-        view = members.view(model)
+        view = members.view(model, now)
         if not view.allowed:
-            return self._blocked(view, job)
-        if view.is_whole and model is not None and members.may_yet_list():
+            return self._blocked(view, job, now)
+        if view.is_whole and model is not None and members.unchecked:
             # No replica lists the model, and one that is still to be checked may.
             ready_by = job.since + self.policy.ready_wait_s
-            if _now() < ready_by:
+            if now < ready_by:
                 return Wait("not_ready", ready_by)
         if not job.tried:
-            return self._choose(view, job.task) or Wait("full")
-        now = _now()
+            return self._choose(view, job.task) or FULL
         tried = [name for name in job.tried if name in view.allowed]
         paused = [name for name in tried if job.tried[name] > now]
         if len(view.allowed) > len(tried):
-            return self._choose(view, job.task, tried) or Wait("full")
+            return self._choose(view, job.task, tried) or FULL
         if len(paused) == len(tried):
             return self._wait_until(min(job.tried[n] for n in paused), "backoff", job, now)
         until = min((job.tried[name] for name in paused), default=math.inf)
-        full = Wait("full") if until == math.inf else Wait("full", until)
+        full = FULL if until == math.inf else Wait("full", until)
         return self._choose(view, job.task, paused) or full
 
     def _choose(
         self, view: View, task: TaskRequest, but: Collection[str] = ()
-    ) -> Attempt | Fail | None:
+    ) -> Choice | Fail | None:
         """Let the policy choose among replicas with room, of the first priority that has any."""
         for tier in view.tiers.values():
-            if tier and not but:
+            if tier.by_id and not but:
                 return self._chosen(tier, task)
-            if tier:
+            if tier.by_id:
                 with tier.without(but):
-                    if tier:
+                    if tier.by_id:
                         return self._chosen(tier, task)
         return None
 
-    def _chosen(self, candidates: Candidates, task: TaskRequest) -> Attempt | Fail:
+    def _chosen(self, candidates: Candidates, task: TaskRequest) -> Choice | Fail:
         try:
             choice = self.policy.routing.choose(task, candidates)
-            if not candidates.has(choice.replica_id):
+            if choice.replica_id not in candidates.by_id:
                 raise ValueError(f"replica {choice.replica_id!r} was not among the candidates")
         except Exception as exc:  # an exception of the policy fails this job only
             error = InternalError(
@@ -183,11 +182,10 @@ class Pool:
             )
             error.__cause__ = exc
             return Fail(error)
-        return Attempt(self.members.replicas[choice.replica_id], choice.reason)
+        return choice
 
-    def _blocked(self, view: View, job: Progress) -> Step:
+    def _blocked(self, view: View, job: Progress, now: float) -> Step:
         """Decide for a job that no replica may take now, with or without room."""
-        now = _now()
         unready_since = self.members.unready_since
         since = job.since if unready_since is None else max(job.since, unready_since)
         until = since + self.policy.ready_wait_s
@@ -239,7 +237,9 @@ class Pool:
         """Note that an attempt failed: against its replica, or as the job's own fault."""
         name = lease.replica.replica_id
         refusal = refusal_of(error)
-        first = None if refusal is None else job.refusals.setdefault(refusal, name)
+        first = None if refusal is None else job.refusals.get(refusal)
+        if refusal is not None and first is None:
+            job.refusals = {**job.refusals, refusal: name}
         if first is not None and first != name:  # two engines say the same: the job is at fault
             for counted in job.judged.values():
                 counted.retract()
@@ -247,7 +247,7 @@ class Pool:
             return
         trial = self.members.note_failure(lease, error, name not in job.judged)
         if trial is not None:
-            job.judged[name] = trial
+            job.judged = {**job.judged, name: trial}
 
     def go_on(self, job: Progress, lease: Lease, error: WorkerError, backoff_s: float) -> str:
         """Get a job ready for another attempt, after one that failed before its first token.
@@ -275,13 +275,13 @@ class Pool:
         max_attempts = self.policy.max_attempts
         if max(1, job.attempts) >= min(max_attempts, job.task.max_attempts or max_attempts):
             return "attempts_used_up"
-        job.tried[name] = math.inf if moves else now + backoff_s
+        job.tried = {**job.tried, name: math.inf if moves else now + backoff_s}
         if moves:
             job.moved = True
             view = self.members.view(job.task.model)
             if not any(name not in job.tried for name in view.allowed):
                 return "no_replica"
-        step = self.next_step(job)
+        step = self.next_step(job, now)
         if isinstance(step, Fail):
             if error.retry_after_ms is None:
                 error.retry_after_ms = step.error.retry_after_ms
@@ -329,12 +329,14 @@ class Pool:
 
     # Reports
 
-    def skipped(self, model: str | None, tried: Collection[str]) -> list[tuple[str | None, str]]:
+    def skipped(
+        self, model: str | None, tried: Collection[str]
+    ) -> Sequence[tuple[str | None, str]]:
         """Return replicas that cannot take a job now, each with the reason; the last entry counts
         those that are not named."""
         view, away = self.members.view(model), self.members.away
         if not (away or view.others or tried):
-            return []
+            return ()
         now = _now()
         reasons = chain(
             ((name, self._why_not(replica, now)) for name, replica in away.items()),

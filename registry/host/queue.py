@@ -7,16 +7,18 @@ past the bound: they were admitted once.
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from itertools import islice
+from typing import Any
 
 import attrs
 
 from adapter_api.errors import CapacityExceeded, ErrorCode, WorkerError
 from registry.host.jobs import PRIORITIES, JobRecord, Lane, Lanes, Priority, Ticket
 from registry.host.policy import PoolPolicy
-from registry.host.pool import Attempt, Fail, Pool, Progress, Wait
+from registry.host.pool import Fail, Pool, Progress, Wait
 from registry.host.replica import LATE_S, Lease, Replica, View
+from registry.host.routing import Choice
 from registry.host.snapshot import PoolSnapshot
 
 NEW_SHARE = 0.2
@@ -80,29 +82,49 @@ class Queue:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    async def lease(
-        self, progress: Progress, record: JobRecord, priority: Priority, *, is_back: bool = False
+    def take(self, progress: Progress, record: JobRecord, now: float) -> Lease | Wait:
+        """Return a replica for the job's next attempt, which the caller gives back, or what the
+        job has to `wait` for.
+
+        Args:
+            progress: The job.
+            record: Its ledger.
+            now: The time.
+
+        Raises:
+            WorkerError: If there is none and none to wait for.
+        """
+        progress.since = now
+        if self._lanes.size:
+            self.serve()
+        step = self.pool.next_step(progress, now)
+        return step if isinstance(step, Wait) else self._carry_out(progress, record, step, now)
+
+    async def wait(
+        self,
+        progress: Progress,
+        record: JobRecord,
+        step: Wait,
+        priority: Priority,
+        *,
+        is_back: bool,
     ) -> Lease:
         """Wait for a replica for the job's next attempt; the caller gives it back.
 
         Args:
             progress: The job.
             record: Its ledger.
+            step: What it waits for.
             priority: Its place among the others.
             is_back: Whether it had a replica before.
 
         Raises:
-            WorkerError: If there is none and none to wait for, or the queue is full.
+            WorkerError: If there is none to wait for any more, or the queue is full.
 
         Cancellation:
             The place in the queue, or the lease that came at the same moment, is given back.
         """
-        progress.since = began_at = _now()
-        if self._lanes:
-            self.serve()
-        step = self.pool.next_step(progress)
-        if not isinstance(step, Wait):
-            return self._carry_out(progress, record, step)
+        began_at = progress.since
         self._numbers += 1
         woken = asyncio.get_running_loop().create_future()
         turn = Turn(priority, is_back, self._numbers, progress, record, woken)
@@ -113,7 +135,7 @@ class Queue:
         except BaseException:
             self._remove(turn)
             if isinstance(turn.outcome, Lease):
-                self.give_back(turn.outcome)
+                self.give_back(turn.outcome, _now())
             raise
         finally:
             now = _now()
@@ -124,22 +146,20 @@ class Queue:
         assert outcome is not None
         raise outcome
 
-    def give_back(self, lease: Lease) -> None:
+    def give_back(self, lease: Lease, now: float) -> None:
         """Note that an attempt is over; a waiting job may have its replica."""
-        now = _now()
-        if lease.answered:
-            self._note_served(now - lease.taken_at)
+        if lease.has_answered:  # for how long it held its replica
+            took_s = now - lease.taken_at
+            if self._is_measured:
+                self._service_s += NEW_SHARE * (took_s - self._service_s)
+            else:
+                self._service_s, self._is_measured = took_s, True
         self.pool.members.give_back(lease, now)
-        if not self._lanes:
+        if not self._lanes.size:
             return
         if self.pool.is_closed_off:
             self.recheck()
         else:
-            self.serve()
-
-    def note_answer(self, lease: Lease, is_token: bool) -> None:
-        """Note the first event of an answer: a half open breaker now lets others through."""
-        if self.pool.members.note_answer(lease, is_token):
             self.serve()
 
     # Serving
@@ -205,26 +225,30 @@ class Queue:
 
     def _decide(self, turn: Turn) -> bool:
         """Settle a job if it need not wait any longer; else wake it when its wait is over."""
-        step = self.pool.next_step(turn.progress)
+        now = _now()
+        step = self.pool.next_step(turn.progress, now)
         if isinstance(step, Wait):
             self._arm(turn, step)
             return False
         self._remove(turn)
         try:
-            turn.settle(self._carry_out(turn.progress, turn.record, step))
+            turn.settle(self._carry_out(turn.progress, turn.record, step, now))
         except WorkerError as error:
             turn.settle(error)
         return True
 
-    def _carry_out(self, progress: Progress, record: JobRecord, step: Attempt | Fail) -> Lease:
+    def _carry_out(
+        self, progress: Progress, record: JobRecord, step: Choice | Fail, now: float
+    ) -> Lease:
         """Apply the decision, and note the replicas that could not take the job."""
-        pool, model = self.pool, progress.task.model
-        for replica_id, reason in pool.skipped(model, progress.tried):
-            record.note("skip", reason, replica_id)
+        pool, members, model = self.pool, self.pool.members, progress.task.model
+        if members.away or progress.tried or members.passes_over(model):
+            for replica_id, reason in pool.skipped(model, progress.tried):
+                record.note("skip", reason, replica_id, now=now)
         if isinstance(step, Fail):
             raise step.error
-        record.note("choose", step.reason, step.replica.replica_id)
-        return pool.members.lease(step.replica, model)
+        record.note("choose", step.reason, step.replica_id, now=now)
+        return members.lease(members.replicas[step.replica_id], model, now)
 
     def _arm(self, turn: Turn, step: Wait) -> None:
         if turn.alarm is not None:
@@ -294,13 +318,6 @@ class Queue:
             retry_after_ms=math.ceil(1000 * max(wait_s, pool.next_chance_s())) or 1,
         )
 
-    def _note_served(self, took_s: float) -> None:
-        """Note for how long a job that was answered held its replica."""
-        if self._is_measured:
-            self._service_s += NEW_SHARE * (took_s - self._service_s)
-        else:
-            self._service_s, self._is_measured = took_s, True
-
     def use(self, policy: PoolPolicy) -> None:
         """Apply `policy` from now on, to waiting jobs with the next `recheck`."""
         self.pool.use(policy)
@@ -347,7 +364,7 @@ class Queue:
             busy = self.pool.members.busy()
             if self._empty.is_set() and not busy:
                 return True
-            await _first(self._opened, busy[0].idle if busy else self._empty)
+            await _first(self._opened.wait(), busy[0].until_idle() if busy else self._empty.wait())
         return False
 
     def snapshot(self, now: float) -> PoolSnapshot:
@@ -369,9 +386,9 @@ class Queue:
         )
 
 
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of them is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
+async def _first(*events: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of them is over."""
+    waits = [asyncio.create_task(event) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

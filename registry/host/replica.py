@@ -54,34 +54,17 @@ def state_of(status: HealthStatus) -> ReplicaState:
 
 
 @attrs.define(eq=False)
-class Lease:
-    """The right of one attempt to use a replica's adapter, held while its stream lives."""
+class Lease(Trial):
+    """The right of one attempt to use a replica's adapter, held while its stream lives. It is the
+    attempt as the replica's breaker sees it, too."""
 
     replica: "Replica"
     taken_at: float
-    trial: Trial
     started: bool = attrs.field(default=False, init=False)
-    answered: bool = attrs.field(default=False, init=False)
+    has_answered: bool = attrs.field(default=False, init=False)
     tokens: int = attrs.field(default=0, init=False)
     held: bool = attrs.field(default=True, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        replica = self.replica
-        replica.leases.add(self)
-        replica.idle.clear()
-        replica.jobs += 1
-
-    def release(self) -> bool:
-        """Give it back; returns False if it was given back before."""
-        if not self.held:
-            return False
-        self.held = False
-        self.trial.end()
-        replica = self.replica
-        replica.tokens += self.tokens
-        replica.leases.discard(self)
-        replica.note_idle()
-        return True
+    left_at: float = attrs.field(default=0.0, init=False)  # when its answer was whole
 
 
 @attrs.define(eq=False)
@@ -96,6 +79,10 @@ class Replica:
         adapter: Its adapter.
         breaker: Its breaker.
         binding: How it was bound.
+
+    Attributes:
+        idle: Set when nothing uses its adapter; None while nothing waits for that.
+        own_limit: The most attempts at once, as bound, or the engine's slots; None without one.
     """
 
     pool_id: str
@@ -105,7 +92,6 @@ class Replica:
     binding: Binding
     pace: Pace = attrs.field(factory=Pace, init=False)
     leases: set[Lease] = attrs.field(factory=set, init=False)
-    idle: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     poked: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     state: ReplicaState = attrs.field(default=ReplicaState.UNKNOWN, init=False)
     draining: bool = attrs.field(default=False, init=False)
@@ -113,6 +99,7 @@ class Replica:
     props: EngineProps | None = attrs.field(default=None, init=False)
     engine: str | None = attrs.field(default=None, init=False)
     engine_version: str | None = attrs.field(default=None, init=False)
+    own_limit: int | None = attrs.field(default=None, init=False)
     names: frozenset[str] = attrs.field(factory=frozenset, init=False)
     asked_for: str | None = attrs.field(default=None, init=False)
     resting_until: float = attrs.field(default=0.0, init=False)
@@ -127,27 +114,40 @@ class Replica:
     odd_models: set[str] = attrs.field(factory=set, init=False)
     _alarm: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _keepers: int = attrs.field(default=0, init=False)
+    idle: asyncio.Event | None = attrs.field(default=None, init=False)
     _rate: Rate = attrs.field(factory=Rate, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.idle.set()
+        self.own_limit = self.binding.limit
         self._note_names()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep its adapter open, even if no stream uses it any more."""
         self._keepers += 1
-        self.idle.clear()
         try:
             yield
         finally:
             self._keepers -= 1
             self.note_idle()
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing uses its adapter."""
+        return not self.leases and not self._keepers
+
     def note_idle(self) -> None:
         """Note that a user of the adapter is gone; it may have been the last one."""
-        if not self.leases and not self._keepers:
+        if self.idle is not None and self.is_idle:
             self.idle.set()
+            self.idle = None
+
+    async def until_idle(self) -> None:
+        """Wait until nothing uses its adapter."""
+        if not self.is_idle:
+            if self.idle is None:
+                self.idle = asyncio.Event()
+            await self.idle.wait()
 
     @property
     def shown_state(self) -> ReplicaState:
@@ -170,15 +170,14 @@ class Replica:
         return len(self.leases)
 
     def hard_limit(self, otherwise: int | None) -> int | None:
-        """Return the most attempts at once: as bound, or the engine's slots, or `otherwise`."""
-        if self.binding.limit is not None:
-            return self.binding.limit
-        slots = None if self.props is None else self.props.slots_total
-        return slots or otherwise
+        """Return the most attempts at once: its own limit, or `otherwise`."""
+        return otherwise if self.own_limit is None else self.own_limit
 
     def limit(self, otherwise: int | None) -> int | None:
         """Return the most attempts at once, with what its answers taught."""
-        hard, learnt = self.hard_limit(otherwise), self.pace.limit
+        hard, learnt = self.own_limit, self.pace.limit
+        if hard is None:
+            hard = otherwise
         if learnt is None:
             return hard
         return int(learnt) if hard is None else min(hard, int(learnt))
@@ -263,6 +262,8 @@ class Replica:
         """Note what the engine reports about itself."""
         self.props, self.is_doubted = props, False
         self.props_at = asyncio.get_running_loop().time()
+        if self.binding.limit is None:
+            self.own_limit = props.slots_total or None
         self._note_names()
         self._note_engine(props.engine, props.engine_version)
 
@@ -356,12 +357,10 @@ class View:
             self.allowed.pop(name, None)
         self._is_known = False
 
-    def tier(self, priority: int) -> Candidates:
-        """Return the candidates of one priority."""
-        tier = self.tiers.get(priority)
-        if tier is None:
-            tier = self.tiers[priority] = Candidates()
-            self.tiers = dict(sorted(self.tiers.items()))
+    def new_tier(self, priority: int) -> Candidates:
+        """Return the candidates of a priority that had none so far."""
+        tier = Candidates()
+        self.tiers = dict(sorted({**self.tiers, priority: tier}.items()))
         return tier
 
     def remove(self, replica_id: str) -> None:

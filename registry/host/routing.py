@@ -31,10 +31,8 @@ MAX_LOADED_MODELS = 64
 """Models for which an index is kept of where they are loaded; others are found by a walk."""
 
 
-def pace_of(first_token_ms: float | None) -> int:
-    """Return the class of a first-token time; each spans a factor of two. Unmeasured is fastest."""
-    if first_token_ms is None or first_token_ms <= FAST_MS:
-        return 0
+def pace_of(first_token_ms: float) -> int:
+    """Return the class of a first-token time above FAST_MS; each spans a factor of two."""
     return 1 + int(math.log2(first_token_ms / FAST_MS))
 
 
@@ -66,8 +64,9 @@ class Candidate:
     @property
     def rank(self) -> Rank:
         """Its place in the order by load; ties by first-token time, jobs and name."""
-        load = (self.load + 1) / self.weight
-        return load, pace_of(self.first_token_ms), self.jobs, self.replica_id
+        first_ms = self.first_token_ms
+        pace = 0 if first_ms is None or first_ms <= FAST_MS else pace_of(first_ms)
+        return (self.load + 1) / self.weight, pace, self.jobs, self.replica_id
 
 
 class Candidates(Sequence[Candidate]):
@@ -78,7 +77,8 @@ class Candidates(Sequence[Candidate]):
     """
 
     def __init__(self, candidates: Iterable[Candidate] = ()) -> None:
-        self._members: dict[str, tuple[Rank, int, Candidate]] = {}
+        self.by_id: dict[str, tuple[Rank, int, Candidate]] = {}
+        """The candidates and their places, by replica_id; not to be changed."""
         self._heap: list[tuple[Rank, int, Candidate]] = []  # with entries that are out of date
         self._changes = 0
         self._ring: list[tuple[int, str]] = []
@@ -93,14 +93,10 @@ class Candidates(Sequence[Candidate]):
         return candidates if isinstance(candidates, Candidates) else cls(candidates)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.by_id)
 
     def __iter__(self) -> Iterator[Candidate]:
-        return (candidate for _, _, candidate in self._members.values())
-
-    def has(self, replica_id: str) -> bool:
-        """Return whether the replica is among them."""
-        return replica_id in self._members
+        return (candidate for _, _, candidate in self.by_id.values())
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -114,17 +110,17 @@ class Candidates(Sequence[Candidate]):
     def put(self, candidate: Candidate) -> None:
         """Add a candidate, or replace the one of its name."""
         replica_id = candidate.replica_id
-        before = self._members.get(replica_id)
+        before = self.by_id.get(replica_id)
         self._changes += 1
-        entry = self._members[replica_id] = (candidate.rank, self._changes, candidate)
+        entry = self.by_id[replica_id] = (candidate.rank, self._changes, candidate)
         self._load += candidate.load
         heappush(self._heap, entry)
         if before is None:
             insort(self._ring, (_point(replica_id), replica_id))
         else:
             self._load -= before[2].load
-        if len(self._heap) > 2 * len(self._members) + 64:
-            self._heap = list(self._members.values())
+        if len(self._heap) > 2 * len(self.by_id) + 64:
+            self._heap = list(self.by_id.values())
             heapify(self._heap)
         for model, loaded in self._loaded.items():
             if candidate.model == model:
@@ -134,7 +130,7 @@ class Candidates(Sequence[Candidate]):
 
     def remove(self, replica_id: str) -> Candidate | None:
         """Take a candidate out; returns it if it was there."""
-        before = self._members.pop(replica_id, None)
+        before = self.by_id.pop(replica_id, None)
         if before is None:
             return None
         self._load -= before[2].load
@@ -164,7 +160,7 @@ class Candidates(Sequence[Candidate]):
 
     def max_load(self, bound: float) -> int:
         """Return the load that a candidate may have with one more job: `bound` times the mean."""
-        return math.ceil(bound * (self._load + 1) / len(self._members))
+        return math.ceil(bound * (self._load + 1) / len(self.by_id))
 
     def least_loaded(self) -> Candidate:
         """Return the one with the least load for its weight; ties go to the one that is faster to
@@ -173,7 +169,7 @@ class Candidates(Sequence[Candidate]):
         Raises:
             LookupError: If there are no candidates.
         """
-        heap, members = self._heap, self._members
+        heap, members = self._heap, self.by_id
         while heap:
             entry = heap[0]
             if members.get(entry[2].replica_id) is entry:
@@ -186,7 +182,7 @@ class Candidates(Sequence[Candidate]):
 
         When a candidate comes or goes only the keys for which it is the nearest move.
         """
-        ring, members = self._ring, self._members
+        ring, members = self._ring, self.by_id
         if not ring:
             return []
         digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -268,7 +264,10 @@ class SessionAffinity:
 
     def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
         """Choose for `task`."""
-        return _near(task.session_id, Candidates.of(candidates), self.bound)
+        indexed = candidates if isinstance(candidates, Candidates) else Candidates(candidates)
+        if task.session_id is None:
+            return _least(indexed)
+        return _near(task.session_id, indexed, self.bound)
 
 
 @attrs.frozen
@@ -343,7 +342,8 @@ DefaultPolicy = SessionAffinity
 
 def _least(candidates: Candidates) -> Choice:
     best = candidates.least_loaded()
-    return Choice(best.replica_id, "only_candidate" if len(candidates) == 1 else "least_loaded")
+    is_only = len(candidates.by_id) == 1
+    return Choice(best.replica_id, "only_candidate" if is_only else "least_loaded")
 
 
 def _near(key: str | None, candidates: Candidates, bound: float) -> Choice:

@@ -1,14 +1,15 @@
 """Facts of replicas and pools: how they are bound, which versions they run, and what a host
 reports of itself, JSON-able by cattrs."""
 
+import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import attrs
 
 from adapter_api.health import HealthState, HealthStatus
-from adapter_api.notices import BreakerState, ReplicaState
+from adapter_api.notices import BreakerNotice, BreakerState, ReplicaNotice, ReplicaState
 from adapter_api.validators import integer, number
 from registry.adapter import BoundAdapter
 
@@ -86,6 +87,49 @@ class Versions:
             return False
         self.kept, kept = min(self._of.values(), default=None), self.kept
         return self.kept != kept
+
+
+Tell = Callable[[str, object], None]
+"""Notifies observers: the hook's name, and the notice."""
+
+
+class Changes:
+    """Notifies observers of the changes of a pool's replicas.
+
+    Args:
+        pool_id: The pool.
+        tell: Notifies them.
+    """
+
+    def __init__(self, pool_id: str, tell: Tell) -> None:
+        self._pool_id = pool_id
+        self._tell = tell
+
+    def of_state(
+        self,
+        replica_id: str,
+        before: ReplicaState | None,
+        now: ReplicaState | None,
+        message: str = "",
+    ) -> None:
+        """Note the state of a replica; None where it is not in the pool."""
+        if now != before:
+            notice = ReplicaNotice(self._pool_id, replica_id, before, now, message)
+            self._tell("replica_changed", notice)
+
+    def of_breaker(
+        self,
+        replica_id: str,
+        before: BreakerState,
+        now: BreakerState,
+        retry_at: float | None,
+        reason: str,
+    ) -> None:
+        """Note that the state of a breaker changed."""
+        time = asyncio.get_running_loop().time()
+        retry_in_ms = None if retry_at is None else max(0, round((retry_at - time) * 1000))
+        notice = BreakerNotice(self._pool_id, replica_id, before, now, retry_in_ms, reason)
+        self._tell("breaker_changed", notice)
 
 
 RATE_WINDOW_S = 10.0

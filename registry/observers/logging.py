@@ -1,6 +1,8 @@
 """LoggingObserver: one log record for each event of jobs, attempts, replicas and breakers."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -46,9 +48,9 @@ class LoggingObserver:
 
     logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("worker_adapters.jobs"))
 
-    def wants(self, hook: str) -> bool:
-        """Return whether the logger is enabled for the hook's records."""
-        return self.logger.isEnabledFor(_MOST_SEVERE[hook])
+    def gate(self, hook: str) -> Callable[[], bool]:
+        """Return what says whether the logger is enabled for the hook's records."""
+        return partial(self.logger.isEnabledFor, _MOST_SEVERE[hook])
 
     @hookimpl
     def adapter_started(self, adapter: AdapterNotice) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import attrs
 
@@ -50,13 +51,13 @@ class Observers:
         self._hooks: dict[str, list[Hook]] = {name: [] for name in NOTICES}
         for plugin in plugins:
             for name, function in observing_methods(plugin).items():
-                self._hooks[name].append(Hook(plugin, function, getattr(plugin, "wants", None)))
+                self._hooks[name].append(Hook(plugin, function, _gate(plugin, name)))
 
     def wanting(self, hook: str) -> "list[Hook]":
         """Return the observers that want a call of `hook` now."""
         found = []
         for each in self._hooks[hook]:  # a comprehension costs more where there are none
-            if each.wants is None or each.wants(hook):
+            if each.wants is None or each.wants():
                 found.append(each)  # noqa: PERF401
         return found
 
@@ -77,7 +78,7 @@ class Hook:
 
     plugin: object
     function: Callable[[object], object]
-    wants: Callable[[str], bool] | None
+    wants: Callable[[], bool] | None
 
     def call(self, hook: str, notice: object) -> None:
         """Call the observer; an exception is logged."""
@@ -94,3 +95,11 @@ class Hook:
                 type(error).__name__,
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
+
+
+def _gate(plugin: object, hook: str) -> Callable[[], bool] | None:
+    """Return what says whether the observer wants a call of `hook` now; None if it always does."""
+    if isinstance(plugin, LoggingObserver):
+        return plugin.gate(hook)
+    wants = getattr(plugin, "wants", None)
+    return None if wants is None else partial(wants, hook)

@@ -23,9 +23,11 @@ from adapter_api.version import __version__
 from registry.observers.notify import Hook, Observers
 
 
-def host_job(observers: Observers, task: TaskRequest, pool_id: str) -> "JobReport":
+def host_job(
+    observers: Observers, task: TaskRequest, pool_id: str, correlation_id: str
+) -> "JobReport":
     """Return the report of a host's job; it watches the stream that the caller reads."""
-    return JobReport(observers, task, _host_notice(pool_id))
+    return JobReport(observers, task, _host_notice(pool_id), correlation_id=correlation_id)
 
 
 @lru_cache(maxsize=256)
@@ -67,9 +69,10 @@ class AdapterReport:
         """Return the report of a job that the adapter owns."""
         return JobReport(self._observers, task, self.notice, lone=True, placed=self._is_placed)
 
-    def attempt(self, job: "JobReport") -> "AttemptReport":
-        """Return the report of an attempt that the adapter makes for a host's job."""
-        return AttemptReport(job, self._observers, self.notice)
+    def attempt(self, job: "JobReport") -> "AttemptReport | None":
+        """Note an attempt that the adapter makes for a host's job; return its report if an observer
+        wants one."""
+        return job.begin_attempt(self._observers, self.notice)
 
     def health(self, status: HealthStatus) -> None:
         """Report a health check if it differs in more than its message from the one before."""
@@ -94,18 +97,23 @@ class JobReport:
         owner: The lone adapter, or the host's pool.
         lone: Whether the owner makes the attempts itself.
         placed: Whether the owner's replica_id counts, whatever the answers name.
+        correlation_id: The task's, where the owner made one for it.
     """
 
     __slots__ = (
         "_attempt",
         "_began_at",
+        "_correlation_id",
+        "_engine",
         "_first_token_at",
         "_lone",
         "_loop",
         "_observers",
         "_placed",
+        "_replica_id",
+        "_task",
         "attempts",
-        "known",
+        "owner",
     )
 
     def __init__(
@@ -116,25 +124,21 @@ class JobReport:
         *,
         lone: bool = False,
         placed: bool = True,
+        correlation_id: str | None = None,
     ) -> None:
         self._observers = observers
+        self._task = task
+        self.owner = owner
         self._lone = lone
         self._placed = placed
+        self._correlation_id = correlation_id
+        self._engine: Started | None = None
+        self._replica_id = owner.replica_id
         self._began_at = 0.0
         self._first_token_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempt: AttemptReport | None = None
         self.attempts = 0
-        self.known: dict[str, Any] = {
-            "job_id": task.job_id,
-            "session_id": task.session_id,
-            "correlation_id": task.correlation_id,
-            "adapter": owner,
-            "model": task.model,
-            "operation": "text_completion" if task.messages is None else "chat",
-            "pool_id": owner.pool_id,
-            "replica_id": owner.replica_id,
-        }
 
     # A TokenStream's watcher
 
@@ -145,7 +149,7 @@ class JobReport:
         if wanting := self._observers.wanting("job_submitted"):
             self._notify("job_submitted", wanting)
         if self._lone:
-            self._begin_attempt()
+            self._begin_own()
 
     def started(self, event: Started) -> None:
         """Remember what the engine reports of itself."""
@@ -207,26 +211,54 @@ class JobReport:
 
     def note_engine(self, event: Started) -> None:
         """Use what an answer reports of its engine in all later notices."""
-        known = self.known
-        known["engine"] = event.engine
-        known["engine_version"] = event.engine_version
-        known["model"] = event.model or known["model"]
+        self._engine = event
         if not self._placed:
-            known["replica_id"] = event.replica_id or known["replica_id"]
+            self._replica_id = event.replica_id or self._replica_id
 
-    def _begin_attempt(self) -> None:
-        self._attempt = AttemptReport(self, self._observers, self.known["adapter"])
-        self._attempt.opened()
+    def begin_attempt(self, observers: Observers, adapter: AdapterNotice) -> "AttemptReport | None":
+        """Note an attempt by `adapter`; return its report if one of `observers` wants it."""
+        self.attempts += 1
+        self._replica_id = adapter.replica_id
+        if observers.wanting("attempt_ended") or observers.wanting("attempt_started"):
+            return AttemptReport(self, observers, adapter, self.attempts)
+        return None
+
+    def _begin_own(self) -> None:
+        self._attempt = self.begin_attempt(self._observers, self.owner)
+        if self._attempt is not None:
+            self._attempt.opened()
 
     def _retried(self, error: WorkerError) -> None:
         if self._attempt is not None:
             self._attempt.ended(None, error, 0)
-            self._begin_attempt()
+        self._begin_own()
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What the notices of the job and of its attempts have in common."""
+        task, engine = self._task, self._engine
+        return {
+            "job_id": task.job_id,
+            "session_id": task.session_id,
+            "correlation_id": self._correlation_id or task.correlation_id,
+            "model": task.model if engine is None else engine.model or task.model,
+        }
 
     def _notify(self, hook: str, wanting: list[Hook], **facts: Any) -> None:
         if self._first_token_at is not None:
             facts["time_to_first_token_ms"] = self._ms(self._first_token_at)
-        notice = JobNotice(**self.known, attempts=self.attempts, **facts)
+        if self._engine is not None:
+            facts["engine"] = self._engine.engine
+            facts["engine_version"] = self._engine.engine_version
+        notice = JobNotice(
+            **self.known,
+            adapter=self.owner,
+            operation="text_completion" if self._task.messages is None else "chat",
+            pool_id=self.owner.pool_id,
+            replica_id=self._replica_id,
+            attempts=self.attempts,
+            **facts,
+        )
         for each in wanting:
             each.call(hook, notice)
 
@@ -251,23 +283,23 @@ class AttemptReport:
         job: The job it belongs to.
         observers: The host's observers, or the lone adapter's.
         adapter: The adapter that makes the attempt.
+        number: The attempt's number within the job, from 1.
     """
 
     __slots__ = ("_adapter", "_began_at", "_engine", "_job", "_number", "_observers")
 
-    def __init__(self, job: JobReport, observers: Observers, adapter: AdapterNotice) -> None:
+    def __init__(
+        self, job: JobReport, observers: Observers, adapter: AdapterNotice, number: int
+    ) -> None:
         self._job = job
         self._observers = observers
         self._adapter = adapter
-        self._number = 0
+        self._number = number
         self._began_at = 0.0
         self._engine: Started | None = None
 
     def opened(self) -> None:
         """Report the start of the attempt."""
-        job = self._job
-        job.attempts = self._number = job.attempts + 1
-        job.known["replica_id"] = self._adapter.replica_id
         self._began_at = asyncio.get_running_loop().time()
         if wanting := self._observers.wanting("attempt_started"):
             self._notify("attempt_started", wanting)
@@ -300,20 +332,17 @@ class AttemptReport:
         self._notify("attempt_ended", wanting, **facts)
 
     def _notify(self, hook: str, wanting: list[Hook], **facts: Any) -> None:
-        known, engine = self._job.known, self._engine
+        engine = self._engine
         if engine is not None:
             facts |= {"engine": engine.engine, "engine_version": engine.engine_version}
         loop = self._job._loop
         elapsed_ms = 0.0 if loop is None else round((loop.time() - self._began_at) * 1000, 3)
         notice = AttemptNotice(
-            job_id=known["job_id"],
-            session_id=known["session_id"],
-            correlation_id=known["correlation_id"],
+            **self._job.known,
             adapter=self._adapter,
-            owner=known["adapter"],
+            owner=self._job.owner,
             number=self._number,
             elapsed_ms=elapsed_ms,
-            model=known["model"],
             **facts,
         )
         for each in wanting:

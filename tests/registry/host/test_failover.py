@@ -20,8 +20,9 @@ from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
 from registry.host.breaker import Breaker, BreakerPolicy
-from registry.host.pool import Attempt, Pool, Progress, Wait
+from registry.host.pool import Pool, Progress, Wait
 from registry.host.replica import Replica
+from registry.host.routing import Choice
 from registry.host.snapshot import Binding
 from tests.engines_in_process import READY, Engine, states, task, until
 from tests.fake_openai import FakeOpenAI
@@ -235,14 +236,14 @@ async def test_a_job_is_woken_for_the_replica_whose_pause_ends_first() -> None:
         replica.note_health(READY, None)
         pool.members.put(replica)
     now = now_s()
-    pool.members.lease(pool.members.replicas["a"], None)
+    pool.members.lease(pool.members.replicas["a"], None, 0.0)
     job = Progress(task(), None, now, tried={"a": now + 0.1, "b": now + 0.2})
     await asyncio.sleep(0.15)
-    assert pool.next_step(job) == Wait("full", until=now + 0.2)
+    assert pool.next_step(job, now_s()) == Wait("full", until=now + 0.2)
     await asyncio.sleep(0.1)
-    step = pool.next_step(job)
-    assert isinstance(step, Attempt)
-    assert step.replica is pool.members.replicas["b"]
+    step = pool.next_step(job, now_s())
+    assert isinstance(step, Choice)
+    assert step.replica_id == "b"
 
 
 @pytest.mark.parametrize("limit_s", [None, 0.3])

@@ -311,7 +311,7 @@ class HostMachine(RuleBasedStateMachine):
     def probes_are_attempts(self) -> None:
         """A breaker that waits for its probe has one: no replica is lost."""
         for _, replica in getattr(self, "placed", []):
-            trials = [lease.trial for lease in replica.leases]
+            trials = list(replica.leases)
             assert not replica.breaker.is_probing or replica.breaker._probe in trials
 
     @invariant()

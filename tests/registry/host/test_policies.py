@@ -317,9 +317,9 @@ def test_jobs_that_came_back_go_first_and_are_not_given_up() -> None:
 async def test_the_ledger_forgets_ended_jobs_only() -> None:
     """The oldest ended job goes first; a job in flight is kept, however many there are."""
     ledger = Ledger(max_jobs=2)
-    running = [ledger.open(f"running {number}", "p") for number in range(5)]
+    running = [ledger.open(f"running {number}", "p", 0.0) for number in range(5)]
     for number in range(3):
-        done = ledger.open(f"done {number}", "p")
+        done = ledger.open(f"done {number}", "p", 0.0)
         done.end("ok")
         ledger.close(done)
     assert [ledger.outcome(f"done {number}") for number in range(3)] == [None, "ok", "ok"]
@@ -331,7 +331,7 @@ async def test_the_ledger_forgets_ended_jobs_only() -> None:
 async def test_a_record_keeps_its_end() -> None:
     """However many steps there are, the end is one of them, and the rest is counted."""
     ledger = Ledger(max_steps=3)
-    record = ledger.open("job", "p")
+    record = ledger.open("job", "p", asyncio.get_running_loop().time())
     for _ in range(5):
         await asyncio.sleep(1.0)
         record.note("attempt", "WORKER_RESET", "a", took_s=0.5, detail="reset")
