@@ -5,10 +5,8 @@ import gc
 import logging
 import re
 import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import attrs
@@ -17,27 +15,18 @@ import pytest
 from adapter_api import (
     AdapterNotice,
     BreakerNotice,
-    ContractError,
-    End,
     HealthNotice,
     HealthState,
-    HealthStatus,
     JobNotice,
-    Metrics,
-    ObserverHooks,
     ReplicaNotice,
-    Started,
     TaskRequest,
     Token,
     TokenStream,
-    ToolCall,
     WorkerError,
     hookimpl,
 )
 from registry import Registry
-from registry.adapter import BoundAdapter
-from registry.observers import JobReport, MetricsObserver, Observers, Summary
-from registry.plugins.extensions import NOTICES, observer_problems
+from registry.observers import JobReport, Observers
 from tests.witness import OUTCOMES, Recorder
 
 
@@ -249,121 +238,6 @@ async def test_a_middleware_may_return_a_stream_that_it_watches() -> None:
     assert mine.outcomes() == recorder.outcomes() == ["job_ended"]
 
 
-def test_installing_activates_no_observer(samples: Callable[..., None]) -> None:
-    """A distribution that carries an observer and middleware changes nothing by being there."""
-    samples("acme_observer")
-
-    async def go() -> None:
-        registry = Registry()
-        async with registry.get("acme-observer", {}) as adapter:
-            await adapter.submit(_task()).text()
-
-    asyncio.run(go())
-    from acme_observer import TOLD, Observer  # type: ignore[import-not-found]
-
-    assert TOLD == []
-
-    async def again() -> None:
-        async with Registry(observers=[Observer()]).get("acme-observer", {}) as adapter:
-            await adapter.submit(_task()).text()
-
-    asyncio.run(again())
-    assert len(TOLD) == 1
-
-
-class Misspelt:
-    """Has a hook that there is not."""
-
-    @hookimpl
-    def job_endet(self, job: JobNotice) -> None: ...
-
-
-class Undecorated:
-    """Forgot the marker on one."""
-
-    def job_failed(self, job: JobNotice) -> None: ...
-
-    @hookimpl
-    def job_ended(self, job: JobNotice) -> None: ...
-
-
-class Wrapping:
-    """Would change what it is to watch."""
-
-    @hookimpl(wrapper=True)
-    def job_ended(self, job: JobNotice) -> Any:
-        yield
-
-
-class Waiting:
-    """Wants to be waited for."""
-
-    @hookimpl
-    async def job_ended(self, job: JobNotice) -> None: ...
-
-
-class OtherArgument:
-    """Names its argument after its own taste."""
-
-    @hookimpl
-    def job_ended(self, notice: JobNotice) -> None: ...
-
-
-class KeywordOnly:
-    """Would be called with what it does not take."""
-
-    @hookimpl
-    def job_ended(self, *, job: JobNotice) -> None: ...
-
-
-class WithDefault:
-    """Would never receive its argument."""
-
-    @hookimpl
-    def job_ended(self, job: JobNotice | None = None) -> None: ...
-
-
-class Anything:
-    """Would be given nothing."""
-
-    @hookimpl
-    def job_ended(self, *job: JobNotice) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("observer", "problem"),
-    [
-        (KeywordOnly(), "`job` is keyword-only: remove the `*` before it; write `def job_ended"),
-        (WithDefault(), "remove the default; write `def job_ended(self, job)`"),
-        (Anything(), "`*job` gets nothing"),
-        (Misspelt(), "did you mean job_ended?"),
-        (Undecorated(), "job_failed is not decorated"),
-        (Wrapping(), "observers change nothing"),
-        (Waiting(), "must be a plain function"),
-        (OtherArgument(), "def job_ended(self, job)"),
-        (Recorder, "not the class"),
-        (object(), "it has no hook"),
-    ],
-)
-def test_wrong_observers(observer: object, problem: str) -> None:
-    """Every mistake is explained when the registry is made."""
-    with pytest.raises(ContractError, match="observers") as caught:
-        Registry(observers=[observer])
-    assert problem in str(caught.value)
-
-
-def test_an_observer_is_given_once() -> None:
-    """The same observer given twice is refused."""
-    recorder = Recorder()
-    assert "give each once" in observer_problems(recorder, [recorder])[0]
-
-
-def test_every_hook_is_one_of_the_notices() -> None:
-    """The check knows all hooks, and each has one argument."""
-    assert len(NOTICES) == 12
-    assert all(hasattr(ObserverHooks, name) for name in NOTICES)
-
-
 async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
     """Records carry the facts as attributes, and a sentence without ids (ORCH-3027, ORCH-3300)."""
     caplog.set_level(logging.DEBUG, "worker_adapters.jobs")
@@ -416,68 +290,6 @@ async def test_the_logging_observer(caplog: pytest.LogCaptureFixture) -> None:
     assert whole["human"] == "the answer is whole"
     assert vars(records[-3])["reason"] == "bound"
     assert [r.levelname for r in records[-2:]] == ["WARNING", "WARNING"]
-
-
-async def test_the_metrics_observer() -> None:
-    """Dispatches, outcomes, tokens and times are counted for each adapter (ORCH-3028)."""
-    metrics = MetricsObserver()
-    registry = Registry(observers=[metrics])
-    async with registry.get("mock", {}) as good, registry.get("mock", {}) as other:
-        for _ in range(3):
-            await good.submit(_task()).text()
-        stream = other.submit(_task())
-        await stream
-        assert metrics.snapshot().total.running == 1
-        await stream.aclose()
-    async with registry.get("mock", {"replica_id": "bad", "error_code": "WORKER_RESET"}) as bad:
-        with pytest.raises(WorkerError):
-            await bad.submit(_task()).text()
-    total = metrics.snapshot().total
-    assert (total.dispatches, total.ended, total.cancels, total.running) == (5, 3, 1, 0)
-    assert total.failures == {"WORKER_RESET": 1}
-    assert (total.tokens_out, total.retries) == (27, 0)
-    assert total.latency_first_token_ms.count == 3
-    adapters = metrics.snapshot().adapters
-    by_replica = {notice.replica_id: jobs for notice, jobs in adapters.items()}
-    assert by_replica["bad"].dispatches == 1
-    assert by_replica[None].latency_first_token_ms.count == 3
-    assert by_replica[None].latency_decode_ms.count == 3
-
-
-def test_a_summary_keeps_its_bounds() -> None:
-    """Count, sum, least and most are those of the values."""
-    values = [Summary.of(value) for value in (3.0, None, 1.0, 2.0)]
-    assert sum(values, Summary()) == Summary(3, 6.0, 1.0, 3.0)
-
-
-def test_a_snapshot_stays_as_it_was() -> None:
-    """A snapshot does not change afterwards."""
-    metrics = MetricsObserver()
-    job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), code="WORKER_RESET")
-    metrics.job_failed(job)
-    before = metrics.snapshot()
-    metrics.job_failed(job)
-    assert before.total.failures == {"WORKER_RESET": 1}
-    assert metrics.snapshot().total.failures == {"WORKER_RESET": 2}
-
-
-def test_metrics_of_several_threads() -> None:
-    """Registries may be used in one event loop per thread; no count is lost."""
-    metrics = MetricsObserver()
-    job = JobNotice("j", None, None, AdapterNotice("a", "d", "1"), tokens_out=3)
-
-    def work() -> None:
-        for _ in range(500):
-            metrics.job_submitted(job)
-            metrics.job_ended(job)
-
-    threads = [Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    total = metrics.snapshot().total
-    assert (total.dispatches, total.ended, total.tokens_out) == (2000, 2000, 6000)
 
 
 async def test_the_prometheus_observer() -> None:
@@ -551,26 +363,3 @@ async def test_a_busy_replica_accepts_work() -> None:
         assert collector.get_sample_value("worker_adapters_replica_ready", place) == ready
     observers.notify("replica_changed", ReplicaNotice("p", "r", "ready", None))
     assert collector.get_sample_value("worker_adapters_replica_ready", place) is None
-
-
-async def test_tool_calls_are_counted() -> None:
-    """Complete calls of an answer are counted; their arguments appear in no notice."""
-
-    class Calling:
-        @hookimpl
-        async def submit(self, task: TaskRequest) -> Any:
-            yield Started(task.job_id, "made", "1")
-            calls = (ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", "{}"))
-            yield End(Metrics(0), "tool_calls", "finish_reason", tool_calls=calls)
-
-        @hookimpl
-        async def health(self) -> HealthStatus:
-            return HealthStatus(HealthState.HEALTHY)
-
-    metrics, recorder = MetricsObserver(), Recorder()
-    observers = Observers([metrics, recorder])
-    async with BoundAdapter(Calling(), name="calling", observers=observers) as adapter:
-        await adapter.submit(_task()).answer()
-    assert metrics.snapshot().total.tool_calls == 2
-    assert recorder.last("job_ended").tool_calls == 2
-    assert '"x"' not in repr(recorder.told)
