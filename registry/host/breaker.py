@@ -51,6 +51,10 @@ _MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})
 """Statuses that say that the endpoint is not where the replica's address points, whatever the
 request asks for."""
 
+_FAILED = frozenset({424, 499})
+"""Statuses below 500 by which a server reports its own failure: a generation that failed, or a
+connection that was lost between a proxy and its engine."""
+
 _BUSY_WORDS = re.compile(
     r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
 )
@@ -67,8 +71,8 @@ def verdict_on(error: WorkerError) -> Verdict:
     """Return the cause of a failure.
 
     Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
-    saturation of our own, 4xx, cancels and deadlines do not; nor does a 5xx whose text
-    refuses the request.
+    saturation of our own, 4xx other than 424 and 499, cancels and deadlines do not; nor does a
+    failure whose text refuses the request.
     """
     status = error.status
     if error.code is ErrorCode.ADMISSION_REJECT:
@@ -77,7 +81,7 @@ def verdict_on(error: WorkerError) -> Verdict:
         return Verdict.BUSY
     if error.code in _ELSEWHERE or status in _MISPLACED:
         return Verdict.ELSEWHERE
-    if status is not None and 400 <= status < 500:
+    if status is not None and 400 <= status < 500 and status not in _FAILED:
         return Verdict.JOB
     if status is not None and _REFUSAL_WORDS.search(error.message):
         return Verdict.JOB
@@ -85,11 +89,12 @@ def verdict_on(error: WorkerError) -> Verdict:
 
 
 def refusal_of(error: WorkerError) -> tuple[int, str] | None:
-    """Return what identifies an engine's own words in a 500 or 501; None for any other failure.
+    """Return what identifies an engine's own words in a 424, 500 or 501; None for any other
+    failure.
 
     The same words from two replicas are about the request, whatever the status claims.
     """
-    if error.status not in (500, 501) or _ANONYMOUS.search(error.message):
+    if error.status not in (424, 500, 501) or _ANONYMOUS.search(error.message):
         return None
     return error.status, error.message
 

@@ -66,6 +66,7 @@ class Job:
     _fallback: Iterator[str] = attrs.field(init=False)
     _is_back: bool = attrs.field(default=False, init=False)
     _failure: WorkerError | None = attrs.field(default=None, init=False)  # in this pool
+    _unused: tuple[str, ...] = attrs.field(default=(), init=False)  # why, of fallback pools
     # Of the current attempt:
     _stream: TokenStream | None = attrs.field(default=None, init=False)
     _sent: str | None = attrs.field(default=None, init=False)
@@ -141,7 +142,7 @@ class Job:
                     self._go_on(lease, failure)
                     failure = None
         except WorkerError as error:
-            reported = of_the_job(error, self.limits, record.asked)
+            reported = of_the_job(error, self.limits, record.asked, self._unused)
             record.end(str(reported.code), detail=reported.message)
             reported.ledger = record.ledger()
             raise reported from error.__cause__
@@ -235,6 +236,7 @@ class Job:
                 queue = self._find_queue(pool_id, None)
             except WorkerError as missing:
                 self._record.note("fallback", str(missing.code), detail=missing.message)
+                self._unused += (missing.message,)
                 continue
             self._record.note("fallback", str(error.code), detail=f"to pool {pool_id}")
             self._pool_id, self._is_back, self._failure = pool_id, False, error

@@ -137,23 +137,29 @@ class Lanes(Generic[_T]):
 # Errors
 
 
-def of_the_job(error: WorkerError, limits: StreamClock, asked: Sequence[str]) -> WorkerError:
+def of_the_job(
+    error: WorkerError, limits: StreamClock, asked: Sequence[str], unused: Sequence[str]
+) -> WorkerError:
     """Return the last attempt's error as that of the whole job.
 
     Args:
         error: How the attempt failed.
         limits: The job's clock; the adapter knows only the part of the deadline that it was given.
         asked: The replica of each attempt.
+        unused: Why fallback pools could not be used.
     """
     if error.code is ErrorCode.DEADLINE_UNMET and limits.deadline_at is not None:
         given_s = limits.deadline_at - limits.started_at
         error = WorkerTimeout(
             ErrorCode.DEADLINE_UNMET, f"the job did not end within its deadline of {given_s:g} s"
         )
-    if len(asked) < 2:
+    if len(asked) < 2 and not unused:
         return error
     fields = error.fields()
-    fields["message"] += f" (the last of {len(asked)} attempts, on {', '.join(asked)})"
+    if len(asked) > 1:
+        fields["message"] += f" (the last of {len(asked)} attempts, on {', '.join(asked)})"
+    if unused:
+        fields["message"] += f"; no fallback: {'; '.join(unused)}"
     return WorkerError.of(**fields)
 
 

@@ -6,7 +6,7 @@ docs/reference/workers-file.md describes the format.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,8 @@ def parse_workers(text: str, name: str, registry: Registry) -> Workers:
         if isinstance(table, dict)
     ]
     replicas = by_key([spec for spec in specs if spec is not None], problems)
+    if "replicas" in data:  # otherwise replicas, and with them pools, come from elsewhere
+        problems += _missing_fallbacks(data, name)
     if problems:
         raise WorkersError(name, problems)
     return Workers(replicas, pools, others, lists_replicas="replicas" in data)
@@ -189,6 +191,28 @@ def _routing(value: object, place: str, problems: list[Problem]) -> Any:
     hint = f"did you mean {near!r}?" if near else f"the names are {', '.join(ROUTINGS)}"
     problems.append(Problem(place, f"expected the name of a routing policy; {hint}"))
     return None
+
+
+def _missing_fallbacks(data: Mapping[str, Any], name: str) -> Iterator[Problem]:
+    """Yield a problem for each fallback pool that the file does not declare."""
+    tables, pools = data.get("replicas"), _table(data, "pools")
+    tables = tables if isinstance(tables, list) else []
+    named = [table.get("pool") for table in tables if isinstance(table, dict)]
+    known = [*pools, *(pool for pool in named if isinstance(pool, str))]
+    policies = {"$.defaults": _table(data, "defaults")}
+    policies |= {f"$.pools.{pool}": _table(pools, pool) for pool in pools}
+    for place, settings in policies.items():
+        names = settings.get("fallback")
+        for index, pool in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(pool, str) and pool not in known:
+                near = nearest(pool, known)
+                listed = ", ".join(dict.fromkeys(known)) or "none"
+                hint = f"did you mean {near!r}?" if near else f"the pools are: {listed}."
+                message = (
+                    f"there is no pool {pool!r}; {hint} A pool whose replicas come later needs a "
+                    f"table [pools.{pool}]"
+                )
+                yield Problem(f"{name}: {place}.fallback[{index}]", message)
 
 
 # Replicas

@@ -555,6 +555,19 @@ async def test_a_pool_that_cannot_serve_falls_back(host: AdapterHost) -> None:
         await host.submit("p", task("4")).text()
 
 
+async def test_a_fallback_that_cannot_be_used_is_named(host: AdapterHost) -> None:
+    """Pools can be made later, so a missing one is no error before a job needs it."""
+    host.set_policy("p", PoolPolicy(fallback=("nowhere", "spare"), max_attempts=1))
+    host.bind("spare", "s", Engine("s").bound())
+    assert await host.drain("spare")
+    await bound(host, Engine("a", failure=RESET))
+    with pytest.raises(WorkerReset) as caught:
+        await host.submit("p", task())
+    assert str(caught.value).endswith(
+        "; no fallback: there is no pool 'nowhere'; pools: p, spare; pool 'spare' is draining"
+    )
+
+
 async def test_a_pool_is_never_its_own_fallback(host: AdapterHost) -> None:
     """Defaults of all pools may name one of them: its jobs fail as they would without."""
     host.set_policy("p", PoolPolicy(fallback=("p",), max_attempts=1))

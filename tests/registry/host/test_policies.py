@@ -101,6 +101,9 @@ def test_what_counts_for_a_breaker() -> None:
     ("code", "status", "message", "verdict"),
     [
         ("WORKER_RESET", 409, "x", "job"),
+        ("WORKER_RESET", 499, "client closed request", "broken"),
+        ("WORKER_RESET", 424, "Request failed during generation", "broken"),
+        ("WORKER_RESET", 424, "image input is not supported", "job"),
         ("WORKER_RESET", 500, "the server failed (500): image input is not supported", "job"),
         ("WORKER_RESET", 500, "Failed to parse messages", "job"),
         ("WORKER_RESET", 500, "the server failed (500): CUDA error", "broken"),
@@ -124,6 +127,8 @@ def test_only_an_engines_own_words_can_be_a_refusal() -> None:
     of = WorkerError.of
     assert refusal_of(of("WORKER_RESET", "tensor shape", status=500)) == (500, "tensor shape")
     assert refusal_of(of("WORKER_RESET", "failed (500): Internal Server Error", status=500)) is None
+    assert refusal_of(of("WORKER_RESET", "tensor shape", status=424)) == (424, "tensor shape")
+    assert refusal_of(of("WORKER_RESET", "client closed request", status=499)) is None
     assert refusal_of(of("POOL_UNAVAILABLE", "bad gateway", status=502)) is None
     assert refusal_of(of("WORKER_RESET", "reset")) is None
 

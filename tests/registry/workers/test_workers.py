@@ -207,6 +207,14 @@ def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.Monke
         ("[pools.p]\nrouting = 'least_lodaed'", "$.pools.p.routing: expected the name of"),
         ("[pools.p]\nrouting = 7", "the names are session_affinity, prefix_affinity,"),
         ("[pools.p]\nrouting = { name = 'least_loaded', x = 1 }", "$.pools.p.routing.x: unknown"),
+        (
+            "[pools.p]\nfallback = ['p', 'spar']\n" + replica(pool="'spare'"),
+            "$.pools.p.fallback[1]: there is no pool 'spar'; did you mean 'spare'?",
+        ),
+        (
+            "[defaults]\nfallback = ['q']\n[pools.p]\n" + replica(),
+            "$.defaults.fallback[0]: there is no pool 'q'; the pools are: p. A pool whose",
+        ),
         ("[replicas]", "$.replicas: expected"),
         (replica(pool='""'), "$.replicas[0].pool: pool must be a name"),
         (replica(pool="1"), "$.replicas[0].pool: expected str, got int"),
@@ -235,6 +243,12 @@ def test_each_problem_has_its_path(text: str, problem: str) -> None:
     (found,) = problems_of(text)
     assert found.startswith("workers.toml: ")
     assert problem in found
+
+
+def test_a_fallback_may_be_filled_later() -> None:
+    """It has a table, or the file leaves the replicas, and with them pools, to others."""
+    assert parse("[pools.p]\nfallback = ['q']\n[pools.q]\n" + replica()).pools.keys() == {"p", "q"}
+    assert parse("[pools.p]\nfallback = ['q']\n").pools["p"].policy.fallback == ("q",)
 
 
 def test_all_problems_come_in_one_error() -> None:
