@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from weakref import ref
 
@@ -22,7 +23,7 @@ from adapter_api.stream import TokenStream
 from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest, require_task
 from adapter_api.watcher import StreamWatcher
-from registry.hooks import failing, iterated, manager_of, submit_failure, watched
+from registry.hooks import Left, answer_of, failing, iterated, manager_of, submit_failure, watched
 from registry.middleware import Layered, close, drive
 from registry.observers.notify import Observers
 from registry.observers.reports import AdapterReport, JobReport
@@ -280,13 +281,14 @@ class BoundAdapter(Generic[_C]):
         return answer
 
     async def _call(self, hook: str, **arguments: object) -> Any:
-        """Return a hook's answer. SystemExit, which would end the event loop, is its failure."""
+        """Return a hook's answer. Its SystemExit, which would end the event loop, and its
+        GeneratorExit, which would end the caller, are its failures."""
         try:
-            answer = getattr(self._hooks, hook)(**arguments)
-            return await answer if isinstance(answer, Awaitable) else answer
-        except SystemExit as exc:
-            message = f"{hook} of adapter {self.name!r} raised SystemExit"
-            raise InternalError(ErrorCode.INTERNAL, message) from exc
+            return await answer_of(partial(getattr(self._hooks, hook), **arguments))
+        except (SystemExit, Left) as exc:
+            left = exc.__cause__ if isinstance(exc, Left) else exc
+            message = f"{hook} of adapter {self.name!r} raised {type(left).__name__}"
+            raise InternalError(ErrorCode.INTERNAL, message) from left
 
     def _contract_error(self, problem: str) -> ContractError:
         return ContractError(self.name, self._target, [problem], self.distribution, self.version)

@@ -1,7 +1,8 @@
 """What lies between a bound adapter and its hooks: pluggy, and answers of the wrong kind."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+import types
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
 import pluggy
@@ -39,6 +40,42 @@ class _Manager(pluggy.PluginManager):
 
     def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
         return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
+
+
+class Left(Exception):
+    """Code of an adapter raised GeneratorExit, its cause."""
+
+
+@types.coroutine
+def answer_of(call: Callable[[], Any]) -> Generator[Any, Any, Any]:
+    """Call a hook, and await its answer if that is an awaitable.
+
+    Raises:
+        Left: If the hook raised GeneratorExit. One that destroys the caller's coroutine, and the
+            hook's with it, propagates.
+    """
+    try:
+        answer = call()
+    except GeneratorExit as exc:
+        raise Left from exc
+    if not isinstance(answer, Awaitable):
+        return answer
+    step: Any = answer.__await__()
+    advance, value = step.send, None
+    while True:
+        try:
+            future = advance(value)
+        except StopIteration as stop:
+            return stop.value
+        except GeneratorExit as exc:
+            raise Left from exc
+        try:
+            advance, value = step.send, (yield future)
+        except GeneratorExit:
+            step.close()
+            raise
+        except BaseException as exc:
+            advance, value = step.throw, exc
 
 
 def submit_failure(error: BaseException, *, shared: bool) -> Exception:

@@ -160,6 +160,25 @@ async def test_cancelling_a_health_check():
             await bind(Hanging()).health()
 
 
+async def test_a_caller_that_is_destroyed_takes_the_hook_along():
+    """Its GeneratorExit is not the hook's: nothing is converted, and the hook cleans up."""
+    cleaned: list[str] = []
+
+    class Slow(Least):
+        @hookimpl
+        async def cancel(self, job_id: str) -> bool:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cleaned.append(job_id)
+            return True
+
+    calling = bind(Slow()).cancel("job")
+    calling.send(None)
+    calling.close()
+    assert cleaned == ["job"]
+
+
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
