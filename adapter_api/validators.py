@@ -10,8 +10,13 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from adapter_api.keys import without_keys
+
 MAX_SHOWN_CHARS = 60
 """A longer value is cut: a message is one line on a terminal."""
+
+MAX_SEARCHED_CHARS = 4096
+"""The maximum part of a value that is searched for keys; less of it is shown."""
 
 Check: TypeAlias = Callable[[Any], bool]
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -53,9 +58,9 @@ def refusal(field: str, allowed: str, value: object, *, show_value: bool = True)
 
 
 def shown(value: object) -> str:
-    """Return `repr(value)`, cut to what fits on a line."""
+    """Return `repr(value)` without what looks like a key, cut to what fits on a line."""
     try:
-        text = repr(value)
+        text = without_keys(repr(value)[:MAX_SEARCHED_CHARS])
     except Exception:  # an int of 5,000 digits has no repr, and foreign objects may raise
         text = f"a value of type {_type_of(value)}"
     return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."

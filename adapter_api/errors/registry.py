@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, Self
 
 from adapter_api.errors.base import WorkerAdaptersError
+from adapter_api.keys import without_keys
 
 
 class RegistryError(WorkerAdaptersError):
@@ -12,6 +13,9 @@ class RegistryError(WorkerAdaptersError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({without_keys(self.name)!r})"
 
 
 class AdapterNotFound(RegistryError, LookupError):
@@ -40,7 +44,7 @@ class AdapterNotFound(RegistryError, LookupError):
         hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
         names = ", ".join(self.installed) or "none"
         text = (
-            f"no adapter named {self.name!r}: {hint}installed: {names}. Install the "
+            f"no adapter named {without_keys(self.name)!r}: {hint}installed: {names}. Install the "
             "distribution that offers it; in a running process call registry.refresh() after that"
         )
         return f"{text}. {self.cause}" if self.cause else text

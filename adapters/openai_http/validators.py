@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
-from adapter_api.validators import must_be, refusal, text_or_none
+from adapter_api.keys import without_keys
+from adapter_api.validators import must_be, refusal, shown, text_or_none
 from adapters.http_util import RetryPolicy
 from adapters.openai_http.endpoints import parse_url
 
@@ -119,9 +120,11 @@ def headers(_: object, attribute: _Attribute, value: Any) -> None:
         )
     for name, content in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"headers: {name!r} is not a valid header name")
+            raise ValueError(f"headers: {shown(name)} is not a valid header name")
         if not _is_header_value(content):
-            raise ValueError(f"headers: {name} must be a string of printable ASCII characters")
+            raise ValueError(
+                f"headers: {without_keys(name)} must be a string of printable ASCII characters"
+            )
     owned = sorted(name for name in value if name.lower() in OWNED_HEADERS)
     if owned:
         raise ValueError(
@@ -147,7 +150,7 @@ def api_path(_: object, __: object, value: Any) -> None:
     if not plain or has_dot_segment(value):
         raise ValueError(
             'api_path must be a path such as "/inference" or "/", without a query and without '
-            f"'.' or '..', got {value!r}"
+            f"'.' or '..', got {shown(value)}"
         )
 
 

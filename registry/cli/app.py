@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from adapter_api.keys import without_keys
 from registry.cli.terminal import status
 from registry.cli.terminal.command import Command
 from registry.cli.terminal.status import UsageError
@@ -64,7 +65,8 @@ def run_app(arguments: Sequence[str]) -> int:
         action = app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except _ClickException as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
-        raise UsageError(f"{error.format_message().rstrip('.')}; see {command} --help") from None
+        said = without_keys(error.format_message().rstrip("."))
+        raise UsageError(f"{said}; see {command} --help") from None
     if not callable(action):  # after --help there is nothing to do
         return status.OK
     with own_output():

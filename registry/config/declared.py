@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 
 import attrs
 
-# A message is one line on a terminal: longer values add nothing.
-_MAX_SHOWN_CHARS = 60
-
 
 class InitField(NamedTuple):
     """A field of an attrs class that its constructor takes.
@@ -90,12 +87,6 @@ def type_text(kind: Any) -> str:
         inner = ", ".join("..." if a is Ellipsis else type_text(a) for a in arguments)
         return f"{type_text(origin)}[{inner}]"
     return str(getattr(kind, "__name__", kind)).removeprefix("typing.")
-
-
-def shown(value: object) -> str:
-    """Return `repr(value)`, cut to what fits on a line."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
 
 
 def hide(text: str, secrets: Iterable[object]) -> str:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import attrs
 
 from adapter_api.errors import ConfigError, Problem
+from adapter_api.validators import shown
 from registry.config import structure as strict
-from registry.config.declared import InitField, init_fields, option_of, shown, type_text
+from registry.config.declared import InitField, init_fields, option_of, type_text
 from registry.config.structure import Problems
 
 _C = TypeVar("_C")

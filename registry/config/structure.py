@@ -7,6 +7,7 @@ its instances unchanged.
 """
 
 import collections.abc as abc
+import itertools
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -18,7 +19,9 @@ from cattrs import Converter, IterableValidationError, transform_error
 from cattrs.errors import ClassValidationError
 
 from adapter_api.errors import ProblemKind, WorkerError
-from registry.config.declared import InitField, hide, init_fields, shown, type_text
+from adapter_api.keys import keys_in, without_keys
+from adapter_api.validators import MAX_SEARCHED_CHARS, shown
+from registry.config.declared import InitField, hide, init_fields, type_text
 from registry.near import nearest
 
 _Hook = Callable[[Any, Any], Any]
@@ -198,7 +201,7 @@ def _structure_items(items: Iterable[tuple[Any, Any, Any]]) -> list[Any]:
         try:
             results.append(_converter.get_structure_hook(kind)(value, kind))
         except Exception as error:
-            problems += _at(f"[{index!r}]", error)
+            problems += _at(f"[{without_keys(repr(index))}]", error)
     if problems:
         raise Problems(problems)
     return results
@@ -251,7 +254,7 @@ def _structure_fields(
     values: dict[str, Any] = {}
     names = [field.name for field in fields]
     problems = [
-        Problem(f".{key}", _unknown(str(key), names), kind="unknown")
+        Problem(f".{without_keys(str(key))}", _unknown(str(key), names), kind="unknown")
         for key in data
         if key not in names
     ]
@@ -318,8 +321,21 @@ def _without_secrets(
     problems: list[Problem], fields: tuple[InitField, ...], data: Mapping[Any, Any]
 ) -> Iterator[Problem]:
     secrets = [data[field.name] for field in fields if field.secret and field.name in data]
+    secrets += keys_in(" ".join(_texts(data)))  # put into the wrong option
     for problem in problems:
         yield problem._replace(text=hide(problem.text, secrets))
+
+
+def _texts(value: Any, depth: int = 3) -> Iterator[str]:
+    """Yield the texts among options."""
+    if isinstance(value, str):
+        yield value[:MAX_SEARCHED_CHARS]
+    elif isinstance(value, Mapping) and depth:
+        for item in itertools.chain.from_iterable(value.items()):
+            yield from _texts(item, depth - 1)
+    elif isinstance(value, list | tuple | set | frozenset) and depth:
+        for item in value:
+            yield from _texts(item, depth - 1)
 
 
 # The converter

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from adapter_api.errors import ConfigError, RegistryError, WorkerError
+from adapter_api.keys import without_keys
 from registry.cli.terminal.text import harmless, one_line
 
 OK = 0
@@ -54,14 +55,17 @@ class UsageError(Exception):
 
 def complain(message: object, problems: Iterable[object] = ()) -> None:
     """Print an error on standard error: one line, and one more for each problem."""
-    lines = [f"error: {harmless(one_line(message))}"]
-    lines += [f"  - {harmless(one_line(problem))}" for problem in problems]
+    lines = [f"error: {_line(message)}", *(f"  - {_line(problem)}" for problem in problems)]
     _print(lines)
 
 
 def note(message: object) -> None:
     """Print a remark that is not an error on standard error, on one line."""
     _print([f"note: {harmless(one_line(message))}"])
+
+
+def _line(message: object) -> str:
+    return without_keys(harmless(one_line(message)), known_only=True)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NewType, Protocol, TypeVar
 import attrs
 import pytest
 
-from registry.config.declared import hide, init_fields, shown, type_text
+from adapter_api.validators import shown
+from registry.config.declared import hide, init_fields, type_text
 from registry.config.structure import Problems, structure
 
 T = TypeVar("T")
