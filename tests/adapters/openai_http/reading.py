@@ -26,6 +26,14 @@ def body_of(events: Iterable[Any]) -> bytes:
     return "".join(blocks).encode()
 
 
+def sse_of(*payloads: Any, kind: str = "message") -> bytes:
+    """Return the body with these payloads, bytes as they are, each in an event of this kind."""
+    events = [p.decode() if isinstance(p, bytes) else json.dumps(p) for p in payloads]
+    if kind != "message":
+        return body_of({"event": kind, "data": event} for event in events)
+    return body_of(events)
+
+
 def pieces_of(body: bytes, size: int | None) -> list[bytes]:
     """Return the body in pieces of `size` bytes; None for one piece."""
     size = size or len(body) or 1
