@@ -144,7 +144,8 @@ class SSEDecoder:
         """
         if not self._started:
             chunk = self._strip_bom(chunk)
-        if self._by_line or b"\r" in chunk:
+        # find: `in` first takes the needle for a number, and formats an error about it.
+        if self._by_line or chunk.find(b"\r") >= 0:
             return self._feed_lines(chunk)
         first = chunk.find(b"\n")
         if first < 0:

@@ -3,23 +3,16 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
 
 from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.propagation import set_request_headers
 from registry.gateway.access import Access
+from registry.gateway.exchange import EXTENSION, Exchange
 from registry.gateway.gateway import Gateway
 from registry.gateway.jobs import GatewayJob
 from registry.gateway.keys import Key
-from registry.gateway.relay import (
-    Message,
-    Pulse,
-    Receive,
-    Reply,
-    Send,
-    stream_answer,
-    whole_answer,
-)
+from registry.gateway.relay import stream_answer, whole_answer
+from registry.gateway.reply import AsgiReply, Message, Pulse, Receive, Reply, Send
 from registry.serving.openai_api import requests
 from registry.serving.openai_api.errors import (
     ApiError,
@@ -29,33 +22,8 @@ from registry.serving.openai_api.errors import (
     shutting_down,
 )
 
-CONNECTION = "worker_adapters.connection"
-"""The key of a scope's extension with the Connection; our own server has it."""
-
-
 _TRACE = ("traceparent", "tracestate")
 """Headers that are passed to the engine, unless an observer makes traces of its own."""
-
-
-class Connection(Protocol):
-    """A client's connection, where the server gives access to it."""
-
-    @property
-    def has_body(self) -> bool:
-        """True if all of the request has come, so that the next `receive` returns it at once."""
-        ...
-
-    def abort(self) -> None:
-        """Break the connection at once."""
-        ...
-
-    def watch(self, lost: Callable[[], None]) -> None:
-        """Call `lost` if the client leaves. One watcher at a time."""
-        ...
-
-    def unwatch(self, lost: Callable[[], None]) -> None:
-        """Call `lost` no more."""
-        ...
 
 
 class Completions:
@@ -77,14 +45,18 @@ class Completions:
         }
         job_id = gateway.job_id(headers.get("x-request-id"))
         access = Access(scope, job_id)
-        reply = Reply(send, access, partial(_unasked, job_id))
-        connection: Connection | None = scope.get("extensions", {}).get(CONNECTION, {}).get("it")
+        exchange: Exchange | None = scope.get("extensions", {}).get(EXTENSION, {}).get("it")
+        unasked = partial(_unasked, job_id)
+        if exchange is None:
+            reply: Reply = AsgiReply(send, access, unasked)
+        else:
+            reply = exchange.reply(send, access, unasked)
         try:
-            request, job, key = await self._admitted(headers, receive, connection, job_id)
+            request, job, key = await self._admitted(headers, receive, exchange, job_id)
             if traced := {name: headers[name] for name in _TRACE if name in headers}:
                 set_request_headers(job.job_id, traced)
             try:
-                await self._run(request, job, reply, receive, connection)
+                await self._run(request, job, reply, receive, exchange)
             finally:
                 if key is not None:
                     key.release()
@@ -102,7 +74,7 @@ class Completions:
         self,
         headers: Mapping[str, str],
         receive: Receive,
-        connection: Connection | None,
+        exchange: Exchange | None,
         job_id: str,
     ) -> tuple[requests.ApiRequest, GatewayJob, Key | None]:
         """Read and admit a request. Its body is not kept any longer.
@@ -119,11 +91,11 @@ class Completions:
         max_bytes, length = settings.max_body_bytes, headers.get("content-length")
         if length is not None and length.isdecimal() and int(length) > max_bytes:
             raise _too_large(max_bytes)
-        if connection is not None and connection.has_body:
-            stall_s = None  # a timer takes as long as reading the whole request
-        else:
-            stall_s = settings.stall_s or None
-        body = await _body(receive, max_bytes, stall_s)
+        body: bytes | bytearray | None = None if exchange is None else exchange.take_body()
+        if body is None:
+            body = await _body(receive, max_bytes, settings.stall_s or None)
+        elif len(body) > max_bytes:
+            raise _too_large(max_bytes)
         if gateway.is_draining:  # since then
             raise shutting_down()
         request, job = gateway.read(self._kind, body, headers, key, job_id)
@@ -137,7 +109,7 @@ class Completions:
         job: GatewayJob,
         reply: Reply,
         receive: Receive,
-        connection: Connection | None,
+        exchange: Exchange | None,
     ) -> None:
         gateway, job_id = self._gateway, job.job_id
         settings = gateway.settings
@@ -148,12 +120,12 @@ class Completions:
 
         def stalled() -> None:
             gateway.cancel(job_id)
-            if connection is not None:
-                connection.abort()
+            if exchange is not None:
+                exchange.abort()
 
         keep_alive_s = settings.keep_alive_s if request.stream else 0.0
         pulse = Pulse(reply, keep_alive_s, settings.stall_s, stalled)
-        forget = _watch(connection, receive, left)
+        forget = _watch(exchange, receive, left)
         try:
             async with gateway.table.run(job) as stream:
                 if request.stream:
@@ -161,10 +133,10 @@ class Completions:
                 else:
                     await whole_answer(request, stream, reply, job)
         except WorkerError as error:
-            if reply.started and settings.break_off and connection is not None:
+            if reply.started and settings.break_off and exchange is not None:
                 gone = asyncio.Event()
-                connection.watch(gone.set)
-                connection.abort()
+                exchange.watch(gone.set)
+                exchange.abort()
                 await gone.wait()  # else the server takes it for an answer without an end
             elif error.code == ErrorCode.CANCELLED and gateway.is_draining:
                 await reply.fail(shutting_down())
@@ -178,12 +150,12 @@ class Completions:
 
 
 def _watch(
-    connection: Connection | None, receive: Receive, left: Callable[[], None]
+    exchange: Exchange | None, receive: Receive, left: Callable[[], None]
 ) -> Callable[[], object]:
     """Call `left` if the client leaves, until the function that this returns is called."""
-    if connection is not None:
-        connection.watch(left)
-        return partial(connection.unwatch, left)
+    if exchange is not None:
+        exchange.watch(left)
+        return exchange.unwatch
     gone = asyncio.create_task(_until_gone(receive))
 
     def call(_: object) -> None:
@@ -216,26 +188,13 @@ async def _body(receive: Receive, max_bytes: int, stall_s: float | None) -> byte
     Raises:
         ApiError: 413 if it is too large; 408 if it does not come to its end.
     """
-    try:
-        if stall_s is None:
-            return await _pieces(receive, max_bytes, _no_limit)
-        now = asyncio.get_running_loop().time
-        async with asyncio.timeout(stall_s) as limit:
-            return await _pieces(receive, max_bytes, lambda: limit.reschedule(now() + stall_s))
-    except TimeoutError as exc:
-        raise _cut(f"The body of the request stopped for {stall_s:g} s.") from exc
-
-
-def _no_limit() -> None:
-    pass
-
-
-async def _pieces(
-    receive: Receive, max_bytes: int, on_piece: Callable[[], None]
-) -> bytes | bytearray:
     body: bytes | bytearray = b""
     while True:
-        message = await receive()
+        try:
+            async with asyncio.timeout(stall_s):
+                message = await receive()
+        except TimeoutError as exc:
+            raise _cut(f"The body of the request stopped for {stall_s:g} s.") from exc
         if message["type"] == "http.disconnect":
             raise _cut("The request ended before its body did.")
         piece = message.get("body", b"")
@@ -248,7 +207,6 @@ async def _pieces(
             raise _too_large(max_bytes)
         if not message.get("more_body"):
             return body
-        on_piece()
 
 
 def _cut(message: str) -> ApiError:

@@ -1,15 +1,12 @@
-"""HTTP/1.1 on a client's connection: uvicorn's protocol, with limits and fewer writes."""
+"""HTTP on a client's connection: uvicorn's protocol, with limits and refusals of our own."""
 
 import asyncio
 import http
-from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from registry.gateway.access import Access
-from registry.gateway.completions import CONNECTION
-from registry.gateway.relay import Message, Receive, Reply, Send
+from registry.gateway.exchange import EXTENSION, Connection, Exchange
+from registry.gateway.reply import AsgiReply, Message, Receive, Send
 from registry.serving.openai_api.errors import ApiError
 
 MAX_HEAD_BYTES = 64 << 10
@@ -27,62 +24,16 @@ def _answering(error: ApiError) -> Any:
     """Return an application that answers every request with an error and closes."""
 
     async def refuse(scope: Message, receive: Receive, send: Send) -> None:
-        await Reply(send, Access(scope), lambda: [(b"connection", b"close")]).fail(error)
+        await AsgiReply(send, Access(scope), lambda: [(b"connection", b"close")]).fail(error)
 
     return refuse
 
 
-class Writes(asyncio.Transport):
-    """A transport that writes the head of an answer together with what follows it.
-
-    The head never waits: the endpoints send it with the first piece of the body.
-
-    Args:
-        transport: Writes.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__()
-        self._transport = transport
-        self._head: bytes | None = None
-        self._is_head = False
-        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
-        self.is_closing = transport.is_closing  # type: ignore[method-assign]
-        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
-        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
-
-    def begin(self) -> None:
-        """Hold the next write, which is the head of an answer, for the one that follows."""
-        self._is_head = True
-
-    def write(self, data: Any) -> None:
-        """Write, unless it is a head."""
-        if self._is_head:
-            self._is_head, self._head = False, data
-            return
-        if self._head is not None:
-            data, self._head = self._head + data, None
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Write a head without a body, and close."""
-        if self._head is not None:
-            self.write(b"")
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Close at once."""
-        self._head = None
-        self._transport.abort()
-
-
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(Connection):
     """uvicorn's protocol, with limits on the head of a request, and refusals in OpenAI's shape."""
 
     header_s: float
     max_connections: int
-    _writes: "Writes"
-    _lost: Callable[[], None] | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _begins_here = False  # in this read
@@ -123,39 +74,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._writes = Writes(transport)
-        super().connection_made(self._writes)
+        super().connection_made(transport)
         self._is_too_many = len(self.connections) > self.max_connections
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
         super().connection_lost(exc)
-        if self._lost is not None:
-            self._lost()
-
-    # A Connection, for the endpoints
-
-    @property
-    def has_body(self) -> bool:
-        """True if all of the request has come."""
-        return not self.cycle.more_body
-
-    def abort(self) -> None:
-        """Break the connection at once."""
-        self.transport.abort()
-
-    def watch(self, lost: Callable[[], None]) -> None:
-        """Call `lost` if the client leaves, or has left already."""
-        self._lost = lost
-        self.flow.resume_reading()  # a large body has paused it, and the end would not be seen
-        if self.cycle.disconnected:
-            self.loop.call_soon(lost)
-
-    def unwatch(self, lost: Callable[[], None]) -> None:
-        """Call `lost` no more."""
-        if self._lost is lost:
-            self._lost = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -165,8 +90,9 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._have_head()
-        self.scope["extensions"] = {CONNECTION: {"it": self}}
-        app, before = self.app, self.cycle
+        exchange = Exchange(self)
+        self.scope["extensions"] = {EXTENSION: {"it": exchange}}
+        app = self.app
         if self._is_too_many:
             self.app = _answering(_FULL)
         elif self._head_bytes + self._read_bytes > MAX_HEAD_BYTES and self._is_large():
@@ -175,9 +101,7 @@ class GatewayProtocol(HttpToolsProtocol):
             super().on_headers_complete()
         finally:
             self.app = app
-        is_next = before is None or before.response_complete
-        if is_next and self.scope["method"] == "POST" and not self.expect_100_continue:
-            self._writes.begin()  # its answer has a head and a body, and nothing before them
+        exchange.cycle = self.cycle
 
     def _is_large(self) -> bool:
         """Return whether the head is too large; with it a part of the body may have come."""

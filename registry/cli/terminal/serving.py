@@ -1,6 +1,7 @@
 """A gateway in the foreground: its log on standard error, its exit status."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -42,6 +43,7 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
 
 
 def _say_where(url: str) -> None:
+    gc.freeze()  # a full collection of all that is imported would stop every stream for some 60 ms
     status.note(f"listening on {url}; OpenAI clients use {url}/v1; dashboard {url}/")
 
 

@@ -13,7 +13,6 @@ from starlette.routing import Mount
 import registry
 from adapter_api import ErrorCode
 from registry.gateway.app import application
-from registry.gateway.protocol import Writes
 from tests.registry.gateway.conftest import CHAT, TEXT, Start
 from tests.registry.gateway.raw import RawClient, events, text_of
 
@@ -175,50 +174,6 @@ async def test_the_client_that_leaves_after_a_large_body_is_seen(start: Start) -
             await asyncio.sleep(0)
     await asyncio.wait_for(served.gateway.table.finish(), 5)
     assert served.gateway.recent[0].code == ErrorCode.CANCELLED
-
-
-class Recorder(asyncio.Transport):
-    """A transport that keeps each write."""
-
-    def __init__(self) -> None:
-        super().__init__({"socket": None})
-        self.writes: list[bytes] = []
-
-    def write(self, data: Any) -> None:
-        self.writes.append(bytes(data))
-
-    def close(self) -> None:
-        self.writes.append(b"closed")
-
-    def abort(self) -> None:
-        self.writes.append(b"aborted")
-
-    def is_closing(self) -> bool:
-        return False
-
-    def pause_reading(self) -> None:
-        raise AssertionError
-
-    def resume_reading(self) -> None:
-        raise AssertionError
-
-
-def test_a_head_leaves_with_the_first_event() -> None:
-    """The head is held for the next write only, and not lost where none follows."""
-    inner = Recorder()
-    writes = Writes(inner)
-    for answer in ((b"head ", b"first", b"second"), (b"head", b"")):
-        writes.begin()
-        for data in answer:
-            writes.write(data)
-    writes.begin()
-    writes.write(b"alone")
-    writes.close()
-    assert inner.writes == [b"head first", b"second", b"head", b"alone", b"closed"]
-    writes.begin()
-    writes.write(b"never sent")
-    writes.abort()
-    assert inner.writes[5:] == [b"aborted"]
 
 
 async def test_a_body_that_waits_for_leave_gets_it(start: Start) -> None:

@@ -1,0 +1,102 @@
+"""Answers that are written straight to the connection: their heads, their ends, and HTTP/1.0."""
+
+import asyncio
+import json
+
+import pytest
+
+import registry
+from registry import AdapterHost
+from tests.registry.gateway.conftest import CHAT, TEXT, Start
+from tests.registry.gateway.raw import RawClient, events, text_of
+
+PATH = "/v1/chat/completions"
+STREAM = {**CHAT, "stream": True}
+ORIGIN = "https://app.example"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_head_leaves_with_the_first_piece(start: Start, *, stream: bool) -> None:
+    """The head and what follows it are one write, so that no client waits between them."""
+    served = await start(registry.get("mock", {"delay_s": 0.01}))
+    async with RawClient(served.port) as client:
+        client.post(PATH, {**CHAT, "stream": stream})
+        first = await client.reader.read(1 << 16)
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"content":"Once' in first
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_old_client_gets_a_body_without_chunks(start: Start, *, stream: bool) -> None:
+    """HTTP/1.0 has no chunks: the end of the connection is the end of the body."""
+    served = await start()
+    body = json.dumps({**CHAT, "stream": stream}).encode()
+    async with RawClient(served.port) as client:
+        head = f"POST {PATH} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        client.writer.write(head + body)
+        status, headers = await client.head()
+        answer = await client.reader.read()
+    assert status == 200
+    assert headers["connection"] == "close"
+    assert "transfer-encoding" not in headers
+    if stream:
+        found = events(answer)
+        assert text_of(found) == TEXT
+        assert found[-1] == "[DONE]"
+    else:
+        assert json.loads(answer)["choices"][0]["message"]["content"] == TEXT
+
+
+async def test_middleware_between_server_and_endpoint_sees_the_answer(start: Start) -> None:
+    """Where middleware has replaced `send`, as CORS does, the answer goes through it."""
+    served = await start(cors_origins=(ORIGIN,))
+    async with RawClient(served.port) as client:
+        for stream in (True, False):
+            client.post(PATH, {**CHAT, "stream": stream}, Origin=ORIGIN)
+            status, headers = await client.head()
+            assert (status, headers["access-control-allow-origin"]) == (200, ORIGIN)
+            if stream:
+                assert text_of(events(await client.body())) == TEXT
+            else:
+                body = await client.reader.readexactly(int(headers["content-length"]))
+                assert json.loads(body)["object"] == "chat.completion"
+
+
+async def test_a_connection_serves_one_answer_after_the_other(start: Start) -> None:
+    """Streams, whole answers and refusals follow one another on one connection."""
+    served = await start()
+    async with RawClient(served.port) as client:
+        for fields in (STREAM, CHAT, {**CHAT, "n": 2}, STREAM, CHAT):
+            client.post(PATH, fields)
+            status, headers = await client.head()
+            if "content-length" in headers:
+                await client.reader.readexactly(int(headers["content-length"]))
+            else:
+                assert events(await client.body())[-1] == "[DONE]"
+            assert status == (400 if "n" in fields else 200)
+
+
+async def test_a_client_that_leaves_its_pipeline_cancels_the_job(start: Start) -> None:
+    """The end of a connection ends the job that runs on it, and later requests never begin."""
+    served = await start(registry.get("mock", {"stall_after": 2, "stall_timeout_s": None}))
+    async with RawClient(served.port) as client:
+        client.post(PATH, STREAM)
+        client.post(PATH, STREAM)
+        await client.head()
+        await client.chunk()
+    await asyncio.wait_for(served.gateway.table.finish(), 5)
+    await asyncio.sleep(0)
+    assert [job.code for job in served.gateway.recent] == ["CANCELLED"]
+
+
+async def test_a_line_break_in_a_header_does_not_reach_the_client(start: Start) -> None:
+    """What would become another header is a 500; nothing of it is written."""
+    async with AdapterHost() as host:
+        host.bind("default", "r0\r\nX-Evil: 1", registry.get("mock", {}))
+        await host.check("default")
+        served = await start(host=host)
+        async with RawClient(served.port) as client:
+            client.post(PATH, STREAM)
+            status, headers = await client.head()
+    assert status == 500
+    assert "x-evil" not in headers
