@@ -11,6 +11,7 @@ from registry.cli.terminal.show import console
 from registry.cli.terminal.status import note
 from registry.cli.terminal.streams import out
 from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wrapping import WordWrap
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -32,7 +33,11 @@ class Output:
         self._frames = frames
         self._out = out()
         self._terminal = self._out.isatty()
-        self._dims = self._terminal and console().color_system is not None
+        ours = console()
+        self._dims = self._terminal and ours.color_system is not None
+        self._wrap: WordWrap | None = None
+        if self._terminal and not ours.is_dumb_terminal:
+            self._wrap = WordWrap(ours.width)
         self._last = "\n"
         self._thinking = False
         self._tokens: list[Token] = []
@@ -65,12 +70,17 @@ class Output:
     def _think(self, text: str) -> None:
         opening = "" if self._thinking or not self._dims else _DIM
         self._thinking = True
-        self._write(opening + (harmless(text) if self._terminal else text))
+        self._write(opening + self._fitted(text))
 
     def _speak(self, text: str) -> None:
         if text:
             self._stop_thinking()
-            self._write(harmless(text) if self._terminal else text)
+            self._write(self._fitted(text))
+
+    def _fitted(self, text: str) -> str:
+        """Return the text as it goes to a terminal, or unchanged to a pipe."""
+        shown = harmless(text) if self._terminal else text
+        return shown if self._wrap is None else self._wrap.feed(shown)
 
     def _stop_thinking(self) -> None:
         if self._thinking:
@@ -93,6 +103,8 @@ class Output:
     def _end_line(self) -> None:
         if not self._last.endswith("\n"):
             self._write("\n")
+        if self._wrap is not None:
+            self._wrap.new_line()
 
     def _write(self, text: str) -> None:
         self._out.write(text)

@@ -81,6 +81,24 @@ def test_reasoning_is_dimmed_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     assert stream.getvalue().startswith("\x1b[2mNeed the weather.\x1b[0m\nChecking.\n")
 
 
+def test_words_are_not_broken_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that reaches the edge is taken back; a terminal without escapes breaks it itself."""
+    monkeypatch.setenv("COLUMNS", "12")
+    text = ["Streams you ", "can tru", "st."]
+    for kind, expected in (
+        ("xterm", "Streams you\ncan trust.\n"),
+        ("dumb", "Streams you can trust.\n"),
+    ):
+        monkeypatch.setenv("TERM", kind)
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stdout", stream)
+        output = Output()
+        for index, piece in enumerate(text):
+            output.show(Token(piece, index))
+        output.show(End(Metrics(3), "stop", "finish_reason"))
+        assert stream.getvalue() == expected
+
+
 def test_frames_carry_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reasoning and pieces of calls are tokens with keys of their own."""
     stream = io.StringIO()
