@@ -36,7 +36,7 @@ class _Kept:
 class KeptAdapters:
     """Adapters by event loop, record and config, the least recently used first.
 
-    Adapters of a loop that has ended are taken over by the next one that asks.
+    Adapters of a loop that has ended are taken over by the next loop that needs them.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class KeptAdapters:
         """Close the adapters of the running loop and of loops that have ended.
 
         Raises:
-            ExceptionGroup: What closing them raised, after all were asked to close.
+            ExceptionGroup: What closing them raised, after all were closed or failed to.
         """
         kept, errors = self._here(), []
         while kept:

@@ -222,7 +222,7 @@ class Registry:
         """Close the adapters that `dispatch` built in this event loop. Idempotent.
 
         Raises:
-            ExceptionGroup: What closing them raised, after all were asked to close.
+            ExceptionGroup: What closing them raised, after all were closed or failed to.
         """
         if self._kept is not None:
             await self._kept.aclose()

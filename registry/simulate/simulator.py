@@ -51,8 +51,8 @@ def simulate(
         trace: The jobs, in the order of their arrival.
         replicas: The engines; all are ready at the beginning.
         policy: The pool's limits; the host's defaults if None.
-        hosts: How many hosts share the engines. The jobs go to them in turns, and none of them
-            knows of the others; limits and checks are those of each host.
+        hosts: The number of hosts that share the engines. Jobs go to them in turn. The hosts do
+            not know of each other; limits and checks are those of each host.
         first_token_timeout_s: The limit of the adapters.
         seed: The same seed gives the same report.
 

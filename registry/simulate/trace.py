@@ -14,15 +14,15 @@ OutageKind = Literal["refuse", "hang", "busy", "slow", "cut"]
 
 @attrs.frozen
 class Outage:
-    """A time in which an engine does not do its work.
+    """A period in which an engine fails.
 
     Args:
-        from_s: When it begins, in seconds of the simulation.
-        until_s: When it is over.
+        from_s: Its beginning, in seconds of the simulation.
+        until_s: Its end.
         kind: "refuse" (no connection; health checks see it), "hang" (connections without an
             answer; health checks see it), "busy" (it answers 429, and is healthy), "slow", or "cut"
             (answers break off in the middle; health checks see nothing).
-        factor: How much longer everything takes while it is slow.
+        factor: The factor by which everything takes longer while the engine is slow.
     """
 
     from_s: float
@@ -37,18 +37,18 @@ class SimulatedReplica:
 
     Args:
         replica_id: Its name.
-        limit: The most streams at once that a host gives it; None without a limit.
+        limit: The maximum number of streams at once of each host; None for no limit.
         first_token_s: The median time to the first token.
         decode_s: The median time from there to the end.
-        spread: How far times lie apart: the sigma of a lognormal distribution. 0: all alike.
-        outages: When it fails.
+        spread: The sigma of the lognormal distribution of these times; 0 for constant times.
+        outages: The periods in which it fails.
         weight: Its share of the load compared with the others.
         priority: Replicas with a higher number get work only where none with a lower has room.
         models: The models it lists.
-        swap_s: How long it takes to load another model than the one before.
-        cached_prompts: How many prompts its cache holds; a cached one is answered sooner.
-        slots: The most streams at once that it takes from all hosts: beyond them it answers "busy".
-            None for any number.
+        swap_s: The time to load another model than the one before.
+        cached_prompts: The number of prompts in its cache; a cached one is answered sooner.
+        slots: The maximum number of streams at once of all hosts together, beyond which it answers
+            "busy"; None for no maximum.
     """
 
     replica_id: str
@@ -74,11 +74,11 @@ class Arrival:
     """A job of the trace.
 
     Args:
-        at_s: When it comes.
+        at_s: When it arrives, in seconds of the simulation.
         session_id: Its session.
-        priority: Its place in the queue.
+        priority: "interactive" jobs go before "batch" jobs.
         deadline_s: Its deadline, from its arrival.
-        model: The model it asks for.
+        model: The requested model.
         prompt: The text that a cache may hold.
     """
 
@@ -103,8 +103,8 @@ def poisson(
 
     Args:
         rate_per_s: Jobs per second.
-        duration_s: For how long.
-        sessions: From how many sessions; 0: jobs have none.
+        duration_s: The length of the trace.
+        sessions: The number of sessions; with 0, jobs have none.
         batch_share: The share of jobs with priority "batch".
         deadline_s: The deadline of each.
         seed: The same seed gives the same trace.
@@ -121,7 +121,7 @@ def poisson(
 
 @attrs.frozen
 class Transition:
-    """A breaker changed."""
+    """A change of a breaker."""
 
     at_s: float
     replica_id: str
@@ -134,8 +134,8 @@ class Report:
     """The outcomes of the jobs of a trace.
 
     Args:
-        jobs: How many there were.
-        outcomes: How many ended with "ok", or with an error's code.
+        jobs: The number of jobs.
+        outcomes: The number of jobs that ended with "ok", or with each error code.
         attempts: Requests to engines.
         retries: Attempts beyond the jobs' first.
         waited_s: Half of the jobs waited no longer than the first number for their first replica,
@@ -144,8 +144,8 @@ class Report:
         transitions: Every change of a breaker.
         load: Attempts by replica.
         ended_s: When the last job ended.
-        swaps: How often an engine loaded another model.
-        cache_hits: How many attempts met a prompt that was cached.
+        swaps: The number of times that an engine loaded another model.
+        cache_hits: The number of attempts whose prompt was cached.
         first_token_p95_s: 95 of 100 jobs had their first token within this time.
         refused: Attempts that an engine refused because it was busy.
     """

@@ -87,7 +87,7 @@ def _values(subject: Subject) -> dict[str, str]:
 
 
 def _secret_fields(config: type[Any]) -> Iterator["attrs.Attribute[Any]"]:
-    """Options that hold a secret: by their declaration, else by their name."""
+    """Yield the options that hold a secret: by their declaration, else by their name."""
     with suppress(Exception):  # a name in an annotation that is for type checkers only
         attrs.resolve_types(config)
     for field in attrs.fields(config):

@@ -88,7 +88,7 @@ async def _then_reset(script: Script, wire: Wire) -> None:
 
 
 def _breaks() -> Iterable[Scenario]:
-    """A FIN and an RST at every place."""
+    """Yield a FIN and an RST at every place."""
     for place, where, script, expect in _PLACES:
         broken = partial(_then_reset, script)
         yield Scenario(f"fin-{place}", f"closes the connection {where}", script, expect)

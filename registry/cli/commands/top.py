@@ -16,7 +16,7 @@ def top(
 ) -> Action:
     """Watch pools and replicas: state, breaker, in flight, queue, tokens/s, first token.
 
-    Shows a run of `serve`, or with --workers asks the engines of that file. `q` quits.
+    Shows a run of `serve`, or with --workers queries the engines of that file. `q` quits.
     """
     if workers is not None and state is not None:
         raise typer.BadParameter("use either --workers or --state")
