@@ -11,8 +11,8 @@ The reader of the body waits in OPEN with the limits of the job, in FINISHED onl
 may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended the body.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from adapter_api import ErrorCode, StreamingError, Token, WorkerError
 from adapter_api.events import Proof, tokens_of
@@ -29,11 +29,14 @@ from adapters.openai_http.endings import Ending, Finish, names_calls
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.foreign import refuse_foreign, strange_fields
 from adapters.openai_http.framing import DONE, Framing, names_error
+from adapters.openai_http.lanes import usual_chunk
 from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
 from adapters.openai_http.thinking import MEDIA
+
+_Event = TypeVar("_Event", bytes, ServerSentEvent)
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
@@ -121,19 +124,17 @@ class AnswerReader:
         except (WorkerError, DecodeLimitError) as error:
             self._fail(error)
             return []
-        if isinstance(batch, bytes):
-            tokens = self.read_plain(batch)
-            if tokens is not None:
-                return tokens
-            batch = self._framing.events_of(batch)
-        return self._read_all(batch)
+        if isinstance(batch, list):
+            return self._read_all(batch, self.read)
+        tokens = self.read_plain(batch)
+        return self._read_all(batch.split(b"\n"), self.read_line) if tokens is None else tokens
 
     def end(self) -> list[Token]:
         """Return the Tokens that the end of the body completes; `finish` gives the verdict."""
         if self.phase is Phase.CLOSED:
             return []
         try:
-            return self._read_all(self._framing.finish())
+            return self._read_all(self._framing.finish(), self.read)
         except (WorkerError, DecodeLimitError) as error:
             self._fail(error)
             return []
@@ -152,12 +153,14 @@ class AnswerReader:
             last = self._finish.may_be_last(self._pieces.count)
             self.phase = Phase.FINISHED if last else Phase.OPEN
 
-    def _read_all(self, events: Iterable[ServerSentEvent]) -> list[Token]:
+    def _read_all(
+        self, events: Iterable[_Event], read: Callable[[_Event, list[Token]], None]
+    ) -> list[Token]:
         tokens: list[Token] = []
         for event in events:
             count = len(tokens)
             try:
-                self.read(event, tokens)
+                read(event, tokens)
             except WorkerError as error:
                 del tokens[count:]  # no part of an event that cannot be read is delivered
                 self._failure = error
@@ -174,7 +177,7 @@ class AnswerReader:
             lines: The data of the events, with a line feed between them.
 
         Returns:
-            None if anything in them is unusual: `read` understands them, one by one.
+            None if anything in them is unusual: `read_line` understands them, one by one.
         """
         if self._slow:
             return None
@@ -190,6 +193,22 @@ class AnswerReader:
         if self.phase is not Phase.OPEN:
             self._note_phase()
         return tokens
+
+    def read_line(self, line: bytes, tokens: list[Token]) -> None:
+        """Add the Tokens of an event that is one line of data to `tokens`. Raises as `read`."""
+        if line == DONE:
+            self._done = True
+            return
+        choices, pieces = self._choices, self._pieces
+        chunk = None if choices.undecided else usual_chunk(line)
+        if chunk is None:
+            self.read(ServerSentEvent(line), tokens)
+            return
+        answered = pieces.answered
+        self.facts.note_names(chunk.id, chunk.model, chunk.system_fingerprint)
+        choices.read_usual(chunk.choices[0], tokens)
+        self._slow = choices.undecided
+        self._finish.end_event(pieces.count, answered=answered)
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
         """Add the Tokens of an event to `tokens`, leniently where nothing is lost by it.

@@ -11,7 +11,12 @@ from adapter_api import ErrorCode, StreamingError, Token
 from adapters.http_util import error_from_payload
 from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
-from adapters.openai_http.lanes import chat_texts, completion_texts, filtered_texts
+from adapters.openai_http.lanes import (
+    UsualChoice,
+    chat_texts,
+    completion_texts,
+    filtered_texts,
+)
 from adapters.openai_http.names import plain
 from adapters.openai_http.pieces import Pieces
 from adapters.openai_http.thinking import REASONING_NAMES
@@ -77,6 +82,19 @@ class Choices:
     def undecided(self) -> bool:
         """True while the next piece of text cannot take the fast lane."""
         return self._error_text is not None or self._pieces.undecided
+
+    def read_usual(self, choice: UsualChoice, tokens: list[Token]) -> None:
+        """Add the Token of a usual choice to `tokens`, as `read` would."""
+        self.begun = True
+        text, delta = choice.text, choice.delta
+        if delta is not None:
+            self.texts = chat_texts
+            text = text or delta.content
+            self._pieces.in_call = False
+        if choice.finish_reason:
+            self._finish.read_reason(choice.finish_reason)
+        if text:
+            self._pieces.add_text(text, tokens)
 
     def read(self, choices: Sequence[Any], tokens: list[Token]) -> None:
         """Add the Tokens of a chunk's choices to `tokens`.

@@ -183,9 +183,15 @@ class Finish:
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL, "not an OpenAI stream: finish_reason is not a string"
             )
-        if reason and (ending := classify(reason)) is not Ending.NONE:
-            self._note(reason, ending)
+        if reason:
+            self.read_reason(reason)
         self._read_details(source)
+
+    def read_reason(self, reason: str) -> None:
+        """Read a finish_reason."""
+        ending = classify(reason)
+        if ending is not Ending.NONE:
+            self._note(reason, ending)
 
     def read_beside(self, source: Mapping[str, Any]) -> None:
         """Read the words beside the choices, of which only a failure or a filter counts."""

@@ -21,13 +21,12 @@ class Facts:
     Attributes:
         model: The first model that is named; "" if none is.
         fingerprint: The first `system_fingerprint`.
-        completion_id: The first id.
+        completion_id: The first id, which shows what server answers. It is not safe to show.
     """
 
     __slots__ = (
         "_beside_usage",
         "_fallback_usage",
-        "_said",
         "_secrets",
         "_usage",
         "completion_id",
@@ -37,7 +36,6 @@ class Facts:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = tuple(secrets)
-        self._said: tuple[Any, ...] = ()  # the names as they were noted last
         self._usage: Any = None
         self._fallback_usage: Any = None
         self._beside_usage: dict[str, Any] = {}
@@ -48,18 +46,17 @@ class Facts:
     def note(self, payload: Mapping[str, Any]) -> None:
         """Note the names and the counts of a chunk."""
         self.note_usage(payload)
-        said = (payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
-        if said == self._said:
-            return
-        self._said = said
-        completion_id, model, fingerprint = (
-            safe_text(name, self._secrets, MAX_NAME_CHARS) if name and isinstance(name, str) else ""
-            for name in said
-        )
-        # The first that says something: Started must not depend on how much came in one read.
-        self.completion_id = self.completion_id or completion_id
-        self.model = self.model or model
-        self.fingerprint = self.fingerprint or fingerprint
+        self.note_names(payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
+
+    def note_names(self, completion_id: object, model: object, fingerprint: object) -> None:
+        """Note the names in a chunk. The first that says something stays: Started must not depend
+        on how much came in one read."""
+        if not self.completion_id and isinstance(completion_id, str):
+            self.completion_id = completion_id[:MAX_NAME_CHARS]
+        if not self.model and isinstance(model, str):
+            self.model = safe_text(model, self._secrets, MAX_NAME_CHARS)
+        if not self.fingerprint and isinstance(fingerprint, str):
+            self.fingerprint = safe_text(fingerprint, self._secrets, MAX_NAME_CHARS)
 
     def note_usage(self, source: Mapping[str, Any]) -> None:
         """Note the counts of a chunk, or of a choice."""

@@ -82,6 +82,9 @@ class Framing:
 
     def _begin(self, piece: bytes) -> bytes | list[ServerSentEvent]:
         """Find out what kind of body it is, which decides how the rest is read."""
+        if not self._start and piece.startswith(b"data: "):
+            self.feed = self._decoder.feed_plain
+            return self.feed(piece)
         self._start += piece
         begins = self._start.isspace() or _BOM.startswith(self._start)
         if begins and len(self._start) <= MAX_BLANK_BYTES:

@@ -1,8 +1,9 @@
-"""The fast lanes of a stream: many chunks that bring one kind of thing only, decoded at once.
+"""The fast lanes of a stream: chunks whose whole content is declared in types.
 
-Nearly every chunk brings a piece of text, or a piece of a call's arguments, and nothing else. What
-such a chunk may hold is declared in types, and msgspec checks them in C. A batch with any other
-chunk is refused whole and read by `AnswerReader`, which is slower and forgiving.
+Nearly every chunk brings a piece of text, or a piece of a call's arguments, and nothing else: many
+of these are decoded at once. The first and the last ones also bring names and a finish_reason: they
+are decoded one by one. msgspec checks the types in C. Any other chunk is refused, in a batch the
+whole batch, and `AnswerReader` reads it, which is slower and forgiving.
 """
 
 from typing import Annotated, Generic, Literal, TypeVar
@@ -118,10 +119,53 @@ class _Chunk(msgspec.Struct, Generic[_T], gc=False):
     x_groq: None = None
 
 
+class _UsualDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: str | None = None
+    content: str | None = None
+    refusal: None = None
+    reasoning_content: None = None
+    reasoning: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class UsualChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The one choice of a usual chunk. Its text is in it or in its delta."""
+
+    index: Literal[0] = 0
+    text: str | None = None
+    delta: _UsualDelta | None = None
+    finish_reason: str | None = None
+    logprobs: None = None
+    stop_reason: None = None
+    prompt_logprobs: None = None
+    prompt_token_ids: None = None
+    token_ids: None = None
+
+    def __post_init__(self) -> None:
+        if self.text and self.delta is not None and self.delta.content:
+            raise ValueError("two texts")
+
+
+class UsualChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A chunk with nothing in it but names, text and a finish_reason."""
+
+    choices: tuple[UsualChoice]
+    id: str | None = None
+    object: Literal["text_completion", "chat.completion.chunk"] | None = None
+    created: int | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: None = None
+    usage: None = None
+    prompt_token_ids: None = None
+
+
 _completions = msgspec.json.Decoder(_Chunk[_Choice]).decode_lines
 _chats = msgspec.json.Decoder(_Chunk[_ChatChoice]).decode_lines
 _filtered_chats = msgspec.json.Decoder(_Chunk[_FilteredChoice]).decode_lines
 _calls = msgspec.json.Decoder(_Chunk[_CallChoice]).decode_lines
+_usual = msgspec.json.Decoder(UsualChunk).decode
 _UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -173,3 +217,11 @@ def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
     if len(calls) > 1 and any(call.index != index for call in calls):
         return None
     return index, [call.function.arguments for call in calls]
+
+
+def usual_chunk(line: bytes) -> UsualChunk | None:
+    """Return a chunk with a name, text or a finish_reason; None if there is anything else in it."""
+    try:
+        return _usual(line)
+    except _UNUSUAL:
+        return None

@@ -116,11 +116,12 @@ class Server:
 
     def note_answer(self, answer: Facts) -> None:
         """Learn from the part of a streamed answer that has arrived."""
-        identity = (answer.fingerprint, answer.completion_id, answer.model)
+        unknown = self._is_unknown
+        identity = answer.fingerprint, answer.completion_id if unknown else "", answer.model
         if identity == self._noted:
             return
         self._noted = identity
-        if self._is_unknown:
+        if unknown:
             self._recognize(by_chunk(*identity, self._server_header))
         self._note_version(version_in(self.dialect, answer.fingerprint), _FROM_FINGERPRINT)
         self._note_version(answer.model, _FROM_MODEL)
