@@ -10,7 +10,7 @@ from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
-from adapter_api.interruption import RELEASE_S, GaveUp, Interruption
+from adapter_api.interruption import RELEASE_S, GaveUp
 
 logger = logging.getLogger("worker_adapters.stream")
 # A library stays silent unless the application configures logging.
@@ -112,18 +112,9 @@ async def _awaited(step: Awaitable[Any]) -> Any:
     return await step
 
 
-async def close_in_time(closing: Awaitable[object]) -> None:
-    """Wait at most RELEASE_S for the cleanup of an adapter's generator.
-
-    Raises:
-        GaveUp: If it takes longer.
-    """
-    step: Any = closing if hasattr(closing, "send") else _awaited(closing)
-    try:
-        future = step.send(None)
-    except StopIteration:
-        return
-    await Interruption().outwait(step, future, RELEASE_S)
+def step_of(awaitable: Awaitable[object]) -> Any:
+    """Return an awaitable with `send`, `throw` and `close`."""
+    return awaitable if hasattr(awaitable, "send") else _awaited(awaitable)
 
 
 def cancellation(why: str) -> Cancelled:

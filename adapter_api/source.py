@@ -5,15 +5,16 @@ from typing import Any
 
 from adapter_api.errors import WorkerError
 from adapter_api.foreign import (
-    close_in_time,
+    Raised,
     error_of,
     name_of,
+    step_of,
     warn_of_abandoned,
     warn_of_untidy,
     what_propagates,
     without_our_frames,
 )
-from adapter_api.interruption import GaveUp, Latch
+from adapter_api.interruption import RELEASE_S, GaveUp, Interruption, Latch
 
 
 class Source:
@@ -28,13 +29,16 @@ class Source:
         closer: The task that closes them at this moment.
     """
 
-    __slots__ = ("_events", "_job_id", "closed", "closer")
+    __slots__ = ("_cancels", "_events", "_job_id", "_step", "_waits_for", "closed", "closer")
 
     def __init__(self, events: Any, job_id: str) -> None:
         self._events = events
         self._job_id = job_id
         self.closed = Latch()
         self.closer: asyncio.Task[object] | None = None
+        self._cancels = 0  # of the closer, when it began
+        self._step: Any = None  # the cleanup that waits
+        self._waits_for: Any = None
 
     @property
     def name(self) -> str:
@@ -50,32 +54,56 @@ class Source:
         warn_of_abandoned(self._events, self._job_id)
         self._events = None
 
+    def close_at_once(self) -> bool:
+        """Close the events if their cleanup waits for nothing, as after most whole answers.
+
+        Returns:
+            False if `close` has to be awaited for the rest.
+        """
+        self.closer = task = asyncio.current_task()
+        self._cancels = 0 if task is None else task.cancelling()
+        try:
+            aclose = getattr(self._events, "aclose", None)
+            if aclose is not None:
+                self._step = step_of(aclose())
+                self._waits_for = self._step.send(None)
+                return False
+        except StopIteration:
+            self._step = None
+        except BaseException as exc:
+            self._step, self._waits_for = None, Raised(exc)
+            return False
+        self._released()
+        return True
+
     async def close(self) -> None:
-        """Close the events. An error in their cleanup is logged: the outcome stands.
+        """Finish what `close_at_once` has begun. An error is logged: the outcome stands.
 
         Raises:
             BaseException: What has to propagate, such as the cancellation of the closing task.
         """
-        task, before, goes_on = None, 0, None
+        goes_on = None
         try:
-            self.closer = task = asyncio.current_task()
-            before = 0 if task is None else task.cancelling()
-            aclose = getattr(self._events, "aclose", None)
-            if aclose is not None:
-                await close_in_time(aclose())
+            if isinstance(self._waits_for, Raised):
+                raise self._waits_for.take()
+            await Interruption().outwait(self._step, self._waits_for, RELEASE_S)
         except GaveUp:
             self.abandon()
         except BaseException as exc:
             exc.__traceback__ = without_our_frames(exc.__traceback__)
-            cancelled = task is not None and task.cancelling() > before
+            cancelled = self.closer is not None and self.closer.cancelling() > self._cancels
             goes_on = what_propagates(exc, cancelled=cancelled, destroyed=False)
             if goes_on is not exc:
                 warn_of_untidy(exc, self._job_id)
         finally:
-            self.closer = None
-            self.closed.set()
+            self._step = self._waits_for = None
+            self._released()
         if goes_on is not None:
             try:
                 raise goes_on
             finally:
                 del goes_on  # its traceback holds this frame
+
+    def _released(self) -> None:
+        self.closer = None
+        self.closed.set()

@@ -1,9 +1,9 @@
 """TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from weakref import ref
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, WorkerError
@@ -28,6 +28,13 @@ from adapter_api.source import Source
 from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
+
+class Table(Protocol):
+    """Knows streams for as long as they exist."""
+
+    def forget(self, stream: "TokenStream") -> None:
+        """Drop a stream that is gone. A destructor calls it."""
+
 
 _NOWHERE = float("nan")  # no index: it equals nothing, itself included
 
@@ -58,7 +65,7 @@ class TokenStream(WholeReading):
     __slots__ = (
         "__weakref__", "_advance", "_clock", "_closed", "_count", "_expected", "_failure",
         "_held", "_opened_at", "_order", "_ready", "_settled", "_source", "_unread", "_watcher",
-        "job_id",
+        "job_id", "tables",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +93,8 @@ class TokenStream(WholeReading):
         self._unread: asyncio.Task[None] | None = None
         self._opened_at: tuple[str, int] | None = None
         self._watcher: StreamWatcher | None = None
+        self.tables: tuple[Table, ...] = ()
+        """The tables that know the stream, and that it leaves when it is gone."""
 
     @property
     def clock(self) -> StreamClock:
@@ -108,31 +117,35 @@ class TokenStream(WholeReading):
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> Self:
-        return await self._open()
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        return self._open()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
+        if not self._source.closed.is_set:
+            await self.aclose()
 
     async def _open(self) -> Self:
-        await self._note_caller()
+        first = self._opened_at is None
+        self._note_caller()
+        if first and self._watcher is not None:
+            await self._tell_opened(self._watcher)
         if self._order.state is State.OPENING and not self._held:
             self._hold(await self.__anext__())
         return self
 
-    async def _note_caller(self) -> None:
-        first = self._opened_at is None
+    def _note_caller(self) -> None:
         self._opened_at = HANDED_ON if self._clock.is_followed else caller()
         if self._clock.keeps_deadline and not self._closed:
-            # The wait that follows sets the timer; `_on_rare` does if there is none.
+            # The wait that follows sets the timer; `_admit` does if there is none.
             self._clock.on_unread = partial(_end_unread, ref(self))
-        if first and self._watcher is not None:
-            try:
-                self._watcher.opened()
-            except BaseException as exc:  # the caller has no stream yet that it could close
-                self._close(ended_by(exc))
-                await self._release()
-                raise
+
+    async def _tell_opened(self, watcher: StreamWatcher) -> None:
+        try:
+            watcher.opened()
+        except BaseException as exc:  # the caller has no stream yet that it could close
+            self._close(ended_by(exc))
+            await self._release()
+            raise
 
     # Reading
 
@@ -155,11 +168,14 @@ class TokenStream(WholeReading):
             if type(event) is Token and event.index == self._expected and type(event.text) is str:
                 self._expected = event.index + 1
                 return event
-            return await self._on_rare(event, waited=False)
+            last = self._admit(event, waited=False)
+            return event if last is None else await self._end_with(last)
         if clock.reader is not None:
             raise RuntimeError(f"two tasks read the stream of job {self.job_id} at once")
         if self._opened_at is None:
-            await self._note_caller()
+            self._note_caller()
+            if self._watcher is not None:
+                await self._tell_opened(self._watcher)
         clock.reader = STARTING
         try:
             step = self._advance()
@@ -188,7 +204,8 @@ class TokenStream(WholeReading):
             clock.reader = None
             clock.spent_s = 0.0
             return event
-        return await self._on_rare(event, waited)
+        last = self._admit(event, waited)
+        return event if last is None else await self._end_with(last)
 
     def take_buffered(self) -> list[Token]:
         """Return and consume the Tokens buffered by the last read.
@@ -248,21 +265,24 @@ class TokenStream(WholeReading):
         finally:
             del exc, goes_on  # their tracebacks hold this frame
 
-    async def _on_rare(self, event: Any, waited: bool) -> TokenEvent:
-        """Handle everything but a plain Token in its place."""
+    def _admit(self, event: Any, waited: bool) -> Raised | WorkerError | End | None:
+        """Check everything but a plain Token in its place.
+
+        Returns:
+            What ends the job; None if it goes on.
+        """
         if type(event) is Raised:
-            return await self._on_failure(event.take())
+            return event
         clock = self._clock
         if clock.stopped_by is not None or (waited and clock.was_thrown and clock.is_cancelled):
-            return await self._on_failure(asyncio.CancelledError())  # the adapter swallowed it
+            return Raised(asyncio.CancelledError())  # the adapter swallowed it
         if waited:
             clock.leave()
         state, delivered = self._order.state, self._delivered()
         try:
             self._order.admit(event, delivered)
         except Violation as violation:
-            message = f"{self._source.name} gave {violation}"
-            return await self._fail(InternalError(ErrorCode.INTERNAL, message))
+            return InternalError(ErrorCode.INTERNAL, f"{self._source.name} gave {violation}")
         if isinstance(event, Token):
             clock.spent_s = 0.0
             self._expected = delivered + 1
@@ -270,9 +290,9 @@ class TokenStream(WholeReading):
                 self._watcher.first_token()
         elif isinstance(event, Error):
             self._order.state = state
-            return await self._fail(event.error)
+            return event.error
         elif isinstance(event, End):
-            await self._finish(event)
+            return event
         elif isinstance(event, Started):
             if not waited:
                 clock.watch()
@@ -280,7 +300,16 @@ class TokenStream(WholeReading):
                 self._watcher.started(event)
         else:
             self._count, self._expected = delivered, _NOWHERE
-        return event  # type: ignore[no-any-return]
+        return None
+
+    async def _end_with(self, last: Raised | WorkerError | End) -> TokenEvent:
+        """End the job and return its last event."""
+        if isinstance(last, End):
+            await self._finish(last)
+            return last
+        if isinstance(last, Raised):
+            return await self._on_failure(last.take())
+        return await self._fail(last)
 
     async def _finish(self, end: End) -> None:
         self._close(None)
@@ -372,7 +401,8 @@ class TokenStream(WholeReading):
         try:
             self._tell(end, self._failure)
         finally:
-            await self._source.close()
+            if not self._source.close_at_once():
+                await self._source.close()
 
     def _tell(self, end: End | None, error: WorkerError | None) -> None:
         watcher, self._watcher = self._watcher, None
@@ -380,6 +410,8 @@ class TokenStream(WholeReading):
             watcher.ended(end, error, self._count)
 
     def __del__(self) -> None:
+        for table in getattr(self, "tables", ()):
+            table.forget(self)
         # asyncio closes the adapter's generator, and so its connection, when it is collected.
         if getattr(self, "_closed", True) or self._opened_at is None:
             return

@@ -50,21 +50,32 @@ class StreamTable:
     """The streams of one adapter, for cancelling by job_id. Holds them weakly."""
 
     def __init__(self) -> None:
-        self._streams: dict[Hashable, list[StreamRef]] = {}
+        self._streams: dict[str, tuple[ref[TokenStream], ...]] = {}
 
     def add(self, stream: TokenStream) -> TokenStream:
         """Remember `stream` for as long as it exists, and return it."""
-        remember(self._streams, stream.job_id, stream)
+        others = self._streams.get(stream.job_id, ())
+        self._streams[stream.job_id] = (*others, ref(stream))
+        stream.tables += (self,)
         return stream
+
+    def forget(self, stream: TokenStream) -> None:
+        """Drop a stream that is gone. Its destructor calls it."""
+        alive = [one for one in self._found(stream.job_id) if one is not stream]
+        if alive:
+            self._streams[stream.job_id] = tuple(map(ref, alive))
+        else:
+            self._streams.pop(stream.job_id, None)
+
+    def _found(self, job_id: str) -> list[TokenStream]:
+        return [found for one in self._streams.get(job_id, ()) if (found := one()) is not None]
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel the job's stream. Returns False if no such job is running."""
-        streams = [stream() for stream in self._streams.get(job_id, ())]
-        return any([await stream.cancel() for stream in streams if stream is not None])
+        return any([await stream.cancel() for stream in self._found(job_id)])
 
     async def aclose(self) -> None:
         """Close every stream."""
-        streams = [stream() for streams in list(self._streams.values()) for stream in streams]
-        for stream in streams:
-            if stream is not None:
+        for job_id in list(self._streams):
+            for stream in self._found(job_id):
                 await stream.aclose()
