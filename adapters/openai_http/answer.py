@@ -14,7 +14,14 @@ may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from adapter_api import ErrorCode, StreamingError, Token, WorkerError
+from adapter_api import (
+    ErrorCode,
+    InvalidToolCall,
+    StreamingError,
+    Token,
+    ToolCall,
+    WorkerError,
+)
 from adapter_api.events import Proof, tokens_of
 from adapters.http_util import (
     DecodeLimitError,
@@ -281,29 +288,37 @@ class AnswerReader:
             always_finishes
         )
         pieces.close(tokens)
-        usage, limit = self.facts.usage, self._wanted.max_tokens
-        valid, invalid = pieces.calls.sort(
-            cut=self._finish.ending is Ending.LENGTH,
-            full=usage is not None and limit is not None and usage.completion_tokens >= limit,
-        )
+        valid, invalid = self._calls() if pieces.has_calls else ((), ())
         if proof == "done" and invalid:
             raise _truncated("the answer ended with [DONE], without a finish_reason, in a call")
-        silent = not pieces.answered and bool(pieces.thinking.text)
-        media = MEDIA.intersection(pieces.unread)
-        if media and not (pieces.answered or silent):
-            shown = ", ".join(sorted(media))
-            raise _protocol_error(f"the answer is only {shown}, which no event here holds")
+        if pieces.unread:
+            self._refuse_media()
         return Verdict(
             proof=proof,
             tokens=tokens,
-            tool_calls=tuple(valid),
-            invalid_tool_calls=tuple(invalid),
+            tool_calls=valid,
+            invalid_tool_calls=invalid,
             refused=pieces.refused,
-            message_extra=self._message_extra(silent=silent),
-            said_nothing=silent,
+            message_extra=pieces.message_extra(history=self._wanted.history),
+            said_nothing=pieces.said_nothing,
             lost_calls=names_calls(self._finish.reason) and not (valid or invalid),
             unread=pieces.unread_names(),
         )
+
+    def _refuse_media(self) -> None:
+        media = MEDIA.intersection(self._pieces.unread)
+        if media and not (self._pieces.answered or self._pieces.said_nothing):
+            shown = ", ".join(sorted(media))
+            raise _protocol_error(f"the answer is only {shown}, which no event here holds")
+
+    def _calls(self) -> tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]:
+        """Return the calls that may be run, and the others."""
+        usage, limit = self.facts.usage, self._wanted.max_tokens
+        valid, invalid = self._pieces.calls.sort(
+            cut=self._finish.ending is Ending.LENGTH,
+            full=usage is not None and limit is not None and usage.completion_tokens >= limit,
+        )
+        return tuple(valid), tuple(invalid)
 
     def _done_proof(self, always_finishes: bool) -> Proof:
         if not self.begun:
@@ -316,16 +331,6 @@ class AnswerReader:
                 "the answer ended with [DONE] but without a finish_reason, which means it was cut"
             )
         return "done"
-
-    def _message_extra(self, *, silent: bool) -> dict[str, Any]:
-        pieces = self._pieces
-        extra = pieces.thinking.details()
-        if pieces.refused:
-            extra["refusal"] = pieces.refusal
-        reasoning = pieces.thinking.text
-        if reasoning and (silent or extra or pieces.calls or self._wanted.history):
-            extra[pieces.thinking.name] = reasoning
-        return extra
 
 
 def _documents(data: bytes) -> list[bytes]:

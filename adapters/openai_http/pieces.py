@@ -29,6 +29,7 @@ MAX_UNREAD = 16
 MAX_NAME_CHARS = 40
 """The maximum shown of such a name."""
 
+_CALL_KEYS = frozenset({"tool_calls", "function_call", "extra_content"})
 _PLAIN_KEYS = frozenset({"role", "content", "text", "refusal", "tool_calls", "function_call"})
 
 
@@ -51,9 +52,11 @@ class Pieces:
         self._deliver_reasoning = deliver_reasoning
         self._tags = TagSplitter(tags) if tags else None
         self._halves = Halves()
-        self._refusal = io.StringIO()
-        self.calls = Calls(salt)
-        self.thinking = Thinking()
+        self._salt = salt
+        # Few answers have these parts, and each is a collection of its own.
+        self._calls: Calls | None = None
+        self._thinking: Thinking | None = None
+        self._refusal: io.StringIO | None = None
         self.scores: list[TokenLogprob] = []
         """Log-probabilities that wait for their text."""
         self.index = 0
@@ -70,7 +73,6 @@ class Pieces:
         """The number of pieces of text that came."""
         self.thought = 0
         """The number of pieces of reasoning that came."""
-        self.refused = False
         self.in_call = False
         """True if the last delta continued a call."""
 
@@ -82,12 +84,36 @@ class Pieces:
     @property
     def extents(self) -> tuple[int, int, int]:
         """How much came of text, of reasoning and of calls."""
-        return self.spoken, self.thought, self.calls.extent
+        return self.spoken, self.thought, 0 if self._calls is None else self._calls.extent
 
     @property
-    def refusal(self) -> str:
-        """The words of a refusal."""
-        return self._refusal.getvalue()
+    def refused(self) -> bool:
+        """True if the model refused."""
+        return self._refusal is not None
+
+    @property
+    def calls(self) -> Calls:
+        """The calls of the answer."""
+        if self._calls is None:
+            self._calls = Calls(self._salt)
+        return self._calls
+
+    @property
+    def has_calls(self) -> bool:
+        """True if any call came."""
+        return bool(self._calls)
+
+    @property
+    def thinking(self) -> Thinking:
+        """The reasoning of the answer."""
+        if self._thinking is None:
+            self._thinking = Thinking()
+        return self._thinking
+
+    @property
+    def said_nothing(self) -> bool:
+        """True if reasoning came, but neither text nor a call."""
+        return not self.answered and self._thinking is not None and self._thinking.text != ""
 
     # The fast lanes
 
@@ -195,7 +221,7 @@ class Pieces:
         return ScoredToken(text, index, logprob, logprobs=scores)
 
     def _refuse(self, refusal: Any, tokens: list[Token], *, said: bool) -> None:
-        self.refused = True
+        self._refusal = self._refusal or io.StringIO()
         if not said:  # some servers repeat it as content
             self.add_text(refusal, tokens, channel="refusal")
         if self._refusal.tell() + len(refusal) > MAX_REFUSAL_CHARS:
@@ -210,11 +236,15 @@ class Pieces:
 
     def unread_names(self) -> tuple[str, ...]:
         """Return what a reader of the answer may miss: media, and anything if it is empty."""
+        if not self.unread:
+            return ()
         found = self.unread & MEDIA if self.answered else self.unread
         return tuple(sorted(safe_text(name, (), MAX_NAME_CHARS) for name in found))
 
     def _read_calls(self, part: dict[str, Any], tokens: list[Token]) -> None:
         self.in_call = False
+        if self._calls is None and _CALL_KEYS.isdisjoint(part):
+            return
         count, extent = self.count, self.calls.extent
         for piece in self.calls.read(part.get("tool_calls")):
             self._add_call(piece, tokens)
@@ -255,8 +285,22 @@ class Pieces:
         for channel in ("content", "refusal"):
             if rest := self._halves.rest(channel):
                 self.add_text(rest, tokens)
-        for piece in self.calls.close():
+        for piece in () if self._calls is None else self._calls.close():
             self._add_call(piece, tokens)
+
+    def message_extra(self, *, history: bool) -> dict[str, Any]:
+        """Return the keys of the message that the next request sends back.
+
+        Args:
+            history: Reasoning goes back, too, as where the job has tools.
+        """
+        extra = {} if self._thinking is None else self._thinking.details()
+        if self._refusal is not None:
+            extra["refusal"] = self._refusal.getvalue()
+        reasoning = "" if self._thinking is None else self._thinking.text
+        if reasoning and (self.said_nothing or extra or self._calls or history):
+            extra[self.thinking.name] = reasoning
+        return extra
 
 
 def _protocol_error(what: str) -> StreamingError:
