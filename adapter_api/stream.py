@@ -29,6 +29,7 @@ from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
 
+
 class Table(Protocol):
     """Knows streams for as long as they exist."""
 

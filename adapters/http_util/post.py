@@ -5,43 +5,61 @@ other. A client from `make_client` over our own transport adds nothing to a POST
 straight to the transport. With any other client it goes the usual way.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Protocol
 
-import attrs
 import httpx
 
 from adapters.http_util.foreign import clean_copy
 from adapters.http_util.secrets import is_secret_header
 from adapters.http_util.transport.client import POOL_TIMEOUT_S, AdapterClient, body_reader
-from adapters.http_util.transport.wire import RawHeaders, header_lines
+from adapters.http_util.transport.wire import header_lines
 
 CORRELATION_HEADER = "X-Correlation-Id"
 _RAW_CORRELATION_HEADER = CORRELATION_HEADER.encode("ascii")
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-@attrs.define(eq=False)
-class Posted:
-    """An answer whose body has not been read. It must be closed.
+class Posted(Protocol):
+    """An answer whose body has not been read. It must be closed."""
 
-    Args:
-        status: The HTTP status.
-        headers: The answer's headers, by names in lower case.
-        read: Returns the next piece of the body, b"" at the end.
-        aclose: Returns or closes the connection.
-        ended: Returns whether `read` would return b"" at once.
-        resent: Whether the request was sent twice, because an idle connection had been closed.
-    """
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
 
-    status: int
-    headers: Mapping[str, str]
-    read: Callable[[], Awaitable[bytes]]
-    aclose: Callable[[], Awaitable[None]]
-    ended: Callable[[], bool] = lambda: False
-    resent: bool = False
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The answer's headers, by names in lower case."""
+
+    @property
+    def resent(self) -> bool:
+        """Whether the request was sent twice, because an idle connection had been closed."""
+
+    def read(self) -> Awaitable[bytes]:
+        """Return the next piece of the body, b"" at the end."""
+
+    def ended(self) -> bool:
+        """Return whether `read` would return b"" at once."""
+
+    async def aclose(self) -> None:
+        """Return or close the connection."""
 
 
-async def post(
+class _Response:
+    """The answer of another client than ours."""
+
+    def __init__(self, response: httpx.Response, secrets: Iterable[str], *, resent: bool) -> None:
+        self.status = response.status_code
+        self.headers = response.headers
+        self.resent = resent
+        self.read = body_reader(response, secrets)
+        self.aclose = response.aclose
+
+    def ended(self) -> bool:
+        return False
+
+
+def post(
     client: httpx.AsyncClient,
     url: httpx.URL,
     *,
@@ -51,7 +69,7 @@ async def post(
     connect_timeout_s: float,
     trace: Mapping[str, str] = _NO_HEADERS,
     secrets: Iterable[str] = (),
-) -> Posted:
+) -> Awaitable[Posted]:
     """Send a POST and wait for the head of its answer. Redirects are not followed.
 
     Args:
@@ -73,9 +91,7 @@ async def post(
         origin, head = client.post_head(url, headers)
         wire = _wire(head, correlation_id, trace, content)
         timeouts = {"connect": connect_timeout_s, "pool": POOL_TIMEOUT_S}
-        body = await client.stream_transport.exchange(origin, wire, timeouts)
-        headers = _by_name(body.headers)
-        return Posted(body.status, headers, body.read, body.aclose, body.ended, body.resent)
+        return client.stream_transport.exchange(origin, wire, timeouts)
     request = client.build_request(
         "POST",
         url,
@@ -83,19 +99,19 @@ async def post(
         headers={**headers, CORRELATION_HEADER: correlation_id, **trace},
         timeout=httpx.Timeout(None, connect=connect_timeout_s, pool=POOL_TIMEOUT_S),
     )
-    secrets = (*_secrets_in(headers), *secrets)
+    return _send(client, request, (*_secrets_in(headers), *secrets))
+
+
+async def _send(
+    client: httpx.AsyncClient, request: httpx.Request, secrets: Iterable[str]
+) -> _Response:
     try:
         response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.HTTPError as exc:
         failure = clean_copy(exc, secrets)
     else:
-        return Posted(
-            response.status_code,
-            response.headers,
-            body_reader(response, secrets),
-            response.aclose,
-            resent=bool(request.extensions.get("resent")),
-        )
+        resent = bool(request.extensions.get("resent"))
+        return _Response(response, secrets, resent=resent)
     raise failure
 
 
@@ -112,19 +128,3 @@ def _wire(head: bytes, correlation_id: str, trace: Mapping[str, str], content: b
         lines.append((name.encode("ascii"), value.encode("ascii")))
     own = header_lines(lines)
     return b"%s%sContent-Length: %d\r\n\r\n%s" % (head, own, len(content), content)
-
-
-def _by_name(headers: RawHeaders) -> dict[str, str]:
-    """Return the headers by lower-case names, as httpx reads them.
-
-    Several headers of one name are joined by commas.
-    """
-    found: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
-        try:
-            value = raw_value.decode("utf-8")
-        except UnicodeDecodeError:
-            value = raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found

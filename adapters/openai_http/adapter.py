@@ -195,6 +195,10 @@ class OpenAIHttpAdapter:
     async def _accepted(self, job: Job, connected: Connected) -> Posted:
         """Return the accepted answer of the first attempt that gets one."""
         self._budget.earn()
+        try:
+            return await job.attempt(connected)
+        except WorkerError as error:
+            failed: WorkerError | None = error
         clock, config = job.clock, self.config
 
         def on_retry(error: WorkerError, attempt: int, wait_s: float) -> None:
@@ -208,7 +212,12 @@ class OpenAIHttpAdapter:
 
         attempt = partial(job.attempt, connected)
         policy = config.retry.limited_to(job.task.max_attempts)
-        return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
+        try:
+            return await try_and_retry(
+                attempt, policy, clock, self._budget, self._rng, on_retry, failed=failed
+            )
+        finally:
+            failed = None  # its traceback holds this frame
 
 
 def _unavailable(why: str) -> EngineUnavailable:

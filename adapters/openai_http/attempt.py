@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -115,18 +116,6 @@ class Job:
 
     # Its limits
 
-    def await_key(self) -> None:
-        """Start a new wait, for the key and then for the first piece of the answer."""
-        self.clock.allow(self.config.first_token_timeout_s, _keyless)
-
-    def await_answer(self) -> None:
-        """Continue the same wait, with a request on its way."""
-        self.clock.rename(_unanswered)
-
-    def await_piece(self) -> None:
-        """Continue the same wait, with an answer that has begun."""
-        self.clock.rename(_tokenless)
-
     def note_pieces(self, count: int) -> None:
         """Note how many pieces the engine generated, delivered or not. A new one is progress, so
         that a new wait begins; a delivered one is noted by the stream."""
@@ -162,9 +151,23 @@ class Job:
                 without=server.refused_fields(model),
             )
             content = encode(fields)
-            self.await_key()  # getting the key is charged to the wait for the first piece
-            key_headers = await credentials.headers()
-            posted = await self._post(connected, url, key_headers, content)
+            # Getting the key is charged to the wait for the first piece.
+            self.clock.allow(self.config.first_token_timeout_s, _keyless)
+            key_headers = credentials.fixed
+            if key_headers is None:
+                key_headers = await credentials.headers()
+            self.attempts += 1
+            self.clock.rename(_unanswered)
+            try:
+                posted = await self._post(connected, url, key_headers, content)
+            except httpx.HTTPError as exc:
+                raise error_from_exception(exc, secrets=credentials.secrets) from exc
+            self.clock.rename(_tokenless)
+            if posted.resent:
+                self.attempts += 1
+                self.note(connected, "the server had closed an idle connection; sent again")
+            headers = posted.headers
+            server.note_headers(headers)
             if posted.status in SUCCESSES:
                 return posted
             status, body = posted.status, await self._read_refusal(posted, credentials.secrets)
@@ -186,13 +189,13 @@ class Job:
                     status,
                     code_for(status, read),
                     read,
-                    posted.headers,
+                    headers,
                     key=credentials.advice,
                     chat=chat,
                     from_prompt=self.task.messages is None,
                 )
                 raise error_from_response(
-                    status, posted.headers, read, secrets=credentials.secrets, hint=recommended
+                    status, headers, read, secrets=credentials.secrets, hint=recommended
                 )
 
     async def _read_refusal(self, posted: Posted, secrets: tuple[str, ...]) -> bytes:
@@ -208,38 +211,27 @@ class Job:
         finally:
             await posted.aclose()
 
-    async def _post(
+    def _post(
         self, connected: Connected, url: httpx.URL, key_headers: dict[str, str], content: bytes
-    ) -> Posted:
+    ) -> Awaitable[Posted]:
         """Send one request and wait for the head of its answer."""
-        headers = {
-            "Accept": self.config.accept,
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            **self.config.headers,
-            **key_headers,
-        }
-        self.attempts += 1
-        self.await_answer()
-        try:
-            posted = await post(
-                connected.client,
-                url,
-                headers=headers,
-                correlation_id=self.correlation_id,
-                content=content,
-                connect_timeout_s=self.config.connect_timeout_s,
-                trace=request_headers(self.task.job_id),
-                secrets=connected.credentials.secrets,
-            )
-        except httpx.HTTPError as exc:
-            raise error_from_exception(exc, secrets=connected.credentials.secrets) from exc
-        if posted.resent:
-            self.attempts += 1
-            self.note(connected, "the server had closed an idle connection; sent again")
-        self.await_piece()
-        connected.server.note_headers(posted.headers)
-        return posted
+        config = self.config
+        return post(
+            connected.client,
+            url,
+            headers={
+                "Accept": config.accept,
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+                **config.headers,
+                **key_headers,
+            },
+            correlation_id=self.correlation_id,
+            content=content,
+            connect_timeout_s=config.connect_timeout_s,
+            trace=request_headers(self.task.job_id),
+            secrets=connected.credentials.secrets,
+        )
 
     # What is reported
 

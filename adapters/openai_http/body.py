@@ -59,6 +59,12 @@ class Body:
         Raises:
             WorkerError: STREAM_TRUNCATED if the connection broke before the finish_reason.
         """
+        if phase is Phase.OPEN and not self._rest and self._linger_until is None:
+            try:
+                piece = await self._read_more()
+            except httpx.HTTPError as exc:
+                raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
+            return piece if len(piece) <= MAX_PIECE_BYTES else self._cut(piece)
         if phase is Phase.CLOSED:
             return b""
         if phase is Phase.FINISHED:
@@ -83,9 +89,10 @@ class Body:
             piece = self._rest
         else:
             piece = await self._read_more()
-        if len(piece) <= MAX_PIECE_BYTES:
-            self._rest = b""
-            return piece
+        return self._cut(piece)
+
+    def _cut(self, piece: bytes) -> bytes:
+        """Return the part that is decoded at once, and keep the rest."""
         self._rest = piece[MAX_PIECE_BYTES:]
         return piece[:MAX_PIECE_BYTES]
 

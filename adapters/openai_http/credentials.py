@@ -97,6 +97,8 @@ class Credentials:
         """The credentials in use; no text may show them."""
         self._configured = self.secrets
         self._given: deque[str] = deque(maxlen=MAX_REMEMBERED)
+        self.fixed: dict[str, str] | None = None
+        """The headers, once they are known and if they never change."""
         self._token: str | None = None
         self._token_until = 0.0
         self._refreshing = asyncio.Lock()
@@ -135,14 +137,18 @@ class Credentials:
             return {"Authorization": f"Bearer {await self._provided(self._provider)}"}
         basic = {} if self._basic is None else {"Authorization": f"Basic {self._basic}"}
         if self._key is None or self._key == "":
+            self.fixed = basic
             return basic
         if isinstance(self._key, str):
-            key = check_credential(self._key, "api_key")
-        else:
-            key = self._remember(await _ask(self._key, "the api_key function", self._threads))
+            self.fixed = {**basic, **self._with_key(check_credential(self._key, "api_key"))}
+            return self.fixed
+        key = self._remember(await _ask(self._key, "the api_key function", self._threads))
+        return {**basic, **self._with_key(key)}
+
+    def _with_key(self, key: str) -> dict[str, str]:
         if self._key_header == "Authorization":
             return with_bearer({}, key)
-        return {**basic, self._key_header: key}
+        return {self._key_header: key}
 
     async def _provided(self, provider: KeySource) -> str:
         if self._token is None or monotonic() >= self._token_until:

@@ -142,10 +142,6 @@ class UsualChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     prompt_token_ids: None = None
     token_ids: None = None
 
-    def __post_init__(self) -> None:
-        if self.text and self.delta is not None and self.delta.content:
-            raise ValueError("two texts")
-
 
 class UsualChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A chunk with nothing in it but names, text and a finish_reason."""
@@ -220,8 +216,10 @@ def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
 
 
 def usual_chunk(line: bytes) -> UsualChunk | None:
-    """Return a chunk with a name, text or a finish_reason; None if there is anything else in it."""
+    """Return a chunk that is as it should be; None if there is anything else in it."""
     try:
-        return _usual(line)
+        chunk = _usual(line)
     except _UNUSUAL:
         return None
+    choice = chunk.choices[0]
+    return None if choice.text and choice.delta is not None else chunk

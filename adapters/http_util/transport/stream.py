@@ -11,7 +11,7 @@ import httpx
 
 from adapters.http_util.transport.connection import Connection
 from adapters.http_util.transport.pool import IDLE_S, MAX_CONNECTIONS, Pool, Timeouts
-from adapters.http_util.transport.wire import Origin, origin_of, serialize
+from adapters.http_util.transport.wire import Origin, by_name, origin_of, serialize
 
 
 class StreamTransport(httpx.AsyncBaseTransport):
@@ -72,7 +72,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
             request.extensions["resent"] = True
         return httpx.Response(
             body.status,
-            headers=body.headers,
+            headers=body.raw_headers,
             stream=body,
             # The server's reason phrase is left out: httpx logs it, and it may hold a secret.
             extensions={"http_version": b"HTTP/1.1", "body_stream": body},
@@ -181,13 +181,21 @@ class BodyStream(httpx.AsyncByteStream):
         resent: bool,
     ) -> None:
         self.status = connection.status
-        self.headers = connection.headers
+        self.raw_headers = connection.headers
+        self._headers: dict[str, str] | None = None
         self.resent = resent
         self._connection = connection
         self._pool = pool
         self._origin = origin
         self._read_timeout_s = read_timeout_s
         self._released = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers, by names in lower case."""
+        if self._headers is None:
+            self._headers = by_name(self.raw_headers)
+        return self._headers
 
     def read(self) -> Awaitable[bytes]:
         """Return the next piece; b"" at the end. Raises as `Connection.read`, and ReadTimeout."""

@@ -90,3 +90,19 @@ def announced_idle_s(headers: RawHeaders) -> float | None:
                 if key.lower() == b"timeout" and seconds.isdigit() and len(seconds) < 9:
                     return max(0.0, float(seconds) - 1.0)
     return None
+
+
+def by_name(headers: RawHeaders) -> dict[str, str]:
+    """Return the headers by lower-case names, as httpx reads them.
+
+    Several headers of one name are joined by commas.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode("utf-8")
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

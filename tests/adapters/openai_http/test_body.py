@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from adapter_api import (
     WorkerError,
 )
 from adapter_api.faults import Request, Wire
-from adapters.http_util import Posted
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
 from adapters.openai_http.body import LINGER_S, MAX_PIECE_BYTES, Body
 from adapters.openai_http.framing import MAX_BLANK_BYTES, MAX_PAGE_BYTES
@@ -430,17 +430,30 @@ def test_any_json_ends_in_an_answer_or_an_error(chunks: list[Any], first: str) -
     asyncio.run(_run(streams(start, *chunks, "[DONE]"), PROMPT if first == "piece" else MESSAGES))
 
 
+class _Given:
+    """An answer with these pieces."""
+
+    status = 200
+    headers = MappingProxyType[str, str]({})
+    resent = False
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def read(self) -> bytes:
+        return self._pieces.pop(0)
+
+    def ended(self) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        pass
+
+
 async def test_a_large_piece_is_read_in_turns_with_others() -> None:
     """Whatever a transport gives at once is decoded in bounded pieces, and nothing is lost."""
     pieces = [b"x" * (3 * MAX_PIECE_BYTES + 5), b"y", b""]
-
-    async def read() -> bytes:
-        return pieces.pop(0)
-
-    async def nothing() -> None:
-        pass
-
-    body = Body(Posted(200, {}, read, nothing), StreamClock(None))
+    body = Body(_Given(pieces), StreamClock(None))
     turns, sizes = 0, []
 
     async def others() -> None:
