@@ -105,16 +105,12 @@ def steps_of(events: Any) -> Any:
     advance = events.__anext__
     if isinstance(events, AsyncGeneratorType) or iscoroutinefunction(advance):
         return advance
-    return lambda: _awaited(advance())
+    return lambda: awaited(advance())
 
 
-async def _awaited(step: Awaitable[Any]) -> Any:
+async def awaited(step: Awaitable[Any]) -> Any:
+    """Return an awaitable's result; unlike some awaitables, this one has `send` and `throw`."""
     return await step
-
-
-def step_of(awaitable: Awaitable[object]) -> Any:
-    """Return an awaitable with `send`, `throw` and `close`."""
-    return awaitable if hasattr(awaitable, "send") else _awaited(awaitable)
 
 
 def cancellation(why: str) -> Cancelled:

@@ -6,9 +6,9 @@ from typing import Any
 from adapter_api.errors import WorkerError
 from adapter_api.foreign import (
     Raised,
+    awaited,
     error_of,
     name_of,
-    step_of,
     warn_of_abandoned,
     warn_of_untidy,
     what_propagates,
@@ -65,7 +65,8 @@ class Source:
         try:
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:
-                self._step = step_of(aclose())
+                closing = aclose()
+                self._step = closing if hasattr(closing, "send") else awaited(closing)
                 self._waits_for = self._step.send(None)
                 return False
         except StopIteration:

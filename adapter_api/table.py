@@ -61,6 +61,10 @@ class StreamTable:
 
     def forget(self, stream: TokenStream) -> None:
         """Drop a stream that is gone. Its destructor calls it."""
+        known = self._streams.get(stream.job_id)
+        if known is not None and len(known) == 1 and known[0]() is stream:
+            del self._streams[stream.job_id]
+            return
         alive = [one for one in self._found(stream.job_id) if one is not stream]
         if alive:
             self._streams[stream.job_id] = tuple(map(ref, alive))
