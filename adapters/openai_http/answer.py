@@ -95,7 +95,7 @@ class AnswerReader:
             error_text=error_text,
             secrets=secrets,
         )
-        self._undecided = self._choices.undecided
+        self._slow = True  # the first event shows which endpoint answers
         self._failure: WorkerError | None = None
         self._done = False
         self._strange = ""  # the fields of an event without choices, before any choice
@@ -186,7 +186,7 @@ class AnswerReader:
         Returns:
             None if anything in them is unusual: `read_line` understands them, one by one.
         """
-        if self._undecided or not self.begun:  # the first event shows which endpoint answers
+        if self._slow:
             return None
         pieces = self._pieces
         if pieces.in_call:
@@ -207,14 +207,14 @@ class AnswerReader:
             self._done = True
             return
         choices, pieces = self._choices, self._pieces
-        chunk = None if self._undecided else usual_chunk(line)
+        chunk = None if choices.undecided else usual_chunk(line)
         if chunk is None:
             self.read(ServerSentEvent(line), tokens)
             return
         answered = pieces.answered
         self.facts.note_names(chunk.id, chunk.model, chunk.system_fingerprint)
         choices.read_usual(chunk.choices[0], tokens)
-        self._undecided = choices.undecided
+        self._slow = choices.undecided
         self._finish.end_event(pieces.count, answered=answered)
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
@@ -254,7 +254,7 @@ class AnswerReader:
         answered = self._pieces.answered
         self._finish.read_beside(payload)
         self._choices.read(choices or (), tokens)
-        self._undecided = self._choices.undecided
+        self._slow = not self._choices.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
 
     def _parse(self, data: bytes, *, failed: bool) -> Any:
