@@ -88,7 +88,8 @@ class Choices:
         self.begun = True
         text, delta = choice.text, choice.delta
         if delta is not None:
-            self.texts = chat_texts
+            if self.texts is completion_texts:
+                self.texts = chat_texts
             text = text or delta.content
             self._pieces.in_call = False
         if choice.finish_reason:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_api import Token, ToolCallDelta
+from adapter_api import Token, ToolCallDelta, WorkerError
 from adapters.http_util import ServerSentEvent, SSEDecoder
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.lanes import call_arguments, chat_texts, completion_texts
@@ -127,6 +127,55 @@ def test_any_chunk_gives_the_same_in_both_lanes(chunk: Any) -> None:
         if found is not None:
             (token,) = _read(data, AnswerReader())
             assert found == [token.text]
+
+
+_NAMES = st.sampled_from([None, "", "a", 1])
+_ORDINARY = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {"index": st.just(0)},
+                optional={
+                    "text": _TEXTS,
+                    "delta": st.fixed_dictionaries(
+                        {},
+                        optional={"role": _NAMES, "content": _TEXTS, "tool_calls": _NOTHINGS}
+                        | {"refusal": _TEXTS, "reasoning": _TEXTS, "other": _NOTHINGS},
+                    ),
+                    "finish_reason": st.sampled_from([None, "", "stop", "length", "error", "odd"]),
+                    "stop_reason": _NOTHINGS,
+                    "logprobs": _NOTHINGS,
+                    "other": _NOTHINGS,
+                },
+            ),
+            min_size=1,
+            max_size=2,
+        )
+    },
+    optional={"id": _NAMES, "model": _NAMES, "system_fingerprint": _NAMES, "created": _NAMES}
+    | {"object": _NAMES | st.just("text_completion"), "usage": _NOTHINGS, "other": _NOTHINGS},
+)
+
+
+@given(st.lists(_ORDINARY, min_size=1, max_size=4))
+def test_a_line_gives_what_its_event_gives(chunks: list[Any]) -> None:
+    """A usual chunk, whose types are declared, is read as any other would be."""
+    lines = [*map(_line, chunks), b"[DONE]"]
+    by_line, by_event = AnswerReader(), AnswerReader()
+    as_lines = by_line.feed(b"".join(b"data: %s\n\n" % line for line in lines))
+    as_events = by_event.feed(b"".join(b"event: message\ndata: %s\n\n" % line for line in lines))
+    assert as_lines == as_events
+    assert _verdict(by_line) == _verdict(by_event)
+
+
+def _verdict(answer: AnswerReader) -> tuple[object, ...]:
+    facts = answer.facts
+    known = (answer.phase, answer.pieces, answer.begun, answer.finish_reason, facts.model)
+    known += (facts.completion_id, facts.fingerprint)
+    try:
+        return (*known, answer.finish())
+    except WorkerError as error:
+        return (*known, str(error))
 
 
 def test_before_the_first_chunk_there_is_no_fast_lane() -> None:
