@@ -162,10 +162,11 @@ class TokenStream(WholeReading):
             RuntimeError: If another task is reading.
         """
         clock = self._clock
+        event: Any
         if self._settled or clock.stopped_by is not None:
             return await self._next_known()
         if self._ready:
-            event: Any = self._ready.pop()
+            event = self._ready.pop()
             if type(event) is Token and event.index == self._expected and type(event.text) is str:
                 self._expected = event.index + 1
                 return event
@@ -192,7 +193,8 @@ class TokenStream(WholeReading):
             event, waited = Raised(exc), True
         if type(event) is list and event:
             self._ready = event
-            event.reverse()
+            if len(event) > 1:
+                event.reverse()
             event = event.pop()
         if (
             type(event) is Token

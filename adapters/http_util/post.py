@@ -26,23 +26,29 @@ class Posted(Protocol):
     @property
     def status(self) -> int:
         """The HTTP status."""
+        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The answer's headers, by names in lower case."""
+        ...
 
     @property
     def resent(self) -> bool:
         """Whether the request was sent twice, because an idle connection had been closed."""
+        ...
 
     def read(self) -> Awaitable[bytes]:
         """Return the next piece of the body, b"" at the end."""
+        ...
 
     def ended(self) -> bool:
         """Return whether `read` would return b"" at once."""
+        ...
 
     async def aclose(self) -> None:
         """Return or close the connection."""
+        ...
 
 
 class _Response:

@@ -36,7 +36,6 @@ async def camel_case_filter(wire: Wire) -> None:
     payload["choices"][0]["finishReason"] = "SAFETY"
     await wire.event(payload)
     await wire.done()
-    await wire.end()
 
 
 @scenario("names every field as in `Choices` and `FinishReason`", whole())
