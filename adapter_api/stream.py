@@ -183,19 +183,20 @@ class TokenStream(WholeReading):
             step = self._advance()
             future = step.send(None)
             clock.enter()
-            event = await clock.drive(step, future)
+            given = await clock.drive(step, future)
             waited = True
         except StopIteration as stop:  # the adapter had the event at once
             clock.reader = None
-            event = stop.value
+            given = stop.value
             waited = False
         except BaseException as exc:
-            event, waited = Raised(exc), True
-        if type(event) is list and event:
-            self._ready = event
-            if len(event) > 1:
-                event.reverse()
-            event = event.pop()
+            given, waited = Raised(exc), True
+        event = given
+        if type(given) is list and given:
+            self._ready = given
+            if len(given) > 1:
+                given.reverse()
+            event = given.pop()
         if (
             type(event) is Token
             and event.index == self._expected
