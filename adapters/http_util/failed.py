@@ -37,7 +37,7 @@ _GOOD_WORDS = frozenset(
 
 _STATUSES = ("status", "status_code", "http_status", "http_code")
 _KINDS = ("type", "event", "state", "status", "kind", "object")
-_FAILED_KIND = r"(?:^|_)(?:error|errored|exception|failed|failure|fail)$"
+_FAILED_KIND = r"(?:^|(?<!\bno)_)(?:error|errored|exception|failed|failure|fail)$"
 _BROKEN_KIND = r"(?:^|_)(?:incomplete|aborted|cancell?ed|timeout|timed_out|rejected|expired)$"
 """Kinds of events without an answer. Beside an answer, its finish_reason tells more."""
 

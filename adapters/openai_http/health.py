@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from adapter_api import ErrorCode, HealthState, HealthStatus
-from adapters.http_util import ErrorBody, code_for
+from adapters.http_util import ErrorBody, code_for, is_error
 from adapters.openai_http.models import models_in
 
 MAX_FIELDS = 64
@@ -34,6 +34,11 @@ _BAD = re.compile(
     r"|(?:no|0) (?:\w{1,12} )?(?:workers?|backends?|replicas?|engines?|instances?|nodes?))\b",
     re.I,
 )
+_TOLD = (
+    *("error", "errors", "error_code", "error_message", "error_msg", "exception"),
+    *("object", "ok", "success", "type"),
+)
+"""Names that report an error in the answer to a probe."""
 _FLAGS = ("ready", "healthy", "ok", "alive", "available", "live", "operational")
 _COUNTED = re.compile(
     r"(?:healthy|ready|available|live|active)_(?:workers|backends|replicas|engines|instances|nodes)"
@@ -119,19 +124,19 @@ class Reply:
         return (self.text or (self.error.message if self.error else ""))[:MAX_SAID_CHARS]
 
 
-def is_error(payload: Any) -> bool:
-    """Return whether the JSON of a success is an error object."""
+def reports_error(payload: Any) -> bool:
+    """Return whether the JSON of a success is an error object, or a list of them.
+
+    A report of a server's state holds counts of failures, the last error, and messages that are
+    good news. So fewer names count than in the events of an answer.
+    """
     if isinstance(payload, list):
-        objects = [item for item in payload if isinstance(item, Mapping)]
-        return bool(objects) and all(map(is_error, objects))
-    if not isinstance(payload, Mapping) or "data" in payload:
+        objects = [item for item in payload if isinstance(item, dict)]
+        return bool(objects) and all(map(reports_error, objects))
+    if not isinstance(payload, dict) or "data" in payload:
         return False
-    failed = "error" in (payload.get("object"), payload.get("type"))
-    return bool(payload.get("error") or payload.get("errors") or failed or _is_detail(payload))
-
-
-def _is_detail(payload: Mapping[str, Any]) -> bool:
-    return set(payload) == {"detail"} and bool(payload["detail"])
+    told = {name: payload[name] for name in _TOLD if name in payload}
+    return is_error(payload if set(payload) == {"detail"} else told)
 
 
 def of_endpoint(reply: Reply) -> HealthStatus:

@@ -36,7 +36,7 @@ from adapters.openai_http.dialects import (
 )
 from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.facts import MAX_NAME_CHARS, Facts
-from adapters.openai_http.health import Reply, is_error, of_endpoint, of_models
+from adapters.openai_http.health import Reply, of_endpoint, of_models, reports_error
 from adapters.openai_http.models import ModelList, models_in
 
 PROBE_TIMEOUT_S = 5.0
@@ -347,7 +347,7 @@ def _reply(response: httpx.Response, body: bytes, secrets: tuple[str, ...]) -> R
         read = read_error_body(body, secrets)
         text = error_from_response(status, headers, read, secrets=secrets).message
         return Reply(status, payload, read, text, headers=headers)
-    error = read_error_payload(payload, secrets) if is_error(payload) else None
+    error = read_error_payload(payload, secrets) if reports_error(payload) else None
     return Reply(status, payload, error, headers=headers)
 
 

@@ -53,6 +53,8 @@ NOTHING: list[dict[str, Any]] = [
     {"code": 0, "message": "Success"},
     {"code": 200, "msg": "ok"},
     {"status": "ok"},
+    {"status": "no error"},
+    {"status": "NO_ERROR"},
     {"status": "processing", "message": "in the queue"},
     {"status": 200},
     {"type": "keepalive", "message": "still working"},
