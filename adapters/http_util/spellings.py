@@ -4,12 +4,13 @@ A server may repeat a key URL-encoded, HTML- or JSON-escaped, in base64 or hex, 
 wrapped, or cut. The text is decoded with a map back to the original, and searched for pieces.
 """
 
-import base64
 import html
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
+
+from adapters.http_util.encodings import rare_forms, usual_forms
 
 MIN_SECRET_CHARS = 4
 """Shorter credentials are not searched for: they would match parts of ordinary words."""
@@ -21,7 +22,7 @@ MAX_LAYERS = 3
 """The maximum number of times an escape may itself be escaped."""
 
 MAX_ENCODED_CHARS = 512
-"""Longer credentials, which are signed tokens, are not searched for in base64 and hex."""
+"""Longer credentials, which are signed tokens, are not searched for in base64 and its kin."""
 
 MAX_PIECED_CHARS = 4096
 """The maximum part of a very long credential that is searched for in pieces."""
@@ -72,6 +73,9 @@ class _Needle(NamedTuple):
 
     text: str
     min_chars: int
+    step: int
+    """Every so many places a gram is remembered: no divisor of _STRIDE, so that each piece of
+    `min_chars` has a remembered gram at a place that is looked up."""
 
 
 class _Known(NamedTuple):
@@ -80,6 +84,8 @@ class _Known(NamedTuple):
     exact: str
     needles: tuple[_Needle, ...]
     grams: dict[str, list[tuple[int, int]]]  # to needle and place in it
+    usual: int
+    """How many of the needles, from the first on, may begin in one chunk and end in another."""
 
 
 def known_spans(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
@@ -123,10 +129,13 @@ def begun_at(text: str, secrets: Iterable[str]) -> int:
     first = max(0, end - 12 * longest)
     decoded = _decode(text[first:end])
     folded = decoded.text.translate(_FOLD)
-    begun = max(
-        (_begun(folded, needle.text) for s in wanted for needle in _known(s).needles), default=0
-    )
+    begun = max((_begun(folded, needle.text) for s in wanted for needle in _usual(s)), default=0)
     return first + decoded.starts[len(folded) - begun] if begun else end
+
+
+def _usual(secret: str) -> tuple[_Needle, ...]:
+    known = _known(secret)
+    return known.needles[: known.usual]
 
 
 def _places(secret: str, text: str) -> Iterator[tuple[int, int]]:
@@ -176,32 +185,38 @@ def _begun(text: str, needle: str) -> int:
     return 0
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)  # some hundred kilobytes each
 def _known(secret: str) -> _Known:
     text = _decode(secret).text or secret
     folded = text.translate(_FOLD)
     if len(folded) < MIN_PIECE_CHARS:
-        return _Known(text, (_Needle(folded, len(folded)),), {})
-    needles = [_Needle(folded[:MAX_PIECED_CHARS], MIN_PIECE_CHARS)]
+        return _Known(text, (_needle(folded, len(folded)),), {}, 1)
+    plain = folded[:MAX_PIECED_CHARS]
+    needles = [_needle(plain, MIN_PIECE_CHARS)]
     if len(secret) <= MAX_ENCODED_CHARS:
-        data = secret.encode("utf-8", "replace")
-        needles.append(_Needle(data.hex(), 2 * MIN_PIECE_CHARS))
-        needles += [_Needle(text, 11) for text in _in_base64(data)]  # of 8 bytes
+        needles += (_needle(text.translate(_FOLD), n) for text, n in usual_forms(secret))
+    usual = len(needles)
+    needles.append(_needle(plain[::-1], MIN_PIECE_CHARS))
+    if len(secret) <= MAX_ENCODED_CHARS:
+        needles += (_needle(_folded(text), n) for text, n in rare_forms(secret))
     grams: dict[str, list[tuple[int, int]]] = {}
     for number, needle in enumerate(needles):
-        for place in range(len(needle.text) - _GRAM_CHARS + 1):
+        for place in range(0, len(needle.text) - _GRAM_CHARS + 1, needle.step):
             places = grams.setdefault(needle.text[place : place + _GRAM_CHARS], [])
             if len(places) < _MAX_PLACES:
                 places.append((number, place))
-    return _Known("", tuple(needles), grams)
+    return _Known("", tuple(needles), grams, usual)
 
 
-def _in_base64(data: bytes) -> Iterator[str]:
-    """Yield the letters that the data alone decide, for each place in a group of three bytes."""
-    for shift in range(3):
-        encoded = base64.b64encode(bytes(shift) + data).decode("ascii")
-        first, behind = (0, 2, 3)[shift], (shift + len(data)) * 8 // 6
-        yield encoded[first:behind].translate(_FOLD)
+def _folded(text: str) -> str:
+    """Return a text as it is searched for, which in base 85 may hold what looks like an escape."""
+    return _decode(text).text.translate(_FOLD)
+
+
+def _needle(text: str, min_chars: int) -> _Needle:
+    min_chars = min(min_chars, len(text))
+    step = max(1, (min_chars - _GRAM_CHARS + 1) // _STRIDE)
+    return _Needle(text, min_chars, step - 1 if step % _STRIDE == 0 else step)
 
 
 def _decode(text: str) -> _Decoded:
