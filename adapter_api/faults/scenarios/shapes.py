@@ -29,8 +29,7 @@ async def camel_case(wire: Wire) -> None:
     fails("CONTENT_FILTER", text=TEXT),
 )
 async def camel_case_filter(wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES[:2])
+    await wire.begin(*PIECES[:2])
     payload = wire.payload(PIECES[2])
     del payload["choices"][0]["finish_reason"]
     payload["choices"][0]["finishReason"] = "SAFETY"
@@ -110,8 +109,7 @@ _ENDS: tuple[tuple[str, Any, str], ...] = (
 
 
 async def _ends_with(event: Any, wire: Wire) -> None:
-    await wire.head()
-    await wire.text(*PIECES)
+    await wire.begin(*PIECES)
     await wire.event(event)
     await wire.rest()
 
