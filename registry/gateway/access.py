@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import logging
+import re
 from collections.abc import Mapping
 from time import perf_counter, time
 from typing import Any
@@ -21,6 +22,9 @@ _PROXY_HEADERS = frozenset(
 """A request with one of these came through a proxy, so its client may be anywhere."""
 
 
+_PORT = re.compile(r":[0-9]*\Z")
+
+
 class Access:
     """What the access log says of one request.
 
@@ -31,9 +35,11 @@ class Access:
     Attributes:
         status: The status of the answer; 0 while there is none.
         sent_bytes: The size of the answer's body so far.
+        key: The name of the client's key; empty without one.
+        model: The requested model; empty where none is known.
     """
 
-    __slots__ = ("_began_at", "_scope", "request_id", "sent_bytes", "status")
+    __slots__ = ("_began_at", "_scope", "key", "model", "request_id", "sent_bytes", "status")
 
     def __init__(self, scope: Mapping[str, Any], request_id: str | None = None) -> None:
         self._began_at = perf_counter()
@@ -41,6 +47,8 @@ class Access:
         self.request_id = request_id
         self.status = 0
         self.sent_bytes = 0
+        self.key = ""
+        self.model = ""
 
     def processing_ms(self) -> tuple[bytes, bytes]:
         """Return the header with the milliseconds since the request came."""
@@ -57,6 +65,8 @@ class Access:
             "client": (scope.get("client") or ("", 0))[0],
             "method": scope["method"],
             "path": scope["path"][:_MAX_PATH_CHARS],
+            "key": self.key,
+            "model": self.model,
             "status": self.status,
             "request_id": self.request_id,
             "sent_bytes": self.sent_bytes,
@@ -103,13 +113,25 @@ class AccessLog:
 
 
 def is_local(scope: Mapping[str, Any]) -> bool:
-    """Return whether a request comes from this machine itself, not through a proxy on it."""
-    if any(name in _PROXY_HEADERS for name, _ in scope["headers"]):
-        return False
+    """Return whether a request comes from this machine itself, not through a proxy on it.
+
+    A page of the web can lead a browser here under a name of its own, so the name counts as well.
+    """
+    for name, value in scope["headers"]:
+        if name in _PROXY_HEADERS or (name == b"host" and not _is_local_name(value)):
+            return False
     client = scope.get("client")
-    if client is None:  # a Unix socket
-        return True
+    return client is None or is_loopback(client[0])  # None: a Unix socket
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address can be reached from this machine only."""
     try:
-        return ipaddress.ip_address(client[0]).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False
+        return host == "localhost" or host.startswith("/")
+
+
+def _is_local_name(host: bytes) -> bool:
+    """Return whether a Host header, with or without a port, names this machine."""
+    return is_loopback(_PORT.sub("", host.decode("latin-1").lower()))

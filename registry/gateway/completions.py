@@ -52,14 +52,14 @@ class Completions:
         else:
             reply = exchange.reply(send, access, unasked)
         try:
-            request, job, key = await self._admitted(headers, receive, exchange, job_id)
+            request, job, key = await self._admitted(scope, headers, receive, exchange, access)
             if traced := {name: headers[name] for name in _TRACE if name in headers}:
                 set_request_headers(job.job_id, traced)
             try:
                 await self._run(request, job, reply, receive, exchange)
             finally:
                 if key is not None:
-                    key.release()
+                    key.release(reply.now(), job.used_tokens or job.tokens)
         except ApiError as error:
             await reply.fail(error)
         except Exception as error:
@@ -72,10 +72,11 @@ class Completions:
 
     async def _admitted(
         self,
+        scope: Message,
         headers: Mapping[str, str],
         receive: Receive,
         exchange: Exchange | None,
-        job_id: str,
+        access: Access,
     ) -> tuple[requests.ApiRequest, GatewayJob, Key | None]:
         """Read and admit a request. Its body is not kept any longer.
 
@@ -85,7 +86,9 @@ class Completions:
         gateway, settings = self._gateway, self._gateway.settings
         if gateway.is_draining:
             raise shutting_down()
-        key = gateway.key(headers)
+        key = gateway.key(scope)
+        if key is not None:
+            access.key = key.name
         if headers.get("content-encoding", "identity") != "identity":
             raise ApiError(415, "Send the body without Content-Encoding.", code="encoded_body")
         max_bytes, length = settings.max_body_bytes, headers.get("content-length")
@@ -98,7 +101,9 @@ class Completions:
             raise _too_large(max_bytes)
         if gateway.is_draining:  # since then
             raise shutting_down()
-        request, job = gateway.read(self._kind, body, headers, key, job_id)
+        assert access.request_id is not None
+        request, job = gateway.read(self._kind, body, headers, key, access.request_id)
+        access.model = job.model
         if key is not None:
             key.admit(job.since)
         return request, job, key

@@ -4,6 +4,7 @@ An answer through ASGI takes two calls and a dict for each token. Where the serv
 middleware is in between, the endpoints use the connection itself.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -22,17 +23,36 @@ EXTENSION = "worker_adapters.exchange"
 """The key of a scope's extension with the Exchange; our own server has it."""
 
 
+LINGER_S = 5.0
+"""How long the rest of a body is read and dropped after its answer: a client that still sends when
+the connection closes gets a reset, and loses the answer."""
+
+
 class Connection(HttpToolsProtocol):
     """A client's connection whose end is reported to the request that runs on it.
 
     Attributes:
         watched: The request, and what is called if the client leaves.
+        lingers: Whether the answer is sent, and everything that still comes is dropped.
     """
 
     watched: tuple[RequestResponseCycle, Callable[[], None]] | None = None
+    lingers = False
+    _end_timer: asyncio.TimerHandle | None = None
+
+    def linger(self) -> None:
+        """Send no more, and close when the client does, or after LINGER_S."""
+        if self.transport.is_closing():
+            return
+        self.lingers = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._end_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         if self.watched is not None:
             cycle, lost = self.watched
             cycle.disconnected = True  # uvicorn notes it for the last request of a pipeline only
@@ -114,6 +134,7 @@ class WireReply(Reply):
         self._flow = connection.flow
         self._transport_write = connection.transport.write
         self._close = connection.transport.close
+        self._linger = connection.linger
         self._head = b""
         self._is_chunked = False
 
@@ -167,7 +188,7 @@ class WireReply(Reply):
         cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self._close()
+            (self._linger if cycle.more_body else self._close)()
         cycle.on_response()
 
     async def _room(self) -> None:

@@ -41,15 +41,15 @@ class Gateway:
 
     # Clients
 
-    def key(self, headers: Mapping[str, str]) -> Key | None:
+    def key(self, scope: Mapping[str, Any]) -> Key | None:
         """Return the key of a request; None if the gateway has no keys.
 
         Raises:
             ApiError: 401.
         """
-        return None if self.keys is None else self.keys.find(headers.get("authorization"))
+        return None if self.keys is None else self.keys.find(scope)
 
-    def admit_reader(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    def admit_reader(self, scope: Mapping[str, Any]) -> None:
         """Let in who may see jobs and figures: this machine, or a key with `metrics`.
 
         A browser asks for the key as the password of Basic authentication.
@@ -59,7 +59,7 @@ class Gateway:
         """
         if self.keys is None or is_local(scope):
             return
-        if not self.keys.find(headers.get("authorization"), basic=True).limits.metrics:
+        if not self.keys.find(scope, basic=True).limits.metrics:
             raise ApiError(
                 403,
                 "This key does not open this page: set `metrics = true` for it in the key file.",

@@ -6,6 +6,7 @@ from typing import Self
 
 import attrs
 
+from adapter_api import Metrics
 from registry.serving import Job
 
 MAX_RECENT = 200
@@ -22,6 +23,7 @@ class GatewayJob(Job):
 
     Attributes:
         tokens: How many pieces were delivered.
+        used_tokens: The tokens of prompt and answer, once a whole answer says so.
         replica_id: The replica that answers, once it does.
         first_token_at: When the first piece came, in seconds of the loop's clock.
     """
@@ -29,8 +31,13 @@ class GatewayJob(Job):
     model: str = attrs.field(kw_only=True)
     key: str = attrs.field(default="", kw_only=True)
     tokens: int = attrs.field(default=0, init=False)
+    used_tokens: int = attrs.field(default=0, init=False)
     replica_id: str | None = attrs.field(default=None, init=False)
     first_token_at: float | None = attrs.field(default=None, init=False)
+
+    def note_end(self, metrics: Metrics) -> None:
+        """Note what a whole answer took."""
+        self.used_tokens = (metrics.prompt_tokens or 0) + metrics.tokens_generated
 
 
 @attrs.frozen

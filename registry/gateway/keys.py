@@ -1,15 +1,8 @@
-"""API keys of the gateway: a TOML file with hashes, names, pools and limits.
-
-A key is 32 random bytes, so one round of SHA-256 is enough: there is no dictionary to try.
-"""
+"""The keys of a gateway's clients: who may ask, how often, and for how many tokens."""
 
 import base64
-import hashlib
 import hmac
-import os
-import re
-import secrets
-import tomllib
+import math
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,58 +10,46 @@ from typing import Any
 
 import attrs
 
-from adapter_api.errors import ConfigError
-from adapter_api.validators import integer
-from registry.config.fields import structure_config
+from registry.gateway.key_file import KeyLimits, hash_of, read_keys
 from registry.serving.openai_api.errors import ApiError
 
-PREFIX = "wa-"
-"""The prefix of every gateway key, so that scanners for leaked keys can find it."""
-
-MAX_FILE_BYTES = 1 << 20
-"""Some thousand keys."""
-
 _WINDOW_S = 60.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def _hash(_: object, field: "attrs.Attribute[str]", value: object) -> None:
-    # The value is not shown: it may be a key that was put there by mistake.
-    if not isinstance(value, str) or _SHA256.fullmatch(value) is None:
-        raise ValueError(
-            f"{field.name} must be 64 hexadecimal digits: `gateway key NAME` makes them"
-        )
-
-
-@attrs.frozen
-class KeyLimits:
-    """One key in the file.
+@attrs.define(eq=False)
+class _Window:
+    """What was counted in the last minute, in steps of a second.
 
     Args:
-        sha256: The hash of the key, in hexadecimal digits.
-        pools: The pools it may use; None for all.
-        requests_per_minute: How many requests it may begin in a minute; None for no limit.
-        max_in_flight: How many of its jobs may run or wait at once; None for no limit.
-        metrics: Whether it opens /metrics, the dashboard and /v1/jobs from other machines.
+        step_s: How far apart two counts are at least. The later one of two is added to the earlier.
     """
 
-    sha256: str = attrs.field(validator=_hash)
-    pools: frozenset[str] | None = None
-    requests_per_minute: int | None = attrs.field(default=None, validator=integer(1, optional=True))
-    max_in_flight: int | None = attrs.field(default=None, validator=integer(1, optional=True))
-    metrics: bool = False
+    step_s: float
+    total: int = attrs.field(default=0, init=False)
+    _counts: deque[tuple[float, int]] = attrs.field(factory=deque, init=False)
 
+    def add(self, now: float, count: int) -> None:
+        """Count."""
+        self.total += count
+        counts = self._counts
+        if counts and now - counts[-1][0] < self.step_s:
+            at, before = counts.pop()
+            counts.append((at, before + count))
+        else:
+            counts.append((now, count))
 
-@attrs.frozen
-class KeyFile:
-    """The key file.
-
-    Args:
-        keys: The keys by name.
-    """
-
-    keys: Mapping[str, KeyLimits] = attrs.field(factory=dict)
+    def wait_ms(self, now: float, limit: int) -> int:
+        """Return how long until less than `limit` is counted; 0 if it is already."""
+        counts = self._counts
+        while counts and counts[0][0] <= now - _WINDOW_S:
+            self.total -= counts.popleft()[1]
+        left, free_at = self.total, now
+        for at, count in counts:
+            if left < limit:
+                break
+            left -= count
+            free_at = at + _WINDOW_S
+        return math.ceil(1000 * (free_at - now))
 
 
 @attrs.define(eq=False)
@@ -83,7 +64,8 @@ class Key:
     name: str
     limits: KeyLimits
     in_flight: int = attrs.field(default=0, init=False)
-    _begun: deque[float] = attrs.field(factory=deque, init=False)
+    _requests: _Window = attrs.field(factory=lambda: _Window(0.0), init=False)
+    _tokens: _Window = attrs.field(factory=lambda: _Window(1.0), init=False)
 
     @property
     def pools(self) -> frozenset[str] | None:
@@ -102,19 +84,29 @@ class Key:
         limits = self.limits
         if limits.max_in_flight is not None and self.in_flight >= limits.max_in_flight:
             raise _limited(f"has {limits.max_in_flight} jobs in flight, its maximum", 1000)
+        if limits.tokens_per_minute is not None:
+            wait_ms = self._tokens.wait_ms(now, limits.tokens_per_minute)
+            if wait_ms:
+                raise _limited(
+                    f"has used its {limits.tokens_per_minute} tokens of this minute", wait_ms
+                )
         if limits.requests_per_minute is not None:
-            begun = self._begun
-            while begun and begun[0] <= now - _WINDOW_S:
-                begun.popleft()
-            if len(begun) >= limits.requests_per_minute:
-                wait_ms = max(1, round(1000 * (begun[0] + _WINDOW_S - now)))
+            wait_ms = self._requests.wait_ms(now, limits.requests_per_minute)
+            if wait_ms:
                 raise _limited(f"may begin {limits.requests_per_minute} requests a minute", wait_ms)
-            begun.append(now)
+            self._requests.add(now, 1)
         self.in_flight += 1
 
-    def release(self) -> None:
-        """Count a request that has ended."""
+    def release(self, now: float, tokens: int) -> None:
+        """Count a request that has ended.
+
+        Args:
+            now: Seconds of the same clock.
+            tokens: The tokens of its prompt and its answer, as far as they are known.
+        """
         self.in_flight -= 1
+        if self.limits.tokens_per_minute is not None and tokens:
+            self._tokens.add(now, tokens)
 
 
 def _limited(why: str, wait_ms: int) -> ApiError:
@@ -125,11 +117,12 @@ class Keyring:
     """The keys of a gateway.
 
     Args:
-        keys: The keys.
+        limits: The keys by name.
     """
 
-    def __init__(self, keys: tuple[Key, ...]) -> None:
-        self._keys = keys
+    def __init__(self, limits: Mapping[str, KeyLimits]) -> None:
+        self._keys: dict[str, Key] = {}  # by hash
+        self.replace(limits)
 
     @classmethod
     def from_file(cls, path: Path) -> "Keyring":
@@ -138,21 +131,30 @@ class Keyring:
         Raises:
             ConfigError: With every problem of the file.
         """
-        file = structure_config(str(path), KeyFile, _read(path))
-        if not file.keys:
-            raise ConfigError.single(
-                str(path), "it has no key: `worker-adapters gateway key NAME` makes one"
-            )
-        return cls(tuple(Key(name, limits) for name, limits in file.keys.items()))
+        return cls(read_keys(path))
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, authorization: str | None, *, basic: bool = False) -> Key:
+    def replace(self, limits: Mapping[str, KeyLimits]) -> None:
+        """Take other keys. One that stays keeps its counts; jobs of one that goes run to their end.
+
+        Args:
+            limits: The keys by name.
+        """
+        before, self._keys = self._keys, {}
+        for name, limit in limits.items():
+            key = before.get(limit.sha256)
+            if key is None or key.name != name:
+                key = Key(name, limit)
+            key.limits = limit
+            self._keys[limit.sha256] = key
+
+    def find(self, scope: Mapping[str, Any], *, basic: bool = False) -> Key:
         """Return the key of a request.
 
         Args:
-            authorization: The request's Authorization header.
+            scope: The request.
             basic: Whether the key may be the password of Basic authentication, which browsers ask
                 for. They send it with requests of other sites, too: only for what changes nothing.
 
@@ -160,25 +162,25 @@ class Keyring:
             ApiError: 401 if there is none, or an unknown one.
         """
         challenge = 'Basic realm="worker-adapters", charset="UTF-8"' if basic else "Bearer"
-        scheme, _, given = (authorization or "").partition(" ")
-        given = given.strip()
+        # Two headers are one value with a comma, and no key: a proxy may have checked the other.
+        given = b", ".join(value for name, value in scope["headers"] if name == b"authorization")
+        scheme, _, secret = given.decode("latin-1").partition(" ")
+        secret = secret.strip()
         if basic and scheme.lower() == "basic":
-            given = _password(given)
+            secret = _password(secret)
         elif scheme.lower() != "bearer":
-            given = ""
-        if not given:
+            secret = ""
+        if not secret:
             raise _unauthorized(
                 "This gateway needs a key, as a bearer token in the header Authorization.",
                 challenge,
             )
-        digest = hash_of(given)
-        found = None
-        for key in self._keys:  # all of them: the time says nothing about which one fits
-            if hmac.compare_digest(key.limits.sha256, digest):
-                found = key
-        if found is None:
+        # The time of a look-up says nothing about the hash: Python's own hashes are keyed.
+        digest = hash_of(secret)
+        key = self._keys.get(digest)
+        if key is None or not hmac.compare_digest(key.limits.sha256, digest):
             raise _unauthorized("This key is unknown.", challenge)
-        return found
+        return key
 
 
 def _password(credentials: str) -> str:
@@ -192,56 +194,3 @@ def _password(credentials: str) -> str:
 
 def _unauthorized(message: str, challenge: str) -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": challenge})
-
-
-def hash_of(key: str) -> str:
-    """Return what the file holds of a key."""
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def new_key(name: str) -> tuple[str, str]:
-    """Return a new key, and the lines that add it to a key file.
-
-    Raises:
-        ValueError: If the name has other characters than letters, digits, `-` and `_`.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is not a key name: use 1 to 64 letters, digits, hyphens and underscores"
-        )
-    key = PREFIX + secrets.token_urlsafe(32)
-    return key, f'[keys.{name}]\nsha256 = "{hash_of(key)}"\n'
-
-
-def add_key(name: str, path: Path | None) -> tuple[str, str]:
-    """Make a key, and add it to a key file if one is given.
-
-    Returns:
-        The key, and the lines for the file.
-
-    Raises:
-        ValueError: If the name is not valid, or the file has it already.
-        OSError: If the file cannot be written.
-    """
-    key, lines = new_key(name)
-    if path is not None:
-        if path.exists() and name in structure_config(str(path), KeyFile, _read(path)).keys:
-            raise ValueError(f"{path} has a key {name!r} already: take another name")
-        before = "\n" if path.exists() and path.stat().st_size else ""
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(fd, "a") as file:
-            file.write(before + lines)
-    return key, lines
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        if not path.is_file():
-            raise ConfigError.single(str(path), "there is no such file")
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-        if len(text) > MAX_FILE_BYTES:
-            raise ConfigError.single(str(path), f"the file has more than {MAX_FILE_BYTES} bytes")
-        return tomllib.loads(text.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigError.single(str(path), str(exc)) from exc

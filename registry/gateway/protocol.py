@@ -2,6 +2,7 @@
 
 import asyncio
 import http
+import re
 from typing import Any
 
 from registry.gateway.access import Access
@@ -15,6 +16,10 @@ MAX_HEAD_BYTES = 64 << 10
 _LARGE_HEAD = ApiError(
     431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.", code="head_too_large"
 )
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+"""A wish for another protocol, such as h2c, which Java's client has with its first request. The
+parser would take the body for that protocol, so the header is renamed: the wish may be ignored."""
+
 _FULL = ApiError(
     503, "The gateway has its maximum of connections.", code="overloaded", retry_after_ms=1000
 )
@@ -43,6 +48,10 @@ class GatewayProtocol(Connection):
     _is_too_many = False
 
     def data_received(self, data: bytes) -> None:
+        if self.lingers:
+            return
+        if data.find(b"pgrade:") >= 0:  # no JSON has it at the beginning of a line
+            data = _UPGRADE.sub(b"\r\nx-pgrade:", data, 1)
         self._begins_here, self._read_bytes = False, len(data)
         super().data_received(data)
         if not self._in_head:
@@ -61,9 +70,13 @@ class GatewayProtocol(Connection):
     def _refuse(self, error: ApiError) -> None:
         """Answer what never became a request, and close the connection."""
         self._have_head()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # anything else would become part of that answer
-            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if self.pipeline or cycle.response_started or not cycle.more_body:
+                self.transport.abort()  # anything else would become part of that answer
+                return
+            cycle.disconnected = True  # this is its answer
+            cycle.message_event.set()
         body = error.body()
         status = http.HTTPStatus(error.status)
         head = (
@@ -71,7 +84,7 @@ class GatewayProtocol(Connection):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
+        self.linger()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

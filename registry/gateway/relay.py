@@ -51,6 +51,7 @@ async def stream_answer(
         elif isinstance(event, Started):
             job.replica_id = event.replica_id
         elif isinstance(event, End):
+            job.note_end(event.metrics)
             body = chunks.end(event)
             if job.phase != "generating":
                 body = chunks.first() + body
@@ -81,6 +82,7 @@ async def whole_answer(
                 _note_first_token(job)
         events.append(event)
     answer = Answer.of(events)
+    job.note_end(answer.metrics)
     body = whole(request, answer)
     reply.start(200, JSON_HEADERS, len(body))
     await reply.finish(body)

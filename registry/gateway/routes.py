@@ -25,7 +25,7 @@ def fact_routes(gateway: Gateway, metrics: ShowMetrics | None) -> list[Route]:
     facts = _Facts(gateway)
 
     async def show_metrics(request: Request) -> Response:
-        gateway.admit_reader(request.scope, request.headers)
+        gateway.admit_reader(request.scope)
         assert metrics is not None
         body, content_type = metrics()
         return Response(body, headers={"content-type": content_type})
@@ -47,18 +47,18 @@ class _Facts:
         self._gateway = gateway
 
     async def models(self, request: Request) -> Response:
-        key = self._gateway.key(request.headers)
+        key = self._gateway.key(request.scope)
         names = self._gateway.models.names(None if key is None else key.pools)
         return _json({"object": "list", "data": [_model(name) for name in names]})
 
     async def model(self, request: Request) -> Response:
-        key = self._gateway.key(request.headers)
+        key = self._gateway.key(request.scope)
         name = request.path_params["name"]
         self._gateway.models.find(name, None if key is None else key.pools)
         return _json(_model(name))
 
     async def job(self, request: Request) -> Response:
-        self._gateway.admit_reader(request.scope, request.headers)
+        self._gateway.admit_reader(request.scope)
         job_id = request.path_params["job_id"]
         explanation = self._gateway.host.explain(job_id)
         if explanation is None:

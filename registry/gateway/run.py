@@ -1,18 +1,18 @@
 """A gateway from files: its host, its workers, its keys and its metrics."""
 
-import ipaddress
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import attrs
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from adapter_api.errors import ConfigError
+from registry.gateway.access import is_loopback
 from registry.gateway.app import application
 from registry.gateway.dashboard import EventLog
 from registry.gateway.gateway import Gateway
+from registry.gateway.key_file import KeysWatch
 from registry.gateway.keys import Keyring
 from registry.gateway.server import ServerSettings, serve, stop_on_signals
 from registry.gateway.settings import Settings
@@ -109,7 +109,10 @@ async def run_over(
     keys = plan.check()
     figures, events = CollectorRegistry(), EventLog()
     observers = (PrometheusObserver(figures), events, *plan.observers)
-    async with open_host(observers) as host:
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(open_host(observers))
+        if plan.keys is not None and keys is not None:
+            await stack.enter_async_context(KeysWatch(plan.keys, keys.replace))
         gateway = Gateway(host, keys, plan.settings)
         served = application(
             gateway, lambda: (generate_latest(figures), CONTENT_TYPE_LATEST), events
@@ -117,11 +120,3 @@ async def run_over(
         with stop_on_signals() as stop:
             whole = await serve(gateway, served, plan.server, stop, listening=listening)
         return None if whole else stop.signal
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or os.fspath(host).startswith("/")

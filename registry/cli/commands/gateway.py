@@ -113,7 +113,7 @@ def key(
 
     def action() -> int:
         need_gateway()
-        from registry.gateway.keys import add_key
+        from registry.gateway.key_file import add_key
 
         try:
             made, lines = add_key(name, keys)
@@ -121,7 +121,7 @@ def key(
             raise UsageError(str(error)) from error
         say(made)
         if keys is None:
-            status.note(f"add this to the key file:\n{lines}")
+            status.note("add these lines to the key file:", lines.splitlines())
         else:
             status.note(f"{keys} has the key's hash; the key is not shown again")
         return status.OK

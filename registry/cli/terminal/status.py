@@ -59,9 +59,9 @@ def complain(message: object, problems: Iterable[object] = ()) -> None:
     _print(lines)
 
 
-def note(message: object) -> None:
-    """Print a remark that is not an error on standard error, on one line."""
-    _print([f"note: {harmless(one_line(message))}"])
+def note(message: object, lines: Iterable[str] = ()) -> None:
+    """Print a remark that is not an error on standard error: one line, and `lines` below it."""
+    _print([f"note: {harmless(one_line(message))}", *map(harmless, lines)])
 
 
 def _line(message: object) -> str:

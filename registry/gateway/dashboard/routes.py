@@ -28,7 +28,7 @@ _HEADERS = {
 }
 
 
-Admit = Callable[[Mapping[str, Any], Mapping[str, str]], None]
+Admit = Callable[[Mapping[str, Any]], None]
 
 
 def dashboard_routes(facts: Facts, admit: Admit) -> list[Route]:
@@ -36,23 +36,23 @@ def dashboard_routes(facts: Facts, admit: Admit) -> list[Route]:
 
     Args:
         facts: What it shows.
-        admit: Raises ApiError if a request, its scope and its headers, may not see it.
+        admit: Raises ApiError if a request, given its scope, may not see it.
     """
 
     def file(name: str) -> Callable[[Request], object]:
         async def serve(request: Request) -> Response:
-            admit(request.scope, request.headers)
+            admit(request.scope)
             return Response(_read(name), headers={"content-type": _FILES[name], **_HEADERS})
 
         return serve
 
     async def events(request: Request) -> Response:
-        admit(request.scope, request.headers)
+        admit(request.scope)
         headers = {**_HEADERS, "content-type": "text/event-stream", "x-accel-buffering": "no"}
         return StreamingResponse(_events(facts), headers=headers)
 
     async def replica(request: Request) -> Response:
-        admit(request.scope, request.headers)
+        admit(request.scope)
         where = request.path_params
         try:
             config = facts.config(where["pool_id"], where["replica_id"])

@@ -130,10 +130,12 @@ def read(
         ApiError: 400 that names the field that is wrong.
     """
     stream = _flag(fields, "stream") or False
-    options = fields.get("stream_options")
-    if options is not None and not isinstance(options, dict):
+    options = fields.get("stream_options") or {}
+    if not isinstance(options, dict):
         raise _invalid("stream_options", "must be an object")
-    if (n := fields.get("n")) not in (None, 1):
+    include_usage = _flag(options, "include_usage", within="stream_options.") or False
+    n = fields.get("n")
+    if n is not None and (n != 1 or type(n) is not int):
         raise _invalid(
             "n", f"must be 1, got {_shown(n)}: send a request for each answer, each with a seed"
         )
@@ -153,15 +155,13 @@ def read(
     try:
         job = TaskRequest(**given, **task)
     except InvalidRequest as error:
-        raise ApiError(
-            400, error.message, code="invalid_value", param=getattr(error, "field", None)
-        ) from error
+        raise _refused(error, fields) from error
     return ApiRequest(
         kind,
         name,
         job,
         stream,
-        include_usage=bool((options or {}).get("include_usage")),
+        include_usage=include_usage,
         priority="batch" if headers.get("x-priority") == "batch" else "interactive",
     )
 
@@ -208,11 +208,20 @@ def _deadline_s(value: str | None) -> float | None:
     return deadline_s
 
 
-def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
+def _flag(fields: Mapping[str, Any], name: str, within: str = "") -> bool | None:
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
-        raise _invalid(name, f"must be true or false, got {_shown(value)}")
+        raise _invalid(within + name, f"must be true or false, got {_shown(value)}")
     return value
+
+
+def _refused(error: InvalidRequest, fields: Mapping[str, Any]) -> ApiError:
+    """Return the answer to a task that is not valid; it names the field as the client wrote it."""
+    param, message = getattr(error, "field", None), error.message
+    newer = "max_completion_tokens"
+    if param == "max_tokens" and fields.get(newer) is not None:
+        param, message = newer, newer + message.removeprefix("max_tokens")
+    return ApiError(400, message, code="invalid_value", param=param)
 
 
 def is_id(text: str) -> bool:

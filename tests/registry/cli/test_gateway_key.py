@@ -15,3 +15,13 @@ def test_a_key_is_printed_once(cli: Callable[..., Any], tmp_path: Path) -> None:
     again = cli("gateway", "key", "laptop", "--keys", str(file))
     assert again.code == 2
     assert "has a key 'laptop' already" in again.err
+
+
+def test_without_a_file_the_lines_for_it_are_shown(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """They can be copied into the key file as they stand."""
+    done = cli("gateway", "key", "laptop")
+    note, *lines = done.err.splitlines()
+    file = tmp_path / "keys.toml"
+    file.write_text("\n".join(lines))
+    assert note == "note: add these lines to the key file:"
+    assert cli("gateway", "key", "laptop", "--keys", str(file)).code == 2

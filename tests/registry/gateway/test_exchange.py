@@ -100,3 +100,36 @@ async def test_a_line_break_in_a_header_does_not_reach_the_client(start: Start) 
             status, headers = await client.head()
     assert status == 500
     assert "x-evil" not in headers
+
+
+async def test_a_client_that_sends_on_gets_its_refusal(start: Start) -> None:
+    """The rest of a body that is too large is read and dropped: a reset would lose the answer."""
+    served = await start(max_body_bytes=1000)
+    async with RawClient(served.port) as client:
+        client.post(PATH, b"x" * 5_000_000)
+        await client.writer.drain()
+        status, headers = await client.head()
+        assert (status, headers["connection"]) == (413, "close")
+        assert json.loads(await client.reader.read())["error"]["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("encoding", ["chunked\r\n\r\nzz\r\n", "gzip\r\n\r\nxx"])
+async def test_a_body_that_is_not_http_is_refused(start: Start, encoding: str) -> None:
+    """A broken body is a 400 like a broken head, not a reset."""
+    served = await start()
+    async with RawClient(served.port) as client:
+        client.writer.write(f"POST {PATH} HTTP/1.1\r\nTransfer-Encoding: {encoding}".encode())
+        status, headers = await client.head()
+        assert (status, headers["connection"]) == (400, "close")
+        assert json.loads(await client.reader.read())["error"]["code"] == "invalid_http"
+
+
+async def test_a_wish_for_another_protocol_is_ignored(start: Start) -> None:
+    """Java's client asks for h2c with its first request, whose body must not get lost."""
+    served = await start()
+    wish = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAEAAEAA"}
+    async with RawClient(served.port) as client:
+        for name in ("Upgrade", "upgrade"):
+            client.post(PATH, STREAM, **wish, **{name: "h2c"})
+            assert (await client.head())[0] == 200
+            assert text_of(events(await client.body())) == TEXT
