@@ -210,7 +210,7 @@ def cases(draw: st.DrawFn) -> tuple[ApiRequest, list[Any], bool]:
 
 def _check(body: bytes, size: int | None, events: list[Any], *, scored: bool) -> None:
     """Read a body with the adapter's own reader, and compare it with what it was made from."""
-    wanted: Wanted = attrs.evolve(EVERYTHING, logprobs=scored)
+    wanted: Wanted = EVERYTHING._replace(logprobs=scored)
     found, expected = Answer.of(read(pieces_of(body, size), wanted)), Answer.of(events)
     assert found.text == expected.text
     assert found.reasoning == expected.reasoning
