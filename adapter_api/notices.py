@@ -4,9 +4,7 @@ Times are in milliseconds. A fact that is not known is None.
 """
 
 from enum import StrEnum
-from typing import Literal
-
-import attrs
+from typing import Literal, NamedTuple
 
 from adapter_api.health import HealthState
 
@@ -30,8 +28,7 @@ class ReplicaState(StrEnum):
     DRAINING = "draining"
 
 
-@attrs.frozen(cache_hash=True)
-class AdapterNotice:
+class AdapterNotice(NamedTuple):
     """Identity of an adapter.
 
     Args:
@@ -49,8 +46,7 @@ class AdapterNotice:
     replica_id: str | None = None
 
 
-@attrs.frozen
-class JobNotice:
+class JobNotice(NamedTuple):
     """State of a job at one of its events (ORCH-3027).
 
     Args:
@@ -106,8 +102,7 @@ class JobNotice:
     usage_source: str | None = None
 
 
-@attrs.frozen
-class AttemptNotice:
+class AttemptNotice(NamedTuple):
     """State of one request of a job to one replica.
 
     Args:
@@ -145,8 +140,7 @@ class AttemptNotice:
     retry_after_ms: int | None = None
 
 
-@attrs.frozen
-class HealthNotice:
+class HealthNotice(NamedTuple):
     """A health check that found another state than the one before.
 
     Args:
@@ -164,8 +158,7 @@ class HealthNotice:
     ready: bool
 
 
-@attrs.frozen
-class ReplicaNotice:
+class ReplicaNotice(NamedTuple):
     """A change of a replica's state in a host.
 
     Args:
@@ -183,8 +176,7 @@ class ReplicaNotice:
     message: str = ""
 
 
-@attrs.frozen
-class BreakerNotice:
+class BreakerNotice(NamedTuple):
     """A change of a replica's circuit breaker (ORCH-3602).
 
     Args:

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
-
-import attrs
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 ReasoningStyle = Literal[
     "as_it_came", "none", "reasoning", "reasoning_content", "both", "with_calls", "parts"
@@ -13,8 +12,7 @@ ReasoningStyle = Literal[
 `reasoning_content` beside calls only, or as parts of the content."""
 
 
-@attrs.frozen
-class Dialect:
+class Dialect(NamedTuple):
     """The traits of one kind of server.
 
     Args:
@@ -57,7 +55,7 @@ class Dialect:
     short_call_ids: bool = False
     message_keys: frozenset[str] | None = None
     hosts: tuple[str, ...] = ()
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     version_header: str | None = None
     fingerprint: str | None = None
     model_is_version: bool = False
@@ -72,9 +70,7 @@ UNKNOWN = Dialect(name="unknown", engine="openai-compatible", model_is_version=T
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 
-UNKNOWN_FINISHING = attrs.evolve(
-    UNKNOWN, always_finishes=True, completion_id=rf"(chat)?cmpl-{_UUID}"
-)
+UNKNOWN_FINISHING = UNKNOWN._replace(always_finishes=True, completion_id=rf"(chat)?cmpl-{_UUID}")
 """A server with such ids: llama-cpp-python, Dynamo, or another. What they have in common is that a
 whole answer has a finish_reason, so `[DONE]` alone does not prove one."""
 

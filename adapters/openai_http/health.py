@@ -6,9 +6,8 @@ about the model list only, and a 503 may mean loading, busy or broken.
 
 import re
 from collections.abc import Mapping
-from typing import Any
-
-import attrs
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from adapter_api import ErrorCode, HealthState, HealthStatus
 from adapters.http_util import ErrorBody, code_for, is_error
@@ -23,16 +22,14 @@ MAX_WORDS_CHARS = 1024
 MAX_SAID_CHARS = 200
 """The maximum length of a server's message in a status."""
 
-_LOADING = re.compile(r"\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b", re.I)
-_BUSY = re.compile(
-    r"\b(?:overloaded|busy|no (?:free |available )?slots?|queue (?:is )?full)\b", re.I
-)
-_BAD = re.compile(
-    r"\b(?:un(?:healthy|available|ready|reachable)|not (?:ready|healthy|available|alive|live|ok"
+# Not compiled here: re does that once, at the first check.
+_LOADING = r"(?i)\b(?:loading|not (?:yet )?loaded|starting|warming|initiali[sz]ing)\b"
+_BUSY = r"(?i)\b(?:overloaded|busy|no (?:free |available )?slots?|queue (?:is )?full)\b"
+_BAD = (
+    r"(?i)\b(?:un(?:healthy|available|ready|reachable)|not (?:ready|healthy|available|alive|live|ok"
     r"|operational)|down|dead|fail(?:ed|ing|ure)?|(?<!no )errors?|offline|stopp(?:ed|ing)|critical"
     r"|terminat(?:ed|ing)|drain(?:ed|ing)|shutting|pending"
-    r"|(?:no|0) (?:\w{1,12} )?(?:workers?|backends?|replicas?|engines?|instances?|nodes?))\b",
-    re.I,
+    r"|(?:no|0) (?:\w{1,12} )?(?:workers?|backends?|replicas?|engines?|instances?|nodes?))\b"
 )
 _TOLD = (
     *("error", "errors", "error_code", "error_message", "error_msg", "exception"),
@@ -40,24 +37,20 @@ _TOLD = (
 )
 """Names that report an error in the answer to a probe."""
 _FLAGS = ("ready", "healthy", "ok", "alive", "available", "live", "operational")
-_COUNTED = re.compile(
+_COUNTED = (
     r"(?:healthy|ready|available|live|active)_(?:workers|backends|replicas|engines|instances|nodes)"
 )
-_SCOPE = re.compile(
-    r"\b(?:insufficient|missing)[ _](?:\w{1,12}[ _])?(?:permissions?|scopes?)\b"
+_SCOPE = (
+    r"(?i)\b(?:insufficient|missing)[ _](?:\w{1,12}[ _])?(?:permissions?|scopes?)\b"
     r"|\bnot (?:permitted|allowed|authorized) to\b|\blimited to\b|\brestricted\b"
-    r"|\bdoes ?n[o'\u2019]t have (?:\w{1,12} )?(?:access|permission)",
-    re.I,
+    r"|\bdoes ?n[o'\u2019]t have (?:\w{1,12} )?(?:access|permission)"
 )
 """Words of a refusal that is about what the key may do, not about the key."""
 
-_KEY = re.compile(
-    r"\b(?:api[ _-]?keys?|tokens?|credentials?|unauthori[sz]ed|authenticat\w*)\b", re.I
-)
+_KEY = r"(?i)\b(?:api[ _-]?keys?|tokens?|credentials?|unauthori[sz]ed|authenticat\w*)\b"
 
 
-@attrs.frozen
-class Reply:
+class Reply(NamedTuple):
     """An answer to a probe.
 
     Args:
@@ -74,7 +67,7 @@ class Reply:
     error: ErrorBody | None = None
     text: str = ""
     why: str = ""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @property
     def code(self) -> ErrorCode | None:
@@ -95,7 +88,7 @@ class Reply:
     @property
     def says_bad(self) -> bool:
         """True if the body of a success contradicts it, as in `{"status": "unhealthy"}`."""
-        return any(words.search(self.words) for words in (_BAD, _LOADING, _BUSY))
+        return any(re.search(words, self.words) for words in (_BAD, _LOADING, _BUSY))
 
     @property
     def words(self) -> str:
@@ -107,7 +100,7 @@ class Reply:
             flag = name.lower().removeprefix("is").removeprefix("_")
             if flag in _FLAGS and (value is False or value == "false"):
                 found.append(f"not {flag}")
-            if value == 0 and type(value) is int and _COUNTED.fullmatch(name):
+            if value == 0 and type(value) is int and re.fullmatch(_COUNTED, name):
                 found.append(f"0 {name}")
         return " ".join(found).replace("_", " ")[:MAX_WORDS_CHARS]
 
@@ -148,9 +141,9 @@ def of_endpoint(reply: Reply) -> HealthStatus:
     said = f"{reply.words} {reply.said}"
     if reply.code is ErrorCode.UPSTREAM_AUTH and refuses_key(reply):
         return _not_ready("the server refuses the key")
-    if reply.status in (200, 503) and _LOADING.search(said):
+    if reply.status in (200, 503) and re.search(_LOADING, said):
         return _not_ready("loading")
-    busy = reply.status in (200, 503) and _BUSY.search(said)
+    busy = reply.status in (200, 503) and re.search(_BUSY, said)
     if busy or reply.code is ErrorCode.ADMISSION_REJECT:
         return HealthStatus(HealthState.DEGRADED, "busy", live=True, ready=True)
     if reply.has_no_such_path and not 300 <= reply.status < 400:
@@ -188,9 +181,9 @@ def refuses_key(reply: Reply) -> bool:
     servers answer 401 where a key may not do what was requested."""
     if reply.error is None:
         return reply.status != 403
-    if _SCOPE.search(" ".join((reply.error.message, *reply.error.codes))):
+    if re.search(_SCOPE, " ".join((reply.error.message, *reply.error.codes))):
         return False
-    return reply.status != 403 or _KEY.search(reply.error.message) is not None
+    return reply.status != 403 or re.search(_KEY, reply.error.message) is not None
 
 
 def _doubt(why: str) -> HealthStatus:

@@ -129,10 +129,11 @@ _NAMES_IN_LOGS = {"time_to_first_token_ms": "latency_first_token_ms", "message":
 
 def _facts(notice: Any) -> dict[str, Any]:
     """Return the notice's facts as a flat mapping, with the adapter's among them."""
-    facts = attrs.asdict(notice)
+    facts: dict[str, Any] = notice._asdict()
     facts.pop("owner", None)
-    adapter = facts if isinstance(notice, AdapterNotice) else facts.pop("adapter", None)
-    if adapter is not None:
-        adapter["adapter"] = adapter.pop("name")
-        facts = {**adapter, **facts}
+    if isinstance(notice, AdapterNotice):
+        facts["adapter"] = facts.pop("name")
+    elif "adapter" in facts:
+        adapter = facts.pop("adapter")._asdict()
+        facts = {"adapter": adapter.pop("name"), **adapter, **facts}
     return {_NAMES_IN_LOGS.get(key, key): value for key, value in facts.items()}

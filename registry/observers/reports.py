@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-import attrs
-
 from adapter_api.errors import Cancelled, ErrorCode, WorkerError
 from adapter_api.events import End, Started
 from adapter_api.health import HealthState, HealthStatus
@@ -51,7 +49,7 @@ class AdapterReport:
 
     def place(self, pool_id: str, replica_id: str, observers: Observers) -> None:
         """Use a host's names for the adapter, and make its observers the host's."""
-        self.notice = attrs.evolve(self.notice, pool_id=pool_id, replica_id=replica_id)
+        self.notice = self.notice._replace(pool_id=pool_id, replica_id=replica_id)
         self._is_placed = True
         if observers is not self._observers:
             observers.include(self._observers)
