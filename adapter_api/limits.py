@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from adapter_api.alarms import Alarm, cancel_alarm, set_alarm
 from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 from adapter_api.interruption import Interruption
 
@@ -29,6 +30,7 @@ class StreamClock(Interruption):
     """
 
     __slots__ = (
+        "_alarm",
         "_disarmed",
         "_first_at",
         "_first_late",
@@ -36,8 +38,6 @@ class StreamClock(Interruption):
         "_late",
         "_limit_s",
         "_since",
-        "_timer",
-        "_timer_at",
         "_unwatched",
         "deadline_at",
         "is_followed",
@@ -56,8 +56,7 @@ class StreamClock(Interruption):
         self.spent_s = 0.0
         self._limit_s: float | None = None
         self._late: Late | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm: Alarm | None = None
         self._unwatched = True  # no timer runs for the current limits
         self._disarmed = False
         self._first_at: float | None = None
@@ -149,7 +148,7 @@ class StreamClock(Interruption):
         self.reader = reader = asyncio.current_task()
         self._before = 0 if reader is None else reader.cancelling()
         if self._unwatched:
-            self._set_timer()
+            self._set_alarm()
 
     def leave(self) -> None:
         """End the wait; without progress its time stays charged to the limit."""
@@ -159,9 +158,9 @@ class StreamClock(Interruption):
     def stop(self) -> None:
         """Cancel the timer, because the job has ended."""
         self.reader = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            cancel_alarm(self._alarm)
+            self._alarm = None
 
     def _due_at(self) -> float | None:
         """Return when the next limit passes. Silence counts during a wait only."""
@@ -190,32 +189,32 @@ class StreamClock(Interruption):
         if self.reader is None and self.on_unread is None:
             self._unwatched = True
         else:
-            self._set_timer()
+            self._set_alarm()
 
-    def _set_timer(self) -> None:
-        """Make the timer fire in time.
+    def _set_alarm(self) -> None:
+        """Make the alarm ring in time.
 
-        A timer that fires too early looks again: limits move away with each token and phase, and
-        moving a timer is expensive.
+        An alarm that rings too early looks again: limits move away with each token and phase, and
+        moving an alarm costs more.
         """
         self._unwatched = self.reader is None
         due = self._due_at()
-        if due is None or (self._timer is not None and self._timer_at <= due):
+        if due is None or (self._alarm is not None and self._alarm[0] <= due):
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
+        if self._alarm is not None:
+            cancel_alarm(self._alarm)
+        self._alarm = set_alarm(due, self)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def ring(self) -> None:
+        """Interrupt the job if a limit has passed. The alarm calls it."""
+        self._alarm = None
         due = self._due_at()
         if due is not None and due <= self.now():
             self.interrupt(self._error_at(due))
             if self.reader is None and self.on_unread is not None:
                 self.on_unread()
         else:
-            self._set_timer()
+            self._set_alarm()
 
     def _silent(self) -> WorkerError:
         return WorkerTimeout(

@@ -147,10 +147,10 @@ class EventOrder:
         """Return what is wrong with an event's contents, if anything is."""
         if isinstance(event, Token):
             return self._token(event)
-        if isinstance(event, End):
-            return self._end(event)
         if isinstance(event, Started):
             return _started(event)
+        if isinstance(event, End):
+            return self._end(event)
         if isinstance(event, Error):
             return (
                 None
@@ -165,8 +165,8 @@ class EventOrder:
     def _token(self, token: Token) -> str | None:
         if token.logprob is not None and type(token.logprob) not in (float, int):
             return "a logprob that is not a number"
-        if type(token) is Token:
-            return _texts(token, "text")
+        if type(token.text) is str and type(token) is Token:
+            return None
         if isinstance(token, Reasoning | ToolCallDelta) and token.text != "":
             return "a text"
         if isinstance(token, Reasoning):

@@ -154,7 +154,7 @@ class OpenAIHttpAdapter:
         try:
             body = Body(posted, job.clock, secrets)
             piece = b"..."
-            while piece:
+            while piece and answer.phase is not Phase.CLOSED:
                 piece = await body.piece(answer.phase)
                 tokens = answer.feed(piece) if piece else answer.end()
                 # Azure's first chunk has neither id nor choices, and does not name the model.
@@ -171,7 +171,7 @@ class OpenAIHttpAdapter:
             if verdict.tokens:
                 yield verdict.tokens
             metrics = job.metrics(answer)
-            if answer.phase is Phase.CLOSED:
+            if answer.phase is Phase.CLOSED and not posted.ended():
                 await body.settle()
         except (asyncio.CancelledError, GeneratorExit):
             connected.abandon()

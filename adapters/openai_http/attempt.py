@@ -87,13 +87,8 @@ class Job:
     def wanted(self) -> Wanted:
         """The parts of the answer that the job wants in addition to text."""
         task = self.task
-        return Wanted(
-            reasoning=task.include_reasoning,
-            history=bool(task.tools),
-            logprobs=task.logprobs is not None,
-            max_tokens=task.max_tokens,
-            salt=task.job_id,
-        )
+        history, logprobs = bool(task.tools), task.logprobs is not None
+        return Wanted(task.include_reasoning, history, logprobs, task.max_tokens, task.job_id)
 
     @property
     def uses_chat(self) -> bool:

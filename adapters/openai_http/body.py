@@ -54,7 +54,7 @@ class Body:
         """Return the next piece; b"" at the end, or when nothing more is waited for.
 
         Args:
-            phase: How far the answer has come.
+            phase: How far the answer has come; not CLOSED.
 
         Raises:
             WorkerError: STREAM_TRUNCATED if the connection broke before the finish_reason.
@@ -65,8 +65,6 @@ class Body:
             except httpx.HTTPError as exc:
                 raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
             return piece if len(piece) <= MAX_PIECE_BYTES else self._cut(piece)
-        if phase is Phase.CLOSED:
-            return b""
         if phase is Phase.FINISHED:
             if self._linger_until is None:
                 self._linger_until = self._clock.now() + LINGER_S

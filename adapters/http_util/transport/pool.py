@@ -197,11 +197,14 @@ class Pool:
 
     # Returning a connection
 
-    async def release(self, origin: Origin, connection: Connection) -> None:
-        """Keep a connection whose exchange is over for the next request, or close it."""
+    def keep(self, origin: Origin, connection: Connection) -> bool:
+        """Keep a connection whose exchange is over for the next request.
+
+        Returns:
+            False if it cannot be used again: it must be closed.
+        """
         if not connection.reusable or self._closed:
-            await connection.aclose()
-            return
+            return False
         connection.idle_limit_s = announced_idle_s(connection.headers)
         connection.rest()
         idle = self._idle.setdefault(origin, deque())
@@ -209,6 +212,7 @@ class Pool:
         while idle and not self._is_fresh(idle[0]):
             self._drop(idle.popleft())
         self._wake()
+        return True
 
     def _on_closed(self, connection: Connection) -> None:
         self._open.discard(connection)

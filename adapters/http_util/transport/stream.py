@@ -224,4 +224,5 @@ class BodyStream(httpx.AsyncByteStream):
         """Return or close the connection. Idempotent."""
         if not self._released:
             self._released = True
-            await self._pool.release(self._origin, self._connection)
+            if not self._pool.keep(self._origin, self._connection):
+                await self._connection.aclose()

@@ -1,0 +1,90 @@
+"""Alarms: one timer of an event loop for the limits of all its jobs.
+
+Nearly every limit is cancelled before it passes. A timer of asyncio is an object for each limit, in
+a heap whose comparisons are calls of Python. Here a limit is a short list, compared in C, and a
+cancelled one stays until it is due or until most others are cancelled, too.
+"""
+
+import asyncio
+from heapq import heapify, heappop, heappush
+from itertools import count
+from threading import local
+from typing import Any, Protocol
+from weakref import ref
+
+MIN_CHECKED = 64
+"""Alarms of a loop among which cancelled ones are not looked for."""
+
+Alarm = list[Any]
+"""When it is due, its number, and what it rings for; None once it is cancelled."""
+
+_numbers = count()  # so that no two alarms compare equal
+_here = local()
+
+
+class Ringing(Protocol):
+    """Something that waits for an alarm."""
+
+    def ring(self) -> None:
+        """Note that the alarm is due."""
+
+
+def set_alarm(due: float, owner: Ringing) -> Alarm:
+    """Call `owner.ring()` at `due`, in seconds of the running loop's clock."""
+    loop = asyncio.get_running_loop()
+    alarms: Alarms | None = getattr(_here, "alarms", None)
+    if alarms is None or alarms.loop() is not loop:
+        alarms = _here.alarms = Alarms(loop)
+    return alarms.add(due, owner)
+
+
+def cancel_alarm(alarm: Alarm) -> None:
+    """Do not ring. Any thread may call it."""
+    alarm[2] = None
+
+
+class Alarms:
+    """The alarms of one event loop.
+
+    Args:
+        loop: The loop, which is referenced weakly.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = ref(loop)
+        self._heap: list[Alarm] = []
+        self._max_unchecked = MIN_CHECKED
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, due: float, owner: Ringing) -> Alarm:
+        """Return a new alarm for `owner`, due at `due`."""
+        heap = self._heap
+        if len(heap) >= self._max_unchecked:
+            heap[:] = [alarm for alarm in heap if alarm[2] is not None]
+            heapify(heap)
+            self._max_unchecked = max(MIN_CHECKED, 2 * len(heap))
+        alarm: Alarm = [due, next(_numbers), owner]
+        heappush(heap, alarm)
+        if heap[0] is alarm:
+            self._wait_for(alarm)
+        return alarm
+
+    def _wait_for(self, alarm: Alarm) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(alarm[0], self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        loop, heap = asyncio.get_running_loop(), self._heap
+        now = loop.time()
+        while heap and (heap[0][2] is None or heap[0][0] <= now):
+            owner: Ringing | None = heappop(heap)[2]
+            if owner is None:
+                continue
+            try:
+                owner.ring()
+            except Exception as exc:  # of a function of the adapter's that makes an error
+                loop.call_exception_handler({"message": "a limit's error failed", "exception": exc})
+        if heap and self._timer is None:
+            self._wait_for(heap[0])

@@ -1,0 +1,98 @@
+"""One timer of a loop rings for the limits of all its jobs."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from adapter_api.alarms import MIN_CHECKED, Alarms, cancel_alarm, set_alarm
+from tests.virtual_time import in_virtual_time, now_s
+
+
+class _Bell:
+    """Notes when it rings."""
+
+    def __init__(self) -> None:
+        self.rang: list[float] = []
+
+    def ring(self) -> None:
+        self.rang.append(now_s())
+
+
+@in_virtual_time
+async def test_alarms_ring_in_order_and_in_time() -> None:
+    bells = [_Bell() for _ in range(4)]
+    began = now_s()
+    for bell, after in zip(bells, (3.0, 1.0, 2.0, 1.0), strict=True):
+        set_alarm(began + after, bell)
+    await asyncio.sleep(5)
+    assert [[at - began for at in bell.rang] for bell in bells] == [
+        [pytest.approx(after)] for after in (3.0, 1.0, 2.0, 1.0)
+    ]
+
+
+@in_virtual_time
+async def test_a_cancelled_alarm_does_not_ring() -> None:
+    first, second = _Bell(), _Bell()
+    cancel_alarm(set_alarm(now_s() + 1, first))
+    set_alarm(now_s() + 1, second)
+    await asyncio.sleep(2)
+    assert (first.rang, len(second.rang)) == ([], 1)
+
+
+@in_virtual_time
+async def test_a_ringing_owner_may_set_alarms_and_fail() -> None:
+    """What one owner raises is reported, and the others ring."""
+
+    class Failing:
+        def ring(self) -> None:
+            set_alarm(now_s(), last)
+            raise ValueError("late() failed")
+
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    bell, last = _Bell(), _Bell()
+    due = now_s() + 1
+    set_alarm(due, Failing())
+    set_alarm(due, bell)
+    await asyncio.sleep(1)
+    await asyncio.sleep(0.001)
+    assert (len(bell.rang), len(last.rang)) == (1, 1)
+    assert [str(report["exception"]) for report in reports] == ["late() failed"]
+
+
+@in_virtual_time
+async def test_cancelled_alarms_are_dropped_long_before_they_are_due() -> None:
+    """A million jobs whose limits are minutes away leave no million entries behind."""
+    alarms, bell = Alarms(asyncio.get_running_loop()), _Bell()
+    kept = [alarms.add(now_s() + 600, bell) for _ in range(10)]
+    for _ in range(100 * MIN_CHECKED):
+        cancel_alarm(alarms.add(now_s() + 300, bell))
+    assert len(alarms._heap) <= 2 * MIN_CHECKED
+    await asyncio.sleep(700)
+    assert len(bell.rang) == len(kept)
+    assert alarms._heap == []
+
+
+def test_each_loop_has_alarms_of_its_own() -> None:
+    """Loops in turn in one thread: each rings its own, whatever the other one did."""
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    rang: list[asyncio.AbstractEventLoop] = []
+
+    class Noting:
+        def ring(self) -> None:
+            rang.append(asyncio.get_running_loop())
+
+    async def wait(after_s: float) -> None:
+        set_alarm(asyncio.get_running_loop().time() + 0.01, Noting())
+        await asyncio.sleep(after_s)
+
+    try:
+        for loop in (first, second, first):
+            loop.run_until_complete(wait(0.0))
+        for loop in (second, first):
+            loop.run_until_complete(wait(0.05))
+    finally:
+        first.close()
+        second.close()
+    assert rang == [second, second, first, first, first]
