@@ -41,16 +41,17 @@ def test_unknown_name_is_an_attribute_error():
         importlib.import_module("registry.absent")
 
 
-def test_default_registry_works(samples):
+def test_default_registry_works(distributions):
     """The module's functions find what is installed."""
-    samples("acme_echo")
-    registry.refresh()
     try:
-        assert "acme-echo" in registry.names()
-        assert registry.describe("acme-echo").status == "ok"
-        assert registry.get("acme-echo", times=2).config.times == 2
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(distributions / "acme_echo")
+            registry.refresh()
+            assert "acme-echo" in registry.names()
+            assert registry.describe("acme-echo").status == "ok"
+            assert registry.get("acme-echo", times=2).config.times == 2
     finally:
-        registry.refresh()
+        registry.refresh()  # without the sample
 
 
 def test_lazy_names_of_the_contract():
