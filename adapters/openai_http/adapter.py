@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import httpx
+
 from adapter_api import (
     End,
     EngineProps,
@@ -29,6 +31,7 @@ from adapters.http_util import (
     Posted,
     RetryBudget,
     SSEDecoder,
+    error_from_exception,
     redact,
     try_and_retry,
 )
@@ -152,10 +155,10 @@ class OpenAIHttpAdapter:
         started = False
         connected.begin()
         try:
-            body = Body(posted, job.clock, secrets)
+            body = Body(posted, job.clock)
             piece = b"..."
             while piece and answer.phase is not Phase.CLOSED:
-                piece = await body.piece(answer.phase)
+                piece = body.cut(await body.read(answer.phase))
                 tokens = answer.feed(piece) if piece else answer.end()
                 # Azure's first chunk has neither id nor choices, and does not name the model.
                 if not started and (answer.facts.completion_id or answer.begun):
@@ -176,6 +179,8 @@ class OpenAIHttpAdapter:
         except (asyncio.CancelledError, GeneratorExit):
             connected.abandon()
             raise
+        except httpx.HTTPError as exc:
+            raise error_from_exception(exc, answering=True, secrets=secrets) from exc
         finally:
             connected.end()
             await posted.aclose()

@@ -1,11 +1,12 @@
 """The body of an answer, read piece by piece, with a wait that depends on the phase."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import httpx
 
 from adapter_api import ErrorCode, StreamClock, StreamingError
-from adapters.http_util import Posted, error_from_exception
+from adapters.http_util import Posted
 from adapters.openai_http.outcome import Phase
 
 LINGER_S = 1.0
@@ -30,13 +31,12 @@ class Body:
     Args:
         posted: The answer, with a good status, nothing of its body read yet.
         clock: The job's clock.
-        secrets: Credentials to keep out of error messages.
 
     Raises:
         StreamingError: UPSTREAM_PROTOCOL if the body is compressed.
     """
 
-    def __init__(self, posted: Posted, clock: StreamClock, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, posted: Posted, clock: StreamClock) -> None:
         encoding = posted.headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", ""):
             raise StreamingError(
@@ -44,55 +44,52 @@ class Body:
                 "the server sent a compressed answer, although the request excludes compression",
             )
         self._clock = clock
-        self._secrets = secrets
         self._read_more = posted.read
         self._rest = b""
         self._at_end = posted.ended
         self._linger_until: float | None = None
 
-    async def piece(self, phase: Phase) -> bytes:
-        """Return the next piece; b"" at the end, or when nothing more is waited for.
+    def read(self, phase: Phase) -> Awaitable[bytes]:
+        """Return what comes next, for `cut`; b"" at the end, or when nothing more is waited for.
 
         Args:
             phase: How far the answer has come; not CLOSED.
 
         Raises:
-            WorkerError: STREAM_TRUNCATED if the connection broke before the finish_reason.
+            httpx.HTTPError: If the connection broke before the finish_reason.
         """
         if phase is Phase.OPEN and not self._rest and self._linger_until is None:
-            try:
-                piece = await self._read_more()
-            except httpx.HTTPError as exc:
-                raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
-            return piece if len(piece) <= MAX_PIECE_BYTES else self._cut(piece)
-        if phase is Phase.FINISHED:
-            if self._linger_until is None:
-                self._linger_until = self._clock.now() + LINGER_S
-                self._clock.disarm()
-            try:
-                return await self._read_until(self._linger_until)
-            except httpx.HTTPError:
-                return b""
+            return self._read_more()  # nearly always, and then without a coroutine of its own
+        return self._linger() if phase is Phase.FINISHED else self._resume()
+
+    def cut(self, piece: bytes) -> bytes:
+        """Return the part of a piece that is decoded at once; `read` returns the rest next."""
+        if len(piece) <= MAX_PIECE_BYTES:
+            return piece
+        self._rest = piece[MAX_PIECE_BYTES:]
+        return piece[:MAX_PIECE_BYTES]
+
+    async def _linger(self) -> bytes:
+        if self._linger_until is None:
+            self._linger_until = self._clock.now() + LINGER_S
+            self._clock.disarm()
+        try:
+            return await self._read_until(self._linger_until)
+        except httpx.HTTPError:
+            return b""
+
+    async def _resume(self) -> bytes:
         if self._linger_until is not None:  # more of the answer followed the finish_reason
             self._linger_until = None
             self._clock.arm()
-        try:
-            return await self._read()
-        except httpx.HTTPError as exc:
-            raise error_from_exception(exc, answering=True, secrets=self._secrets) from exc
+        return await self._next()
 
-    async def _read(self) -> bytes:
-        if self._rest:
-            await asyncio.sleep(0)
-            piece = self._rest
-        else:
-            piece = await self._read_more()
-        return self._cut(piece)
-
-    def _cut(self, piece: bytes) -> bytes:
-        """Return the part that is decoded at once, and keep the rest."""
-        self._rest = piece[MAX_PIECE_BYTES:]
-        return piece[:MAX_PIECE_BYTES]
+    async def _next(self) -> bytes:
+        if not self._rest:
+            return await self._read_more()
+        await asyncio.sleep(0)
+        piece, self._rest = self._rest, b""
+        return piece
 
     async def settle(self) -> None:
         """Read the few bytes after [DONE], so that the connection can be reused."""
@@ -116,6 +113,6 @@ class Body:
             return b""
         try:
             async with asyncio.timeout(left_s):
-                return await self._read()
+                return await self._next()
         except TimeoutError:
             return b""
