@@ -48,6 +48,9 @@ _OWN_CODES = frozenset(
 )
 """Codes that the gateway and its host give themselves, unless an HTTP status came with them."""
 
+_LASTING = frozenset({ErrorCode.QUOTA_EXHAUSTED, ErrorCode.UPSTREAM_AUTH, ErrorCode.EGRESS_DENIED})
+"""Codes that the same request gets again. OpenAI's clients repeat every 429 and 5xx otherwise."""
+
 
 @attrs.frozen
 class ApiError(Exception):
@@ -111,6 +114,7 @@ def from_worker_error(error: WorkerError) -> ApiError:
         param=error.field,
         source="gateway" if own else "engine",
         retry_after_ms=error.retry_after_ms,
+        headers={"x-should-retry": "false"} if code in _LASTING else {},
     )
 
 

@@ -170,6 +170,16 @@ async def test_an_engines_refusal_is_passed_on(start: Start, http: httpx.AsyncCl
     assert answer.headers["x-worker-replica"] == "r0"
 
 
+@pytest.mark.parametrize(("code", "told"), [("QUOTA_EXHAUSTED", "false"), ("WORKER_RESET", None)])
+async def test_what_lasts_is_not_to_be_repeated(
+    start: Start, http: httpx.AsyncClient, code: str, told: str | None
+) -> None:
+    """OpenAI's clients repeat a 429 and a 502, unless the answer says that it is no use."""
+    served = await start(registry.get("mock", {"error_code": code}))
+    answer = await http.post(served.url + PATH, json=ASK, headers={"X-Request-Timeout": "5"})
+    assert answer.headers.get("x-should-retry") == told
+
+
 async def _burst(gateways: list[Served], count: int) -> list[tuple[int, str]]:
     """Send requests to gateways in turn, some at a time; return statuses and texts."""
     room = asyncio.Semaphore(10)
