@@ -171,7 +171,7 @@ class WireReply(Reply):
                 self._end()
         else:
             self._transport_write(body)
-        return self._room() if flow.write_paused and not last else None
+        return self._room() if flow.write_paused else None
 
     def beat(self) -> None:
         if not self.started:

@@ -113,6 +113,20 @@ async def test_a_client_that_sends_on_gets_its_refusal(start: Start) -> None:
         assert json.loads(await client.reader.read())["error"]["code"] == "request_too_large"
 
 
+async def test_a_client_that_does_not_read_the_last_piece_is_ended(start: Start) -> None:
+    """What the sockets do not take is not kept: the limit on unread answers holds for their end."""
+    size = 16 << 20  # more than the kernel's buffers of both sides
+    served = await start(registry.get("mock", {"tokens": ["x" * size]}), stall_s=0.1)
+    async with RawClient(served.port) as client:
+        client.writer.transport.pause_reading()
+        client.post(PATH, CHAT)
+        while not served.gateway.recent:
+            await asyncio.sleep(0.01)
+        client.writer.transport.resume_reading()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.reader.readexactly(size)
+
+
 @pytest.mark.parametrize("encoding", ["chunked\r\n\r\nzz\r\n", "gzip\r\n\r\nxx"])
 async def test_a_body_that_is_not_http_is_refused(start: Start, encoding: str) -> None:
     """A broken body is a 400 like a broken head, not a reset."""
