@@ -27,11 +27,17 @@ _PART = rf"(?i)({_NUMBER})\s{{0,3}}({_UNIT})(?![a-z])"
 _PARTS = rf"(?:{_NUMBER}\s{{0,3}}(?:{_UNIT})(?![a-z])[\s,]{{0,3}}(?:and\s)?){{1,4}}"
 _DURATION = rf"(?i)\s*{_PARTS}\s*"
 _WORDS = (
-    r"(?i)(?<![a-z])(?:retry|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?"
-    r"|cool(?:ing)?[ -]?down)"
-    r"(?:[\s_-](?:again|after|in|for|about|at least|approximately|another)){0,3}[\s:=]{1,3}"
-    rf"({_PARTS})"
+    r"(?i)(?<![a-z])(?:re-?try(?:[ _-]?delay)?(?: (?:your|the|this) request)?"
+    r"|try(?: your request| it)?(?: again)?|wait|available(?: again)?|resets?|refresh(?:es)?"
+    r"|cool(?:ing)?[ -]?down|back(?:ing)?[ -]?off)"
+    r"(?:[\s_-](?:again|after|in|for|about|at least|approximately|another)){0,3}"
+    rf"[\"']?[\s:=]{{1,3}}[\"'~]{{0,2}}({_PARTS})"
 )
+_HEADER_IN_WORDS = (
+    r"(?i)\bretry[-_ ]?after[\"']?\s{0,2}[:=]\s{0,2}[\"']?"
+    r"(\d{1,6}(?:\.\d{1,3})?)(?![\w.:-]|\s?[a-z])"
+)
+"""A header or a field that a text repeats: its number is in seconds."""
 
 _CHINESE = r"(\d{1,6})\s{0,3}(\u6beb\u79d2|\u79d2|\u5206\u949f|\u5c0f\u65f6)\u4e4b?\u540e"
 """Milliseconds, seconds, minutes or hours, and "later"."""
@@ -51,7 +57,13 @@ _POLICY = r";\s{0,3}r=(\d{1,9})\b[^,]{0,80}?;\s{0,3}t=(\d{1,9})\b"
 _OLD_POLICY = r"\bremaining=(\d{1,9})\b.{0,80}?\breset=(\d{1,9})\b"
 """Items of a RateLimit header: what remains, and after how many seconds it is reset."""
 
-_RESET = r"(?:x-)?ratelimit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset"
+_RESET = r"(?:x-)?rate-?limit-reset(?:-[a-z]+)*|anthropic-ratelimit-(?P<of>.+)-reset"
+_RETRY_AFTER = r"(?:[a-z]+-)*retry-after(?:-(?:s|secs|seconds|(?P<ms>ms|milliseconds)))?"
+"""Names of the header, as of gateways with a prefix of their own."""
+
+_ISO = r"PT(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?"
+_CLOCK = r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)"
+"""Durations in ISO 8601, and as hours, minutes and seconds."""
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
@@ -72,13 +84,21 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
         exact = _number(headers.get(name))
         if exact is not None:
             return int(exact)
-    value = headers.get("retry-after") or headers.get("x-retry-after", "")
+    value = headers.get("retry-after") or _retry_after_of_gateways(headers)
     if not value:
         return _reset_ms(headers, now)
     if _number(value, _MAX_MOMENT_MS) is not None:
         return _instant_ms(value, now)
     until = _until_date(value, now)
     return duration_ms(value) if until is None else until
+
+
+def _retry_after_of_gateways(headers: Mapping[str, str]) -> str:
+    """Return the value of Retry-After under another name, with its unit if it has one."""
+    for name, value in headers.items():
+        if "retry-after" in name and (match := re.fullmatch(_RETRY_AFTER, name)):
+            return f"{value} ms" if match["ms"] else value
+    return ""
 
 
 def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
@@ -94,7 +114,7 @@ def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
         if match["of"]:
             remaining = headers.get(f"anthropic-ratelimit-{match['of']}-remaining")
         else:
-            remaining = headers.get(name.replace("reset", "remaining", 1))
+            remaining = headers.get(re.sub("reset(?:-after)?", "remaining", name, count=1))
         if _number(remaining) == 0:
             waits.append(_instant_ms(value, now))
     policies = headers.get("ratelimit", "")[:MAX_POLICIES_CHARS]
@@ -142,7 +162,11 @@ def _bounded(delay_ms: float) -> int | None:
 
 def duration_ms(text: str) -> int | None:
     """Return a duration such as "1.2s", "6m0s", "120ms" or "2 minutes" in milliseconds."""
-    return _sum_ms(text) if re.fullmatch(_DURATION, text[:64]) else None
+    text = text[:64].strip()
+    if match := re.fullmatch(_ISO, text) or re.fullmatch(_CLOCK, text):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return _bounded(((hours * 60 + minutes) * 60 + seconds) * 1000) if text != "PT" else None
+    return _sum_ms(text) if re.fullmatch(_DURATION, text) else None
 
 
 def _sum_ms(text: str) -> int | None:
@@ -160,6 +184,8 @@ def delay_in_words_ms(text: str) -> int | None:
     """Return the delay in a sentence such as "Please try again in 1.2s", in milliseconds."""
     if match := re.search(_WORDS, text):
         return _sum_ms(match[1])
+    if match := re.search(_HEADER_IN_WORDS, text):
+        return _bounded(float(match[1]) * 1000)
     match = re.search(_CHINESE, text)
     return None if match is None else _bounded(int(match[1]) * _CHINESE_MS[match[2]])
 

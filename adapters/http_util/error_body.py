@@ -45,7 +45,8 @@ _STATUSES = (
 )
 _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", "metadata",
            "base_resp", "fault", "raw", "body", "response", "cause", "violations",
-           "promptFeedback", "parameters", "Error", "Response", "header", "x_groq")  # fmt: skip
+           "promptFeedback", "parameters", "data", "rate_limit", "retry_info", "Error", "Response",
+           "header", "x_groq")  # fmt: skip
 """Where objects hold more facts, or texts that are JSON."""
 
 _WRAPPERS = ("base_resp", "fault", "Error", "Response", "header", "x_groq")

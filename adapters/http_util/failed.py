@@ -5,7 +5,7 @@ alone, beside choices, one level down. The other signs are weaker: `message` alo
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,8 @@ _SKIPPED = _USUAL - {"object"}
 
 _NAME = (
     r"(?:\w+_)?(?:err|errors?|exceptions?|faults?|failures?|traceback|err(?:msg|code|no))"
-    r"(?:_(?:code|msg|message|type|text|info|details?|description|reason|string))?|failed"
+    r"(?:_(?:code|msg|message|type|text|info|details?|description|reason|string))?"
+    r"|failed(?:_(?:message|reason))?"
 )
 _NUMBERED = r"(?:\w+_)?(?:error|errno|failed|(?:\w+_)?err\w{0,2}_?code)"
 """Names under which a number tells an error; under others it may count errors."""
@@ -37,6 +38,9 @@ _GOOD_WORDS = frozenset(
 
 _STATUSES = ("status", "status_code", "http_status", "http_code")
 _KINDS = ("type", "event", "state", "status", "kind", "object")
+_RESULTS = ("result", "outcome")
+_FAILED_RESULT = r"^(?:error|exception|fail|failed|failure)$"
+"""A result is mostly a text of its own, so only the word alone counts."""
 _FAILED_KIND = r"(?:^|(?<!\bno)_)(?:error|errored|exception|failed|failure|fail)$"
 _BROKEN_KIND = r"(?:^|_)(?:incomplete|aborted|cancell?ed|timeout|timed_out|rejected|expired)$"
 """Kinds of events without an answer. Beside an answer, its finish_reason tells more."""
@@ -60,12 +64,25 @@ def is_error(payload: dict[str, Any]) -> bool:
     return not answers and _is_bare(plain, payload)
 
 
+def failure_in(part: Mapping[str, Any], known: Container[str]) -> dict[str, Any] | None:
+    """Return the unknown fields of a part of an answer if they report a failure, None if not.
+
+    Args:
+        part: Such as a choice or a delta.
+        known: Names of the part that mean something else.
+    """
+    unknown = {key: value for key, value in part.items() if key not in known}
+    told = _tells_failure({_plain(key): value for key, value in unknown.items()})
+    return unknown if told else None
+
+
 def _tells_failure(plain: Mapping[str, Any]) -> bool:
     """Return whether names or values of an object say that something failed."""
     said = plain.get("message") or plain.get("msg")
     return bool(
         any(_names_error(name) and _says(name, value) for name, value in plain.items())
         or any(_is_kind(plain.get(name), _FAILED_KIND) for name in _KINDS)
+        or any(_is_kind(plain.get(name), _FAILED_RESULT) for name in _RESULTS)
         or any(_is_failure(plain.get(name)) for name in _STATUSES)
         or plain.get("success") is False
         or plain.get("ok") is False
@@ -90,7 +107,7 @@ def _is_bare(plain: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
         return True
     if "choices" in payload:
         return False
-    words = plain.get("message")
+    words = plain.get("message") or plain.get("msg")
     return (
         "detail" in plain
         or plain.get("error") not in (None, False)
@@ -137,6 +154,8 @@ def _has(words: str, text: str) -> bool:
 
 
 def _is_failure(status: Any) -> bool:
+    if isinstance(status, str) and status.isascii() and status.isdigit() and len(status) == 3:
+        status = int(status)
     return type(status) is int and 400 <= status <= 599
 
 

@@ -37,6 +37,7 @@ from adapters.http_util.wordings import (
     OVERFLOW_WORDS,
     OWN_LIMIT,
     QUOTA,
+    RATE_HIT,
     RATES,
     RESET,
     SOON,
@@ -107,6 +108,8 @@ def _specific(status: int | None, body: ErrorBody, *, delayed: bool) -> ErrorCod
     if BUSY in named and status != 413:
         return BUSY
     crashed = status in (None, 500) and _matches(CRASH, body.message)
+    if status in (400, 403, 422, 500) and _matches(RATE_HIT, body.message):
+        return BUSY
     if status in (None, 400, 422, 500) and not crashed:
         return next((code for code in (MISSING, AUTH) if _says(code, body.message)), None)
     return None

@@ -49,7 +49,8 @@ LONG = (
     r"\b(?:dai|week|month|year)ly\b"
     r"|(?:\bper[ -]|\ba |\bevery |/ ?)(?:calendar )?(?:day|week|month|year)\b"
     r"|\b(?:24|48|72)[ -]?h(?:ou)?rs?\b|\b\d{1,3}[ -]days?\b|\b[TR]P[DW]\b|\btoday\b|\btomorrow\b"
-    r"|\bthis (?:billing )?(?:week|month|cycle|period)\b|\bmidnight\b"
+    r"|\bfor the (?:day|week|month)\b|\bthis (?:billing )?(?:week|month|cycle|period)\b"
+    r"|\bmidnight\b"
     # Chinese: a day, today, a week, a month.
     r"|[\u5f53\u6bcf\u4eca\u5355]\u65e5|[\u5f53\u6bcf\u4eca]\u5929|[\u672c\u6bcf\u5f53](?:\u5468|\u6708)"
 )
@@ -72,7 +73,7 @@ _LENGTH = (
     r"(?:\bcontext(?! (?:deadline|cancel))|prompt|inputs?|sequence|conversation|total|requested?"
     r"|number of(?: input)?|too many|model|messages?|kv)[ _`'-]{0,3}(?:\w{1,12}[ _-]){0,2}"
     r"(?:token(?:s|_ids)?|length|len|size|window|limit|pool|cache|capacity)\b"
-    r"|max_(?:seq|model|input|context|total|kv|position|num)\w{0,20}|\bn_ctx\w{0,8}"
+    r"|max_(?:seq|model|input|context|total|kv|position|num)\w{0,20}|\bn(?:um)?_ctx\w{0,8}"
     r"|token (?:count|limit)|\binput_ids\b"
 )
 _CONTEXT = r"\bcontext\b(?! (?:deadline|cancel|manager))"
@@ -105,7 +106,7 @@ OVERFLOW_WORDS = (
     r"|\bmax\w{0,5} length of (?:the |your )?(?:\w{1,12} )?(?:question|query|prompt"
     r"|input|messages?)\b"
     r"|expected maxlength: \d|\b(?:prompt|input|messages?) (?:is )?too large: \d{1,9} tokens"
-    rf"|\btokens? in (?:the |your )?(?:prompt|input|messages?)\b[^\n]{{0,40}}?(?:{_MUCH})"
+    rf"|\btokens? in (?:the |your )?(?:prompt|input|messages?|request)\b[^\n]{{0,40}}?(?:{_MUCH})"
     r"|\b(?:prompt|input)\b[^\n]{0,30}\b\d{1,9} tokens\b[^\n]{0,20}\bmax\w{0,5} \d"
     r"|\b\d{1,9} tokens\b[^\n]{0,30}\bonly ha(?:s|ve) \d"
     r"|\bprompt\b[^\n]{0,12}\+ ?(?:max_tokens|completion)\b[^\n]{0,20}>"
@@ -128,8 +129,9 @@ SUSPENDED = (
 """Words about an account that does not come back by itself."""
 URL = r"https?://\S+"
 _ALLOWANCE = (
-    r"quota|credits|balance|allowance|free (?:tier|trial)|usage (?:\w{1,12} )?limits?"
-    r"|spending limit|(?:^|: )key limit"
+    r"quota|credits|balance|allowance|(?:token|request|usage|daily|monthly) allocation"
+    r"|(?<!memory )(?<!thinking )(?<!reasoning )(?<!time )(?<!latency )\bbudget"
+    r"|free (?:tier|trial)|usage (?:\w{1,12} )?limits?|spending limit|(?:^|: )key limit"
 )
 _USED_UP = r"exhausted|used up|depleted|reached|exceeded|consumed|hit (?:your|the)"
 # These complain about the number of tokens to generate, not the length of the prompt.
@@ -150,7 +152,7 @@ SURE = (
 WORDS = {
     QUOTA: (
         r"exceed\w* (?:your|its|their) (?:\w{1,12} ){0,2}(?:quota|budget|spend|credits?)\b"
-        r"|\bout of credits?\b"
+        r"|\bout of credits?\b|\bexceeded_?budget"
         r"|(?:does|do|has|have)(?: no|n[o\u2019']t have)(?: any| enough)? (?:remaining )?credits?\b"
         r"|(?:daily|weekly|monthly) (?:\w{1,12} ){0,2}(?:quota|limit|cap|allocation|allowance"
         r"|budget)\b|(?:run|ran) out of (?:\w{1,12} ){0,2}(?:quota|credits?)\b"
@@ -174,7 +176,8 @@ WORDS = {
     ),
     FILTER: (
         r"content (?:management )?(?:policy|polic|filter|moderation)|\bflagged\b|\bmoderation\b"
-        r"|safety (?:system|filter|polic|setting|reason|check)|inappropriate content|guardrails?\b"
+        r"|safety (?:system|filter|polic|setting|reason|check|classif)|nudity|guardrails?\b"
+        r"|inappropriate content"
         r"|\bjailbreak|\bnsfw\b|disallowed content|\bpii (?:was )?(?:detected|found)"
         r"|content exists? risk|\brisk(?:y|s)? content|content risk|high[ -]risk\b"
         r"|prohibited (?:content|use)|(?:policy|policies|guidelines?) violation|harmful content"
@@ -182,6 +185,7 @@ WORDS = {
         r"|\b(?:input|output)\b[^.\n]{0,24}[ _](?<!case[ _-])sensitive\b"
         r"|\b(?:content|prompt|input|output)\b[^.\n]{0,20}? blocked\b"
         r"|\bblocked (?:content|prompt|input|output)\b|\bunsafe content"
+        r"|\b(?:content|prompt|input|output|response|answer) (?:was|is|has been) filtered\b"
         r"|prompt injection|^refusal \("
         r"|(?:blocked|refused) [^.\n]{0,40}(?:usage polic|safety|model armor)"
         r"|(?:restricted|banned|prohibited) (?:words?|phrases?|topics?)\b"
@@ -222,7 +226,8 @@ WORDS = {
     ),
     BUSY: (
         r"rate.?limit|too many (?:concurrent )?requests|overload|(?:at|over) capacity"
-        r"|capacity exceeded|(?:queue|server) is full|queue full|\bbusy\b|throttl"
+        r"|capacity exceeded|(?:queue|server) is full|queue(?: \w{1,12}){0,2} (?:full|exceeded)"
+        r"|\bbusy\b|throttl"
         r"|(?:no|out of|insufficient)"
         r" (?:free |available )?(?:slots?|capacity)|maximum (?:number of )?concurren"
         r"|try again (?:later|in)|high demand"
@@ -231,6 +236,8 @@ WORDS = {
     ),
     AWAY: (
         r"unavailable|no (?:healthy|available|live|ready) \w{1,20}"
+        r"|no (?:\w{1,12} )?(?:workers?|backends?|replicas?|instances?|servers?|upstreams?|nodes?"
+        r"|providers?) (?:is |are )?(?:available|ready|alive|healthy|online|up)\b"
         r"|connection (?:refused|error|reset|closed)|timed? ?out|deadline exceeded"
         r"|\bloading\b|not (?:yet )?ready|bad gateway|starting up"
     ),
@@ -240,14 +247,22 @@ WORDS = {
         r"|(?:could|can) ?not (?:be )?pars|invalid (?:request|argument|param|value|input|json"
         r"|type|format|field|image|url|role|message|schema|grammar|tool)|bad request"
         r"|not implemented"
-        r"|must be (?:a|an|one|of|at|in|less|greater|between|positive|provided|set|specified)\b"
+        r"|must be (?:a|an|one|of|at|in|less|greater|between|non|positive|provided|set|specified)\b"
+        r"|\broles? must\b|template ?error|cannot unmarshal"
         r"|missing (?:required )?(?:field|parameter|argument)|is required\b|unexpected (?:field|"
         r"keyword|parameter|argument|role)|unknown (?:field|parameter|argument)|unprocessable"
     ),
 }  # fmt: skip
 
+# Words with which a gateway refuses for now, whatever the status.
+RATE_HIT = (
+    r"rate.?limit(?:ed\b|(?: \w{1,12}){0,2} (?:exceeded|reached|hit)\b)|too many requests"
+    r"|\b(?:exceeded|reached|hit) (?:\w{1,12} ){0,3}rate.?limit"
+)
+
 # Words of a crash, which may occur together with the words above.
 CRASH = (
     r"\bcuda\b|out of memory|\boom\b|\bnccl\b|segmentation|traceback|illegal memory|assert|\bhip\b"
-    r"|core dumped|worker (?:died|exited)|engine (?:core|process|loop)|broken pipe"
+    r"|core dumped|unsupported operand|worker (?:died|exited)|engine (?:core|process|loop)"
+    r"|broken pipe"
 )

@@ -47,6 +47,8 @@ _Event = TypeVar("_Event", bytes, ServerSentEvent)
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
+_DONES = frozenset({DONE, b"[done]", b'"[DONE]"'})
+
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that only keep the connection open; their data may be anything."""
 
@@ -229,7 +231,7 @@ class AnswerReader:
         if not (data or failed) or (not quiet and event.event in _PINGS and b"error" not in data):
             return
         for document in _documents(data):
-            if document == DONE:
+            if document in _DONES:
                 self._done = True
                 return
             self._read_payload(self._parse(document, failed=failed), tokens, failed=failed)
@@ -238,6 +240,10 @@ class AnswerReader:
         if failed:
             raise error_from_payload(payload or "", secrets=self._secrets)
         if payload is None or payload == {}:
+            return
+        if isinstance(payload, list) and any(map(_is_chunk, payload)):
+            for item in payload:
+                self._read_payload(item, tokens, failed=False)
             return
         if not isinstance(payload, dict) or is_error(payload):
             if isinstance(payload, list):
@@ -335,9 +341,15 @@ class AnswerReader:
 
 def _documents(data: bytes) -> list[bytes]:
     """Return the documents of an event: more than one may stand in it, one a line."""
+    if data.startswith(b"data:"):  # a gateway has put it before an event that had it
+        data = data.removeprefix(b"data:").lstrip()
     if b"\n" not in data or _is_json(data):
         return [data]
     return [*filter(None, map(bytes.strip, data.split(b"\n", MAX_JOINED)))]
+
+
+def _is_chunk(item: object) -> bool:
+    return isinstance(item, dict) and "choices" in item
 
 
 def _is_json(data: bytes) -> bool:

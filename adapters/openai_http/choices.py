@@ -9,6 +9,7 @@ from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token
 from adapters.http_util import error_from_payload
+from adapters.http_util.failed import failure_in
 from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.lanes import (
@@ -28,6 +29,16 @@ _CALLS = ("tool_calls", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
 _BESIDE = frozenset({*_REASONING, *_CALLS})
 """Parts that some servers put into the choice itself."""
+_CHOICE_NAMES = _BESIDE | {
+    *("content_filter_offsets", "content_filter_results", "delta", "error", "finish_reason"),
+    *("index", "logprobs", "message", "native_finish_reason", "stop_reason", "text", "token_ids"),
+    "usage",
+}
+_PART_NAMES = _BESIDE | {
+    *("annotations", "audio", "content", "error", "extra_content", "images", "name", "refusal"),
+    *("role", "text"),
+}
+"""Names that nearly every choice, delta or message has, and that report no failure."""
 
 
 class Choices:
@@ -115,8 +126,7 @@ class Choices:
         if not isinstance(choice, dict):
             raise _protocol_error("a choice is not an object")
         choice = plain(choice)
-        if "error" in choice:
-            self._refuse_error(choice)
+        self._refuse_failed(choice, _CHOICE_NAMES)
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
             raise _protocol_error(
@@ -174,13 +184,19 @@ class Choices:
         if not isinstance(part, dict):
             raise _protocol_error(f"{key} is not an object")
         part = plain(part)
-        self._refuse_error(part)
+        self._refuse_failed(part, _PART_NAMES)
         calls = part.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
                 self._refuse_error(call)
                 self._refuse_error(call.get("function"))
         return part
+
+    def _refuse_failed(self, part: dict[str, Any], known: frozenset[str]) -> None:
+        """Raise the failure that a choice, a delta or a message reports."""
+        self._refuse_error(part)
+        if not known.issuperset(part) and (failure := failure_in(part, known)):
+            raise error_from_payload(failure, secrets=self._secrets)
 
     def _refuse_error(self, part: Any) -> None:
         if isinstance(part, dict) and part.get("error"):

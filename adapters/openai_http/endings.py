@@ -63,20 +63,22 @@ _FILTERED = (
     r"(?:^|_)(?:content_?)?(?:"
     r"abus|banned|blacklist|block|censor|copyright|csam|dangerous|disallow|filter|flagged|forbid"
     r"|guardrail|harass|harm|hate|illegal|inappropriate|jailbreak|moderat|nsfw|pii(?:_|$)|polic"
-    r"|profan|prohibit|recitation|refus|risk|safety|sensitiv|sexual|spii|toxic|unsafe|violat|violen"
+    r"|profan|prohibit|prompt_inject|rai(?:_|$)|recitation|redact|refus|responsible_?ai|restrict"
+    r"|risk|safety|sensitiv|sexual|spii|suppress|toxic|unsafe|violat|violen|withheld"
     r")"
 )
 _FAILED = (
     r"(?:^|_)(?:"
-    r"abandon|abort|busy|cancel|capacity|closed|connection|crash|deadline|dead(?:_|$)|died"
-    r"|disconnect|drained|err(?:or|_|$)|evict|exception|exhaust|expired|fail|fault|incomplete"
-    r"|insufficient|internal|interrupt|invalid|kill|lost|malformed|memory|missing|network|oom"
-    r"|overload|partial|preempt|premature|quota|rate_?(?:limit|$)|reset|resource|shut|suspend|terminat|throttl"
-    r"|tim(?:e|ed)(?:_|$)|timeout|truncat|unavailable|unexpected|unfinished"
+    r"abandon|abort|bad_gateway|broke|budget|busy|cancel|capacity|closed|connection|corrupt|crash"
+    r"|deadline|dead(?:_|$)|died|disconnect|drain|err(?:or|_|$)|evict|exception|exhaust|expired"
+    r"|fail|fatal|fault|hang|hung|incomplete|insufficient|internal|interrupt|invalid|kill|lost"
+    r"|malformed|memory|missing|network|oom|overload|panic|partial|preempt|premature|quota"
+    r"|rate_?(?:limit|$)|reset|resource|restart|segfault|segv|shut|sig(?:kill|term)|stall|suspend"
+    r"|terminat|throttl|tim(?:e|ed)(?:_|$)|timeout|truncat|unavailable|unexpected|unfinished|unload"
     r")|(?:error|timeout|cancell?ed|aborted|exception)(?:_|$)"
 )
 
-_PREFIX = re.compile(r"(?:finish|finished|stop|end|done)_?reason_")
+_PREFIX = re.compile(r"(?:(?:finish|finished|stop|end|done)_?)?reason_")
 
 
 def classify(reason: str) -> Ending:
@@ -179,6 +181,8 @@ class Finish:
         reason = source.get("finish_reason")
         if reason is None and isinstance(source.get("finish_details"), dict):
             reason = source["finish_details"].get("type")  # OpenAI's vision preview
+        if reason is False:  # instead of null
+            reason = None
         if reason is not None and not isinstance(reason, str):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL, "not an OpenAI stream: finish_reason is not a string"

@@ -172,7 +172,7 @@ class Framing:
         if document[0].lstrip()[:1] == b"<":
             raise self._page_error(document)
         body = b"".join(document).strip()
-        if not body.endswith((b"}", b"]")):
+        if not body.endswith(b"]" if body.startswith(b"[") else b"}"):
             raise StreamingError(ErrorCode.STREAM_TRUNCATED, "a JSON answer is cut off")
         return body
 

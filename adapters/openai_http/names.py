@@ -9,7 +9,7 @@ from typing import Any
 _KNOWN = (
     # of a chunk
     *("choices", "system_fingerprint", "prompt_filter_results", "service_tier"),
-    *("usage", "model", "id"),
+    *("usage", "model", "id", "error"),
     # of a choice
     *("index", "delta", "message", "text", "finish_reason", "stop_reason", "logprobs"),
     *("native_finish_reason", "content_filter_results", "content_filter_result"),

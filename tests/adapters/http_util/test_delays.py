@@ -41,6 +41,15 @@ from adapters.http_util.delays import (
         ("the answer took 12s", None),
         ("retry 3 times", None),
         ("Cooling down for 5s", 5000),
+        ("Please back off for 5 seconds", 5000),
+        ("Please retry your request in 5s", 5000),
+        ("Try again in ~5s", 5000),
+        ("Quota will refresh in 5 seconds", 5000),
+        ('"retryDelay": "5s"', 5000),
+        ("429 Too Many Requests; Retry-After: 5", 5000),
+        ("Retry-After: 2026-11-27", None),
+        ("retry_after=5 errors", None),
+        ("model refreshed in the background after 5 requests", None),
         ("try again in 5 steps", None),
         ("", None),
     ],
@@ -89,6 +98,33 @@ def test_a_moment_is_read_as_one(name: str) -> None:
     for value in (soon.isoformat(), soon.timestamp(), int(soon.timestamp() * 1000)):
         assert 3_500_000 < (field_ms(name, value) or 0) <= 3_600_000
     assert field_ms(name, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "delay_ms"),
+    [
+        ({"retry-after": "PT5S"}, 5000),
+        ({"retry-after": "PT1M30.5S"}, 90_500),
+        ({"retry-after": "PT"}, None),
+        ({"retry-after": "00:01:05"}, 65_000),
+        ({"x-ratelimit-retry-after": "5"}, 5000),
+        ({"x-rate-limit-retry-after-seconds": "5"}, 5000),
+        ({"x-rate-limit-retry-after-ms": "50"}, 50),
+        ({"x-rate-limit-remaining": "0", "x-rate-limit-reset": "5"}, 5000),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "5"}, 5000),
+        ({"x-ratelimit-remaining": "1", "x-ratelimit-reset-after": "5"}, None),
+        ({"x-no-retry-after-all": "5"}, None),
+    ],
+)
+def test_headers_of_gateways_hold_delays(headers: dict[str, str], delay_ms: int | None) -> None:
+    """Under names of their own, and in other notations."""
+    assert retry_after_ms(headers) == delay_ms
+
+
+@pytest.mark.parametrize("name", ["data", "rate_limit", "retry_info", "metadata", "details"])
+def test_a_delay_may_stand_one_level_down(name: str) -> None:
+    error = error_from_payload({"error": {"message": "Rate limit", name: {"retry_after": 5}}})
+    assert error.retry_after_ms == 5000
 
 
 @pytest.mark.parametrize("name", ["retry-after", "x-retry-after"])

@@ -36,6 +36,11 @@ ANYWHERE: list[dict[str, Any]] = [
     {"promptFeedback": {"blockReason": "SAFETY"}},
     {"x_groq": {"error": "x"}},
     {"object": "error"},
+    {"status": "500", "title": "x"},
+    {"result": "failed"},
+    {"outcome": "ERROR", "words": "x"},
+    {"failed_reason": "x"},
+    {"failureMessage": "x"},
 ]
 
 ALONE: list[dict[str, Any]] = [
@@ -43,6 +48,8 @@ ALONE: list[dict[str, Any]] = [
     {"Response": {"Error": {"Code": "X", "Message": "x"}}},
     {"type": "response.incomplete"},
     {"status": "cancelled"},
+    {"message": "Internal Server Error"},
+    {"msg": "Internal Server Error"},
 ]
 
 NOTHING: list[dict[str, Any]] = [
@@ -54,6 +61,9 @@ NOTHING: list[dict[str, Any]] = [
     {"code": 200, "msg": "ok"},
     {"status": "ok"},
     {"status": "no error"},
+    {"status": "200"},
+    {"result": "there was an error"},
+    {"failed_requests": 3},
     {"status": "NO_ERROR"},
     {"status": "processing", "message": "in the queue"},
     {"status": 200},

@@ -108,6 +108,31 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (403, "Your request was blocked.", AUTH),
     (429, {"code": "rate_limit_exceeded", "message": "Tokens per day (TPD): Try again in 14m24s."},
      BUSY),
+    # Wordings of the second probe
+    (503, "queue size exceeded", BUSY),
+    (400, "Rate limit exceeded", BUSY),
+    (403, "API rate limit exceeded for user ID 1", BUSY),
+    (403, "You are being rate limited", BUSY),
+    (500, "rate limited", BUSY),
+    (None, "no workers available", AWAY),
+    (400, "ExceededBudget", QUOTA),
+    (429, "Budget has been exceeded! Current cost: 10, Max budget: 5", QUOTA),
+    (429, "token allocation for the day used up", QUOTA),
+    (400, "num_ctx exceeded", OVERFLOW),
+    (400, "tokens in request more than max tokens allowed", OVERFLOW),
+    (400, "The response was filtered", FILTER),
+    (400, "prompt was rejected by safety classifier", FILTER),
+    (400, "image blocked: nudity detected", FILTER),
+    (500, "json: cannot unmarshal string into Go value", INVALID),
+    (500, "Conversation roles must alternate user/assistant", INVALID),
+    (500, "jinja2.exceptions.TemplateError: Conversation roles must alternate", INVALID),
+    (500, "Value error, temperature must be non-negative", INVALID),
+    # These look alike
+    (500, "TypeError: unsupported operand type(s)", ErrorCode.WORKER_RESET),
+    (500, "KV cache exhausted: allocation failed", ErrorCode.WORKER_RESET),
+    (500, "memory budget exceeded", ErrorCode.WORKER_RESET),
+    (400, "thinking budget exceeded", INVALID),
+    (400, "rate_limit must be a number", INVALID),
 ]  # fmt: skip
 
 

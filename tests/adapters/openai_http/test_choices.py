@@ -62,6 +62,48 @@ def test_an_error_inside_a_call_is_the_answer_s(place: str) -> None:
     assert caught.value.code is ErrorCode.WORKER_RESET
 
 
+@pytest.mark.parametrize(
+    "failed",
+    [
+        choice(delta={"content": ""}, error_message="boom"),
+        choice(delta={"content": ""}, errorMessage="boom"),
+        choice(delta={"content": ""}, Error={"message": "boom"}),
+        choice(delta={}, status="failed", reason="boom"),
+        choice(delta={"errors": ["boom"]}),
+        choice(message={"content": "", "exception": "boom"}),
+    ],
+)
+def test_a_failure_in_a_choice_is_one_under_any_name(failed: Any) -> None:
+    """As in the event around it."""
+    with pytest.raises(WorkerError, match="boom"):
+        whole([text("ab"), failed, choice(delta={}, finish_reason="stop"), DONE])
+    harmless = choice(delta={"errors": [], "status": "ok"}, errors=None, status="in_progress")
+    assert whole([text("ab"), harmless, choice(delta={}, finish_reason="stop")]).text == "ab"
+
+
+@pytest.mark.parametrize("done", [DONE, "[done]", '"[DONE]"', "data: [DONE]", "data:[DONE]"])
+def test_the_end_may_be_quoted_or_have_its_prefix_twice(done: str) -> None:
+    """As gateways send it that encode or prefix an event again."""
+    assert whole([text("ab"), done]).proof == "done"
+
+
+def test_a_prefix_may_stand_twice() -> None:
+    chunks = [text("a"), text("b"), choice(delta={}, finish_reason="stop")]
+    assert whole([f"data: {json.dumps(chunk)}" for chunk in chunks]).text == "ab"
+
+
+@pytest.mark.parametrize("size", [None, 1])
+def test_an_array_of_chunks_is_read(size: int | None) -> None:
+    """An error among them fails the answer."""
+    chunks = [text("a"), text("b"), choice(delta={}, finish_reason="stop")]
+    body = json.dumps(chunks).encode()
+    assert Answer.of(read(pieces_of(body, size), EVERYTHING)).text == "ab"
+    with pytest.raises(WorkerError, match="boom"):
+        read([json.dumps([*chunks, {"error": "boom"}]).encode()])
+    with pytest.raises(WorkerError, match="cut off"):
+        read([body[:-1]])
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_events_without_blank_lines_are_read_one_by_one(end: str) -> None:
     """A server that forgets them sends one event, which the standard joins."""

@@ -8,10 +8,12 @@ from adapters.openai_http.endings import MAX_REASON_CHARS, Ending, Finish, class
 
 WHOLE = ["stop", "STOP", "eos", "eos_token", "end_turn", "endTurn", "tool_calls", "tool-calls",
          "function_call", "COMPLETE", "stop_sequence", "FINISH_REASON_STOP", "FinishReason.STOP",
-         "stop: ###", "stopReason.end_turn", "eot_id", "<|im_end|>", "message_stop"]  # fmt: skip
+         "stop: ###", "stopReason.end_turn", "ReasonStop", "eot_id", "<|im_end|>",
+         "message_stop"]  # fmt: skip
 LENGTH = ["length", "max_tokens", "MAX_TOKENS", "maxTokens", "max tokens", "model_length",
           "FINISH_REASON_MAX_TOKENS", "length: 256", "token_limit_reached"]  # fmt: skip
-FAILED = ["ratelimit", "premature_end",
+FAILED = ["stalled", "bad_gateway", "budget_exceeded", "draining", "model_unloaded", "panic: x",
+          "fatal", "broken_pipe", "SIGTERM", "ratelimit", "premature_end",
           "abort", "error", "ERROR", "cancelled", "USER_CANCEL", "insufficient_system_resource",
           "network_error", "timeout", "time_limit", "timed out", "engine_crashed", "overloaded",
           "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "stop: connection lost",
@@ -25,6 +27,7 @@ FILTERED = ["content_filter", "contentFiltered", "content-filter", "SAFETY", "IM
             "policy_violation", "unsafe", "self_harm", "hate_speech", "NSFW",
             "jailbreak_detected", "risk_control", "BLOCK", "contentfilter", "censor",
             "policiesViolated", "refused", "copyright", "DANGEROUS_CONTENT", "pii",
+            "prompt_injection", "responsible_ai", "withheld", "redacted", "restricted",
             "abusive"]  # fmt: skip
 UNKNOWN = ["other", "LANGUAGE", "unknown", "x", "stopx", "limit", "pause_turn", "s t o p",
            "nonstop"]  # fmt: skip
