@@ -181,8 +181,6 @@ class Finish:
         reason = source.get("finish_reason")
         if reason is None and isinstance(source.get("finish_details"), dict):
             reason = source["finish_details"].get("type")  # OpenAI's vision preview
-        if reason is False:  # instead of null
-            reason = None
         if reason is not None and not isinstance(reason, str):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL, "not an OpenAI stream: finish_reason is not a string"
