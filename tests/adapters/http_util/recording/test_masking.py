@@ -138,10 +138,11 @@ def test_guesses(body: str, written: str) -> None:
 
 def test_guessing_holds_no_more_than_its_bound() -> None:
     """A refusal without end does not fill the memory (HTU-1003)."""
-    mask = Mask([KEY], guess=True)
-    tracemalloc.start()
-    for n in range(40):
-        mask.feed(Chunk(n, b"y" * 4096))
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    for _ in range(2):  # tables that are made once are made in the first round
+        mask = Mask([KEY], guess=True)
+        tracemalloc.start()
+        for n in range(40):
+            mask.feed(Chunk(n, b"y" * 4096))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     assert held < 4 * MAX_HELD_BYTES
