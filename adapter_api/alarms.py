@@ -6,6 +6,7 @@ cancelled one stays until it is due or until most others are cancelled, too.
 """
 
 import asyncio
+from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import local
@@ -16,7 +17,7 @@ MIN_CHECKED = 64
 """Alarms of a loop among which cancelled ones are not looked for."""
 
 Alarm = list[Any]
-"""When it is due, its number, and what it rings for; None once it is cancelled."""
+"""When it is due, its number, what it rings for and in which context; no more once cancelled."""
 
 _numbers = count()  # so that no two alarms compare equal
 _here = local()
@@ -40,7 +41,7 @@ def set_alarm(due: float, owner: Ringing) -> Alarm:
 
 def cancel_alarm(alarm: Alarm) -> None:
     """Do not ring. Any thread may call it."""
-    alarm[2] = None
+    alarm[2:] = (None, None)  # it may stay for long, and holds nothing of the job
 
 
 class Alarms:
@@ -63,7 +64,7 @@ class Alarms:
             heap[:] = [alarm for alarm in heap if alarm[2] is not None]
             heapify(heap)
             self._max_unchecked = max(MIN_CHECKED, 2 * len(heap))
-        alarm: Alarm = [due, next(_numbers), owner]
+        alarm: Alarm = [due, next(_numbers), owner, copy_context()]
         heappush(heap, alarm)
         if heap[0] is alarm:
             self._wait_for(alarm)
@@ -72,18 +73,19 @@ class Alarms:
     def _wait_for(self, alarm: Alarm) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(alarm[0], self._ring)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(alarm[0], self._ring, context=Context())
 
     def _ring(self) -> None:
         self._timer = None
         loop, heap = asyncio.get_running_loop(), self._heap
         now = loop.time()
         while heap and (heap[0][2] is None or heap[0][0] <= now):
-            owner: Ringing | None = heappop(heap)[2]
+            _, _, owner, context = heappop(heap)
             if owner is None:
                 continue
             try:
-                owner.ring()
+                context.run(owner.ring)
             except Exception as exc:  # of a function of the adapter's that makes an error
                 loop.call_exception_handler({"message": "a limit's error failed", "exception": exc})
         if heap and self._timer is None:

@@ -1,6 +1,7 @@
 """One timer of a loop rings for the limits of all its jobs."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -32,9 +33,29 @@ async def test_alarms_ring_in_order_and_in_time() -> None:
 
 
 @in_virtual_time
+async def test_an_alarm_rings_in_the_context_in_which_it_was_set() -> None:
+    """A log record of a limit has what the application noted for the job."""
+    said: ContextVar[str] = ContextVar("said", default="nothing")
+    heard: list[str] = []
+
+    class Listening:
+        def ring(self) -> None:
+            heard.append(said.get())
+
+    for word in ("one", "two"):
+        said.set(word)
+        set_alarm(now_s() + 1, Listening())
+    said.set("three")
+    await asyncio.sleep(2)
+    assert heard == ["one", "two"]
+
+
+@in_virtual_time
 async def test_a_cancelled_alarm_does_not_ring() -> None:
     first, second = _Bell(), _Bell()
-    cancel_alarm(set_alarm(now_s() + 1, first))
+    alarm = set_alarm(now_s() + 1, first)
+    cancel_alarm(alarm)
+    assert first not in alarm
     set_alarm(now_s() + 1, second)
     await asyncio.sleep(2)
     assert (first.rang, len(second.rang)) == ([], 1)
