@@ -132,7 +132,7 @@ class WireReply(Reply):
         super().__init__(access, headers)
         self._cycle = cycle
         self._flow = connection.flow
-        self._transport_write = connection.transport.write
+        self._write = connection.transport.write
         self._close = connection.transport.close
         self._linger = connection.linger
         self._head = b""
@@ -160,17 +160,19 @@ class WireReply(Reply):
         cycle, flow = self._cycle, self._flow
         if cycle.disconnected:
             return None
-        self.idle_since = self.now()
+        # Called in place, an attribute would be looked up as if it were a method.
+        now, write = self.now, self._write
+        self.idle_since = now()
         self.access.sent_bytes += len(body)
         if self._is_chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body)
         if self._head or last:
-            self._transport_write(b"%b%b%b" % (self._head, body, self._tail(last)))
+            write(b"%b%b%b" % (self._head, body, self._tail(last)))
             self._head = b""
             if last:
                 self._end()
         else:
-            self._transport_write(body)
+            write(body)
         return self._room() if flow.write_paused else None
 
     def beat(self) -> None:
