@@ -87,9 +87,9 @@ def fails(*codes: str, text: str | None = "", **more: Any) -> Expect:
     return Expect(codes=frozenset(codes), text=text, **more)
 
 
-def times_out(*codes: str, after_s: float = LIMIT_S, **more: Any) -> Expect:
+def times_out(*codes: str, **more: Any) -> Expect:
     """Expect the job to fail with one of `codes` when a limit passes. `more` as for Expect."""
-    return fails(*codes, after_s=after_s, within_s=after_s + PROMPT_S, closes=True, **more)
+    return fails(*codes, after_s=LIMIT_S, within_s=LIMIT_S + PROMPT_S, closes=True, **more)
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except status.UsageError as error:
-        status.complain(error, error.problems)
+        status.complain(error)
         return status.USAGE
     except (RegistryError, WorkerError) as error:
         from registry.cli.terminal.wording import complain_about

@@ -41,16 +41,7 @@ MEANINGS = (
 
 
 class UsageError(Exception):
-    """Wrong arguments or wrong standard input.
-
-    Args:
-        message: What is wrong, and what to type instead.
-        problems: Further messages, shown on lines of their own.
-    """
-
-    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems)
+    """Wrong arguments or wrong standard input: what is wrong, and what to type instead."""
 
 
 def complain(message: object, problems: Iterable[object] = ()) -> None:
