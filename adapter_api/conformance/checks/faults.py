@@ -12,7 +12,7 @@ from adapter_api.conformance.checks.errors import crash, misjudged
 from adapter_api.conformance.jobs import Outcome, listed, run, sent_again, settled
 from adapter_api.conformance.subject import Network, Subject
 from adapter_api.conformance.verdict import Absent, Violation
-from adapter_api.faults import CHAPTERS, FaultServer, Request, Scenario
+from adapter_api.faults import CHAPTERS, Request, Scenario
 from adapter_api.faults.wire import TEXT
 
 DEADLINE_S = 5.0
@@ -171,7 +171,7 @@ async def _meet(network: Network, fault: Scenario) -> _Verdict:
         closed = not closes or await _closed(seen())
     if not closed:
         return _Verdict(fault.name, wrong="it left the connection open")
-    wrong = _wrong(fault, outcome, answered=answered) or _repeated(fault, server, seen())
+    wrong = _wrong(fault, outcome, answered=answered) or _repeated(fault, seen())
     return _Verdict(fault.name, wrong, "" if wrong else _differs(fault, outcome, len(seen())))
 
 
@@ -209,7 +209,7 @@ def _wrong(fault: Scenario, outcome: Outcome, *, answered: bool = False) -> str:
     return ""
 
 
-def _repeated(fault: Scenario, server: FaultServer, seen: Sequence[Request]) -> str:
+def _repeated(fault: Scenario, seen: Sequence[Request]) -> str:
     """Return a text if a request was sent again unchanged after a permanent refusal."""
     statuses = [n for one in seen for n in one.connection.statuses]
     permanent = fault.jobs == 1 and bool(fault.expect.codes) and fault.expect.codes <= _PERMANENT
