@@ -20,6 +20,7 @@ import pytest
 import registry
 from registry.cli.entry import run
 from tests.registry.cli.forked import Forked, Source
+from tests.registry.cli.serving import Serving
 from tests.word_server import WordServer
 
 ROOT = Path(__file__).parents[3]
@@ -204,3 +205,17 @@ def until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(name="run")
+def run_serve(start: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Starts `serve` on a workers file with the given text."""
+
+    def begin(text: str, *arguments: str, fresh: bool = False) -> Serving:
+        path = tmp_path / "workers.toml"
+        path.write_text(text)
+        given = ["--workers", str(path), "--state", str(tmp_path / "state"), "--look", "0.05"]
+        process = start("serve", *given, *arguments, stdin=subprocess.PIPE, fresh=fresh)
+        return Serving(process, tmp_path)
+
+    yield begin

@@ -1,110 +1,21 @@
 """`worker-adapters serve`: a real process, fed with lines, on real engines."""
 
 import json
-import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.registry.cli.conftest import Engine
+from tests.registry.cli.serving import Frame, Serving, workers
 from tests.word_server import WordServer
 
-Start = Callable[..., "subprocess.Popen[str]"]
 Serve = Callable[..., WordServer]
+
+
 Until = Callable[[Callable[[], bool]], None]
-Frame = dict[str, Any]
-
-
-def workers(*urls: str, head: str = "") -> str:
-    tables = [
-        f'[[replicas]]\npool = "p"\nreplica = "r{number}"\nadapter = "openai-http"\n'
-        f'options = {{ base_url = "{url}" }}\n'
-        for number, url in enumerate(urls)
-    ]
-    return head + "\n".join(tables)
-
-
-class Serving:
-    """A run of `serve`."""
-
-    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        self.process = process
-        self.folder = folder
-        self.state = folder / "state"
-        self._in, self._out = process.stdin, process.stdout
-        self._heard = ""
-
-    def say(self, line: object) -> None:
-        self._in.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
-        self._in.flush()
-
-    def frame(self) -> Frame:
-        line = self._out.readline()
-        assert line, self.process.communicate()[1]
-        return json.loads(line)
-
-    def frames(self, job_id: str) -> list[Frame]:
-        """The frames of a job up to its last one; those of others are skipped."""
-        found = []
-        while not found or found[-1]["type"] not in ("end", "error"):
-            frame = self.frame()
-            if frame["job_id"] == job_id:
-                found.append(frame)
-        return found
-
-    def frames_until(self, condition: Callable[[Frame], bool]) -> list[Frame]:
-        """The frames up to the first for which the condition holds."""
-        found = [self.frame()]
-        while not condition(found[-1]):
-            found.append(self.frame())
-        return found
-
-    def end(self) -> tuple[int, list[Frame], str]:
-        """End its input and wait: status, the remaining frames, and what it said."""
-        out, err = self.process.communicate(timeout=20)
-        frames = [json.loads(line) for line in out.splitlines()]
-        return self.process.returncode, frames, self._heard + err
-
-    def hear(self, words: str) -> None:
-        """Wait until it has said so on standard error."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._heard += line
-            if words in line:
-                return
-        raise AssertionError(f"it ended without a word of {words!r}")
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def snapshot(self) -> Any:
-        try:
-            return json.loads((self.state / "snapshot.json").read_text())
-        except FileNotFoundError:
-            return {"host": {"pools": []}}
-
-    def replicas(self) -> list[str]:
-        pools = self.snapshot()["host"]["pools"]
-        return [replica["replica_id"] for pool in pools for replica in pool["replicas"]]
-
-
-@pytest.fixture
-def run(start: Start, tmp_path: Path) -> Iterator[Callable[..., Serving]]:
-    """Starts `serve` on a workers file with the given text."""
-
-    def begin(text: str, *arguments: str, fresh: bool = False) -> Serving:
-        path = tmp_path / "workers.toml"
-        path.write_text(text)
-        given = ["--workers", str(path), "--state", str(tmp_path / "state"), "--look", "0.05"]
-        process = start("serve", *given, *arguments, stdin=subprocess.PIPE, fresh=fresh)
-        return Serving(process, tmp_path)
-
-    yield begin
 
 
 def test_tasks_become_frames(run: Callable[..., Serving], serve: Serve) -> None:
@@ -401,123 +312,3 @@ def test_a_reader_that_does_not_read_stops_nothing_else(
     until(lambda: serving.snapshot()["at_s"] > before)
     serving.signal(signal.SIGTERM)
     assert serving.process.wait(20) == 143
-
-
-# The files
-
-
-def test_the_workers_file_is_followed(
-    run: Callable[..., Serving], serve: Serve, until: Until
-) -> None:
-    """A new version is swapped in; a wrong one is refused, told once, and changes nothing."""
-    one, two = serve(), serve()
-    serving = run(workers(one.base_url))
-    path = serving.folder / "workers.toml"
-    until(lambda: serving.replicas() == ["r0"])
-    path.write_text(workers(one.base_url, two.base_url))
-    until(lambda: serving.replicas() == ["r0", "r1"])
-    path.write_text(workers(one.base_url) + "nonsense")
-    serving.hear("is refused")
-    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
-    assert serving.frames("j")[-1]["type"] == "end"
-    status, _, err = serving.end()
-    assert status == 0
-    assert serving.replicas() == ["r0", "r1"]
-    changed, refused = [line for line in err.splitlines() if "workers" in line]
-    assert "replica r1 of pool p is ready" in err
-    assert "the workers have changed: 1 bound, 0 rebound, 0 unbound" in changed
-    assert "is refused, the old one stays" in refused
-    assert "workers.toml: it is not TOML" in refused
-
-
-def test_handoff_files_are_followed(
-    run: Callable[..., Serving], serve: Serve, until: Until, tmp_path: Path
-) -> None:
-    """An engine that leaves its file gets work; one that removes it gets none."""
-    server = serve()
-    folder = tmp_path / "handoff"
-    folder.mkdir()
-    serving = run("", "--handoff", str(folder))
-    data = {"engine": "toy", "engine_version": "1", "url": server.base_url}
-    draft = folder / ".draft"
-    draft.write_text(json.dumps({**data, "pool_id": "p", "replica_id": "e", "model": "toy"}))
-    draft.rename(folder / "e.json")
-    until(lambda: serving.replicas() == ["e"])
-    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
-    assert serving.frames("j")[0]["replica_id"] == "e"
-    (folder / "e.json").unlink()
-    until(lambda: serving.replicas() == [])
-    serving.say({"pool": "p", "prompt": "x", "job_id": "k"})
-    assert serving.frames("k")[-1]["code"] == "POOL_UNAVAILABLE"
-
-
-def test_a_dead_engine_is_passed_over(run: Callable[..., Serving], serve: Serve) -> None:
-    """A job goes to the replica that is ready, and its ledger records the other."""
-    serving = run(workers("http://127.0.0.1:9", serve().base_url))
-    serving.say({"pool": "p", "prompt": "x", "max_tokens": 2, "job_id": "j"})
-    frames = serving.frames("j")
-    assert (frames[0]["replica_id"], frames[-1]["type"]) == ("r1", "end")
-    assert serving.end()[0] == 0
-    (line,) = (serving.state / "jobs.jsonl").read_text().splitlines()
-    explanation = json.loads(line)
-    assert (explanation["job_id"], explanation["outcome"]) == ("j", "ok")
-    assert "r1" in [step["replica_id"] for step in explanation["steps"]]
-
-
-def test_the_environment_alone(
-    start: Start, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without files the one replica is what ORCHD_OPENAI_URL and its kind describe."""
-    monkeypatch.setenv("ORCHD_OPENAI_URL", serve().base_url)
-    monkeypatch.setenv("ORCHD_OPENAI_POOL", "mine")
-    serving = Serving(
-        start("serve", "--state", str(tmp_path / "state"), stdin=subprocess.PIPE), tmp_path
-    )
-    serving.say({"pool": "mine", "prompt": "x", "max_tokens": 2, "job_id": "j"})
-    assert serving.frames("j")[0]["replica_id"] == "r0"
-    assert serving.end()[0] == 0
-
-
-def test_without_files_and_environment(start: Start, tmp_path: Path) -> None:
-    """The error says which variable is missing; status 2."""
-    process = start("serve", "--state", str(tmp_path / "state"))
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 2
-    assert "ORCHD_OPENAI_URL" in err
-
-
-def test_a_wrong_file_at_the_beginning(run: Callable[..., Serving]) -> None:
-    """There is nothing to run on: every problem has a line of its own, status 2."""
-    serving = run("x = 1\n[[replicas]]\n")
-    status, frames, err = serving.end()
-    assert (status, frames) == (2, [])
-    assert err.startswith("error: ")
-    problems = [line for line in err.splitlines() if line.startswith("  - ")]
-    assert any("$.x: unknown option" in line for line in problems)
-    assert any("$.replicas[0].pool: missing" in line for line in problems)
-
-
-def test_two_runs_do_not_share_a_folder(
-    run: Callable[..., Serving], serve: Serve, until: Until
-) -> None:
-    """The second run on a state folder is refused while the first one keeps it."""
-    text = workers(serve().base_url)
-    first = run(text)
-    until(lambda: first.replicas() == ["r0"])
-    status, _, err = run(text).end()
-    assert status == 2
-    assert f"is in use by process {first.process.pid}" in err
-    assert first.end()[0] == 0
-
-
-def test_the_usual_state_folder(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without --state the state is below XDG_STATE_HOME."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    (tmp_path / "workers.toml").touch()
-    process = start("serve", "--workers", str(tmp_path / "workers.toml"))
-    assert process.wait(20) == 0
-    found = tmp_path / "worker-adapters"
-    assert (found / "snapshot.json").exists()
-    assert found.stat().st_mode & 0o077 == 0 or os.name != "posix"
