@@ -210,12 +210,15 @@ class AnswerReader:
             return
         choices, pieces = self._choices, self._pieces
         chunk = None if choices.undecided else usual_chunk(line)
-        if chunk is None:
+        if chunk is None or not (chunk.choices or choices.begun):
             self.read(ServerSentEvent(line), tokens)
             return
         answered = pieces.answered
         self.facts.note_names(chunk.id, chunk.model, chunk.system_fingerprint)
-        choices.read_usual(chunk.choices[0], tokens)
+        if chunk.usage:
+            self.facts.note_usage({"usage": chunk.usage})
+        if chunk.choices:
+            choices.read_usual(chunk.choices[0], tokens)
         self._slow = choices.undecided
         self._finish.end_event(pieces.count, answered=answered)
 

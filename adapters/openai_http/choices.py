@@ -14,6 +14,7 @@ from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.lanes import (
     UsualChoice,
+    UsualDelta,
     chat_texts,
     completion_texts,
     filtered_texts,
@@ -103,10 +104,19 @@ class Choices:
                 self.texts = chat_texts
             text = text or delta.content
             self._pieces.in_call = False
+            if delta.reasoning_content or delta.reasoning:
+                self._read_reasoning(delta, tokens)
         if choice.finish_reason:
             self._finish.read_reason(choice.finish_reason)
         if text:
             self._pieces.add_text(text, tokens)
+
+    def _read_reasoning(self, delta: UsualDelta, tokens: list[Token]) -> None:
+        pieces, named = self._pieces, delta.reasoning_content
+        pieces.thinking.name = "reasoning_content" if named else "reasoning"
+        pieces.add_reasoning(named or delta.reasoning or "", tokens)
+        if not delta.content:
+            pieces.scores.clear()  # they are of the reasoning
 
     def read(self, choices: Sequence[Any], tokens: list[Token]) -> None:
         """Add the Tokens of a chunk's choices to `tokens`.

@@ -6,7 +6,7 @@ are decoded one by one. msgspec checks the types in C. Any other chunk is refuse
 whole batch, and `AnswerReader` reads it, which is slower and forgiving.
 """
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -14,6 +14,10 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Nothing = Annotated[list[None], msgspec.Meta(max_length=0)] | None
 _Empty = Annotated[dict[str, None], msgspec.Meta(max_length=0)] | None
 _Blank = Annotated[str, msgspec.Meta(max_length=0)] | None
+
+
+MAX_USUAL_BYTES = 16 << 10
+"""Bound of a usual chunk: what its counts hold is decoded whatever it is."""
 
 
 class _Alone(msgspec.Struct, gc=False, kw_only=True):
@@ -119,12 +123,14 @@ class _Chunk(msgspec.Struct, Generic[_T], gc=False):
     x_groq: None = None
 
 
-class _UsualDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class UsualDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The delta of a usual chunk."""
+
     role: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     content: str | None = None
     refusal: None = None
-    reasoning_content: None = None
-    reasoning: None = None
     tool_calls: None = None
     function_call: None = None
 
@@ -134,7 +140,7 @@ class UsualChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     index: Literal[0] = 0
     text: str | None = None
-    delta: _UsualDelta | None = None
+    delta: UsualDelta | None = None
     finish_reason: str | None = None
     logprobs: None = None
     stop_reason: None = None
@@ -144,16 +150,16 @@ class UsualChoice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class UsualChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A chunk with nothing in it but names, text and a finish_reason."""
+    """A chunk with nothing in it but names, reasoning, text, a finish_reason and counts."""
 
-    choices: tuple[UsualChoice]
+    choices: Annotated[list[UsualChoice], msgspec.Meta(max_length=1)]
     id: str | None = None
     object: Literal["text_completion", "chat.completion.chunk"] | None = None
     created: int | None = None
     model: str | None = None
     system_fingerprint: str | None = None
     service_tier: None = None
-    usage: None = None
+    usage: dict[str, Any] | None = None
     prompt_token_ids: None = None
 
 
@@ -217,9 +223,11 @@ def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
 
 def usual_chunk(line: bytes) -> UsualChunk | None:
     """Return a chunk that is as it should be; None if there is anything else in it."""
+    if len(line) > MAX_USUAL_BYTES:
+        return None
     try:
         chunk = _usual(line)
     except _UNUSUAL:
         return None
-    choice = chunk.choices[0]
-    return None if choice.text and choice.delta is not None else chunk
+    two = any(choice.text and choice.delta is not None for choice in chunk.choices)
+    return None if two else chunk

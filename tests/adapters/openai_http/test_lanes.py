@@ -11,6 +11,7 @@ from adapter_api import Token, ToolCallDelta, WorkerError
 from adapters.http_util import ServerSentEvent, SSEDecoder
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.lanes import call_arguments, chat_texts, completion_texts
+from tests.adapters.openai_http.reading import EVERYTHING
 from tests.openai_chunks import delta, piece
 from tests.strategies import json_values
 
@@ -130,6 +131,10 @@ def test_any_chunk_gives_the_same_in_both_lanes(chunk: Any) -> None:
 
 
 _NAMES = st.sampled_from([None, "", "a", 1])
+_USAGES = st.dictionaries(
+    st.sampled_from(["prompt_tokens", "completion_tokens", "CompletionTokens", "x"]),
+    st.integers(-1, 3) | _NOTHINGS,
+)
 _ORDINARY = st.fixed_dictionaries(
     {
         "choices": st.lists(
@@ -140,7 +145,8 @@ _ORDINARY = st.fixed_dictionaries(
                     "delta": st.fixed_dictionaries(
                         {},
                         optional={"role": _NAMES, "content": _TEXTS, "tool_calls": _NOTHINGS}
-                        | {"refusal": _TEXTS, "reasoning": _TEXTS, "other": _NOTHINGS},
+                        | {"refusal": _TEXTS, "reasoning": _TEXTS, "reasoning_content": _TEXTS}
+                        | {"other": _NOTHINGS},
                     ),
                     "finish_reason": st.sampled_from([None, "", "stop", "length", "error", "odd"]),
                     "stop_reason": _NOTHINGS,
@@ -148,12 +154,12 @@ _ORDINARY = st.fixed_dictionaries(
                     "other": _NOTHINGS,
                 },
             ),
-            min_size=1,
             max_size=2,
         )
     },
     optional={"id": _NAMES, "model": _NAMES, "system_fingerprint": _NAMES, "created": _NAMES}
-    | {"object": _NAMES | st.just("text_completion"), "usage": _NOTHINGS, "other": _NOTHINGS},
+    | {"object": _NAMES | st.just("text_completion"), "usage": _NOTHINGS | _USAGES}
+    | {"other": _NOTHINGS},
 )
 
 
@@ -161,7 +167,7 @@ _ORDINARY = st.fixed_dictionaries(
 def test_a_line_gives_what_its_event_gives(chunks: list[Any]) -> None:
     """A usual chunk, whose types are declared, is read as any other would be."""
     lines = [*map(_line, chunks), b"[DONE]"]
-    by_line, by_event = AnswerReader(), AnswerReader()
+    by_line, by_event = AnswerReader(EVERYTHING), AnswerReader(EVERYTHING)
     as_lines = by_line.feed(b"".join(b"data: %s\n\n" % line for line in lines))
     as_events = by_event.feed(b"".join(b"event: message\ndata: %s\n\n" % line for line in lines))
     assert as_lines == as_events
@@ -171,7 +177,7 @@ def test_a_line_gives_what_its_event_gives(chunks: list[Any]) -> None:
 def _verdict(answer: AnswerReader) -> tuple[object, ...]:
     facts = answer.facts
     known = (answer.phase, answer.pieces, answer.begun, answer.finish_reason, facts.model)
-    known += (facts.completion_id, facts.fingerprint)
+    known += (facts.completion_id, facts.fingerprint, facts.usage, facts.own_numbers())
     try:
         return (*known, answer.finish())
     except WorkerError as error:
