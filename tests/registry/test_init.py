@@ -89,6 +89,19 @@ def test_listing_names_loads_no_attrs(fresh_python):
     assert fresh_python(code) == "[]"
 
 
+def test_an_adapter_alone_loads_no_host_and_no_metrics(fresh_python):
+    """What only pools, bulk runs, metrics and recordings need is imported with these."""
+    code = """
+        import sys
+        import registry
+        registry.get("openai-http", base_url="http://127.0.0.1:9")
+        rare = ("registry.host", "registry.workers", "registry.serving", "registry.sync",
+                "registry.observers.metrics", "adapters.http_util.recording", "adapter_api.faults")
+        print([name for name in sys.modules if name.startswith(rare)])
+    """
+    assert fresh_python(code) == "[]"
+
+
 def test_first_uses_from_two_threads_share_a_registry(fresh_python):
     """The first use makes the default Registry, once."""
     code = """
