@@ -53,7 +53,9 @@ MAX_PLACEHOLDER_CHARS = 16
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLACEHOLDER = "{}"
-_FLAT_KEYS = ("name", "arguments", "input")
+_ARGUMENTS = ("arguments", "input", "args", "parameters")
+"""Names of a call's arguments: OpenAI's, of its custom tools, Google's and Cohere's."""
+_FLAT_KEYS = ("name", *_ARGUMENTS)
 _OWN_KEYS = frozenset({"index", "id", "tool_call_id", "type", "function", "custom", *_FLAT_KEYS})
 
 
@@ -194,7 +196,7 @@ class Calls:
         name = _text(body.get("name"), "the name of a call")
         if name == "null" and not found_id:
             name = ""
-        arguments = _arguments(body.get("arguments", body.get("input")))
+        arguments = _arguments(next((body[key] for key in _ARGUMENTS if key in body), None))
         extra = {key: value for key, value in entry.items() if key not in _OWN_KEYS and value}
         index = _index(entry.get("index"))
         call = self._find(index, found_id, name)

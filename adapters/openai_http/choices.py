@@ -26,7 +26,7 @@ from adapters.openai_http.usage import single_logprob, token_logprobs
 
 _TEXT = ("content", "refusal")
 _REASONING = (*REASONING_NAMES, "reasoning_details", "thinking_blocks")
-_CALLS = ("tool_calls", "function_call")
+_CALLS = ("tool_calls", "tool_call", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
 _BESIDE = frozenset({*_REASONING, *_CALLS})
 """Parts that some servers put into the choice itself."""

@@ -12,6 +12,10 @@ _RESULTS = (
     "safety_ratings",
 )
 _SIGNS = ("filtered", "blocked")
+_OWN_SIGNS = ("content_filtered", *_SIGNS)
+"""The same beside the text itself."""
+_WITHIN = "provider_specific_fields"
+"""Where LiteLLM puts what it does not know."""
 
 MAX_DEPTH = 4
 """Levels of nesting that are read: a list of prompts, their results, a category, its details."""
@@ -19,6 +23,12 @@ MAX_DEPTH = 4
 
 def withheld(source: Mapping[str, Any]) -> str | None:
     """Return why a filter withheld something, such as "hate"; None if no filter did."""
+    inner = source.get(_WITHIN)
+    if isinstance(inner, dict) and _WITHIN not in inner and (category := withheld(inner)):
+        return category
+    for name in _OWN_SIGNS:
+        if source.get(name) is True:
+            return name
     for name in _RESULTS:
         if source.get(name) and (category := _category(name, source[name], MAX_DEPTH)):
             return category

@@ -15,7 +15,8 @@ _KNOWN = (
     *("native_finish_reason", "content_filter_results", "content_filter_result"),
     *("finish_details", "stop_details", "incomplete_details", "safety_ratings"),
     # of a delta or a message
-    *("role", "content", "refusal", "audio", "images", "tool_calls", "function_call"),
+    *("role", "content", "refusal", "audio", "images", "tool_calls", "tool_call"),
+    *("function_call", "provider_specific_fields"),
     *("reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking"),
     *("reasoning_summary", "thinking_content", "thinking_blocks", "thought", "thoughts"),
     # of a call

@@ -29,7 +29,7 @@ MAX_UNREAD = 16
 MAX_NAME_CHARS = 40
 """The maximum shown of such a name."""
 
-_CALL_KEYS = frozenset({"tool_calls", "function_call", "extra_content"})
+_CALL_KEYS = frozenset({"tool_calls", "tool_call", "function_call", "extra_content"})
 _PLAIN_KEYS = frozenset({"role", "content", "text", "refusal", "tool_calls", "function_call"})
 
 
@@ -235,10 +235,12 @@ class Pieces:
             self.unread.add(name)
 
     def unread_names(self) -> tuple[str, ...]:
-        """Return what a reader of the answer may miss: media, and anything if it is empty."""
+        """Return what a reader of the answer may miss: media, calls, anything if it is empty."""
         if not self.unread:
             return ()
-        found = self.unread & MEDIA if self.answered else self.unread
+        found = self.unread
+        if self.answered:
+            found = {name for name in found if name in MEDIA or "call" in name or "tool" in name}
         return tuple(sorted(safe_text(name, (), MAX_NAME_CHARS) for name in found))
 
     def _read_calls(self, part: dict[str, Any], tokens: list[Token]) -> None:
@@ -246,7 +248,7 @@ class Pieces:
         if self._calls is None and _CALL_KEYS.isdisjoint(part):
             return
         count, extent = self.count, self.calls.extent
-        for piece in self.calls.read(part.get("tool_calls")):
+        for piece in self.calls.read(part.get("tool_calls") or part.get("tool_call")):
             self._add_call(piece, tokens)
             self.in_call = True
         if part.get("function_call"):

@@ -34,7 +34,7 @@ _DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
 _READ = frozenset(
     {
         *("annotations", "content", "extra_content", "function_call", "id", "model", "name"),
-        *("provider", "refusal", "role", "text", "tool_calls", "type"),
+        *("provider", "refusal", "role", "text", "tool_call", "tool_calls", "type"),
         *(*REASONING_NAMES, *_DETAIL_NAMES),
     }
 )

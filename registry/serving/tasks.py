@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from adapter_api import InvalidRequest, TaskRequest
+from adapter_api.validators import shown
 from registry.host.jobs import PRIORITIES, Priority
 from registry.near import nearest
 from registry.serving.lines import MAX_LINE_BYTES
@@ -86,7 +87,7 @@ def _submit(data: dict[str, Any], pools: Callable[[], Sequence[str]]) -> Submit:
         if key not in _KEYS:
             near = nearest(key, _KEYS)
             hint = f"did you mean {near!r}?" if near else f"the keys are {', '.join(_KEYS)}"
-            raise BadLine(f"unknown key {key[:60]!r}; {hint}", job_id)
+            raise BadLine(f"unknown key {shown(key)}; {hint}", job_id)
     pool_id, priority = data.get("pool"), data.get("priority", "interactive")
     if pool_id is None:
         names = pools()

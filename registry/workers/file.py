@@ -13,7 +13,8 @@ from typing import Any
 import attrs
 
 from adapter_api.errors import Problem
-from adapter_api.validators import integer, must_be, number
+from adapter_api.keys import without_keys
+from adapter_api.validators import integer, must_be, number, shown
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, LoadedModel, PrefixAffinity, SessionAffinity
@@ -209,8 +210,8 @@ def _missing_fallbacks(data: Mapping[str, Any], name: str) -> Iterator[Problem]:
                 listed = ", ".join(dict.fromkeys(known)) or "none"
                 hint = f"did you mean {near!r}?" if near else f"the pools are: {listed}."
                 message = (
-                    f"there is no pool {pool!r}; {hint} A pool whose replicas come later needs a "
-                    f"table [pools.{pool}]"
+                    f"there is no pool {shown(pool)}; {hint} A pool whose replicas come later "
+                    f"needs a table [pools.{without_keys(pool)}]"
                 )
                 yield Problem(f"{name}: {place}.fallback[{index}]", message)
 
@@ -268,7 +269,7 @@ def _options(
     for name, variable in _table(data, "secrets").items():
         if not isinstance(variable, str):
             continue  # already a problem
-        where = f"secrets.{name}"
+        where = f"secrets.{without_keys(name)}"
         try:
             options[name] = _from_environment(name, variable, options)
             places[name] = where
@@ -289,7 +290,7 @@ def _from_environment(name: str, variable: str, options: Mapping[str, Any]) -> s
     value = os.environ.get(variable)
     if value:
         return value
-    if _VARIABLE.fullmatch(variable):
+    if _VARIABLE.fullmatch(variable) and without_keys(variable) == variable:
         raise ValueError(f"the environment variable {variable} is not set")
     # The text is not repeated: it may be the secret itself.
     raise ValueError("expected the name of an environment variable that is set")

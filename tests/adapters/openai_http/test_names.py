@@ -33,6 +33,8 @@ END = choice(delta={}, finish_reason="stop")
         ([choice(delta={"toolCalls": [CALL]}, finishReason="tool_calls")], ("a", "", 1)),
         ([choice(delta={"content": "b", "toolCalls": [CALL]}), END], ("ab", "", 1)),
         ([choice(delta={"ToolCalls": [FLAT]}), END], ("a", "", 1)),
+        ([choice(delta={"tool_call": CALL}), END], ("a", "", 1)),
+        ([choice(delta={"toolCall": FLAT}), END], ("a", "", 1)),
         ([choice(delta={"functionCall": {"name": "f", "arguments": "{}"}}), END], ("a", "", 1)),
         ([choice(delta={"content": "b", "functionCall": CALL["function"]}), END], ("ab", "", 1)),
         ([choice(delta={"content": "b", "reasoningContent": "hm"}), END], ("ab", "hm", 0)),
@@ -58,6 +60,16 @@ def test_nothing_is_lost_by_its_name(
     assert (answer.text, answer.reasoning, len(answer.tool_calls)) == expected
     assert answer.proof == "finish_reason"
     assert all(call.id and call.name == "f" for call in answer.tool_calls)
+
+
+@pytest.mark.parametrize("name", ["arguments", "args", "parameters", "input"])
+def test_arguments_are_read_under_any_name(name: str) -> None:
+    """A call without them would run with none."""
+    for function in ({"name": "f", name: {"a": 1}}, {"name": "f", name: '{"a": 1}'}):
+        for call in ({"id": "c", "function": function}, {"id": "c", **function}):
+            answer = whole([choice(delta={"tool_calls": [call]}), END])
+            assert [call.json() for call in answer.tool_calls] == [{"a": 1}]
+            assert answer.tool_calls[0].extra == {}
 
 
 def test_what_goes_back_to_the_server_keeps_its_name() -> None:
@@ -91,6 +103,8 @@ def test_a_refusal_may_be_a_part_or_stand_beside_the_content() -> None:
         choice(delta={"content": "b"}, safety_ratings=[{"category": "hate", "blocked": True}]),
         {**FIRST, "prompt_filter_results": [{"content_filter_results": {"x": {"filtered": True}}}]},
         {"choices": [], "finish_reason": "content_filter"},
+        choice(delta={}, filtered=True),
+        choice(delta={}, provider_specific_fields={"content_filter_results": {"filtered": True}}),
     ],
 )
 @pytest.mark.parametrize("annotated", [False, True])
@@ -145,6 +159,10 @@ def test_an_answer_of_images_only_is_refused(name: str, data: str) -> None:
         ({"content": "b", "images": [{"url": "x"}]}, "more than was delivered: images"),
         ({"content": "", "output_words": "b"}, "more than was delivered: output_words"),
         ({"content": "b", "output_words": "b"}, ""),
+        (
+            {"content": "b", "called_tools": [{"name": "f"}]},
+            "more than was delivered: called_tools",
+        ),
         ({"content": "b", "reasoning": "hm"}, ""),
     ],
 )
