@@ -32,7 +32,7 @@ from adapters.http_util import (
 )
 from adapters.http_util.failed import is_error
 from adapters.openai_http.choices import Choices
-from adapters.openai_http.endings import Ending, Finish, names_calls
+from adapters.openai_http.endings import OF_CHUNKS, Ending, Finish, names_calls
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.foreign import refuse_foreign, strange_fields
 from adapters.openai_http.framing import DONE, Framing, names_error
@@ -48,6 +48,8 @@ _Event = TypeVar("_Event", bytes, ServerSentEvent)
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
 _DONES = frozenset({DONE, b"[done]", b'"[DONE]"'})
+MAX_DONE_BYTES = max(map(len, _DONES))
+"""Hashing a longer event would take time."""
 
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that only keep the connection open; their data may be anything."""
@@ -234,7 +236,7 @@ class AnswerReader:
         if not (data or failed) or (not quiet and event.event in _PINGS and b"error" not in data):
             return
         for document in _documents(data):
-            if document in _DONES:
+            if len(document) <= MAX_DONE_BYTES and document in _DONES:
                 self._done = True
                 return
             self._read_payload(self._parse(document, failed=failed), tokens, failed=failed)
@@ -252,7 +254,9 @@ class AnswerReader:
             if isinstance(payload, list):
                 refuse_foreign(payload)
             raise error_from_payload(payload, secrets=self._secrets)
-        payload = plain(payload)
+        usual = OF_CHUNKS.issuperset(payload)
+        if not usual:
+            payload = plain(payload)
         choices = payload.get("choices")
         if not (choices or self.begun):
             refuse_foreign(payload)
@@ -261,7 +265,8 @@ class AnswerReader:
         if choices is not None and not isinstance(choices, list):
             raise _protocol_error("choices is not a list")
         answered = self._pieces.answered
-        self._finish.read_beside(payload)
+        if not usual:
+            self._finish.read_beside(payload)
         self._choices.read(choices or (), tokens)
         self._slow = not self._choices.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)

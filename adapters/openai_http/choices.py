@@ -135,8 +135,10 @@ class Choices:
     def _read_choice(self, choice: Any, tokens: list[Token]) -> None:
         if not isinstance(choice, dict):
             raise _protocol_error("a choice is not an object")
-        choice = plain(choice)
-        self._refuse_failed(choice, _CHOICE_NAMES)
+        if not _CHOICE_NAMES.issuperset(choice):
+            choice = self._read_names(choice, _CHOICE_NAMES)
+        if choice.get("error"):
+            self._refuse_error(choice)
         index = choice.get("index") or 0
         if type(index) is not int or index != 0:
             raise _protocol_error(
@@ -193,8 +195,10 @@ class Choices:
             return {}
         if not isinstance(part, dict):
             raise _protocol_error(f"{key} is not an object")
-        part = plain(part)
-        self._refuse_failed(part, _PART_NAMES)
+        if not _PART_NAMES.issuperset(part):
+            part = self._read_names(part, _PART_NAMES)
+        if part.get("error"):
+            self._refuse_error(part)
         calls = part.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict):
@@ -202,11 +206,12 @@ class Choices:
                 self._refuse_error(call.get("function"))
         return part
 
-    def _refuse_failed(self, part: dict[str, Any], known: frozenset[str]) -> None:
-        """Raise the failure that a choice, a delta or a message reports."""
-        self._refuse_error(part)
-        if not known.issuperset(part) and (failure := failure_in(part, known)):
+    def _read_names(self, part: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+        """Return a choice, a delta or a message with OpenAI's names; raise a failure in it."""
+        part = plain(part)
+        if failure := failure_in(part, known):
             raise error_from_payload(failure, secrets=self._secrets)
+        return part
 
     def _refuse_error(self, part: Any) -> None:
         if isinstance(part, dict) and part.get("error"):

@@ -129,12 +129,13 @@ _DETAIL_ENDS = (
 )
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
-_WITHOUT_DETAILS = frozenset(
-    {
-        *("choices", "created", "id", "model", "object", "system_fingerprint", "usage"),
-        *("delta", "finish_reason", "index", "logprobs", "message", "stop_reason", "text"),
-    }
+OF_CHUNKS = frozenset(
+    {"choices", "created", "id", "model", "object", "system_fingerprint", "usage"}
 )
+"""The names in nearly every chunk."""
+_WITHOUT_DETAILS = OF_CHUNKS | {
+    *("delta", "finish_reason", "index", "logprobs", "message", "stop_reason", "text"),
+}
 """The names in nearly every chunk and choice."""
 
 _WORDS = (str, dict)

@@ -1,7 +1,6 @@
 """The pieces of one answer: what deltas and messages bring becomes Tokens. No I/O."""
 
 import io
-from collections.abc import Iterable
 from typing import Any
 
 from adapter_api import (
@@ -17,7 +16,7 @@ from adapters.http_util import safe_text
 from adapters.openai_http.calls import CallPiece, Calls
 from adapters.openai_http.lanes import call_arguments
 from adapters.openai_http.tags import TagSplitter
-from adapters.openai_http.thinking import MEDIA, Thinking, content_parts, unread_in
+from adapters.openai_http.thinking import MEDIA, READ, Thinking, content_parts, unread_in
 from adapters.openai_http.unicode import Halves
 
 MAX_REFUSAL_CHARS = 1 << 20
@@ -30,7 +29,6 @@ MAX_NAME_CHARS = 40
 """The maximum shown of such a name."""
 
 _CALL_KEYS = frozenset({"tool_calls", "tool_call", "function_call", "extra_content"})
-_PLAIN_KEYS = frozenset({"role", "content", "text", "refusal", "tool_calls", "function_call"})
 
 
 class Pieces:
@@ -163,11 +161,10 @@ class Pieces:
         elif works:
             self.count += 1
             self.thought += 1
-        if not _PLAIN_KEYS.issuperset(part):
-            unread = unread_in(part)
-            self._note_unread(unread)
-            if not (reasoning or works) and (part.get("extra_content") or set(unread) - MEDIA):
-                self.other_work += 1
+        elif part.get("extra_content"):
+            self.other_work += 1
+        if not READ.issuperset(part):
+            self._note_unread(unread_in(part), thinks=bool(reasoning or works))
         if reasoning and not (content or refusal):
             self.scores.clear()  # they are of the reasoning
         if not skip_text and (content or refusal):
@@ -228,11 +225,10 @@ class Pieces:
             raise _protocol_error(f"a refusal of more than {MAX_REFUSAL_CHARS} characters")
         self._refusal.write(refusal.encode("utf-8", "replace").decode())
 
-    def _note_unread(self, names: Iterable[str]) -> None:
-        for name in names:
-            if len(self.unread) == MAX_UNREAD:
-                return
-            self.unread.add(name)
+    def _note_unread(self, names: list[str], *, thinks: bool) -> None:
+        if not (thinks or MEDIA.issuperset(names)):
+            self.other_work += 1
+        self.unread.update(names[: MAX_UNREAD - len(self.unread)])
 
     def unread_names(self) -> tuple[str, ...]:
         """Return what a reader of the answer may miss: media, calls, anything if it is empty."""

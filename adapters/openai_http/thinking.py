@@ -31,7 +31,7 @@ MEDIA = frozenset({"audio", "file", "files", "image", "images", "video", "videos
 """Parts of an answer that no event of the contract holds."""
 
 _DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
-_READ = frozenset(
+READ = frozenset(
     {
         *("annotations", "content", "extra_content", "function_call", "id", "model", "name"),
         *("provider", "refusal", "role", "text", "tool_call", "tool_calls", "type"),
@@ -132,7 +132,7 @@ def unread_in(part: Mapping[str, Any]) -> list[str]:
     return [
         key
         for key, value in part.items()
-        if key not in _READ and isinstance(value, str | list | dict) and value
+        if key not in READ and isinstance(value, str | list | dict) and value
     ]
 
 
