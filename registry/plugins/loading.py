@@ -17,11 +17,11 @@ from registry.near import nearest
 from registry.plugins.contract import contract_problems, find_config_class
 from registry.plugins.discovery import AdapterRecord, module_and_attribute
 from registry.plugins.guard import attempt, guarded, load_error, said, short
-from registry.plugins.origin import intruder, is_editable, stranger
-from registry.plugins.requirements import missing_module, unmet
 
 if TYPE_CHECKING:
     from registry.config.fields import ConfigField
+
+# Why a module is not there, or another one is, is imported when an import fails.
 
 Status = Literal["ok", "installed", "blocked", "ambiguous", "broken"]
 
@@ -189,9 +189,12 @@ def _imported(record: AdapterRecord, *, rivals: bool) -> Any:
         partial(importlib.import_module, module),
         explain=partial(_import_reason, record, module),
     )
-    foreign = stranger(record, value) if rivals else None
-    if foreign is not None:
-        raise load_error(record, foreign)
+    if rivals:
+        from registry.plugins.origin import stranger
+
+        foreign = stranger(record, value)
+        if foreign is not None:
+            raise load_error(record, foreign)
     for part in attribute.split("."):
         value = guarded(
             record,
@@ -203,6 +206,9 @@ def _imported(record: AdapterRecord, *, rivals: bool) -> Any:
 
 
 def _import_reason(record: AdapterRecord, module: str, error: BaseException) -> str:
+    from registry.plugins.origin import intruder
+    from registry.plugins.requirements import missing_module, unmet
+
     raised = f"importing {module} raised {said(error)}"
     in_the_way = intruder(record, module)
     if in_the_way is not None:
@@ -219,6 +225,8 @@ def _import_reason(record: AdapterRecord, module: str, error: BaseException) -> 
 
 
 def _module_is_missing(record: AdapterRecord, missing: str) -> str:
+    from registry.plugins.origin import is_editable
+
     if is_editable(record.distribution):
         return (
             f"there is no module {missing}: {record.distribution} is an editable install. If it "
