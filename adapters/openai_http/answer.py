@@ -195,6 +195,8 @@ class AnswerReader:
         pieces = self._pieces
         if pieces.in_call:
             tokens = pieces.add_arguments(lines)
+        elif pieces.in_thought:
+            tokens = pieces.add_thoughts(lines)
         else:
             texts = self._choices.texts(lines)
             if texts is None:

@@ -95,6 +95,18 @@ class _Call(msgspec.Struct, gc=False):
     extra_content: None = None
 
 
+class _ThoughtDelta(_Quiet, gc=False, kw_only=True):
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    content: _Blank = None
+    tool_calls: _Nothing = None
+
+
+class _ThoughtChoice(_Alone, gc=False, kw_only=True):
+    delta: _ThoughtDelta
+    text: None = None
+
+
 class _CallDelta(_Quiet, gc=False, kw_only=True):
     tool_calls: tuple[_Call]
     content: _Blank = None
@@ -166,6 +178,7 @@ class UsualChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 _completions = msgspec.json.Decoder(_Chunk[_Choice]).decode_lines
 _chats = msgspec.json.Decoder(_Chunk[_ChatChoice]).decode_lines
 _filtered_chats = msgspec.json.Decoder(_Chunk[_FilteredChoice]).decode_lines
+_thoughts = msgspec.json.Decoder(_Chunk[_ThoughtChoice]).decode_lines
 _calls = msgspec.json.Decoder(_Chunk[_CallChoice]).decode_lines
 _usual = msgspec.json.Decoder(UsualChunk).decode
 _UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -202,6 +215,21 @@ def filtered_texts(lines: bytes) -> list[str] | None:
             if category.filtered:
                 return None
     return [choice.delta.content for choice in choices]
+
+
+def thoughts(lines: bytes) -> tuple[str, list[str]] | None:
+    """Return the server's name for reasoning, and the reasoning of each chunk.
+
+    None if any chunk is unusual or has no reasoning.
+    """
+    try:
+        deltas = [chunk.choices[0].delta for chunk in _thoughts(lines)]
+    except _UNUSUAL:
+        return None
+    found = [delta.reasoning_content or delta.reasoning or "" for delta in deltas]
+    if not found or not all(found):
+        return None
+    return "reasoning_content" if deltas[-1].reasoning_content else "reasoning", found
 
 
 def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:

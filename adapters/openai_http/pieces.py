@@ -14,7 +14,7 @@ from adapter_api import (
 )
 from adapters.http_util import safe_text
 from adapters.openai_http.calls import CallPiece, Calls
-from adapters.openai_http.lanes import call_arguments
+from adapters.openai_http.lanes import call_arguments, thoughts
 from adapters.openai_http.tags import TagSplitter
 from adapters.openai_http.thinking import MEDIA, READ, Thinking, content_parts, unread_in
 from adapters.openai_http.unicode import Halves
@@ -73,6 +73,8 @@ class Pieces:
         """The number of pieces of reasoning that came."""
         self.in_call = False
         """True if the last delta continued a call."""
+        self.in_thought = False
+        """True if the last delta brought reasoning."""
 
     @property
     def undecided(self) -> bool:
@@ -136,6 +138,22 @@ class Pieces:
             for at, piece in enumerate(pieces, index)
         ]
 
+    def add_thoughts(self, lines: bytes) -> list[Token] | None:
+        """Return the Tokens of chunks that bring reasoning only; None if any of them does not."""
+        found = None if self._halves.held else thoughts(lines)
+        if found is None:
+            return None
+        self.thinking.name, pieces = found
+        self.count += len(pieces)
+        self.thought += len(pieces)
+        for piece in pieces:
+            self.thinking.keep(piece)
+        if not self._deliver_reasoning:
+            return []
+        index = self.index
+        self.index = index + len(pieces)
+        return [Reasoning("", at, reasoning=piece) for at, piece in enumerate(pieces, index)]
+
     # One by one
 
     def read(
@@ -193,6 +211,7 @@ class Pieces:
                     self.scores.clear()
         self.count += 1
         if text:
+            self.in_thought = False
             self.answered = True
             self.spoken += 1
             tokens.append(self._token(text, logprob))
@@ -201,6 +220,7 @@ class Pieces:
         """Keep a piece of reasoning, and add its Token if it is delivered."""
         self.count += 1
         self.thought += 1
+        self.in_thought = True
         reasoning = self._halves.join("reasoning", reasoning)
         if not reasoning:
             return
@@ -258,6 +278,7 @@ class Pieces:
     def _add_call(self, piece: CallPiece, tokens: list[Token]) -> None:
         self.count += 1
         self.answered = True
+        self.in_thought = False
         self.scores.clear()
         call, call_id, name, arguments = piece
         tokens.append(

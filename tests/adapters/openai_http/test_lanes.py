@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_api import Token, ToolCallDelta, WorkerError
+from adapter_api import Reasoning, Token, ToolCallDelta, WorkerError
 from adapters.http_util import ServerSentEvent, SSEDecoder
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.lanes import call_arguments, chat_texts, completion_texts
+from adapters.openai_http.outcome import Phase
 from tests.adapters.openai_http.reading import EVERYTHING
 from tests.openai_chunks import delta, piece
 from tests.strategies import json_values
@@ -163,15 +164,23 @@ _ORDINARY = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(_ORDINARY, min_size=1, max_size=4))
-def test_a_line_gives_what_its_event_gives(chunks: list[Any]) -> None:
-    """A usual chunk, whose types are declared, is read as any other would be."""
+@given(st.lists(_ORDINARY, min_size=1, max_size=6), st.sampled_from([1, 2, 9]), st.booleans())
+def test_a_line_gives_what_its_event_gives(chunks: list[Any], at_once: int, wanted: bool) -> None:
+    """Chunks whose types are declared are read as any others would be, alone and together."""
     lines = [*map(_line, chunks), b"[DONE]"]
-    by_line, by_event = AnswerReader(EVERYTHING), AnswerReader(EVERYTHING)
-    as_lines = by_line.feed(b"".join(b"data: %s\n\n" % line for line in lines))
-    as_events = by_event.feed(b"".join(b"event: message\ndata: %s\n\n" % line for line in lines))
-    assert as_lines == as_events
+    by_line, by_event = (AnswerReader(EVERYTHING if wanted else None) for _ in range(2))
+    found = [_read_both(by_line, by_event, lines[at : at + at_once]) for at in range(0, 7, at_once)]
+    assert all(as_lines == as_events for as_lines, as_events in found)
     assert _verdict(by_line) == _verdict(by_event)
+
+
+def _read_both(
+    by_line: AnswerReader, by_event: AnswerReader, lines: list[bytes]
+) -> tuple[list[Token], list[Token]]:
+    if by_line.phase is Phase.CLOSED or not lines:
+        return [], []
+    as_events = by_event.feed(b"".join(b"event: message\ndata: %s\n\n" % line for line in lines))
+    return by_line.feed(b"".join(b"data: %s\n\n" % line for line in lines)), as_events
 
 
 def _verdict(answer: AnswerReader) -> tuple[object, ...]:
@@ -299,3 +308,41 @@ def test_lines_are_the_events_that_feed_gives(lines: list[bytes]) -> None:
     events = one.events_of(found) if isinstance(found, bytes) else found
     by_byte = [event for i in range(len(data)) for event in other.feed(data[i : i + 1])]
     assert [event for event in events if event.data] == [event for event in by_byte if event.data]
+
+
+# Reasoning
+
+
+def _thinking(name: str = "reasoning") -> AnswerReader:
+    """Return a reader in the middle of reasoning."""
+    reader = AnswerReader(EVERYTHING)
+    _read(_line(delta({name: "hm"})), reader)
+    return reader
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_is_read_at_once(name: str) -> None:
+    """Most of what a thinking model sends; it is kept for the next turn under its name."""
+    reader = _thinking(name)
+    lines = b"\n".join(_line(delta({"content": "", name: word})) for word in ("so", "then"))
+    assert reader.read_plain(lines) == [
+        Reasoning("", 1, reasoning="so"),
+        Reasoning("", 2, reasoning="then"),
+    ]
+    reader.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n')
+    assert reader.finish().message_extra == {name: "hmsothen"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"content": "a"}, {"reasoning": "a", "content": "b"}, {"reasoning": ""}, {}]
+)
+def test_another_chunk_ends_the_lane_of_reasoning(other: dict[str, Any]) -> None:
+    lines = b"\n".join(_line(delta(part)) for part in ({"reasoning": "a"}, other))
+    assert _thinking().read_plain(lines) is None
+
+
+def test_reasoning_that_nobody_wants_is_progress() -> None:
+    reader = AnswerReader()
+    _read(_line(delta({"reasoning": "hm"})), reader)
+    assert reader.read_plain(_line(delta({"reasoning": "so"}))) == []
+    assert (reader.pieces, reader.tokens) == (2, 0)
