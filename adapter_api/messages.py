@@ -39,6 +39,9 @@ _WIRE_KEYS = (
     "function_call",
 )
 
+_CLIENT_KEYS = ("parsed",)
+"""Keys that client libraries add to a message for their own use: openai's `parse` and `stream`."""
+
 InvalidReason = Literal["cut", "not_json"]
 
 
@@ -165,7 +168,9 @@ def to_tool_call(value: object, where: str) -> ToolCall:
     extra = {
         name: item
         for name, item in value.items()
-        if name not in ("id", "index", key, "type") and not (body is value and name in _FLAT_KEYS)
+        if item is not None
+        and name not in ("id", "index", key, "type")
+        and not (body is value and name in _FLAT_KEYS)
     }
     if key == "custom":
         extra["type"] = "custom"
@@ -258,12 +263,14 @@ class Message:
 
 
 _PLAIN_KEYS = {"role", "content"}
+_KNOWN_KEYS = frozenset((*_OWN_KEYS, *_WIRE_KEYS, *_CLIENT_KEYS))
 
 
 def to_message(value: object, where: str) -> Message:
     """Return the Message of a mapping in the wire form.
 
-    Keys of the wire that Message has no field for go to `extra`; a null among them is dropped.
+    Keys of the wire that Message has no field for go to `extra`. A null under any name, and what
+    a client library added for itself, is dropped.
 
     Raises:
         InvalidRequest: Naming the field below `where`.
@@ -274,7 +281,7 @@ def to_message(value: object, where: str) -> Message:
         raise invalid(where, 'a Message or a {"role", "content"} mapping', value)
     if value.keys() == _PLAIN_KEYS:  # most messages
         return below(where, Message, value["role"], value["content"])
-    unknown = [key for key in value if key not in _OWN_KEYS and key not in _WIRE_KEYS]
+    unknown = [key for key in value if key not in _KNOWN_KEYS and value[key] is not None]
     if unknown:
         own = ", ".join(_OWN_KEYS)
         raise invalid(where, f"a mapping with {own}; Message(extra=...) sends other keys", unknown)

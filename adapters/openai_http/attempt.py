@@ -40,6 +40,7 @@ from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.outcome import Verdict, Wanted
 from adapters.openai_http.refusals import refused_fields
 from adapters.openai_http.request import encode, request_fields
+from adapters.openai_http.tool_choice import ignored_choice
 
 logger = logging.getLogger("worker_adapters.openai_http")
 
@@ -133,7 +134,7 @@ class Job:
             WorkerError: The refusal.
         """
         server, credentials = connected.server, connected.credentials
-        chat, model = self.uses_chat, self.model
+        chat, model, tools = self.uses_chat, self.model, bool(self.task.tools)
         url = self.endpoints.chat if chat else self.endpoints.completions
         check_egress(url, self.config.egress_allow, self.config.proxy)
         refusals, renewed = 0, False
@@ -143,7 +144,7 @@ class Job:
                 chat=chat,
                 model=model,
                 dialect=server.dialect,
-                without=server.refused_fields(model),
+                without=server.refused_fields(model, tools=tools),
             )
             content = encode(fields)
             # Getting the key is charged to the wait for the first piece.
@@ -170,7 +171,7 @@ class Job:
             refused = refused_fields(status, read, set(fields) - set(self.task.extra), chat=chat)
             if refused and not self.config.strict and refusals < MAX_REFUSALS:
                 refusals += 1
-                server.note_refusal(model, refused)
+                server.note_refusal(model, refused, tools=tools)
                 self.note(connected, f"the server refuses {', '.join(sorted(refused))}; left out")
             elif (
                 status == 401
@@ -233,12 +234,13 @@ class Job:
     def started(self, connected: Connected, answer: AnswerReader) -> Started:
         """Return the event that the engine accepted the job."""
         server = connected.server
+        refused = server.refused_fields(self.model, tools=bool(self.task.tools))
         return Started(
             job_id=self.task.job_id,
             engine=server.dialect.engine,
             engine_version=server.version or "unknown",
             model=answer.facts.model or self.model,
-            seed=None if "seed" in server.refused_fields(self.model) else self.task.seed,
+            seed=None if "seed" in refused else self.task.seed,
             replica_id=self.config.replica_id,
         )
 
@@ -261,10 +263,9 @@ class Job:
 
     def check(self, connected: Connected, verdict: Verdict) -> None:
         """Log what is unusual about a whole answer, which no error can report."""
-        choice = self.task.tool_choice
-        required = choice == "required" or not isinstance(choice, str | None)
-        if required and not (verdict.tool_calls or verdict.invalid_tool_calls):
-            self.note(connected, "the server did not call a tool although tool_choice demands it")
+        calls = (*verdict.tool_calls, *verdict.invalid_tool_calls)
+        if ignored := ignored_choice(self.task, calls):
+            self.note(connected, ignored)
         elif verdict.lost_calls and self.task.tools:
             self.note(
                 connected,

@@ -92,6 +92,8 @@ def request_fields(
     body["stream_options"] = {"include_usage": True}
     for name in without:
         body.pop(name, None)
+    if "logprobs" in without:
+        body.pop("top_logprobs", None)  # alone it is an error
     if chat and "max_tokens" in without and task.max_tokens is not None:
         body["max_completion_tokens"] = task.max_tokens
     return {**body, **task.extra}

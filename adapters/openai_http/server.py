@@ -82,6 +82,7 @@ class Server:
         self._version_worth = 0
         self._noted: tuple[str | None, ...] = ()  # of the latest answer that was examined
         self._refused: dict[str, frozenset[str]] = {}
+        self._refused_with_tools: dict[str, frozenset[str]] = {}
         self._models = ModelList(config.model, credentials)
         self._server_header: str | None = None
         known = DIALECTS.get(config.dialect) or by_host(endpoints.root.host)
@@ -98,13 +99,20 @@ class Server:
             return None
         return self._version
 
-    def refused_fields(self, model: str | None) -> frozenset[str]:
-        """Return the request fields to leave out for `model`."""
-        return self._refused.get(model or "", frozenset())
+    def refused_fields(self, model: str | None, *, tools: bool) -> frozenset[str]:
+        """Return the request fields to leave out for `model`, in a job with or without tools."""
+        refused = self._refused.get(model or "", frozenset())
+        return (
+            refused | self._refused_with_tools.get(model or "", frozenset()) if tools else refused
+        )
 
-    def note_refusal(self, model: str | None, fields: frozenset[str]) -> None:
-        """Note that the server refuses `fields` for `model`."""
-        self._refused[model or ""] = self._refused.get(model or "", frozenset()) | fields
+    def note_refusal(self, model: str | None, fields: frozenset[str], *, tools: bool) -> None:
+        """Note that the server refuses `fields` for `model`.
+
+        With tools it may refuse what it takes without them: llama.cpp does so for logprobs.
+        """
+        known = self._refused_with_tools if tools else self._refused
+        known[model or ""] = known.get(model or "", frozenset()) | fields
 
     def note_headers(self, headers: Mapping[str, str]) -> None:
         """Learn from the headers of any answer."""
@@ -269,7 +277,8 @@ class Server:
             slots_free=free,
             model_digest=self._models.digest(),
             dropped_fields={
-                model: tuple(sorted(fields)) for model, fields in self._refused.items()
+                model: tuple(sorted(self.refused_fields(model, tools=True)))
+                for model in self._refused | self._refused_with_tools
             },
             features={"dialect": self.dialect.name, "base_url": str(self._endpoints.root)},
         )

@@ -193,6 +193,22 @@ def test_messages_take_the_wire_form() -> None:
     assert TaskRequest(messages=[message.to_wire()]).messages == (message,)
 
 
+def test_what_clients_add_to_an_answer_is_not_sent_back() -> None:
+    """Nulls under any name, and the keys that openai's `parse` and `stream` fill for the caller."""
+    function = {"name": "f", "arguments": "{}", "parsed_arguments": {"x": 1}}
+    wire = {
+        "role": "assistant",
+        "content": "{}",
+        "parsed": {"x": 1},
+        "provider_specific_fields": None,
+        "tool_calls": [
+            {"id": "a", "type": "function", "function": function, "extra_content": None}
+        ],
+    }
+    [message] = TaskRequest(messages=[wire]).messages or ()
+    assert message == Message("assistant", "{}", tool_calls=[ToolCall("a", "f")])
+
+
 @pytest.mark.parametrize(
     ("message", "field"),
     [

@@ -1,11 +1,12 @@
 """Fields a server refuses: found in its words, left out from then on, and told."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from adapter_api import InvalidRequest, TaskRequest, WorkerError
+from adapter_api import InvalidRequest, TaskRequest, Tool, WorkerError
 from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import read_error_body
 from adapters.openai_http import OpenAIHttpAdapter
@@ -13,8 +14,8 @@ from adapters.openai_http.attempt import MAX_REFUSALS
 from adapters.openai_http.refusals import refused_fields
 from adapters.openai_http.request import DROPPABLE_FIELDS, OWNED_FIELDS
 from tests.adapters.openai_http.conftest import Serving
-from tests.fake_openai import answers, fails, in_turn, refuses, well
-from tests.openai_chunks import recorded
+from tests.fake_openai import answers, fails, in_turn, refuses, streams, well
+from tests.openai_chunks import delta, recorded
 
 SENT = ("model", "prompt", "max_tokens", "temperature", "seed", "stop", "stream", "stream_options")
 OK = "Hello world"
@@ -155,6 +156,29 @@ async def test_without_any_model_it_is_remembered_too(serving: Serving) -> None:
             await adapter.submit(TaskRequest(prompt="x")).text()
         assert len(server.posts) == 3
         assert (await adapter.props()).dropped_fields == {"": ("stream_options",)}
+
+
+async def test_what_is_refused_beside_tools_is_sent_without_them(serving: Serving) -> None:
+    """llama.cpp refuses logprobs with tools; top_logprobs alone would be an error as well."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        body = json.loads(request.body)
+        if "tools" in body and "logprobs" in body:
+            await wire.reply({"error": {"message": "logprobs is not supported with tools"}}, 400)
+        elif "top_logprobs" in body and "logprobs" not in body:
+            await wire.reply({"error": {"message": "top_logprobs requires logprobs"}}, 400)
+        else:
+            await streams(delta({"content": OK}, "stop"))(request, wire)
+
+    said = [{"role": "user", "content": "x"}]
+    plain = TaskRequest(messages=said, logprobs=2)
+    calling = TaskRequest(messages=said, logprobs=2, tools=[Tool("f")])
+    async with serving({"/v1/chat/completions": script}) as (server, adapter):
+        for task in (calling, plain, calling):
+            assert await adapter.submit(task).text() == OK
+        sent = ["logprobs" in body for body in server.bodies]
+        assert sent == [True, False, True, False]
+        assert (await adapter.props()).dropped_fields == {"": ("logprobs",)}
 
 
 async def test_several_refused_fields_one_after_the_other(serving: Serving) -> None:
