@@ -1,102 +1,18 @@
-"""Breakers, learnt limits and the failover budget: they keep failures from spreading (ORCH-3602).
+"""Breakers and learnt limits: they keep failures from spreading (ORCH-3602).
 
 Every `now` is in seconds of one monotonic clock.
 """
 
 import math
-import re
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import suppress
-from enum import StrEnum
+from itertools import pairwise
 
 import attrs
 
-from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.notices import BreakerState
 from adapter_api.validators import integer, seconds
-
-
-class Verdict(StrEnum):
-    """The cause of a failed attempt: the replica, its load, its refusal, or the request."""
-
-    BROKEN = "broken"
-    """The replica failed: counts for its breaker."""
-    BUSY = "busy"
-    """The replica has no room: it rests briefly and is given less."""
-    ELSEWHERE = "elsewhere"
-    """The replica refuses what another one may accept: its key, its quota, the model; or its
-    address or its adapter is at fault."""
-    JOB = "job"
-    """The request is at fault, or the cause is unknown: does not count against the replica."""
-
-
-_BROKEN = frozenset(
-    {
-        ErrorCode.POOL_UNAVAILABLE,  # no connection, no answer, 502 to 504
-        ErrorCode.WORKER_RESET,  # a reset connection, 500
-        ErrorCode.DECODE_TIMEOUT,  # a stall
-        ErrorCode.STREAM_TRUNCATED,
-        ErrorCode.UPSTREAM_PROTOCOL,
-    }
-)
-_ELSEWHERE = frozenset(
-    {
-        ErrorCode.UPSTREAM_AUTH,
-        ErrorCode.UPSTREAM_NOT_FOUND,
-        ErrorCode.QUOTA_EXHAUSTED,  # of the replica's own account
-        ErrorCode.INTERNAL,  # a defect of its adapter
-    }
-)
-_MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})
-"""Statuses that say that the endpoint is not where the replica's address points, whatever the
-request asks for."""
-
-_FAILED = frozenset({424, 499})
-"""Statuses below 500 by which a server reports its own failure: a generation that failed, or a
-connection that was lost between a proxy and its engine."""
-
-_BUSY_WORDS = re.compile(
-    r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
-)
-_REFUSAL_WORDS = re.compile(
-    r"not supported|unsupported|not implemented|validation error|invalid request|failed to parse"
-    r"|bad request|must be provided|does not support|unrecognized|malformed"
-    r"|jinja|chat.template|must alternate",
-    re.I,
-)
-_ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)
-
-
-def verdict_on(error: WorkerError) -> Verdict:
-    """Return the cause of a failure.
-
-    Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
-    saturation of our own, 4xx other than 424 and 499, cancels and deadlines do not; nor does a
-    failure whose text refuses the request.
-    """
-    status = error.status
-    if error.code is ErrorCode.ADMISSION_REJECT:
-        return Verdict.BUSY
-    if status == 503 and _BUSY_WORDS.search(error.message):
-        return Verdict.BUSY
-    if error.code in _ELSEWHERE or status in _MISPLACED:
-        return Verdict.ELSEWHERE
-    if status is not None and 400 <= status < 500 and status not in _FAILED:
-        return Verdict.JOB
-    if status is not None and _REFUSAL_WORDS.search(error.message):
-        return Verdict.JOB
-    return Verdict.BROKEN if error.code in _BROKEN else Verdict.JOB
-
-
-def refusal_of(error: WorkerError) -> tuple[int, str] | None:
-    """Return what identifies an engine's own words in a 424, 500 or 501; None for any other
-    failure.
-
-    The same words from two replicas are about the request, whatever the status claims.
-    """
-    if error.status not in (424, 500, 501) or _ANONYMOUS.search(error.message):
-        return None
-    return error.status, error.message
 
 
 @attrs.frozen
@@ -246,27 +162,65 @@ class Trial:
 
 
 FIRST_REST_S = 0.1
-"""How long a replica rests after a busy answer without a time of its own; doubled in a row."""
+"""How long a replica rests after several busy answers in a row; doubled with each further one."""
 
 MAX_REST_S = 2.0
 """The longest such rest: an engine that works off its queue has room again within seconds."""
 
-DECREASE = 0.7
+PATIENCE = 3
+"""Busy answers in a row before a replica rests; until then attempts only come more slowly."""
+
+DECREASE = 0.8
 """By what a learnt limit shrinks when the engine refuses less than it allowed."""
 
+GROWTH_PER_S, CALM_S = 0.05, 5.0
+"""By what share of itself a learnt limit grows in a second; doubled by each CALM_S without a busy
+answer."""
+
+PACED = 0.8
+"""The pause between two attempts, as a share of the mean time between the ends of two answers."""
+
+MAX_GAP_S, SLOWEST_GAP_S, SHED_GAP_S = 0.05, 2.0, 0.03
+"""The longest pause between two attempts: of a replica with a limit of one or more, of any, and of
+one whose busy answers do not depend on the pace."""
+
+MAX_CALM = 10.0
+"""The most doublings of the growth."""
+
+OUTCOMES = 32
+"""The number of requests whose order shows how a server refuses."""
+
+LATE_S = 0.02
+"""By how much an attempt may be late for the next one to come early: timers are never exact."""
+
 MAX_LEARNT = 64.0
-"""A learnt limit that has grown beyond this is dropped: it limits nothing any more."""
+"""A learnt limit beyond this, and far beyond what was refused, is dropped: it limits nothing."""
 
 
 class Pace:
     """The number of streams that one replica may have, learnt from busy answers and recoveries.
 
-    A busy answer sets the limit to the number of other streams (multiplicative decrease if that
-    was allowed already). Whole answers at the limit raise it by one for each round of answers. A
-    replica that was away begins with one stream, and one more for each first token (slow start).
+    A busy answer sets the limit to the number of other streams, or lowers it where that was allowed
+    already. Whole answers at the limit raise it. Attempts are spread over the time that answers
+    take, and a limit below one means longer pauses: so a server that admits a fixed number of
+    requests in a second gets hardly more than these. Where busy answers do not depend on the pace,
+    as from a server that sheds the load of many clients, it does not slow down any further.
+
+    A replica that was away begins with one stream, and one more for each first token (slow start).
     """
 
-    __slots__ = ("_cut_at", "_rest_s", "_threshold", "is_back", "limit")
+    __slots__ = (
+        "_cut_at",
+        "_in_a_row",
+        "_is_on_trial",
+        "_outcomes",
+        "_sheds",
+        "_threshold",
+        "_took_s",
+        "is_back",
+        "limit",
+        "next_at",
+    )
 
     def __init__(self) -> None:
         self.limit: float | None = None
@@ -274,9 +228,20 @@ class Pace:
         first tokens nor whole answers teach anything."""
         self.is_back = False
         """True before the first attempt after the replica was away."""
+        self.next_at = -math.inf
+        """When the next attempt may begin."""
         self._threshold = math.inf  # up to here the limit grows quickly
         self._cut_at = -math.inf
-        self._rest_s = FIRST_REST_S
+        self._in_a_row = 0  # busy answers; those to attempts that were sent together are one
+        self._took_s = FIRST_REST_S  # the recent time of an answer
+        self._outcomes: list[bool] = []  # whether each of the latest was admitted
+        self._is_on_trial = False  # the pace is held, to see whether they depend on it
+        self._sheds = False  # they do not
+
+    @property
+    def room(self) -> int | None:
+        """The most streams at once; None without a limit."""
+        return None if self.limit is None else max(1, int(self.limit + 0.5))
 
     def busy(self, others: int, began_at: float, now: float) -> float:
         """Learn from a busy answer.
@@ -289,93 +254,116 @@ class Pace:
         Returns:
             How long the replica rests, in seconds.
         """
-        limit = math.inf if self.limit is None else self.limit
-        if others < limit:
-            limit = float(others)
-        elif began_at > self._cut_at:
-            limit *= DECREASE
-        if began_at > self._cut_at:  # attempts that were sent together count as one busy answer
+        limit = others + 1.0 if self.limit is None else self.limit
+        is_new = began_at > self._cut_at
+        if is_new:
             self._cut_at = now
-            rest_s, self._rest_s = self._rest_s, min(2 * self._rest_s, MAX_REST_S)
-        else:
-            rest_s = self._rest_s / 2
-        self.limit = self._threshold = max(1.0, limit)
-        return rest_s
+            self._in_a_row += 1
+            self._note(is_admitted=False)
+        if is_new and self._in_a_row == 1 and self.limit is not None and not self._is_on_trial:
+            limit = max(DECREASE * limit, min(limit, others))
+        elif 1 <= others < limit:
+            limit = float(others)
+        if self._sheds:
+            limit = max(limit, min(2.0, self._took_s / SHED_GAP_S))
+        self.limit = self._threshold = max(limit, min(1.0, self._took_s / SLOWEST_GAP_S))
+        self._wait(now)
+        over = self._in_a_row - PATIENCE
+        return 0.0 if self._sheds or over < 0 else min(FIRST_REST_S * 2.0**over, MAX_REST_S)
+
+    def begin(self, others: int, now: float) -> bool:
+        """Note an attempt beside `others`, which may be from before the replica was away.
+
+        Returns:
+            Whether the next one has to wait for a while.
+        """
+        if self.is_back:
+            self.limit, self.is_back = others + 1.0, False
+        return self._wait(now)
+
+    def _wait(self, now: float) -> bool:
+        """Let the next attempt begin after a pause; return whether there is one."""
+        if self.limit is None or self.limit < self._threshold:
+            return False
+        gap_s = self._took_s / self.limit
+        if self.limit >= 1.0:
+            gap_s = min(PACED * gap_s, MAX_GAP_S)
+        self.next_at = max(self.next_at, now - LATE_S) + gap_s
+        return self.next_at > now
 
     def answered(self, hard_limit: int | None) -> None:
         """Note a first token: slow start continues, and the next busy answer is first in a row."""
-        self._rest_s = FIRST_REST_S
+        self._in_a_row = 0
+        self._note(is_admitted=True)
         if self.limit is not None and self.limit < self._threshold:
-            self._raise_to(self.limit + 1.0, hard_limit)
+            self._raise_by(1.0, hard_limit)
 
-    def whole(self, load: int, hard_limit: int | None) -> None:
-        """Note a whole answer, given while `load` attempts ran."""
+    def whole(self, load: int, took_s: float, now: float, hard_limit: int | None) -> None:
+        """Note a whole answer.
+
+        Args:
+            load: How many attempts run, this one among them.
+            took_s: How long it took.
+            now: The time.
+            hard_limit: The most streams at once that the limit can be; None for no maximum.
+        """
+        self._took_s += 0.2 * (took_s - self._took_s)
         if self.limit is not None and self._threshold <= self.limit <= load + 1:
-            self._raise_to(self.limit + 1.0 / self.limit, hard_limit)
+            calm = 2.0 ** min((now - self._cut_at) / CALM_S, MAX_CALM)
+            self._raise_by(min(GROWTH_PER_S * took_s, 1.0 / self.limit) * calm, hard_limit)
 
-    def _raise_to(self, limit: float, hard_limit: int | None) -> None:
-        if limit > (MAX_LEARNT if hard_limit is None else hard_limit):
-            self.limit, self._rest_s = None, FIRST_REST_S  # it limits nothing any more
+    def _raise_by(self, more: float, hard_limit: int | None) -> None:
+        assert self.limit is not None
+        limit = self.limit + min(more, 1.0)
+        if hard_limit is None:
+            seen = 0.0 if self._threshold == math.inf else self._threshold
+            drops = limit > max(MAX_LEARNT, 4 * seen)
         else:
-            self.limit = limit
+            drops = limit > hard_limit
+        self.limit = None if drops else limit
+        if drops:
+            self._in_a_row = 0
+            self._forget()
+
+    def _note(self, *, is_admitted: bool) -> None:
+        """Note an outcome, and find out from many whether the busy answers depend on the pace. It
+        is held meanwhile: otherwise its own changes would look like chance."""
+        seen = self._outcomes
+        seen.append(is_admitted)
+        if len(seen) < (2 if self._sheds else 1) * OUTCOMES:
+            return
+        is_mixed = OUTCOMES / 8 < sum(seen) < OUTCOMES * 7 / 8
+        tried, shed = self._is_on_trial, self._sheds
+        self._sheds = (tried or shed) and at_random(seen)
+        self._is_on_trial = not self._sheds and (shed or (is_mixed and not tried))
+        seen.clear()
 
     def recover(self) -> None:
         """Begin slowly with the next attempt, because the replica was away."""
         if not self.is_back:
             self._threshold = math.inf if self.limit is None else self.limit
-        self.limit, self._rest_s, self.is_back = None, FIRST_REST_S, True
+        self.limit, self._in_a_row, self.is_back = None, 0, True
+        self._forget()
 
-    def begin(self, others: int) -> None:
-        """Note an attempt beside `others`, which may be from before the replica was away."""
-        if self.is_back:
-            self.limit, self.is_back = others + 1.0, False
-
-
-WINDOW_S = 10
-"""Over how many seconds jobs and attempts are compared. When a replica breaks all of its jobs fail
-at once, and the pool's jobs of the seconds before pay for moving them."""
+    def _forget(self) -> None:
+        self.next_at = -math.inf
+        self._outcomes.clear()
+        self._is_on_trial = self._sheds = False
 
 
-class FailoverBudget:
-    """Attempts beyond the first, as a share of the jobs, and a few per second in any case.
+def at_random(outcomes: Sequence[bool]) -> bool:
+    """Return whether a server refuses at random, and not by the rate of the requests.
 
-    In any ten seconds no more are granted than `ratio` of the jobs that came in them, and
-    `floor_per_s` for each second.
+    A server that counts requests hardly refuses two in a row, or hardly admits two in a row. One
+    that counts them in long windows seldom changes between refusing and admitting.
 
     Args:
-        ratio: What each job adds.
-        floor_per_s: What each second adds.
+        outcomes: The latest, each true if the request was admitted.
     """
-
-    def __init__(self, ratio: float = 0.2, floor_per_s: float = 1.0) -> None:
-        self._ratio = ratio
-        self._reserve = floor_per_s * WINDOW_S
-        self._seconds: deque[list[int]] = deque()  # second, jobs, granted attempts
-        self._jobs = self._granted = 0
-
-    def deposit(self, now: float) -> None:
-        """Count a job."""
-        seconds = self._seconds
-        second = seconds[-1] if seconds and seconds[-1][0] == int(now) else self._second(now)
-        second[1] += 1
-        self._jobs += 1
-
-    def withdraw(self, now: float) -> bool:
-        """Take one attempt; False if none is left."""
-        second = self._second(now)
-        if self._granted + 1 > self._ratio * self._jobs + self._reserve:
-            return False
-        second[2] += 1
-        self._granted += 1
-        return True
-
-    def _second(self, now: float) -> list[int]:
-        """Return the counts of the present second; forget those out of the window."""
-        seconds = self._seconds
-        while seconds and seconds[0][0] <= now - WINDOW_S - 1:
-            _, jobs, granted = seconds.popleft()
-            self._jobs -= jobs
-            self._granted -= granted
-        if not seconds or seconds[-1][0] < int(now):
-            seconds.append([int(now), 0, 0])
-        return seconds[-1]
+    total, admitted = len(outcomes), sum(outcomes)
+    refused, pairs = total - admitted, Counter(pairwise(outcomes))
+    return (
+        pairs[True, True] > max(1, 0.3 * admitted**2 / total)
+        and pairs[False, False] > 0.3 * refused**2 / total
+        and pairs[True, False] > 0.5 * admitted * refused / total
+    )

@@ -12,8 +12,8 @@ from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
-from registry.host.breaker import Verdict, verdict_on
 from registry.host.jobs import JobRecord, Ledger, Priority, copied, of_the_job, too_late
+from registry.host.policy import Verdict, verdict_on
 from registry.host.pool import Progress, Wait
 from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica

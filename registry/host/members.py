@@ -14,8 +14,8 @@ from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.notices import BreakerState, ReplicaState
-from registry.host.breaker import Breaker, Trial, Verdict, verdict_on
-from registry.host.policy import PoolPolicy
+from registry.host.breaker import Breaker, Trial
+from registry.host.policy import PoolPolicy, Verdict, verdict_on
 from registry.host.replica import Lease, Replica, View
 from registry.host.snapshot import Changes, Tell, Versions
 
@@ -147,7 +147,7 @@ class Members:
         candidate = None
         if name in self.everyone.allowed:
             limit = replica.limit(self.policy.max_in_flight)
-            if limit is None or len(replica.leases) < limit:
+            if (limit is None or len(replica.leases) < limit) and replica.pace.next_at <= now:
                 candidate = replica.candidate(limit, now)
         if candidate is None:
             self.away[name] = replica
@@ -273,17 +273,17 @@ class Members:
 
     def lease(self, replica: Replica, model: str | None, now: float) -> Lease:
         """Begin an attempt. Its replica moves before the next decision: once for many attempts."""
-        breaker, before = replica.breaker, replica.breaker.state
+        breaker, before, pace = replica.breaker, replica.breaker.state, replica.pace
         lease = Lease(breaker, breaker.openings, replica, now)
         if before is not BreakerState.CLOSED:
             breaker.admit(lease, now)
         if model is not None:
             replica.asked_for = model
-        if replica.pace.is_back:
-            replica.pace.begin(len(replica.leases))
         replica.leases.add(lease)
         replica.jobs += 1
         self._moved[replica.replica_id] = replica
+        if (pace.limit is not None or pace.is_back) and pace.begin(replica.load - 1, now):
+            self._await_return(replica)
         if before is not BreakerState.CLOSED:
             self.refresh(replica, now)
             self._tell_breaker(replica, before, "probe")
@@ -305,11 +305,8 @@ class Members:
             self.refresh(replica, now)
 
     def note_answer(self, lease: Lease, is_token: bool, now: float) -> bool:
-        """Note an attempt's first event of the answer.
-
-        Returns:
-            Whether the replica may now take more than before.
-        """
+        """Note an attempt's first event of the answer; return whether the replica may now take more
+        than before."""
         replica = lease.replica
         lease.has_answered = True
         replica.answered_at = now
@@ -329,7 +326,8 @@ class Members:
         """Note that an answer is whole."""
         replica, before = lease.replica, lease.replica.breaker.state
         if replica.pace.limit is not None:
-            replica.pace.whole(replica.load, replica.hard_limit(self.policy.max_in_flight))
+            now, hard_limit = _now(), replica.hard_limit(self.policy.max_in_flight)
+            replica.pace.whole(replica.load, now - lease.taken_at, now, hard_limit)
         if before is not BreakerState.CLOSED:
             lease.succeeded()
             self._tell_breaker(replica, before, "answered")
@@ -350,6 +348,8 @@ class Members:
             rest_s = replica.pace.busy(replica.load - 1, lease.taken_at, now)
             if error.retry_after_ms is None:
                 self._rest(replica, rest_s)
+            self.refresh(replica, now)
+            self._await_return(replica)
         elif verdict is Verdict.ELSEWHERE and error.code is not ErrorCode.INTERNAL:
             replica.poked.set()
             rest_s = replica.note_refusal(self.policy.probe_interval_s)

@@ -1,9 +1,17 @@
-"""PoolPolicy: the limits of a pool."""
+"""The policy of a pool: its limits, which failures count against a replica, and how many further
+attempts are made.
 
+Every `now` is in seconds of one monotonic clock.
+"""
+
+import re
+from collections import deque
+from enum import StrEnum
 from typing import Any, Literal
 
 import attrs
 
+from adapter_api.errors import ErrorCode, WorkerError
 from adapter_api.validators import integer, number, one_of, seconds, seconds_or_none
 from registry.host.breaker import BreakerPolicy
 from registry.host.routing import DefaultPolicy, RoutingPolicy
@@ -64,3 +72,136 @@ class PoolPolicy:
     deadline_s: float | None = attrs.field(default=None, validator=seconds_or_none)
     first_token_timeout_s: float | None = attrs.field(default=None, validator=seconds_or_none)
     fallback: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+
+class Verdict(StrEnum):
+    """The cause of a failed attempt: the replica, its load, its refusal, or the request."""
+
+    BROKEN = "broken"
+    """The replica failed: counts for its breaker."""
+    BUSY = "busy"
+    """The replica has no room: it rests briefly and is given less."""
+    ELSEWHERE = "elsewhere"
+    """The replica refuses what another one may accept: its key, its quota, the model; or its
+    address or its adapter is at fault."""
+    JOB = "job"
+    """The request is at fault, or the cause is unknown: does not count against the replica."""
+
+
+_BROKEN = frozenset(
+    {
+        ErrorCode.POOL_UNAVAILABLE,  # no connection, no answer, 502 to 504
+        ErrorCode.WORKER_RESET,  # a reset connection, 500
+        ErrorCode.DECODE_TIMEOUT,  # a stall
+        ErrorCode.STREAM_TRUNCATED,
+        ErrorCode.UPSTREAM_PROTOCOL,
+    }
+)
+_ELSEWHERE = frozenset(
+    {
+        ErrorCode.UPSTREAM_AUTH,
+        ErrorCode.UPSTREAM_NOT_FOUND,
+        ErrorCode.QUOTA_EXHAUSTED,  # of the replica's own account
+        ErrorCode.INTERNAL,  # a defect of its adapter
+    }
+)
+_MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})
+"""Statuses that say that the endpoint is not where the replica's address points, whatever the
+request asks for."""
+
+_FAILED = frozenset({424, 499})
+"""Statuses below 500 by which a server reports its own failure: a generation that failed, or a
+connection that was lost between a proxy and its engine."""
+
+_BUSY_WORDS = re.compile(
+    r"\b(busy|overloaded|queue|capacity|too many|no (?:available |free )?slots?|rate limit)", re.I
+)
+_REFUSAL_WORDS = re.compile(
+    r"not supported|unsupported|not implemented|validation error|invalid request|failed to parse"
+    r"|bad request|must be provided|does not support|unrecognized|malformed"
+    r"|jinja|chat.template|must alternate",
+    re.I,
+)
+_ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)
+
+
+def verdict_on(error: WorkerError) -> Verdict:
+    """Return the cause of a failure.
+
+    Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
+    saturation of our own, 4xx other than 424 and 499, cancels and deadlines do not; nor does a
+    failure whose text refuses the request.
+    """
+    status = error.status
+    if error.code is ErrorCode.ADMISSION_REJECT:
+        return Verdict.BUSY
+    if status == 503 and _BUSY_WORDS.search(error.message):
+        return Verdict.BUSY
+    if error.code in _ELSEWHERE or status in _MISPLACED:
+        return Verdict.ELSEWHERE
+    if status is not None and 400 <= status < 500 and status not in _FAILED:
+        return Verdict.JOB
+    if status is not None and _REFUSAL_WORDS.search(error.message):
+        return Verdict.JOB
+    return Verdict.BROKEN if error.code in _BROKEN else Verdict.JOB
+
+
+def refusal_of(error: WorkerError) -> tuple[int, str] | None:
+    """Return what identifies an engine's own words in a 424, 500 or 501; None for any other
+    failure.
+
+    The same words from two replicas are about the request, whatever the status claims.
+    """
+    if error.status not in (424, 500, 501) or _ANONYMOUS.search(error.message):
+        return None
+    return error.status, error.message
+
+
+WINDOW_S = 10
+"""Over how many seconds jobs and attempts are compared. When a replica breaks all of its jobs fail
+at once, and the pool's jobs of the seconds before pay for moving them."""
+
+
+class FailoverBudget:
+    """Attempts beyond the first, as a share of the jobs, and a few per second in any case.
+
+    In any ten seconds no more are granted than `ratio` of the jobs that came in them, and
+    `floor_per_s` for each second.
+
+    Args:
+        ratio: What each job adds.
+        floor_per_s: What each second adds.
+    """
+
+    def __init__(self, ratio: float = 0.2, floor_per_s: float = 1.0) -> None:
+        self._ratio = ratio
+        self._reserve = floor_per_s * WINDOW_S
+        self._seconds: deque[list[int]] = deque()  # second, jobs, granted attempts
+        self._jobs = self._granted = 0
+
+    def deposit(self, now: float) -> None:
+        """Count a job."""
+        seconds = self._seconds
+        second = seconds[-1] if seconds and seconds[-1][0] == int(now) else self._second(now)
+        second[1] += 1
+        self._jobs += 1
+
+    def withdraw(self, now: float) -> bool:
+        """Take one attempt; False if none is left."""
+        second = self._second(now)
+        if self._granted + 1 > self._ratio * self._jobs + self._reserve:
+            return False
+        second[2] += 1
+        self._granted += 1
+        return True
+
+    def _second(self, now: float) -> list[int]:
+        """Return the counts of the present second; forget those out of the window."""
+        seconds = self._seconds
+        while seconds and seconds[0][0] <= now - WINDOW_S - 1:
+            _, jobs, granted = seconds.popleft()
+            self._jobs -= jobs
+            self._granted -= granted
+        if not seconds or seconds[-1][0] < int(now):
+            seconds.append([int(now), 0, 0])
+        return seconds[-1]

@@ -16,16 +16,9 @@ from adapter_api.errors import EngineUnavailable, ErrorCode, InternalError, Work
 from adapter_api.health import EngineProps
 from adapter_api.notices import BreakerState
 from adapter_api.task import TaskRequest
-from registry.host.breaker import (
-    MAX_REST_S,
-    FailoverBudget,
-    Trial,
-    Verdict,
-    refusal_of,
-    verdict_on,
-)
+from registry.host.breaker import MAX_REST_S, Trial
 from registry.host.members import Members
-from registry.host.policy import PoolPolicy
+from registry.host.policy import FailoverBudget, PoolPolicy, Verdict, refusal_of, verdict_on
 from registry.host.replica import Lease, Replica, View
 from registry.host.routing import Candidates, Choice
 from registry.host.snapshot import Tell

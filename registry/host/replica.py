@@ -175,12 +175,12 @@ class Replica:
 
     def limit(self, otherwise: int | None) -> int | None:
         """Return the most attempts at once, with what its answers taught."""
-        hard, learnt = self.own_limit, self.pace.limit
+        hard, learnt = self.own_limit, self.pace.room
         if hard is None:
             hard = otherwise
         if learnt is None:
             return hard
-        return int(learnt) if hard is None else min(hard, int(learnt))
+        return learnt if hard is None else min(hard, learnt)
 
     def free_at(self, now: float) -> float | None:
         """Return when it may be asked again; None if that depends on a probe under way."""
@@ -192,7 +192,8 @@ class Replica:
     def set_alarm(self, call: "Callable[[Replica], None]") -> None:
         """Call back once when it may be asked again, instead of any earlier such request."""
         self.cancel_alarm()
-        at, loop = max(self.resting_until, self.breaker.retry_at or 0.0), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        at = max(self.resting_until, self.breaker.retry_at or 0.0, self.pace.next_at)
         if at > loop.time():
             self._alarm = loop.call_at(at + LATE_S, call, self)
 
@@ -310,7 +311,7 @@ class Replica:
             jobs=self.jobs,
             failures=self.failures,
             message=self.shown_message,
-            learnt_limit=None if self.pace.limit is None else int(self.pace.limit),
+            learnt_limit=self.pace.room,
             rests_s=round(max(0.0, self.resting_until - now), 3),
             weight=self.binding.weight,
             priority=self.binding.priority,

@@ -23,7 +23,8 @@ from adapter_api import (
     hookimpl,
 )
 from registry import AdapterHost, BoundAdapter, PoolPolicy
-from registry.host.breaker import WINDOW_S, BreakerPolicy
+from registry.host.breaker import BreakerPolicy
+from registry.host.policy import WINDOW_S
 from tests.chaos.flaky import MOODS, FlakyServer
 from tests.virtual_time import now_s
 

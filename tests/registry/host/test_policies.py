@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections import Counter
 
 import cattrs
@@ -17,17 +18,16 @@ from registry.host import (
     SessionAffinity,
 )
 from registry.host.breaker import (
+    MAX_GAP_S,
     MAX_LEARNT,
-    WINDOW_S,
+    SLOWEST_GAP_S,
     Breaker,
     BreakerPolicy,
-    FailoverBudget,
     Pace,
-    Verdict,
-    refusal_of,
-    verdict_on,
+    at_random,
 )
 from registry.host.jobs import Lanes, Ledger, Priority, Running, Ticket
+from registry.host.policy import WINDOW_S, FailoverBudget, Verdict, refusal_of, verdict_on
 from tests.scripted import Script
 from tests.virtual_time import in_virtual_time
 
@@ -213,23 +213,76 @@ def test_a_failure_that_was_the_jobs_is_taken_back() -> None:
     assert breaker.state == "closed"
 
 
-def test_busy_answers_teach_a_limit_and_a_short_rest() -> None:
-    """The jobs that ran become the limit, rests double, and answers undo both."""
+def test_busy_answers_teach_a_limit_and_rests() -> None:
+    """The jobs that ran become the limit; several in a row are followed by rests that double."""
     pace = Pace()
-    assert [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)] == [0.1] * 3
+    assert [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)] == [0.0] * 3
     assert pace.limit == 4
-    assert pace.busy(4, 0.2, 0.3) == 0.2
-    assert pace.limit == pytest.approx(2.8)
-    rests = [pace.busy(1, now, now) for now in range(1, 8)]
-    assert rests == [0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0]
+    rests = [pace.busy(4, now, now) for now in range(1, 9)]
+    assert rests == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
     pace.answered(None)
-    assert pace.busy(1, 9.0, 9.0) == 0.1
-    for _ in range(20):
-        assert pace.limit is not None
-        pace.whole(math.ceil(pace.limit), None)
-    assert 5 < pace.limit < 7, "one more for each round of answers"
-    pace.whole(1, None)
-    assert 5 < pace.limit < 7, "answers below the limit say nothing about it"
+    assert pace.busy(1, 9.0, 9.0) == 0.0
+    assert pace.limit == pytest.approx(3.2), "one alone lowers it by a fifth at most"
+    pace.busy(1, 10.0, 10.0)
+    assert pace.limit == 1, "the second in a row is believed"
+    pace.answered(None)
+    pace.busy(0, 11.0, 11.0)
+    assert pace.limit == pytest.approx(0.8), "it was alone: the server counts requests"
+
+
+def test_a_limit_grows_slowly_after_a_busy_answer_and_fast_in_calm() -> None:
+    """By a twentieth in a second at first, by one for each round of answers at most."""
+    pace = Pace()
+    pace.busy(8, 0.0, 0.0)
+    limits = []
+    for second in range(1, 31):
+        for _ in range(8):
+            if pace.limit is not None:
+                pace.whole(math.ceil(pace.limit), 1.0, float(second), None)
+        limits.append(pace.limit or math.inf)
+    assert limits[0] < 8.5
+    assert 9 < limits[4] < 12
+    assert limits[-1] > 40
+    pace = Pace()
+    pace.busy(8, 0.0, 0.0)
+    pace.whole(1, 1.0, 30.0, None)
+    assert pace.limit == 8, "answers below the limit say nothing about it"
+
+
+def test_attempts_come_at_the_pace_of_answers() -> None:
+    """Beside others with a short pause at most; a limit below one is a longer pause."""
+    pace = Pace()
+    assert not pace.begin(0, 0.0)
+    pace.busy(1, 0.0, 1.0)
+    for _ in range(30):
+        pace.whole(9, 0.1, 1.0, None)
+    assert pace.begin(0, 2.0)
+    assert 2.0 < pace.next_at <= 2.0 + MAX_GAP_S
+    for now in range(3, 20):
+        pace.answered(None)
+        pace.busy(0, float(now), float(now))
+    assert pace.begin(0, 30.0)
+    assert 31.0 < pace.next_at <= 30.0 + SLOWEST_GAP_S
+
+
+def limited(per_request: float, count: int) -> list[bool]:
+    """What a server admits that counts requests: the share `per_request` of them, evenly."""
+    found, credit = [], 0.0
+    for _ in range(count):
+        credit = min(2.0, credit + per_request)
+        found.append(credit >= 1)
+        credit -= credit >= 1
+    return found
+
+
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.5, 0.65, 0.8])
+def test_chance_is_told_from_a_limit(share: float) -> None:
+    """Servers that count requests refuse in patterns; others do it by chance."""
+    assert not at_random(limited(share, 64))
+    assert not at_random([True] * int(64 * share) + [False] * (64 - int(64 * share)))
+    rng = random.Random(1)
+    drawn = [[rng.random() < share for _ in range(64)] for _ in range(100)]
+    assert sum(map(at_random, drawn)) > 60
 
 
 def test_a_replica_that_was_away_begins_slowly() -> None:
@@ -237,7 +290,7 @@ def test_a_replica_that_was_away_begins_slowly() -> None:
     pace = Pace()
     pace.recover()
     assert pace.limit is None, "the probe is the breaker's to allow"
-    pace.begin(0)
+    pace.begin(0, 0.0)
     limits = []
     while pace.limit is not None:
         limits.append(pace.limit)
@@ -245,7 +298,7 @@ def test_a_replica_that_was_away_begins_slowly() -> None:
     assert limits == [1, 2, 3, 4]
     pace.busy(5, 0.0, 1.0)
     pace.recover()
-    pace.begin(2)
+    pace.begin(2, 1.0)
     assert pace.limit == 3, "streams from before are not held against it"
     for _ in range(10):
         pace.answered(None)

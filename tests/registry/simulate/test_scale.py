@@ -53,7 +53,7 @@ def test_hosts_that_share_replicas_lose_no_job(
                 )
             assert report.outcomes == {"ok": report.jobs}
             assert not (shared and report.refused)
-        assert reports[1].waited_s[1] <= reports[4].waited_s[1]
+        assert reports[1].waited_s[1] <= 1.25 * reports[4].waited_s[1]
         assert shared or reports[4].refused > 0
     assert len({report.jobs for report in reports.values()}) == 1
 

@@ -18,7 +18,7 @@ from registry.host import (
     PoolPolicy,
     PrefixAffinity,
 )
-from registry.host.breaker import WINDOW_S
+from registry.host.policy import WINDOW_S
 from registry.simulate import Arrival, Outage, SimulatedReplica, poisson, simulate
 
 LEAST_LOADED = PoolPolicy(routing=LeastLoaded())
