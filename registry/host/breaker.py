@@ -216,10 +216,10 @@ class Pace:
         "_outcomes",
         "_sheds",
         "_threshold",
-        "_took_s",
         "is_back",
         "limit",
         "next_at",
+        "took_s",
     )
 
     def __init__(self) -> None:
@@ -230,10 +230,11 @@ class Pace:
         """True before the first attempt after the replica was away."""
         self.next_at = -math.inf
         """When the next attempt may begin."""
+        self.took_s = FIRST_REST_S
+        """The recent time of an answer."""
         self._threshold = math.inf  # up to here the limit grows quickly
         self._cut_at = -math.inf
         self._in_a_row = 0  # busy answers; those to attempts that were sent together are one
-        self._took_s = FIRST_REST_S  # the recent time of an answer
         self._outcomes: list[bool] = []  # whether each of the latest was admitted
         self._is_on_trial = False  # the pace is held, to see whether they depend on it
         self._sheds = False  # they do not
@@ -260,16 +261,18 @@ class Pace:
             self._cut_at = now
             self._in_a_row += 1
             self._note(is_admitted=False)
-        if is_new and self._in_a_row == 1 and self.limit is not None and not self._is_on_trial:
-            limit = max(DECREASE * limit, min(limit, others))
-        elif 1 <= others < limit:
+        if 1 <= others < limit:
             limit = float(others)
+        elif is_new and self._in_a_row == 1 and not self._is_on_trial:
+            limit *= DECREASE
         if self._sheds:
-            limit = max(limit, min(2.0, self._took_s / SHED_GAP_S))
-        self.limit = self._threshold = max(limit, min(1.0, self._took_s / SLOWEST_GAP_S))
+            limit = max(limit, min(2.0, self.took_s / SHED_GAP_S))
+        self.limit = self._threshold = max(limit, min(1.0, self.took_s / SLOWEST_GAP_S))
         self._wait(now)
         over = self._in_a_row - PATIENCE
-        return 0.0 if self._sheds or over < 0 else min(FIRST_REST_S * 2.0**over, MAX_REST_S)
+        if self._sheds or over < 0:
+            return min(self.took_s / max(1, others), FIRST_REST_S)  # until one of them ends
+        return min(FIRST_REST_S * 2.0**over, MAX_REST_S)
 
     def begin(self, others: int, now: float) -> bool:
         """Note an attempt beside `others`, which may be from before the replica was away.
@@ -285,7 +288,7 @@ class Pace:
         """Let the next attempt begin after a pause; return whether there is one."""
         if self.limit is None or self.limit < self._threshold:
             return False
-        gap_s = self._took_s / self.limit
+        gap_s = self.took_s / self.limit
         if self.limit >= 1.0:
             gap_s = min(PACED * gap_s, MAX_GAP_S)
         self.next_at = max(self.next_at, now - LATE_S) + gap_s
@@ -298,19 +301,17 @@ class Pace:
         if self.limit is not None and self.limit < self._threshold:
             self._raise_by(1.0, hard_limit)
 
-    def whole(self, load: int, took_s: float, now: float, hard_limit: int | None) -> None:
+    def whole(self, load: int, now: float, hard_limit: int | None) -> None:
         """Note a whole answer.
 
         Args:
             load: How many attempts run, this one among them.
-            took_s: How long it took.
             now: The time.
             hard_limit: The most streams at once that the limit can be; None for no maximum.
         """
-        self._took_s += 0.2 * (took_s - self._took_s)
         if self.limit is not None and self._threshold <= self.limit <= load + 1:
             calm = 2.0 ** min((now - self._cut_at) / CALM_S, MAX_CALM)
-            self._raise_by(min(GROWTH_PER_S * took_s, 1.0 / self.limit) * calm, hard_limit)
+            self._raise_by(min(GROWTH_PER_S * self.took_s, 1.0 / self.limit) * calm, hard_limit)
 
     def _raise_by(self, more: float, hard_limit: int | None) -> None:
         assert self.limit is not None

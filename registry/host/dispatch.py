@@ -341,7 +341,7 @@ class Job:
         detail = ""
         if error is None:
             outcome = "ok"
-            self._queue.pool.members.note_whole(lease)
+            self._queue.pool.members.note_whole(lease, now)
         elif isinstance(error, WorkerError):
             outcome, detail = str(error.code), error.message
             self._queue.pool.note_failure(self._progress, lease, error)

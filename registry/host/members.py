@@ -16,7 +16,7 @@ from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.notices import BreakerState, ReplicaState
 from registry.host.breaker import Breaker, Trial
 from registry.host.policy import PoolPolicy, Verdict, verdict_on
-from registry.host.replica import Lease, Replica, View
+from registry.host.replica import NEW_SHARE, Lease, Replica, View
 from registry.host.snapshot import Changes, Tell, Versions
 
 MAX_VIEWS = 64
@@ -102,7 +102,7 @@ class Members:
         self._tell_state(replica, before)
 
     def busy(self) -> list[Replica]:
-        """Return those on which something runs, including those that are out of their places."""
+        """Return those in use, including those that are out of their places."""
         self._leaving = {replica for replica in self._leaving if not replica.is_idle}
         return [r for r in (*self.replicas.values(), *self._leaving) if not r.is_idle]
 
@@ -322,12 +322,13 @@ class Members:
             self.refresh(replica, now)
         return was_held
 
-    def note_whole(self, lease: Lease) -> None:
+    def note_whole(self, lease: Lease, now: float) -> None:
         """Note that an answer is whole."""
         replica, before = lease.replica, lease.replica.breaker.state
-        if replica.pace.limit is not None:
-            now, hard_limit = _now(), replica.hard_limit(self.policy.max_in_flight)
-            replica.pace.whole(replica.load, now - lease.taken_at, now, hard_limit)
+        pace = replica.pace
+        pace.took_s += NEW_SHARE * (now - lease.taken_at - pace.took_s)
+        if pace.limit is not None:
+            pace.whole(replica.load, now, replica.hard_limit(self.policy.max_in_flight))
         if before is not BreakerState.CLOSED:
             lease.succeeded()
             self._tell_breaker(replica, before, "answered")
@@ -358,11 +359,10 @@ class Members:
         asked_ms = error.retry_after_ms
         if error.retriable and asked_ms and error.code is not ErrorCode.LOCAL_SATURATED:
             self._rest(replica, asked_ms / 1000)
-        if verdict is not Verdict.BROKEN:
-            return None
-        replica.failures += 1
-        replica.poked.set()
-        if not counts:
+        if verdict is Verdict.BROKEN:
+            replica.failures += 1
+            replica.poked.set()
+        if verdict is not Verdict.BROKEN or not counts:
             return None
         before = replica.breaker.state
         lease.failed(now)

@@ -16,7 +16,7 @@ from registry.host.routing import Candidate, Candidates
 from registry.host.snapshot import NOT_CHECKED, Binding, Rate, ReplicaSnapshot
 
 NEW_SHARE = 0.2
-"""The weight of the newest first-token time in the recent one."""
+"""The weight of the newest time in the recent one."""
 
 FORGET_S = 60.0
 """After this time without a job a replica's first-token time decides nothing: it may be fast

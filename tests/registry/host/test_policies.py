@@ -216,15 +216,16 @@ def test_a_failure_that_was_the_jobs_is_taken_back() -> None:
 def test_busy_answers_teach_a_limit_and_rests() -> None:
     """The jobs that ran become the limit; several in a row are followed by rests that double."""
     pace = Pace()
-    assert [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)] == [0.0] * 3
+    rests = [pace.busy(9, 0.0, 0.1), pace.busy(6, 0.0, 0.1), pace.busy(4, 0.0, 0.1)]
     assert pace.limit == 4
+    assert max(rests) < 0.1, "until one of those that run may have ended"
     rests = [pace.busy(4, now, now) for now in range(1, 9)]
-    assert rests == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert rests[1:] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert pace.limit == 4, "it shrinks once for busy answers in a row"
     pace.answered(None)
-    assert pace.busy(1, 9.0, 9.0) == 0.0
-    assert pace.limit == pytest.approx(3.2), "one alone lowers it by a fifth at most"
+    assert pace.busy(4, 9.0, 9.0) < 0.1
+    assert pace.limit == pytest.approx(3.2)
     pace.busy(1, 10.0, 10.0)
-    assert pace.limit == 1, "the second in a row is believed"
     pace.answered(None)
     pace.busy(0, 11.0, 11.0)
     assert pace.limit == pytest.approx(0.8), "it was alone: the server counts requests"
@@ -233,19 +234,20 @@ def test_busy_answers_teach_a_limit_and_rests() -> None:
 def test_a_limit_grows_slowly_after_a_busy_answer_and_fast_in_calm() -> None:
     """By a twentieth in a second at first, by one for each round of answers at most."""
     pace = Pace()
+    pace.took_s = 1.0
     pace.busy(8, 0.0, 0.0)
     limits = []
     for second in range(1, 31):
         for _ in range(8):
             if pace.limit is not None:
-                pace.whole(math.ceil(pace.limit), 1.0, float(second), None)
+                pace.whole(math.ceil(pace.limit), float(second), None)
         limits.append(pace.limit or math.inf)
     assert limits[0] < 8.5
     assert 9 < limits[4] < 12
     assert limits[-1] > 40
     pace = Pace()
     pace.busy(8, 0.0, 0.0)
-    pace.whole(1, 1.0, 30.0, None)
+    pace.whole(1, 30.0, None)
     assert pace.limit == 8, "answers below the limit say nothing about it"
 
 
@@ -254,8 +256,6 @@ def test_attempts_come_at_the_pace_of_answers() -> None:
     pace = Pace()
     assert not pace.begin(0, 0.0)
     pace.busy(1, 0.0, 1.0)
-    for _ in range(30):
-        pace.whole(9, 0.1, 1.0, None)
     assert pace.begin(0, 2.0)
     assert 2.0 < pace.next_at <= 2.0 + MAX_GAP_S
     for now in range(3, 20):
