@@ -45,7 +45,12 @@ _FAILED_KIND = r"(?:^|(?<!\bno)_)(?:error|errored|exception|failed|failure|fail)
 _BROKEN_KIND = r"(?:^|_)(?:incomplete|aborted|cancell?ed|timeout|timed_out|rejected|expired)$"
 """Kinds of events without an answer. Beside an answer, its finish_reason tells more."""
 
-_NOTICES = frozenset({"ping", "keepalive", "keep_alive", "heartbeat", "progress", "notice"})
+_NOTICES = frozenset(
+    {
+        *("alive", "connected", "heartbeat", "keep_alive", "keepalive", "notice", "pending"),
+        *("ping", "pong", "processing", "progress", "queued", "started", "waiting"),
+    }
+)
 _GOOD_SIGNS = frozenset({"code", "status", "id", "event", "progress"})
 """A message beside one of these may be a notice, such as a place in a queue."""
 
@@ -117,6 +122,7 @@ def _is_bare(plain: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
             and _GOOD_SIGNS.isdisjoint(payload)
             and plain.get("type") not in _NOTICES
             and not _is_good(words)
+            and _plain(words) not in _NOTICES
         )
     )
 

@@ -27,11 +27,13 @@ from adapters.http_util.wordings import (
     CRASH,
     FILTER,
     INVALID,
+    LIMITED,
     LONG,
     LONG_CODE,
     LONG_QUOTA,
     MEDIA,
     MISSING,
+    OFFER,
     OTHER_LIMITS,
     OVERFLOW,
     OVERFLOW_WORDS,
@@ -152,7 +154,9 @@ def _limit(status: int | None, body: ErrorBody, *, busy: bool, delayed: bool) ->
     None if the words name neither a quota nor a limit of a day or longer.
     """
     words = re.sub(URL, "", body.message)
-    is_long = _matches(LONG, words) or any(_matches(LONG_CODE, code) for code in body.codes)
+    said = re.sub(OFFER, "", words, flags=re.IGNORECASE)
+    by_code = any(_matches(LONG_CODE, code) for code in body.codes)
+    is_long = by_code or (_matches(LONG, said) and _matches(LIMITED, said))
     is_limit = busy or status == 429 or _says(BUSY, words)
     if not (_says(QUOTA, words) or (is_limit and is_long)):
         return None

@@ -55,6 +55,14 @@ LONG = (
     r"|[\u5f53\u6bcf\u4eca\u5355]\u65e5|[\u5f53\u6bcf\u4eca]\u5929|[\u672c\u6bcf\u5f53](?:\u5468|\u6708)"
 )
 """A limit of a day or longer, which is not over when a request is repeated after seconds."""
+LIMITED = (
+    r"limit|quota|\bcap\b|too many|exceed|reached|used up|\bhit\b|allowed|allocat|allowance"
+    # Chinese: over, limit, used up.
+    r"|\u8d85|\u9650|\u7528\u5b8c"
+)
+"""Words about a limit, without which a day is only when something happens."""
+OFFER = r"\b(?:upgrad|subscri|purchas|switch to|sign up|contact)\w{0,4}\b[^.\n]{0,200}"
+"""Words about what else can be had, such as a monthly plan."""
 LONG_CODE = r"(?:^|_)(?:(?:dai|week|month)ly|day|week|month|[rt]pd|24_?h(?:ours)?)(?:_|$)"
 
 LONG_QUOTA = r"_per_(?:day|week|month)"

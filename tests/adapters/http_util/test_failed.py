@@ -91,6 +91,12 @@ def test_weaker_signs_count_without_an_answer(found: dict[str, Any]) -> None:
     assert not is_error({**ANSWER, **found})
 
 
+@pytest.mark.parametrize("words", ["Processing", "heartbeat", "OK", " "])
+def test_a_message_alone_may_be_a_notice(words: str) -> None:
+    assert not is_error({"message": words})
+    assert not is_error({"msg": words})
+
+
 @pytest.mark.parametrize("found", NOTHING, ids=str)
 def test_what_says_nothing_is_no_failure(found: dict[str, Any]) -> None:
     assert not is_error({"id": "a", "choices": [], **found})

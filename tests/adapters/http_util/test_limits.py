@@ -24,6 +24,7 @@ LONG = [
     "Limit of 50 messages every day reached. Resets at midnight UTC",
     "rate limit: 14400 requests in 1 day",
     "Rate limit reached on tokens per day (TPD): Limit 500000, Used 500000",
+    "You have reached your daily rate limit, please upgrade your plan",
     "\u4eca\u65e5\u8bf7\u6c42\u6b21\u6570\u8d85\u9650",
     "\u672c\u6708\u8c03\u7528\u9650\u9891",
 ]
@@ -35,6 +36,9 @@ SOON = [
     "Too many requests, please slow down",
     "Rate limit exceeded, 5 requests per second allowed",
     "Limit of 100 requests per hour reached",
+    "Rate limit exceeded. Upgrade to a monthly plan for higher limits",
+    "Rate limit exceeded, subscribe today for more",
+    "The engine is overloaded, as it is every day at noon",
 ]
 CODES = ["daily_limit_exceeded", "requests_per_day", "rpd_limit", "monthly_rate_limit"]
 
