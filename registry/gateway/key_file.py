@@ -87,6 +87,11 @@ def read_keys(path: Path) -> Mapping[str, KeyLimits]:
     if not keys:
         why = "it has no key: `worker-adapters gateway key NAME` makes one"
         raise ConfigError.single("keys", why, str(path))
+    names: dict[str, str] = {}
+    for name, limits in keys.items():
+        if (other := names.setdefault(limits.sha256, name)) != name:
+            why = f"{other!r} and {name!r} are the same key: give each client its own"
+            raise ConfigError.single("keys", why, str(path))
     return keys
 
 

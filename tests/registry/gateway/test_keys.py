@@ -47,6 +47,7 @@ async def test_a_key_without_a_model_stays_in_its_pools(
         (f'[keys.a]\nsha256 = "{hash_of("a")}"\npools = "chat"\n', "pools"),
         (f'[keys.a]\nsha256 = "{hash_of("a")}"\nrpm = 3\n', "unknown option"),
         (f'[keys.a]\nsha256 = "{hash_of("a")}"\nmax_in_flight = 0\n', "max_in_flight"),
+        (f'[keys]\na.sha256 = "{hash_of("a")}"\nb.sha256 = "{hash_of("a")}"\n', "same key"),
     ],
 )
 def test_a_wrong_key_file_is_refused(
