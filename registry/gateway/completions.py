@@ -150,7 +150,7 @@ class Completions:
         finally:
             pulse.stop()
             forget()
-            gateway.note_ended(job, reply.status)
+            gateway.note_ended(job, reply)
             await reply.aclose()
 
 

@@ -10,6 +10,7 @@ from registry.gateway.access import is_local
 from registry.gateway.jobs import MAX_RECENT, EndedJob, GatewayJob
 from registry.gateway.keys import Key, Keyring
 from registry.gateway.models import ModelDirectory
+from registry.gateway.reply import Reply
 from registry.gateway.settings import Settings
 from registry.host import AdapterHost
 from registry.serving import JobTable
@@ -125,6 +126,6 @@ class Gateway:
         self._cancelling.add(task)
         task.add_done_callback(self._cancelling.discard)
 
-    def note_ended(self, job: GatewayJob, status: int) -> None:
+    def note_ended(self, job: GatewayJob, reply: Reply) -> None:
         """Keep a job that has ended for the dashboard; status 0 if it was not answered."""
-        self.recent.append(EndedJob.of(job, status))
+        self.recent.append(EndedJob.of(job, reply.status, reply.now()))

@@ -1,6 +1,5 @@
 """The gateway's jobs: in flight, and as the dashboard shows those that have ended."""
 
-import asyncio
 from time import time
 from typing import Self
 
@@ -71,14 +70,15 @@ class EndedJob:
     ended_at_s: float
 
     @classmethod
-    def of(cls, job: GatewayJob, status: int) -> Self:
+    def of(cls, job: GatewayJob, status: int, now: float) -> Self:
         """Return a job that has just ended.
 
         Args:
             job: The job.
             status: The HTTP status it was answered with.
+            now: The time on the loop's clock.
         """
-        now, first_at = asyncio.get_running_loop().time(), job.first_token_at
+        first_at = job.first_token_at
         return cls(
             job.job_id,
             job.pool_id,

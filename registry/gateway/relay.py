@@ -1,7 +1,5 @@
 """One job's way from the host's stream to the client's connection."""
 
-import asyncio
-
 from adapter_api import (
     Answer,
     End,
@@ -42,7 +40,7 @@ async def stream_answer(
                 body += chunks.tokens(buffered)
                 job.tokens += len(buffered)
             if job.phase != "generating":
-                _note_first_token(job)
+                _note_first_token(job, reply.now())
                 body = chunks.first() + body
                 if not reply.started:
                     reply.start(200, STREAM_HEADERS)
@@ -79,7 +77,7 @@ async def whole_answer(
         elif isinstance(event, Token):
             job.tokens += 1
             if job.phase != "generating":
-                _note_first_token(job)
+                _note_first_token(job, reply.now())
         events.append(event)
     answer = Answer.of(events)
     job.note_end(answer.metrics)
@@ -88,6 +86,6 @@ async def whole_answer(
     await reply.finish(body)
 
 
-def _note_first_token(job: GatewayJob) -> None:
+def _note_first_token(job: GatewayJob, now: float) -> None:
     job.phase = "generating"
-    job.first_token_at = asyncio.get_running_loop().time()
+    job.first_token_at = now

@@ -37,7 +37,8 @@ class Reply:
         self.headers = headers
         self.ended = False
         self.sending_since: float | None = None
-        self.now = asyncio.get_running_loop().time
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
         self.idle_since = self.now()
         self.access = access
 
@@ -168,9 +169,8 @@ class Pulse:
         self._keep_alive_s = keep_alive_s
         self._stall_s = stall_s
         self._stalled = stalled
-        self._loop = asyncio.get_running_loop()
         limits = [limit for limit in (keep_alive_s, stall_s) if limit]
-        self._timer = self._loop.call_later(min(limits), self._look) if limits else None
+        self._timer = reply.loop.call_later(min(limits), self._look) if limits else None
 
     def stop(self) -> None:
         """Do nothing more."""
@@ -178,7 +178,8 @@ class Pulse:
             self._timer.cancel()
 
     def _look(self) -> None:
-        now, reply = self._loop.time(), self._reply
+        reply = self._reply
+        now = reply.now()
         waits: list[float] = []
         if reply.sending_since is not None:
             if self._stall_s:
@@ -194,4 +195,4 @@ class Pulse:
                 left_s = self._keep_alive_s
             waits.append(left_s)
         again_s = min(waits, default=self._stall_s or self._keep_alive_s)
-        self._timer = self._loop.call_later(max(0.001, again_s), self._look)
+        self._timer = reply.loop.call_later(max(0.001, again_s), self._look)
