@@ -87,20 +87,20 @@ class Interruption:
         self._giving_up: asyncio.TimerHandle | None = None
         self._gave_up = False
 
-    def interrupt(self, error: WorkerError) -> None:
-        """End the job with `error`, now. The first error given stays."""
-        if self.stopped_by is None:
-            self.stopped_by = error
+    def interrupt(self, error: WorkerError) -> WorkerError:
+        """End the job with `error`, now. Return the error that ends it: the first one given."""
+        self.stopped_by = stopped_by = self.stopped_by or error
         reader = self.reader
         if reader is None or self._interrupted:
-            return
+            return stopped_by
         if reader is STARTING or reader is asyncio.current_task():
             # The adapter's own code stops its job. A task that cancels itself and does not wait
             # before it gives the next event would be cancelled later, outside of the stream.
             asyncio.get_running_loop().call_soon(self.interrupt, error)
-            return
+            return stopped_by
         self._interrupted = True
         reader.cancel()
+        return stopped_by
 
     def take_back(self) -> bool:
         """Uncancel the reader if `interrupt` cancelled it.

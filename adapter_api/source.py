@@ -49,6 +49,20 @@ class Source:
         """Convert an exception that the events raised."""
         return error_of(exc, self._events)
 
+    def judge(self, exc: BaseException, clock: Interruption) -> BaseException | None:
+        """Return what must propagate because the events raised `exc` in a wait of `clock`."""
+        if isinstance(exc, GaveUp):
+            self.abandon()
+        exc.__traceback__ = without_our_frames(exc.__traceback__)
+        cancelled = clock.take_back()
+        return what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
+
+    def note_untidy(self, exc: BaseException) -> None:
+        """Log what a job's code raised after the job was ended, unless that was to be expected."""
+        expected = (asyncio.CancelledError, StopAsyncIteration, WorkerError, GaveUp)
+        if not isinstance(exc, expected):
+            warn_of_untidy(exc, self._job_id)
+
     def abandon(self) -> None:
         """Let go of code that does not stop; it keeps running in a task of its own."""
         warn_of_abandoned(self._events, self._job_id)

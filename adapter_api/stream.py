@@ -1,9 +1,9 @@
 """TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from weakref import ref
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, WorkerError
@@ -17,25 +17,14 @@ from adapter_api.foreign import (
     steps_of,
     twin_of,
     warn_of_dropped,
-    warn_of_untidy,
-    what_propagates,
-    without_our_frames,
 )
-from adapter_api.interruption import STARTING, GaveUp
+from adapter_api.interruption import STARTING
 from adapter_api.limits import StreamClock
 from adapter_api.order import CheckedOrder, EventOrder, State, Violation
 from adapter_api.source import Source
 from adapter_api.task import TaskRequest
 from adapter_api.watcher import StreamWatcher
 from adapter_api.whole import WholeReading
-
-
-class Table(Protocol):
-    """Knows streams for as long as they exist."""
-
-    def forget(self, stream: "TokenStream") -> None:
-        """Drop a stream that is gone. A destructor calls it."""
-
 
 _NOWHERE = float("nan")  # no index: it equals nothing, itself included
 
@@ -64,9 +53,9 @@ class TokenStream(WholeReading):
     """
 
     __slots__ = (
-        "__weakref__", "_advance", "_clock", "_closed", "_count", "_expected", "_failure",
+        "__weakref__", "_advance", "_closed", "_count", "_expected", "_failure",
         "_held", "_opened_at", "_order", "_ready", "_settled", "_source", "_unread", "_watcher",
-        "job_id", "tables",
+        "clock", "job_id", "on_gone",
     )  # fmt: skip
 
     def __init__(
@@ -80,9 +69,10 @@ class TokenStream(WholeReading):
         self.job_id = task.job_id
         self._source = Source(events, task.job_id)
         self._advance = steps_of(events)
-        self._clock = clock if clock is not None else StreamClock(task.deadline_s)
-        if self._clock.deadline_at is None and task.deadline_s is not None:
-            self._clock.deadline_at = self._clock.started_at + task.deadline_s
+        self.clock = clock if clock is not None else StreamClock(task.deadline_s)
+        """The job's limits, for code that hands the stream on."""
+        if self.clock.deadline_at is None and task.deadline_s is not None:
+            self.clock.deadline_at = self.clock.started_at + task.deadline_s
         self._order = CheckedOrder() if checked else EventOrder()
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
         self._ready: list[Token] = []  # what came at once, the next one last
@@ -94,13 +84,8 @@ class TokenStream(WholeReading):
         self._unread: asyncio.Task[None] | None = None
         self._opened_at: tuple[str, int] | None = None
         self._watcher: StreamWatcher | None = None
-        self.tables: tuple[Table, ...] = ()
-        """The tables that know the stream, and that it leaves when it is gone."""
-
-    @property
-    def clock(self) -> StreamClock:
-        """The job's limits, for code that hands the stream on."""
-        return self._clock
+        self.on_gone: tuple[Callable[[TokenStream], object], ...] = ()
+        """Called with the stream when it is gone, by its destructor."""
 
     def watch(self, watcher: StreamWatcher) -> Self:
         """Call `watcher` at each step from now on, and return the stream. One watcher at most.
@@ -122,27 +107,28 @@ class TokenStream(WholeReading):
         return self._open()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if not self._source.closed.is_set:
-            await self.aclose()
+        await self.aclose()
 
     async def _open(self) -> Self:
-        first = self._opened_at is None
-        self._note_caller()
-        if first and self._watcher is not None:
-            await self._tell_opened(self._watcher)
+        if self._opened_at is None:
+            await self._begin()
+        else:
+            self._note_caller()
         if self._order.state is State.OPENING and not self._held:
             self._hold(await self.__anext__())
         return self
 
     def _note_caller(self) -> None:
-        self._opened_at = HANDED_ON if self._clock.is_followed else caller()
-        if self._clock.keeps_deadline and not self._closed:
+        self._opened_at = HANDED_ON if self.clock.is_followed else caller()
+        if self.clock.keeps_deadline and not self._closed:
             # The wait that follows sets the timer; `_admit` does if there is none.
-            self._clock.on_unread = partial(_end_unread, ref(self))
+            self.clock.on_unread = partial(_end_unread, ref(self))
 
-    async def _tell_opened(self, watcher: StreamWatcher) -> None:
+    async def _begin(self) -> None:
+        self._note_caller()
         try:
-            watcher.opened()
+            if self._watcher is not None:
+                self._watcher.opened()
         except BaseException as exc:  # the caller has no stream yet that it could close
             self._close(ended_by(exc))
             await self._release()
@@ -161,7 +147,7 @@ class TokenStream(WholeReading):
             WorkerError: Before Started, or after the Error event.
             RuntimeError: If another task is reading.
         """
-        clock = self._clock
+        clock = self.clock
         event: Any
         if self._settled or clock.stopped_by is not None:
             return await self._next_known()
@@ -175,9 +161,7 @@ class TokenStream(WholeReading):
         if clock.reader is not None:
             raise RuntimeError(f"two tasks read the stream of job {self.job_id} at once")
         if self._opened_at is None:
-            self._note_caller()
-            if self._watcher is not None:
-                await self._tell_opened(self._watcher)
+            await self._begin()
         clock.reader = STARTING
         try:
             step = self._advance()
@@ -217,10 +201,9 @@ class TokenStream(WholeReading):
         For code that hands a stream's events on: one list costs less than as many single steps.
         """
         ready, expected = self._ready, self._expected
-        if not ready or expected is _NOWHERE:
-            return []
-        if set(map(type, ready)) != {Token} or ready[0].index != expected + len(ready) - 1:
-            return []  # they are checked one by one
+        known = ready and expected is not _NOWHERE and set(map(type, ready)) == {Token}
+        if not known or ready[0].index != expected + len(ready) - 1:
+            return []  # none, or they are checked one by one
         self._ready = []
         ready.reverse()
         self._expected = expected + len(ready)
@@ -233,8 +216,8 @@ class TokenStream(WholeReading):
             self._settled = self._closed or bool(self._held)
             return event
         if not self._closed:
-            assert self._clock.stopped_by is not None
-            return await self._fail(self._clock.stopped_by)
+            assert self.clock.stopped_by is not None
+            return await self._fail(self.clock.stopped_by)
         if not self._source.closed.is_set:
             await self._source.closed.wait()
         if self._failure is not None:
@@ -243,13 +226,8 @@ class TokenStream(WholeReading):
 
     async def _on_failure(self, exc: BaseException) -> TokenEvent:
         """Handle what the adapter raised, or that its events ended without a last word."""
-        clock = self._clock
-        gone = isinstance(exc, GaveUp)
-        if gone:
-            self._source.abandon()
-        exc.__traceback__ = without_our_frames(exc.__traceback__)
-        cancelled = clock.take_back()
-        goes_on = what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
+        clock = self.clock
+        goes_on = self._source.judge(exc, clock)
         try:
             if goes_on is not None:
                 self._close(ended_by(goes_on))
@@ -260,10 +238,7 @@ class TokenStream(WholeReading):
                     await self._release()
                 raise goes_on
             if clock.stopped_by is not None:
-                if not gone and not isinstance(
-                    exc, asyncio.CancelledError | StopAsyncIteration | WorkerError
-                ):
-                    warn_of_untidy(exc, self.job_id)
+                self._source.note_untidy(exc)
                 return await self._fail(clock.stopped_by)
             return await self._fail(self._source.error_of(exc))
         finally:
@@ -277,7 +252,7 @@ class TokenStream(WholeReading):
         """
         if type(event) is Raised:
             return event
-        clock = self._clock
+        clock = self.clock
         if clock.stopped_by is not None or (waited and clock.was_thrown and clock.is_cancelled):
             return Raised(asyncio.CancelledError())  # the adapter swallowed it
         if waited:
@@ -308,20 +283,17 @@ class TokenStream(WholeReading):
 
     async def _end_with(self, last: Raised | WorkerError | End) -> TokenEvent:
         """End the job and return its last event."""
-        if isinstance(last, End):
-            await self._finish(last)
-            return last
         if isinstance(last, Raised):
             return await self._on_failure(last.take())
-        return await self._fail(last)
-
-    async def _finish(self, end: End) -> None:
+        if isinstance(last, WorkerError):
+            return await self._fail(last)
         self._close(None)
         try:
-            await self._release(end)
+            await self._release(last)
         except BaseException:
-            self._hold(end)  # the answer is whole, even if the caller reads on
+            self._hold(last)  # the answer is whole, even if the caller reads on
             raise
+        return last
 
     @property
     def was_read(self) -> bool:
@@ -346,7 +318,7 @@ class TokenStream(WholeReading):
             adapter's own code, which cannot wait for its own end, gets True at once.
         """
         await self._stop("the job was cancelled")
-        return isinstance(self._failure or self._clock.stopped_by, Cancelled)
+        return isinstance(self._failure or self.clock.stopped_by, Cancelled)
 
     async def aclose(self) -> None:
         """Release everything the job holds, cancelling it if it still runs. Idempotent."""
@@ -354,20 +326,18 @@ class TokenStream(WholeReading):
             await self._stop("the stream was closed before its end")
 
     async def _stop(self, why: str) -> None:
-        reader, caller = self._clock.reader, asyncio.current_task()
+        reader, caller = self.clock.reader, asyncio.current_task()
         if self._closed:
             if self._source.closer is None or self._source.closer is not caller:
                 await self._source.closed.wait()
         elif reader is None:
-            self._clock.interrupt(cancellation(why))
-            error = self._clock.stopped_by
-            assert error is not None
+            error = self.clock.interrupt(cancellation(why))
             if self._order.state is not State.OPENING:
                 self._hold(Error(error))
             self._close(error)
             await self._release()
         else:
-            self._clock.interrupt(cancellation(why))
+            self.clock.interrupt(cancellation(why))
             if reader is not STARTING and reader is not caller:
                 await self._source.closed.wait()
 
@@ -392,13 +362,13 @@ class TokenStream(WholeReading):
             failure.job_id = self.job_id
             failure.tokens_emitted = delivered
             self._failure = failure
-            if self._clock.stopped_by is not None:
-                self._clock.stopped_by = failure
+            if self.clock.stopped_by is not None:
+                self.clock.stopped_by = failure
         self._closed = self._settled = True
         if self._order.state is not State.OPENING:
             self._order.state = State.ENDED
         self._ready = []
-        self._clock.stop()
+        self.clock.stop()
 
     async def _release(self, end: End | None = None) -> None:
         """Report how it ended, and close the adapter's generator."""
@@ -414,12 +384,12 @@ class TokenStream(WholeReading):
             watcher.ended(end, error, self._count)
 
     def __del__(self) -> None:
-        for table in getattr(self, "tables", ()):
-            table.forget(self)
+        for call in getattr(self, "on_gone", ()):
+            call(self)
         # asyncio closes the adapter's generator, and so its connection, when it is collected.
         if getattr(self, "_closed", True) or self._opened_at is None:
             return
-        self._clock.stop()
+        self.clock.stop()
         self._count = self._delivered()
         self._tell(None, None)
         warn_of_dropped(self.job_id, self._opened_at)

@@ -56,11 +56,10 @@ class StreamTable:
         """Remember `stream` for as long as it exists, and return it."""
         others = self._streams.get(stream.job_id, ())
         self._streams[stream.job_id] = (*others, ref(stream))
-        stream.tables += (self,)
+        stream.on_gone += (self._forget,)
         return stream
 
-    def forget(self, stream: TokenStream) -> None:
-        """Drop a stream that is gone. Its destructor calls it."""
+    def _forget(self, stream: TokenStream) -> None:
         known = self._streams.get(stream.job_id)
         if known is not None and len(known) == 1 and known[0]() is stream:
             del self._streams[stream.job_id]
