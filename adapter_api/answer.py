@@ -17,9 +17,15 @@ from adapter_api.events import (
     TokenEvent,
     TokenLogprob,
 )
-from adapter_api.messages import InvalidToolCall, Message, ToolCall, read_json
+from adapter_api.messages import (
+    DETAIL_KEYS,
+    REASONING_KEYS,
+    InvalidToolCall,
+    Message,
+    ToolCall,
+    read_json,
+)
 
-_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _LENGTH_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 
 
@@ -103,8 +109,8 @@ class Answer:
             reasoning: False leaves the plain reasoning out, for servers that refuse it.
         """
         extra = {key: value for key, value in self.message_extra.items() if value is not None}
-        if not reasoning or not (self.tool_calls or extra.get("reasoning_details")):
-            for key in _REASONING_KEYS:
+        if not reasoning or not (self.tool_calls or any(map(extra.get, DETAIL_KEYS))):
+            for key in REASONING_KEYS:
                 extra.pop(key, None)
         parts = extra.pop("content", None)  # text and reasoning as one list of parts
         content: Any = parts if reasoning and parts else self._said(extra.get("refusal"))
@@ -160,4 +166,4 @@ class AnswerParts:
 
 
 def _kept_reasoning(extra: Mapping[str, Any]) -> Iterator[str]:
-    return (text for key in _REASONING_KEYS if isinstance(text := extra.get(key), str) and text)
+    return (text for key in REASONING_KEYS if isinstance(text := extra.get(key), str) and text)

@@ -23,14 +23,22 @@ from adapter_api.fields import (
     to_extra,
 )
 
+REASONING_KEYS = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content"),
+    *("reasoning_summary", "thought", "thoughts"),
+)
+"""Names of plain reasoning in an assistant's message; the first that says something counts."""
+
+DETAIL_KEYS = ("reasoning_details", "thinking_blocks")
+"""Names of opaque parts of the reasoning, such as signatures, which go back unchanged."""
+
 _OWN_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id")
 
 # Other keys that servers put into an assistant's message or accept in a request.
 _WIRE_KEYS = (
+    *REASONING_KEYS,
+    *DETAIL_KEYS,
     "refusal",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
     "audio",
     "annotations",
     "prefix",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token
+from adapter_api.messages import DETAIL_KEYS, REASONING_KEYS
 from adapters.http_util import error_from_payload
 from adapters.http_util.failed import failure_in
 from adapters.openai_http.endings import Finish
@@ -21,11 +22,10 @@ from adapters.openai_http.lanes import (
 )
 from adapters.openai_http.names import plain
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.thinking import REASONING_NAMES
 from adapters.openai_http.usage import single_logprob, token_logprobs
 
 _TEXT = ("content", "refusal")
-_REASONING = (*REASONING_NAMES, "reasoning_details", "thinking_blocks")
+_REASONING = (*REASONING_KEYS, *DETAIL_KEYS)
 _CALLS = ("tool_calls", "tool_call", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
 _BESIDE = frozenset({*_REASONING, *_CALLS})

@@ -10,10 +10,9 @@ from hashlib import blake2b
 from typing import Any
 
 from adapter_api import Message
+from adapter_api.messages import DETAIL_KEYS, REASONING_KEYS
 from adapters.openai_http.dialects import Dialect
 
-_PLAIN = ("reasoning_content", "reasoning", "thinking")
-_OPAQUE = ("reasoning_details", "thinking_blocks")
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
@@ -40,10 +39,10 @@ def _place_reasoning(wire: dict[str, Any], dialect: Dialect) -> None:
     style = dialect.reasoning
     if style == "as_it_came":
         return
-    texts = [wire.pop(name) for name in _PLAIN if name in wire]
+    texts = [wire.pop(name) for name in REASONING_KEYS if name in wire]
     text = next((text for text in texts if isinstance(text, str)), None)
     if style == "none":
-        for name in _OPAQUE:
+        for name in DETAIL_KEYS:
             wire.pop(name, None)
     elif text is None or (style == "with_calls" and "tool_calls" not in wire):
         return

@@ -318,7 +318,7 @@ class Pieces:
             extra["refusal"] = self._refusal.getvalue()
         reasoning = "" if self._thinking is None else self._thinking.text
         if reasoning and (self.said_nothing or extra or self._calls or history):
-            extra[self.thinking.name] = reasoning
+            extra[self.thinking.name or "reasoning_content"] = reasoning
         return extra
 
 

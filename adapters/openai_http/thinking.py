@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError
+from adapter_api.messages import DETAIL_KEYS, REASONING_KEYS
 from adapters.openai_http.calls import opaque_bytes
 
 MAX_REASONING_CHARS = 8 << 20
@@ -21,21 +22,14 @@ MAX_DETAIL_BYTES = 4 << 20
 MAX_DETAILS = 4096
 """Opaque details of one answer, each of which is looked up by its type and index."""
 
-REASONING_NAMES = (
-    *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content"),
-    *("reasoning_summary", "thought", "thoughts"),
-)
-"""Names of reasoning in a delta or a message; of several, the first that says something counts."""
-
 MEDIA = frozenset({"audio", "file", "files", "image", "images", "video", "videos"})
 """Parts of an answer that no event of the contract holds."""
 
-_DETAIL_NAMES = ("reasoning_details", "thinking_blocks")
 READ = frozenset(
     {
         *("annotations", "content", "extra_content", "function_call", "id", "model", "name"),
         *("provider", "refusal", "role", "text", "tool_call", "tool_calls", "type"),
-        *(*REASONING_NAMES, *_DETAIL_NAMES),
+        *(*REASONING_KEYS, *DETAIL_KEYS),
     }
 )
 """Names that are read, or that say nothing about the engine's work."""
@@ -50,8 +44,8 @@ class Thinking:
     __slots__ = ("_bytes", "_details", "_extra", "_kept", "name")
 
     def __init__(self) -> None:
-        self.name = "reasoning_content"
-        """The server's name for reasoning."""
+        self.name = ""
+        """The server's name for plain reasoning; empty until it has sent some."""
         self._kept = io.StringIO()
         self._details: dict[str, dict[tuple[Any, Any], dict[str, Any]]] = {}
         self._extra: dict[str, Any] = {}
@@ -63,20 +57,20 @@ class Thinking:
         Raises:
             StreamingError: UPSTREAM_PROTOCOL if a bound is passed.
         """
-        said, works = "", False
-        for name in REASONING_NAMES:
+        said, works, plain = "", False, self.name
+        for name in REASONING_KEYS:
             value = part.get(name)
             if not value:
                 continue
             works = True
             if not said and (words := _words(value)):
                 said, self.name = words, name
-        for name in _DETAIL_NAMES:
+        for name in DETAIL_KEYS:
             details = part.get(name)
             if details and isinstance(details, list):
                 works = True
                 text = "".join(self._read_details(name, details))
-                said = said or text
+                said = said or ("" if plain else text)  # it repeats plain reasoning
         return said, works
 
     def keep(self, reasoning: str) -> None:

@@ -1,7 +1,7 @@
 """Answers in the shape of OpenAI's API: chunks of a stream, and whole objects."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import time
 from typing import Any
 
@@ -15,9 +15,11 @@ from adapter_api import (
     ScoredToken,
     Token,
     TokenLogprob,
+    Tool,
     ToolCall,
     ToolCallDelta,
 )
+from adapter_api.messages import DETAIL_KEYS
 from registry.serving.openai_api.requests import ApiRequest
 
 _encode = msgspec.json.encode
@@ -52,6 +54,10 @@ class Chunks:
             b'},"finish_reason":null}]}\n\n' if self._chat else b',"finish_reason":null}]}\n\n'
         )
         self._arguments_open = self._open + b'[{"index":0,"delta":{"tool_calls":[{"index":'
+        self._keeps_reasoning = request.task.include_reasoning
+        self._custom_tools = frozenset(filter(None, map(_custom_name, request.task.tools)))
+        self._custom_calls: set[int] = set()
+        self._numbers: dict[str, int] = {}  # of calls, by their ids
 
     def first(self) -> bytes:
         """Return what a stream begins with."""
@@ -80,25 +86,38 @@ class Chunks:
 
     def end(self, end: End) -> bytes:
         """Return what a whole answer ends with."""
-        chunks = [self._choice({} if self._chat else "", finish_reason=_finish(end))]
+        if self._chat:
+            delta: Any = _opaque(end.message_extra, reasoning=self._keeps_reasoning)
+            if signed := [
+                {"index": self._numbers[call.id], **_no_more(call), **extra}
+                for call in (*end.tool_calls, *end.invalid_tool_calls)
+                if call.id in self._numbers and (extra := _signature(call))
+            ]:
+                delta["tool_calls"] = signed
+        else:
+            delta = ""
+        chunks = [self._choice(delta, finish_reason=_finish(end))]
         if self._include_usage:
             chunks.append(self._open + b'[],"usage":' + _encode(usage(end.metrics)) + b"}\n\n")
         chunks.append(DONE)
         return b"".join(chunks)
 
     def _call(self, delta: ToolCallDelta) -> bytes:
-        if delta.name is None:
+        if delta.name is None and delta.call not in self._custom_calls:
             arguments = _encode(delta.arguments)
             number = str(delta.call).encode()
             function = b',"function":{"arguments":' + arguments + b"}}]}"
             return self._arguments_open + number + function + b',"finish_reason":null}]}\n\n'
-        call = {
-            "index": delta.call,
-            "id": delta.id,
-            "type": "function",
-            "function": {"name": delta.name, "arguments": delta.arguments},
-        }
-        return self._choice({"tool_calls": [call]})
+        if delta.name is None:
+            custom = {"index": delta.call, "custom": {"input": delta.arguments}}
+            return self._choice({"tool_calls": [custom]})
+        assert delta.id is not None  # the first piece of a call has both
+        self._numbers[delta.id] = delta.call
+        kind = {"type": "custom"} if delta.name in self._custom_tools else {}
+        if kind:
+            self._custom_calls.add(delta.call)
+        call = ToolCall(delta.id, delta.name, delta.arguments, kind)
+        return self._choice({"tool_calls": [{"index": delta.call, **call.to_wire()}]})
 
     def _choice(
         self, content: Any, *, finish_reason: str | None = None, logprobs: Any = None
@@ -115,7 +134,7 @@ def whole(request: ApiRequest, answer: Answer) -> bytes:
     choice: dict[str, Any] = {"index": 0}
     scored = answer.logprobs
     if request.kind == "chat":
-        choice["message"] = _message(answer)
+        choice["message"] = _message(answer, reasoning=request.task.include_reasoning)
         if scored:
             choice["logprobs"] = _chat_logprobs(scored)
     else:
@@ -169,22 +188,44 @@ def _finish(ended: End | Answer) -> str:
     return reason if reason in _FINISH_REASONS else "stop"
 
 
-def _message(answer: Answer) -> dict[str, Any]:
+def _message(answer: Answer, *, reasoning: bool) -> dict[str, Any]:
     text = answer.text or (None if answer.tool_calls else "")
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if answer.refused:
         message |= {"content": None, "refusal": answer.text}
-    if answer.reasoning:
+    if answer.reasoning and reasoning:
         message["reasoning_content"] = answer.reasoning
+    message |= _opaque(answer.message_extra, reasoning=reasoning)
     calls = [*answer.tool_calls, *answer.invalid_tool_calls]
     if calls:
-        message["tool_calls"] = [_wire_call(call) for call in calls]
+        message["tool_calls"] = [call.to_wire() for call in calls]
     return message
 
 
-def _wire_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {**call.extra, "id": call.id, "type": "function", "function": function}
+def _opaque(extra: Mapping[str, Any], *, reasoning: bool) -> dict[str, Any]:
+    """Return the parts of a message that its engine wants back unchanged, such as signatures."""
+    names = (*DETAIL_KEYS, "extra_content") if reasoning else ("extra_content",)
+    return {name: extra[name] for name in names if extra.get(name)}
+
+
+def _signature(call: ToolCall) -> dict[str, Any]:
+    return {name: value for name, value in call.extra.items() if name != "type"}
+
+
+def _no_more(call: ToolCall) -> dict[str, Any]:
+    """Return a piece without arguments: openai's client wants one in every piece of a call."""
+    if call.extra.get("type") == "custom":
+        return {"custom": {"input": ""}}
+    return {"function": {"arguments": ""}}
+
+
+def _custom_name(tool: Tool | Mapping[str, Any]) -> str | None:
+    """Return the name of a custom tool, whose calls have another form."""
+    if isinstance(tool, Tool) or tool.get("type") != "custom":
+        return None
+    custom = tool.get("custom", tool)
+    name = custom.get("name") if isinstance(custom, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _chat_logprobs(scored: Iterable[TokenLogprob]) -> dict[str, Any]:
@@ -193,15 +234,20 @@ def _chat_logprobs(scored: Iterable[TokenLogprob]) -> dict[str, Any]:
             {
                 "token": one.token,
                 "logprob": one.logprob,
-                "bytes": list(one.token.encode()),
+                "bytes": _bytes_of(one.token),
                 "top_logprobs": [
-                    {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+                    {"token": token, "logprob": logprob, "bytes": _bytes_of(token)}
                     for token, logprob in one.top.items()
                 ],
             }
             for one in scored
         ]
     }
+
+
+def _bytes_of(token: str) -> list[int] | None:
+    """Return a token's bytes; None if a part of a character was replaced, so they are unknown."""
+    return None if "\ufffd" in token else list(token.encode())
 
 
 def _completion_logprobs(scored: Iterable[TokenLogprob]) -> dict[str, Any]:

@@ -57,7 +57,10 @@ _CONSUMED: dict[Kind, frozenset[str]] = {
         }
     ),
 }
-"""Fields that are read here. Every other one goes to the engine as it is."""
+"""Fields that are read here. Every other one goes to the engine as it is, unless it is null."""
+
+_REPLACED = {"functions": "tools", "function_call": "tool_choice"}
+_NEVER_SENT = frozenset({"best_of", *_REPLACED})
 
 _ID = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_ID_CHARS - 2}}}[!-~])?")
 _MAX_SHOWN_CHARS = 60
@@ -134,11 +137,14 @@ def read(
     if not isinstance(options, dict):
         raise _invalid("stream_options", "must be an object")
     include_usage = _flag(options, "include_usage", within="stream_options.") or False
-    n = fields.get("n")
-    if n is not None and (n != 1 or type(n) is not int):
-        raise _invalid(
-            "n", f"must be 1, got {_shown(n)}: send a request for each answer, each with a seed"
-        )
+    for name in ("n", "best_of"):
+        n = fields.get(name)
+        if n is not None and (n != 1 or type(n) is not int):
+            advice = "send a request for each answer, each with a seed"
+            raise _invalid(name, f"must be 1, got {_shown(n)}: {advice}")
+    for old, newer in _REPLACED.items():
+        if fields.get(old) is not None:
+            raise _invalid(old, f"is not supported: use {newer}, which has replaced it")
     given = {name: fields[name] for name in _TASK_FIELDS[kind] if fields.get(name) is not None}
     if kind == "completion":
         given["prompt"] = _prompt(fields.get("prompt"))
@@ -150,7 +156,11 @@ def read(
         "logprobs": _logprobs(kind, fields),
         "session_id": headers.get("x-session-id") or _session_of(fields.get("user")),
         "deadline_s": _deadline_s(headers.get("x-request-timeout")),
-        "extra": {name: fields[name] for name in fields.keys() - _CONSUMED[kind]},
+        "extra": {
+            name: fields[name]
+            for name in fields.keys() - _CONSUMED[kind] - _NEVER_SENT
+            if fields[name] is not None
+        },
     }
     try:
         job = TaskRequest(**given, **task)

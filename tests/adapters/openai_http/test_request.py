@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from adapter_api import InvalidRequest, Message, TaskRequest, Tool, ToolCall
+from adapter_api.messages import DETAIL_KEYS, REASONING_KEYS
 from adapters.openai_http.dialects import DIALECTS, UNKNOWN
 from adapters.openai_http.history import short_id
 from adapters.openai_http.request import DROPPABLE_FIELDS, OWNED_FIELDS, encode, request_fields
+from tests.adapters.openai_http.reading import whole
+from tests.openai_chunks import delta
 
 
 def test_a_prompt_becomes_a_completions_body() -> None:
@@ -228,3 +231,19 @@ def test_opaque_parts_go_back_unchanged() -> None:
     sent = _messages("openrouter", message, call.result("x"))[0]
     assert sent["reasoning_details"] == details
     assert sent["tool_calls"][0]["extra_content"] == signature
+
+
+@pytest.mark.parametrize("name", [*REASONING_KEYS, *DETAIL_KEYS])
+def test_reasoning_under_every_name_that_is_read_goes_back(name: str) -> None:
+    """From the answer over its wire form, as a program keeps it, to the server's own name."""
+    part = [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]
+    said = {name: "Hm." if name in REASONING_KEYS else part}
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    answer = whole([delta({**said, "tool_calls": [call]}), delta({}, "tool_calls")])
+    wire = answer.message().to_wire()
+    assert wire[name] == said[name]
+    assert not set(REASONING_KEYS) & set(answer.message(reasoning=False).to_wire())
+    kept = answer.message(reasoning=False).to_wire()
+    assert not set(REASONING_KEYS) & set(kept)
+    [sent] = _messages("vllm", *(TaskRequest(messages=[wire]).messages or ()))
+    assert sent["reasoning"] == "Hm."

@@ -143,6 +143,16 @@ def test_every_text_is_an_object_or_refused(body: bytes) -> None:
         assert (error.status, error.code) == (400, "invalid_json")
 
 
+def test_a_null_means_that_a_field_is_absent() -> None:
+    """Clients write all their options; best_of is 1 for one answer."""
+    names = ("tools", "functions", "function_call", "logit_bias", "best_of", "n", "unheard_of")
+    said = {"messages": [{"role": "user", "content": "x"}]}
+    request = requests.read("chat", "m", {**said, **dict.fromkeys(names)}, {}, model=None)
+    assert (request.task.tools, request.task.extra) == ((), {})
+    best = requests.read("completion", "m", {"prompt": "x", "best_of": 1}, {}, model=None)
+    assert best.task.extra == {}
+
+
 # Answers
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
@@ -157,6 +167,16 @@ SCORED = st.builds(
 )
 ARGUMENTS = st.dictionaries(TEXT, st.integers() | TEXT, max_size=2).map(json.dumps)
 COUNT = st.integers(1, 10_000)
+CUSTOM = {"type": "custom", "custom": {"name": "tool_1"}}
+SIGNATURE = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+SIGNED = st.sampled_from([{}, SIGNATURE])
+
+
+def _details(reasoning: list[str]) -> dict[str, Any]:
+    """Return opaque details as OpenRouter sends them, readable if there is reasoning."""
+    kind = {"type": "reasoning.text", "text": "".join(reasoning), "signature": "c2ln"}
+    detail = kind if reasoning else {"type": "reasoning.encrypted", "data": "c2ln"}
+    return {"reasoning_details": [{**detail, "index": 0}]}
 
 
 @st.composite
@@ -168,9 +188,12 @@ def answers(draw: st.DrawFn, kind: Kind, scored: bool) -> list[Any]:
     texts = draw(st.lists(SCORED if scored else plain, min_size=1, max_size=4))
     made = draw(st.lists(st.tuples(TEXT, ARGUMENTS), max_size=2)) if chat else []
     calls = tuple(
-        ToolCall(f"call_{number}", f"tool_{number}", arguments)
-        for number, (_, arguments) in enumerate(made)
+        ToolCall(f"call_{number}", f"tool_{number}", text if number == 1 else arguments, extra)
+        for number, (text, arguments) in enumerate(made)
+        for extra in [draw(SIGNED) | ({"type": "custom"} if number == 1 else {})]
     )
+    opaque = st.sampled_from([{}, SIGNATURE, _details(reasoning)])
+    message_extra = draw(opaque) if chat else {}
     events: list[Any] = [Reasoning("", 0, reasoning=text) for text in reasoning]
     events += texts
     for number, call in enumerate(calls):
@@ -190,7 +213,8 @@ def answers(draw: st.DrawFn, kind: Kind, scored: bool) -> list[Any]:
         cached_tokens=draw(st.none() | st.integers(0, 100)),
         usage_source=draw(st.sampled_from(["engine", "counted"])),
     )
-    return [*events, End(metrics, reason, "finish_reason", tool_calls=calls)]
+    end = End(metrics, reason, "finish_reason", tool_calls=calls, message_extra=message_extra)
+    return [*events, end]
 
 
 @st.composite
@@ -201,7 +225,7 @@ def cases(draw: st.DrawFn) -> tuple[ApiRequest, list[Any], bool]:
     question: Any = (
         {"prompt": "x"}
         if kind == "completion"
-        else {"messages": [{"role": "user", "content": "x"}]}
+        else {"messages": [{"role": "user", "content": "x"}], "tools": [TOOL, CUSTOM]}
     )
     fields = {**question, "stream": True, "stream_options": {"include_usage": True}}
     request = requests.read(kind, "m", fields, {}, model=None)
@@ -215,6 +239,8 @@ def _check(body: bytes, size: int | None, events: list[Any], *, scored: bool) ->
     assert found.text == expected.text
     assert found.reasoning == expected.reasoning
     assert found.tool_calls == expected.tool_calls
+    for name in ("reasoning_details", "extra_content"):
+        assert found.message_extra.get(name) == expected.message_extra.get(name)
     assert found.cut == expected.cut
     if expected.metrics.usage_source == "counted":
         assert found.metrics.usage_source == "counted"  # the mark arrives
