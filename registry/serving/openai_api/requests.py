@@ -137,11 +137,11 @@ def read(
     if not isinstance(options, dict):
         raise _invalid("stream_options", "must be an object")
     include_usage = _flag(options, "include_usage", within="stream_options.") or False
-    for name in ("n", "best_of"):
-        n = fields.get(name)
+    for count in ("n", "best_of"):
+        n = fields.get(count)
         if n is not None and (n != 1 or type(n) is not int):
             advice = "send a request for each answer, each with a seed"
-            raise _invalid(name, f"must be 1, got {_shown(n)}: {advice}")
+            raise _invalid(count, f"must be 1, got {_shown(n)}: {advice}")
     for old, newer in _REPLACED.items():
         if fields.get(old) is not None:
             raise _invalid(old, f"is not supported: use {newer}, which has replaced it")
