@@ -240,9 +240,9 @@ class Pace:
         self._sheds = False  # they do not
 
     @property
-    def room(self) -> int | None:
-        """The most streams at once; None without a limit."""
-        return None if self.limit is None else max(1, int(self.limit + 0.5))
+    def room(self) -> int:
+        """The most streams at once, where there is a limit."""
+        return max(1, int((self.limit or 0.0) + 0.5))
 
     def busy(self, others: int, began_at: float, now: float) -> float:
         """Learn from a busy answer.

@@ -28,8 +28,6 @@ BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 """The longest such pause."""
 
-_NOWHERE: Iterator[str] = iter(())
-
 FindQueue = Callable[[str, Queue | None], Queue]
 """Returns the queue of a pool that takes new jobs. For a job that is in a queue already it returns
 that pool's present one."""
@@ -63,7 +61,7 @@ class Job:
     _pool_id: str = attrs.field(init=False)
     _queue: Queue = attrs.field(init=False)
     _progress: Progress = attrs.field(init=False)
-    _fallback: Iterator[str] = attrs.field(init=False)
+    _fallback: Iterator[str] | None = attrs.field(default=None, init=False)
     _is_back: bool = attrs.field(default=False, init=False)
     _failure: WorkerError | None = attrs.field(default=None, init=False)  # in this pool
     _unused: tuple[str, ...] = attrs.field(default=(), init=False)  # why, of fallback pools
@@ -87,7 +85,8 @@ class Job:
         end: End | None = None
         failure: WorkerError | None = None
         try:
-            self._begin(pool_id, find_queue, now)
+            self._find_queue, self._pool_id = find_queue, pool_id
+            self._enter(find_queue(pool_id, None), now)
             while end is None:
                 step = self._take(now)
                 lease = step if isinstance(step, Lease) else await self._wait(step)
@@ -147,7 +146,8 @@ class Job:
             reported.ledger = record.ledger()
             raise reported from error.__cause__
         except BaseException:
-            record.end(self._why_stopped())
+            if record.outcome is None:
+                record.end(self._why_stopped())
             if self.limits.stopped_by is not None:
                 self.limits.stopped_by.ledger = record.ledger()
             raise
@@ -158,16 +158,10 @@ class Job:
 
     # Finding a replica
 
-    def _begin(self, pool_id: str, find_queue: FindQueue, now: float) -> None:
-        self._find_queue, self._pool_id = find_queue, pool_id
-        queue = find_queue(pool_id, None)
-        names = queue.pool.policy.fallback  # that of [defaults] may name the pool itself
-        self._fallback = iter([name for name in names if name != pool_id]) if names else _NOWHERE
-        self._enter(queue, now)
-
     def _enter(self, queue: Queue, now: float) -> None:
         self._queue = queue
-        queue.pool.note_job(now)
+        queue.pool.jobs += 1
+        queue.pool.budget.deposit(now)
         self._progress = Progress(self.task, self.limits.deadline_at, now)
 
     def _take(self, now: float) -> Lease | Wait:
@@ -231,6 +225,10 @@ class Job:
         """Move to the next existing fallback pool; return False if there is none."""
         if not error.retriable and verdict_on(error) is Verdict.JOB:
             return False
+        if self._fallback is None:  # that of the first pool counts
+            names = self._queue.pool.policy.fallback
+            # Those of [defaults] may name the pool itself.
+            self._fallback = iter([name for name in names if name != self._pool_id])
         for pool_id in self._fallback:
             try:
                 queue = self._find_queue(pool_id, None)
@@ -297,7 +295,7 @@ class Job:
     def _started(self, lease: Lease, event: Started) -> Started:
         replica, sent = lease.replica, self._sent
         lease.started = True
-        self.report.note_engine(event)
+        self.report.engine = event
         if event.engine_version != replica.engine_version or event.engine != replica.engine:
             self._queue.pool.members.note_started(replica, event)
         if sent is not None and event.model != sent and is_other_model(sent, event.model):

@@ -1,6 +1,7 @@
 """HostPool: one pool of a host, for code that takes an adapter."""
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.stream import TokenStream
@@ -17,7 +18,7 @@ class Host(Protocol):
         """Run a task."""
         ...
 
-    async def cancel(self, pool_id: str, job_id: str) -> bool:
+    def cancel(self, pool_id: str, job_id: str) -> Coroutine[Any, Any, bool]:
         """Stop a job."""
         ...
 
@@ -47,9 +48,9 @@ class HostPool:
         """Run `task` on a replica of the pool, as `AdapterHost.submit` does."""
         return self._streams.add(self.host.submit(self.name, task, priority=priority))
 
-    async def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str) -> Coroutine[Any, Any, bool]:
         """Stop a job; False for an unknown id."""
-        return await self.host.cancel(self.name, job_id)
+        return self.host.cancel(self.name, job_id)
 
     async def health(self) -> HealthStatus:
         """Return the pool's health as last checked, breakers included. It does not wait."""

@@ -21,7 +21,7 @@ from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
 from registry.host.snapshot import Binding
 from registry.observers.notify import Observers
-from registry.observers.reports import host_job
+from registry.observers.reports import JobReport, host_notice
 from registry.registry import Registry
 
 logger = logging.getLogger("worker_adapters.host")
@@ -297,7 +297,8 @@ class AdapterHost(Overview):
         deadline_s = task.deadline_s or self._places.policy(pool_id).deadline_s
         correlation_id = task.correlation_id or new_id()
         limits = StreamClock(deadline_s)
-        report = host_job(self._observers, task, pool_id, correlation_id)
+        notice = host_notice(pool_id)
+        report = JobReport(self._observers, task, notice, correlation_id=correlation_id)
         job = Job(task, correlation_id, priority, limits, report, self._rng)
         events = job.events(pool_id, self._find_queue, self._ledger)
         stream = TokenStream(events, task, clock=limits, checked=True).watch(report)

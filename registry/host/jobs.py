@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cache
 from operator import attrgetter, itemgetter
-from typing import Any, Generic, Literal, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 from weakref import ref
 
 import attrs
@@ -327,9 +327,13 @@ class Running(Generic[_J]):
 
     def of(self, pool_id: str, job_id: str) -> list[tuple[TokenStream, _J]]:
         """Return the jobs of that id with their streams; usually one, or none."""
-        entries = self._jobs.get((pool_id, job_id), ())
-        found = [(entry(), cast("ref[_J]", entry.note)()) for entry in entries]
-        return [(stream, job) for stream, job in found if stream is not None and job is not None]
+        found: list[tuple[TokenStream, _J]] = []
+        for entry in self._jobs.get((pool_id, job_id), ()):
+            note: Any = entry.note
+            stream, job = entry(), note()
+            if stream is not None and job is not None:
+                found.append((stream, job))
+        return found
 
     def streams(self) -> list[TokenStream]:
         """Return the streams of all of them."""

@@ -191,10 +191,6 @@ class Members:
             self._views.move_to_end(model)
         return view if view.members else self.everyone
 
-    def passes_over(self, model: str | None) -> bool:
-        """Return whether a task for `model` may leave out replicas that have room."""
-        return model is not None or bool(self.without or self.everyone.others)
-
     def _make_view(self, model: str | None) -> View:
         if len(self._views) >= MAX_VIEWS:
             self._views.popitem(last=False)

@@ -116,11 +116,6 @@ class Pool:
         self.budget = FailoverBudget(policy.retry_ratio, policy.retry_floor_per_s)
         self.members.use(policy)
 
-    def note_job(self, now: float) -> None:
-        """Count a job that comes."""
-        self.jobs += 1
-        self.budget.deposit(now)
-
     # Deciding
 
     def next_step(self, job: Progress, now: float) -> Step:

@@ -242,7 +242,7 @@ class Queue:
     ) -> Lease:
         """Apply the decision, and note the replicas that could not take the job."""
         pool, members, model = self.pool, self.pool.members, progress.task.model
-        if members.away or progress.tried or members.passes_over(model):
+        if model or members.away or progress.tried or members.without or members.everyone.others:
             for replica_id, reason in pool.skipped(model, progress.tried):
                 record.note("skip", reason, replica_id, now=now)
         if isinstance(step, Fail):

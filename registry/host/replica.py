@@ -175,11 +175,10 @@ class Replica:
 
     def limit(self, otherwise: int | None) -> int | None:
         """Return the most attempts at once, with what its answers taught."""
-        hard, learnt = self.own_limit, self.pace.room
-        if hard is None:
-            hard = otherwise
-        if learnt is None:
+        hard = otherwise if self.own_limit is None else self.own_limit
+        if self.pace.limit is None:
             return hard
+        learnt = self.pace.room
         return learnt if hard is None else min(hard, learnt)
 
     def free_at(self, now: float) -> float | None:
@@ -311,7 +310,7 @@ class Replica:
             jobs=self.jobs,
             failures=self.failures,
             message=self.shown_message,
-            learnt_limit=self.pace.room,
+            learnt_limit=None if self.pace.limit is None else self.pace.room,
             rests_s=round(max(0.0, self.resting_until - now), 3),
             weight=self.binding.weight,
             priority=self.binding.priority,

@@ -21,15 +21,9 @@ from adapter_api.version import __version__
 from registry.observers.notify import Hook, Observers
 
 
-def host_job(
-    observers: Observers, task: TaskRequest, pool_id: str, correlation_id: str
-) -> "JobReport":
-    """Return the report of a host's job; it watches the stream that the caller reads."""
-    return JobReport(observers, task, _host_notice(pool_id), correlation_id=correlation_id)
-
-
 @lru_cache(maxsize=256)
-def _host_notice(pool_id: str) -> AdapterNotice:
+def host_notice(pool_id: str) -> AdapterNotice:
+    """Return the owner of a pool's jobs."""
     return AdapterNotice("host", "worker-adapters", __version__, pool_id)
 
 
@@ -96,13 +90,15 @@ class JobReport:
         lone: Whether the owner makes the attempts itself.
         placed: Whether the owner's replica_id counts, whatever the answers name.
         correlation_id: The task's, where the owner made one for it.
+
+    Attributes:
+        engine: What the latest answer reports of its engine.
     """
 
     __slots__ = (
         "_attempt",
         "_began_at",
         "_correlation_id",
-        "_engine",
         "_first_token_at",
         "_lone",
         "_loop",
@@ -111,6 +107,7 @@ class JobReport:
         "_replica_id",
         "_task",
         "attempts",
+        "engine",
         "owner",
     )
 
@@ -130,7 +127,7 @@ class JobReport:
         self._lone = lone
         self._placed = placed
         self._correlation_id = correlation_id
-        self._engine: Started | None = None
+        self.engine: Started | None = None
         self._replica_id = owner.replica_id
         self._began_at = 0.0
         self._first_token_at: float | None = None
@@ -209,7 +206,7 @@ class JobReport:
 
     def note_engine(self, event: Started) -> None:
         """Use what an answer reports of its engine in all later notices."""
-        self._engine = event
+        self.engine = event
         if not self._placed:
             self._replica_id = event.replica_id or self._replica_id
 
@@ -234,7 +231,7 @@ class JobReport:
     @property
     def known(self) -> dict[str, Any]:
         """What the notices of the job and of its attempts have in common."""
-        task, engine = self._task, self._engine
+        task, engine = self._task, self.engine
         return {
             "job_id": task.job_id,
             "session_id": task.session_id,
@@ -245,9 +242,9 @@ class JobReport:
     def _notify(self, hook: str, wanting: list[Hook], **facts: Any) -> None:
         if self._first_token_at is not None:
             facts["time_to_first_token_ms"] = self._ms(self._first_token_at)
-        if self._engine is not None:
-            facts["engine"] = self._engine.engine
-            facts["engine_version"] = self._engine.engine_version
+        if self.engine is not None:
+            facts["engine"] = self.engine.engine
+            facts["engine_version"] = self.engine.engine_version
         notice = JobNotice(
             **self.known,
             adapter=self.owner,
