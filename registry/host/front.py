@@ -1,7 +1,6 @@
 """HostPool: one pool of a host, for code that takes an adapter."""
 
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.stream import TokenStream
@@ -18,7 +17,7 @@ class Host(Protocol):
         """Run a task."""
         ...
 
-    def cancel(self, pool_id: str, job_id: str) -> Coroutine[Any, Any, bool]:
+    async def cancel(self, pool_id: str, job_id: str) -> bool:
         """Stop a job."""
         ...
 
@@ -48,9 +47,9 @@ class HostPool:
         """Run `task` on a replica of the pool, as `AdapterHost.submit` does."""
         return self._streams.add(self.host.submit(self.name, task, priority=priority))
 
-    def cancel(self, job_id: str) -> Coroutine[Any, Any, bool]:
+    async def cancel(self, job_id: str) -> bool:
         """Stop a job; False for an unknown id."""
-        return self.host.cancel(self.name, job_id)
+        return await self.host.cancel(self.name, job_id)
 
     async def health(self) -> HealthStatus:
         """Return the pool's health as last checked, breakers included. It does not wait."""
