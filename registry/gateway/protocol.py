@@ -16,7 +16,7 @@ MAX_HEAD_BYTES = 64 << 10
 _LARGE_HEAD = ApiError(
     431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.", code="head_too_large"
 )
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_UPGRADE = re.compile(rb"(\A|\n)upgrade:", re.IGNORECASE)
 """A wish for another protocol, such as h2c, which Java's client has with its first request. The
 parser would take the body for that protocol, so the header is renamed: the wish may be ignored."""
 
@@ -51,7 +51,7 @@ class GatewayProtocol(Connection):
         if self.lingers:
             return
         if data.find(b"pgrade:") >= 0:  # no JSON has it at the beginning of a line
-            data = _UPGRADE.sub(b"\r\nx-pgrade:", data, 1)
+            data = _UPGRADE.sub(rb"\1x-pgrade:", data)
         self._begins_here, self._read_bytes = False, len(data)
         super().data_received(data)
         if not self._in_head:
@@ -75,7 +75,7 @@ class GatewayProtocol(Connection):
             if self.pipeline or cycle.response_started or not cycle.more_body:
                 self.transport.abort()  # anything else would become part of that answer
                 return
-            cycle.disconnected = True  # this is its answer
+            cycle.disconnected, cycle.waiting_for_100_continue = True, False  # this is its answer
             cycle.message_event.set()
         body = error.body()
         status = http.HTTPStatus(error.status)

@@ -127,15 +127,25 @@ async def test_a_client_that_does_not_read_the_last_piece_is_ended(start: Start)
             await client.reader.readexactly(size)
 
 
-@pytest.mark.parametrize("encoding", ["chunked\r\n\r\nzz\r\n", "gzip\r\n\r\nxx"])
-async def test_a_body_that_is_not_http_is_refused(start: Start, encoding: str) -> None:
-    """A broken body is a 400 like a broken head, not a reset."""
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "chunked\r\n\r\nzz\r\n",
+        "gzip\r\n\r\nxx",
+        "chunked\r\nExpect: 100-continue\r\n\r\nzz\r\n",
+    ],
+)
+async def test_a_body_that_is_not_http_is_refused(
+    start: Start, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken body is a 400 like a broken head, not a reset; nothing is written after it."""
     served = await start()
     async with RawClient(served.port) as client:
         client.writer.write(f"POST {PATH} HTTP/1.1\r\nTransfer-Encoding: {encoding}".encode())
         status, headers = await client.head()
         assert (status, headers["connection"]) == (400, "close")
         assert json.loads(await client.reader.read())["error"]["code"] == "invalid_http"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_wish_for_another_protocol_is_ignored(start: Start) -> None:
@@ -144,6 +154,7 @@ async def test_a_wish_for_another_protocol_is_ignored(start: Start) -> None:
     wish = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAEAAEAA"}
     async with RawClient(served.port) as client:
         for name in ("Upgrade", "upgrade"):
-            client.post(PATH, STREAM, **wish, **{name: "h2c"})
+            client.post(PATH, STREAM, **wish, **{name: "h2c"})  # both at once, in a pipeline
+        for _ in range(2):
             assert (await client.head())[0] == 200
             assert text_of(events(await client.body())) == TEXT
