@@ -33,9 +33,11 @@ class Ringing(Protocol):
 def set_alarm(due: float, owner: Ringing) -> Alarm:
     """Call `owner.ring()` at `due`, in seconds of the running loop's clock."""
     loop = asyncio.get_running_loop()
-    alarms: Alarms | None = getattr(_here, "alarms", None)
-    if alarms is None or alarms.loop() is not loop:
-        alarms = _here.alarms = Alarms(loop)
+    latest: ref[Alarms] | None = getattr(_here, "alarms", None)
+    alarms = None if latest is None else latest()
+    if alarms is None or alarms.loop is not loop:
+        alarms = Alarms(loop)
+        _here.alarms = ref(alarms)
     return alarms.add(due, owner)
 
 
@@ -45,14 +47,14 @@ def cancel_alarm(alarm: Alarm) -> None:
 
 
 class Alarms:
-    """The alarms of one event loop.
+    """The alarms of one event loop, whose timer keeps them alive while any is set.
 
     Args:
-        loop: The loop, which is referenced weakly.
+        loop: The loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = ref(loop)
+        self.loop = loop
         self._heap: list[Alarm] = []
         self._max_unchecked = MIN_CHECKED
         self._timer: asyncio.TimerHandle | None = None
@@ -73,20 +75,21 @@ class Alarms:
     def _wait_for(self, alarm: Alarm) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(alarm[0], self._ring, context=Context())
+        self._timer = self.loop.call_at(alarm[0], self._ring, context=Context())
 
     def _ring(self) -> None:
         self._timer = None
-        loop, heap = asyncio.get_running_loop(), self._heap
+        loop, heap = self.loop, self._heap
         now = loop.time()
-        while heap and (heap[0][2] is None or heap[0][0] <= now):
-            _, _, owner, context = heappop(heap)
-            if owner is None:
-                continue
-            try:
-                context.run(owner.ring)
-            except Exception as exc:  # of a function of the adapter's that makes an error
-                loop.call_exception_handler({"message": "a limit's error failed", "exception": exc})
-        if heap and self._timer is None:
-            self._wait_for(heap[0])
+        try:
+            while heap and (heap[0][2] is None or heap[0][0] <= now):
+                _, _, owner, context = heappop(heap)
+                if owner is None:
+                    continue
+                try:
+                    context.run(owner.ring)
+                except Exception as exc:
+                    loop.call_exception_handler({"message": "an alarm failed", "exception": exc})
+        finally:  # KeyboardInterrupt ends this, but not the limits of the other jobs
+            if heap and self._timer is None:
+                self._wait_for(heap[0])

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from adapter_api.alarms import Alarm, cancel_alarm, set_alarm
-from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
+from adapter_api.errors import ErrorCode, InternalError, WorkerError, WorkerTimeout
 from adapter_api.interruption import Interruption
 
 Late = Callable[[], WorkerError]
@@ -144,12 +144,17 @@ class StreamClock(Interruption):
 
     # What follows is called by TokenStream.
 
+    def begin(self) -> None:
+        """Note that the stream is read in the running loop, wherever it was made."""
+        self._loop = asyncio.get_running_loop()
+
     def enter(self) -> None:
         """Begin a wait of the current task for the engine."""
         now = self.now  # called in place, an attribute is looked up as if it were a method
         self._since = now() - self.spent_s
         # Naming the loop saves a system call, as asyncio asks for the process before it says which.
-        self.reader = reader = asyncio.current_task(self._loop)
+        reader = asyncio.current_task(self._loop) or asyncio.current_task()  # in another loop
+        self.reader = reader
         self._before = 0 if reader is None else reader.cancelling()
         if self._unwatched:
             self._set_alarm()
@@ -184,9 +189,16 @@ class StreamClock(Interruption):
         """Return the error of the limit that passes at `due`."""
         if due == self.deadline_at:
             return self._deadline_unmet()
-        if self._limit_s is not None and due == self._since + self._limit_s:
-            return (self._late or self._silent)()
-        return (self._late or self._first_late or self._silent)()
+        is_own = self._limit_s is not None and due == self._since + self._limit_s
+        late = self._late or (None if is_own else self._first_late) or self._silent
+        try:
+            return late()
+        except Exception as exc:  # the job has to end all the same
+            error = InternalError(
+                ErrorCode.INTERNAL, f"the function for the error failed with {type(exc).__name__}"
+            )
+            error.__cause__ = exc
+            return error
 
     def watch(self) -> None:
         """Adjust the timer to changed limits during a wait."""

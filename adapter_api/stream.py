@@ -125,6 +125,7 @@ class TokenStream(WholeReading):
             self.clock.on_unread = partial(_end_unread, ref(self))
 
     async def _begin(self) -> None:
+        self.clock.begin()
         self._note_caller()
         try:
             if self._watcher is not None:

@@ -165,8 +165,7 @@ class OpenAIHttpAdapter:
                     started = True
                     server.note_answer(answer.facts)
                     yield job.started(connected, answer)
-                if job.first_piece_at is None or not tokens:
-                    job.note_pieces(answer.pieces)
+                job.note_pieces(answer.pieces, tokens)
                 if tokens:
                     yield tokens
             server.note_answer(answer.facts)

@@ -12,6 +12,7 @@ may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended
 """
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any, TypeVar
 
 from adapter_api import (
@@ -154,7 +155,7 @@ class AnswerReader:
         if not isinstance(error, WorkerError):
             limit = f"the stream passes a limit: {error}"
             error = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, limit)
-        self._failure = error
+        self._failure = error.with_traceback(None)
         self.phase = Phase.CLOSED
 
     def _note_phase(self) -> None:
@@ -174,7 +175,7 @@ class AnswerReader:
                 read(event, tokens)
             except WorkerError as error:
                 del tokens[count:]  # no part of an event that cannot be read is delivered
-                self._failure = error
+                self._failure = error.with_traceback(None)  # its frames hold this reader
             if self._done or self._failure is not None:
                 break
         self._failure = self._failure or self._framing.unknown()
@@ -298,7 +299,7 @@ class AnswerReader:
         """
         tokens: list[Token] = []
         if self._failure is not None:
-            raise self._failure
+            raise copy(self._failure)  # whose traceback holds this reader, too
         pieces = self._pieces
         proof = self._finish.proof(pieces.count, done=self._done) or self._done_proof(
             always_finishes

@@ -17,6 +17,7 @@ from adapter_api import (
     Started,
     StreamClock,
     TaskRequest,
+    Token,
     WorkerError,
     WorkerTimeout,
 )
@@ -112,14 +113,18 @@ class Job:
 
     # Its limits
 
-    def note_pieces(self, count: int) -> None:
-        """Note how many pieces the engine generated, delivered or not. A new one is progress, so
-        that a new wait begins; a delivered one is noted by the stream."""
+    def note_pieces(self, count: int, tokens: list[Token]) -> None:
+        """Note how many pieces the engine generated, and the Tokens that are delivered next.
+
+        A new piece is progress, so that a new wait begins; with a Token the stream begins it.
+        """
         if count == self._pieces:
             return
         self._pieces = count
         if self.first_piece_at is None:
             self.first_piece_at = self.clock.now()
+        elif tokens:
+            return
         self.clock.allow(self.config.stall_timeout_s, _stalled)
 
     # One attempt

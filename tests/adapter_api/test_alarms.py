@@ -1,12 +1,15 @@
 """One timer of a loop rings for the limits of all its jobs."""
 
 import asyncio
+import gc
 from contextvars import ContextVar
 from typing import Any
+from weakref import ref
 
 import pytest
 
 from adapter_api.alarms import MIN_CHECKED, Alarms, cancel_alarm, set_alarm
+from registry.simulate.virtual import VirtualLoop
 from tests.virtual_time import in_virtual_time, now_s
 
 
@@ -117,3 +120,41 @@ def test_each_loop_has_alarms_of_its_own() -> None:
         first.close()
         second.close()
     assert rang == [second, second, first, first, first]
+
+
+async def _rings_after_an_interrupt(bell: _Bell) -> None:
+    """Set an alarm that the user interrupts, and one that is due later."""
+
+    class Interrupted:
+        def ring(self) -> None:
+            raise KeyboardInterrupt
+
+    set_alarm(now_s() + 1, Interrupted())
+    set_alarm(now_s() + 2, bell)
+    await asyncio.sleep(5)
+
+
+def test_an_interrupt_while_one_rings_does_not_silence_the_others() -> None:
+    """Ctrl-C propagates; a program that goes on has its limits still."""
+    loop, bell = VirtualLoop(), _Bell()
+    task = loop.create_task(_rings_after_an_interrupt(bell))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert len(bell.rang) == 1
+
+
+def test_a_closed_loop_is_not_kept_for_its_alarms() -> None:
+    """Nor are the jobs whose limits would have passed in it."""
+
+    async def wait() -> tuple[Any, Any]:
+        bell = _Bell()
+        set_alarm(now_s() + 60, bell)
+        return ref(asyncio.get_running_loop()), ref(bell)
+
+    gone = asyncio.run(wait())
+    gc.collect()
+    assert [one() for one in gone] == [None, None]

@@ -16,7 +16,7 @@ from adapter_api import (
     WorkerTimeout,
 )
 from tests.adapter_api.clocks import ends_after
-from tests.scripted import END, STARTED, TASK, Script, collect, tokens
+from tests.scripted import END, STARTED, TASK, Script, collect, tokens, turns
 from tests.virtual_time import in_virtual_time
 
 Events = Callable[[StreamClock], AsyncIterator[TokenEvent]]
@@ -61,6 +61,47 @@ async def test_a_limit_needs_no_error_of_its_own() -> None:
     assert isinstance(error, WorkerTimeout)
     assert error.message == "the engine made no progress for 0.02 s"
     assert error.retriable
+
+
+@in_virtual_time
+async def test_a_limit_whose_error_cannot_be_made_ends_the_job() -> None:
+    """A mistake in the function for the error does not make the limit void."""
+
+    def wrong() -> WorkerError:
+        raise KeyError("sk-secret")
+
+    async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
+        clock.allow(0.02, wrong)
+        yield STARTED
+        await asyncio.sleep(60)
+
+    error = await ends_after(0.02, _limited(silent))
+    assert error.code is ErrorCode.INTERNAL
+    assert error.message == "the function for the error failed with KeyError"
+
+
+def test_a_stream_may_be_read_in_another_loop_than_it_was_made_in() -> None:
+    """Its cancellation and its limits reach the reader."""
+
+    async def make(limit_s: float | None) -> TokenStream:
+        clock = StreamClock()
+        clock.allow(limit_s, _late)
+        return TokenStream(Script(STARTED, 60).events(), TASK, clock=clock)
+
+    async def read(stream: TokenStream, *, cancel: bool) -> WorkerError:
+        reader = asyncio.create_task(collect(stream))
+        await turns(3)
+        if cancel:
+            assert await stream.cancel() is True
+        await asyncio.wait([reader], timeout=5.0)
+        assert reader.done()
+        *_, error = reader.result()
+        assert isinstance(error, WorkerError)
+        return error
+
+    for limit_s, code in ((None, ErrorCode.CANCELLED), (0.02, ErrorCode.DECODE_TIMEOUT)):
+        stream = asyncio.run(make(limit_s))
+        assert asyncio.run(read(stream, cancel=limit_s is None)).code is code
 
 
 @in_virtual_time

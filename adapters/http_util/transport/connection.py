@@ -9,6 +9,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from typing import cast
 
 import httptools
@@ -103,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while not self._head_done:
                 if self._error is not None:
-                    raise self._error
+                    raise copy(self._error)  # whose traceback holds this connection
                 await self._wakeup
         finally:
             self._awaits_head = False
@@ -117,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         while not self._body:
             if self._error is not None:
-                raise self._error
+                raise copy(self._error)
             if self._complete:
                 return b""
             await self._wakeup

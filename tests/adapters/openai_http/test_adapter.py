@@ -187,6 +187,25 @@ async def test_a_silent_server_is_given_up(
     assert error.retriable is bool(options)
 
 
+async def test_pings_between_tokens_are_no_progress(serving: Serving) -> None:
+    """The wait runs from the last token, not from the first ping after it."""
+
+    async def script(request: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        for text in "abc":
+            await wire.event(piece(text))
+            await asyncio.sleep(1.0)
+        while True:
+            await wire.chunk(b": ping\n\n")
+            await asyncio.sleep(1.0)
+
+    async with serving(script, stall_timeout_s=5.0) as (_, adapter):
+        began = now_s()
+        error = await _failure(adapter, TaskRequest(prompt="x"))
+    assert error.code is ErrorCode.DECODE_TIMEOUT
+    assert 6.9 < now_s() - began < 7.9
+
+
 @pytest.mark.parametrize("ends", ["hangs", "breaks"])
 async def test_a_refusal_that_is_cut_off_says_its_status(serving: Serving, ends: str) -> None:
     """The status is enough; the rest is not waited for beyond the limits."""

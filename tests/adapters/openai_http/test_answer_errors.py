@@ -1,6 +1,8 @@
 """One answer: errors and nonsense in its stream."""
 
+import gc
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -275,3 +277,20 @@ def test_details_of_usage_under_every_name(counts: Any, cached: Any, reasoning: 
     given = {"prompt_tokens": 5, "completion_tokens": 6, **counts}
     metrics = _read(piece("a", "stop", usage=given), b"[DONE]")[-1].metrics
     assert (metrics.cached_tokens, metrics.reasoning_tokens) == (cached, reasoning)
+
+
+@pytest.mark.parametrize("body", [b'data: {"error": "boom"}\n\n', b"data: {\n\n", b"<p>" * 30_000])
+def test_a_failed_answer_is_freed_at_once(body: bytes) -> None:
+    """The traceback of its error holds the reader, so the reader does not hold that error."""
+    reader = AnswerReader()
+    reader.feed(body)
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(WorkerError):
+                reader.finish()
+        gone = ref(reader)
+        del reader
+        assert gone() is None
+    finally:
+        gc.enable()

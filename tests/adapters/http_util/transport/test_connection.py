@@ -229,6 +229,19 @@ async def test_closed_connections_are_collected() -> None:
     assert reference() is None
 
 
+async def test_an_error_is_not_kept_with_its_frames() -> None:
+    """They hold the connection, and of the job what was running."""
+    connection, transport = in_memory()
+    await exchange(connection, transport, [CHUNKED])
+    transport.end()
+    for _ in range(2):
+        with pytest.raises(httpx.ReadError):
+            await connection.read()
+    assert connection._error is not None
+    assert connection._error.__traceback__ is None
+    await connection.aclose()
+
+
 # Backpressure
 
 
