@@ -58,6 +58,10 @@ def _is_anthropic(event: Mapping[str, Any]) -> bool:
     )
 
 
+def _is_list(event: Mapping[str, Any]) -> bool:
+    return isinstance(event.get("data"), list) and ("created" in event or "object" in event)
+
+
 def _is_llama_cpp(event: Mapping[str, Any]) -> bool:
     return isinstance(event.get("content"), str) and isinstance(event.get("stop"), bool)
 
@@ -77,6 +81,11 @@ _APIS = (
         "OpenAI's Responses API",
         _any(_is_kind("type", "response."), _is_kind("object", "response")),
         "set base_url to the API without /responses, which then is asked for a chat",
+    ),
+    _Api(
+        "OpenAI's API of models, embeddings or images",
+        _is_list,
+        "set base_url to the API itself, such as https://api.openai.com/v1",
     ),
     _Api(
         "OpenAI's Assistants API",

@@ -105,6 +105,7 @@ class _ThoughtDelta(_Quiet, gc=False, kw_only=True):
 class _ThoughtChoice(_Alone, gc=False, kw_only=True):
     delta: _ThoughtDelta
     text: None = None
+    content_filter_results: _Empty = None
 
 
 class _CallDelta(_Quiet, gc=False, kw_only=True):

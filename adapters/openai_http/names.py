@@ -35,15 +35,15 @@ def plain(part: dict[str, Any]) -> dict[str, Any]:
     Other names stay as they are: they may have to go back to the server. Of two spellings of one
     name the one that says something counts.
     """
-    if all(map(str.islower, part)):
+    renamed = {name: known for name in part if (known := _usual(name)) != name}
+    if not renamed:
         return part
-    found = {name: value for name, value in part.items() if name.islower()}
-    for name, value in part.items():
-        if name.islower():
-            continue
-        known = _BY_LETTERS.get(name.replace("_", "").lower())
-        if known is None:
-            found[name] = value
-        elif not found.get(known):
-            found[known] = value
+    found = {name: value for name, value in part.items() if name not in renamed}
+    for name, known in renamed.items():
+        if not found.get(known):
+            found[known] = part[name]
     return found
+
+
+def _usual(name: str) -> str:
+    return _BY_LETTERS.get(name.replace("_", "").replace("-", "").lower(), name)

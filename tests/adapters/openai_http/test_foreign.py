@@ -18,6 +18,8 @@ APIS: list[tuple[str, dict[str, Any]]] = [
     ("Responses", {"type": "response.created", "response": RESPONSE}),
     ("Responses", {"type": "response.output_text.delta", "delta": "x"}),
     ("Responses", {**RESPONSE, "status": "completed"}),
+    ("embeddings", {"object": "list", "data": [{"object": "embedding", "embedding": [0.1]}]}),
+    ("images", {"created": 1, "data": [{"b64_json": "AA"}]}),
     ("Assistants", {"object": "thread.message.delta", "delta": {}}),
     ("Ollama", {**OLLAMA, "response": "x"}),
     ("Ollama", {**OLLAMA, "message": {"role": "assistant", "content": "x"}}),

@@ -43,6 +43,8 @@ END = choice(delta={}, finish_reason="stop")
         ([choice(delta={"thinkingBlocks": [{"thinking": "hm"}]}), END], ("a", "hm", 0)),
         ([choice(delta={"content": "b"}, finishReason="stop")], ("ab", "", 0)),
         ([choice(Delta={"Content": "b"}, FinishReason="stop")], ("ab", "", 0)),
+        ([choice(delta={"TOOL_CALLS": [CALL]}, FINISH_REASON="stop")], ("a", "", 1)),
+        ([choice(delta={"tool-calls": [CALL]}, finishreason="stop")], ("a", "", 1)),
         ([choice(delta={"content": "", "Content": "b"}), END], ("ab", "", 0)),
         ([choice(delta={"content": ["b", None, {"type": "text", "text": "c"}]}), END],
          ("abc", "", 0)),
@@ -104,6 +106,8 @@ def test_a_refusal_may_be_a_part_or_stand_beside_the_content() -> None:
         {**FIRST, "prompt_filter_results": [{"content_filter_results": {"x": {"filtered": True}}}]},
         {"choices": [], "finish_reason": "content_filter"},
         choice(delta={}, filtered=True),
+        choice(delta={"reasoning_content": "hm"}, content_filter_results={"x": {"filtered": True}}),
+        choice(delta={"reasoning_content": "hm"}, finishReason="SAFETY"),
         choice(delta={}, provider_specific_fields={"content_filter_results": {"filtered": True}}),
     ],
 )
@@ -112,8 +116,9 @@ def test_a_filter_beside_stop_is_a_filter(chunk: Any, annotated: bool) -> None:
     """Whatever the finish_reason says, and however many pieces passed the filter before."""
     results = {"hate": {"filtered": False, "severity": "safe"}}
     passed = choice(delta={"content": "b"}, content_filter_results=results)
+    thought = choice(delta={"reasoning_content": "hm"})
     with pytest.raises(WorkerError) as caught:
-        whole([FIRST, *([passed] * 3 if annotated else []), chunk, END, DONE])
+        whole([FIRST, *([passed] * 3 if annotated else [thought] * 2), chunk, END, DONE])
     assert caught.value.code is ErrorCode.CONTENT_FILTER
 
 
