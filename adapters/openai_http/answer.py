@@ -259,7 +259,9 @@ class AnswerReader:
             raise error_from_payload(payload, secrets=self._secrets)
         usual = OF_CHUNKS.issuperset(payload)
         if not usual:
-            payload = plain(payload)
+            named = plain(payload)
+            self._choices.peculiar = self._choices.peculiar or named is not payload
+            payload = named
         choices = payload.get("choices")
         if not (choices or self.begun):
             refuse_foreign(payload)

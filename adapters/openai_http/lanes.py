@@ -32,6 +32,7 @@ class _Alone(msgspec.Struct, gc=False, kw_only=True):
     tool_calls: _Nothing = None
     camel_calls: _Nothing = msgspec.field(name="toolCalls", default=None)
     camel_reason: None = msgspec.field(name="finishReason", default=None)
+    camel_results: _Empty = msgspec.field(name="contentFilterResults", default=None)
 
 
 class _Quiet(msgspec.Struct, gc=False, kw_only=True):
@@ -72,6 +73,7 @@ class _ChatChoice(_Alone, gc=False, kw_only=True):
 
 class _Category(msgspec.Struct, gc=False):
     filtered: bool = False
+    details: _Nothing = None
 
 
 class _FilteredChoice(_Alone, gc=False, kw_only=True):

@@ -8,7 +8,7 @@ from adapter_api import ErrorCode, TaskRequest, WorkerError
 from adapter_api.faults import Request, Wire
 from adapters.openai_http.names import plain
 from tests.adapters.openai_http.conftest import Serving
-from tests.adapters.openai_http.reading import whole
+from tests.adapters.openai_http.reading import EVERYTHING, body_of, read, whole
 
 DONE = "[DONE]"
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -102,8 +102,11 @@ def test_a_refusal_may_be_a_part_or_stand_beside_the_content() -> None:
             content_filter_results={"custom_blocklists": {"details": [{"filtered": True}]}},
         ),
         choice(delta={"content": "b"}, contentFilterResults={"hate": {"filtered": True}}),
-        choice(delta={"content": "b"}, safety_ratings=[{"category": "hate", "blocked": True}]),
-        {**FIRST, "prompt_filter_results": [{"content_filter_results": {"x": {"filtered": True}}}]},
+        choice(delta={}, safety_ratings=[{"category": "hate", "blocked": True}]),
+        {
+            **choice(delta={}),
+            "prompt_filter_results": [{"content_filter_results": {"x": {"filtered": True}}}],
+        },
         {"choices": [], "finish_reason": "content_filter"},
         choice(delta={}, filtered=True),
         choice(delta={"reasoning_content": "hm"}, content_filter_results={"x": {"filtered": True}}),
@@ -117,9 +120,24 @@ def test_a_filter_beside_stop_is_a_filter(chunk: Any, annotated: bool) -> None:
     results = {"hate": {"filtered": False, "severity": "safe"}}
     passed = choice(delta={"content": "b"}, content_filter_results=results)
     thought = choice(delta={"reasoning_content": "hm"})
+    events = [FIRST, *([passed] * 3 if annotated else [thought] * 2), chunk, END, DONE]
     with pytest.raises(WorkerError) as caught:
-        whole([FIRST, *([passed] * 3 if annotated else [thought] * 2), chunk, END, DONE])
+        read([body_of([event]) for event in events], EVERYTHING)  # each in the lane of the last one
     assert caught.value.code is ErrorCode.CONTENT_FILTER
+
+
+def test_a_server_with_names_of_its_own_has_no_fast_lane() -> None:
+    """No lane knows all of them."""
+    ratings = [{"category": "hate", "blocked": False}]
+    for first in (
+        choice(delta={"Content": "a"}),
+        choice(delta={"content": "a"}, safety_ratings=ratings),
+        {"Choices": [{"delta": {"content": "a"}}]},
+    ):
+        blocked = choice(delta={"content": "b"}, safety_ratings=[{"blocked": True}])
+        with pytest.raises(WorkerError) as caught:
+            read([body_of([event]) for event in (first, FIRST, blocked, END)], EVERYTHING)
+        assert caught.value.code is ErrorCode.CONTENT_FILTER
 
 
 def test_results_of_a_filter_that_withheld_nothing_are_none() -> None:
