@@ -132,6 +132,11 @@ class _Chunk(msgspec.Struct, Generic[_T], gc=False):
     error_code: None = None
     error_msg: None = None
     error_message: None = None
+    camel_error: None = msgspec.field(name="errorMessage", default=None)
+    exception: None = None
+    detail: None = None
+    type: None = None
+    success: None = None
     base_resp: None = None
     status: None = None
     code: None = None
