@@ -27,6 +27,15 @@ STARTING: Any = object()
 """Stands for the reader until the adapter's code waits for the first time."""
 
 
+def cancels_of(task: Any) -> int:
+    """Return how many cancellations a running task has received already.
+
+    One that came while it ran, such as Ctrl-C, is received at its next wait.
+    """
+    count: int = task.cancelling()
+    return count - 1 if count and getattr(task, "_must_cancel", False) else count
+
+
 class Latch:
     """An asyncio.Event that is set once, at a fifth of its memory: each stream has one."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from adapter_api.alarms import Alarm, cancel_alarm, set_alarm
 from adapter_api.errors import ErrorCode, InternalError, WorkerError, WorkerTimeout
-from adapter_api.interruption import Interruption
+from adapter_api.interruption import Interruption, cancels_of
 
 Late = Callable[[], WorkerError]
 
@@ -155,7 +155,7 @@ class StreamClock(Interruption):
         # Naming the loop saves a system call, as asyncio asks for the process before it says which.
         reader = asyncio.current_task(self._loop) or asyncio.current_task()  # in another loop
         self.reader = reader
-        self._before = 0 if reader is None else reader.cancelling()
+        self._before = 0 if reader is None else reader.cancelling() and cancels_of(reader)
         if self._unwatched:
             self._set_alarm()
 
@@ -193,7 +193,9 @@ class StreamClock(Interruption):
         late = self._late or (None if is_own else self._first_late) or self._silent
         try:
             return late()
-        except Exception as exc:  # the job has to end all the same
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # the job has to end all the same
             error = InternalError(
                 ErrorCode.INTERNAL, f"the function for the error failed with {type(exc).__name__}"
             )

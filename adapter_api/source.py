@@ -14,7 +14,7 @@ from adapter_api.foreign import (
     what_propagates,
     without_our_frames,
 )
-from adapter_api.interruption import RELEASE_S, GaveUp, Interruption, Latch
+from adapter_api.interruption import RELEASE_S, GaveUp, Interruption, Latch, cancels_of
 
 
 class Source:
@@ -75,7 +75,7 @@ class Source:
             False if `close` has to be awaited for the rest.
         """
         self.closer = task = asyncio.current_task()
-        self._cancels = 0 if task is None else task.cancelling()
+        self._cancels = 0 if task is None else cancels_of(task)
         try:
             aclose = getattr(self._events, "aclose", None)
             if aclose is not None:

@@ -20,6 +20,7 @@ from adapter_api import (
 )
 from tests.adapter_api.answering import answers
 from tests.scripted import END, STARTED, TASK, Script, collect, reading, tokens, turns
+from tests.virtual_time import in_virtual_time
 
 # The reading task is cancelled
 
@@ -134,3 +135,21 @@ async def test_a_reader_that_was_cancelled_before_reads_on() -> None:
     reader.cancel()
     assert [type(item) for item in await reader] == [Started, Token, Error, WorkerReset]
     assert reader.cancelling() == 1
+
+
+@in_virtual_time
+async def test_a_cancellation_that_comes_while_the_reader_works_is_not_lost() -> None:
+    """As Ctrl-C does in asyncio.run: the next wait, for the adapter or its cleanup, gets it."""
+    task = asyncio.current_task()
+    assert task is not None
+    for closes in (False, True):
+        script = Script(STARTED, *tokens(1), 60, cleanup=(0.1,))
+        with pytest.raises(asyncio.CancelledError):
+            async with script.stream() as stream:
+                await anext(stream)
+                task.cancel()
+                if not closes:
+                    await anext(stream)
+                    await anext(stream)
+        assert await stream.cancel() is True
+        assert task.uncancel() == 0
