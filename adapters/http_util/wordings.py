@@ -46,9 +46,10 @@ CODES = (
 )  # fmt: skip
 
 LONG = (
-    r"\b(?:dai|week|month|year)ly\b"
+    r"\b(?:(?:dai|week|month|year)ly|annual)\b"
     r"|(?:\bper[ -]|\ba |\bevery |/ ?)(?:calendar )?(?:day|week|month|year)\b"
-    r"|\b(?:24|48|72)[ -]?h(?:ou)?rs?\b|\b\d{1,3}[ -]days?\b|\b[TR]P[DW]\b|\btoday\b|\btomorrow\b"
+    r"|\b(?:24|48|72)[ -]?h(?:ou)?rs?\b|\b\d{1,3}[ -](?:day|week|month)s?\b|\b[TR]P[DW]\b"
+    r"|\btoday\b|\btomorrow\b"
     r"|\bfor the (?:day|week|month)\b|\bthis (?:billing )?(?:week|month|cycle|period)\b"
     r"|\bmidnight\b"
     # Chinese: a day, today, a week, a month.
@@ -56,7 +57,7 @@ LONG = (
 )
 """A limit of a day or longer, which is not over when a request is repeated after seconds."""
 LIMITED = (
-    r"limit|quota|\bcap\b|too many|exceed|reached|used up|\bhit\b|allowed|allocat|allowance"
+    r"limit|quota|\bcap\b|too many|exceed|reached|\bused\b|\bhit\b|allowed|allocat|allowance"
     # Chinese: over, limit, used up.
     r"|\u8d85|\u9650|\u7528\u5b8c"
 )
