@@ -68,15 +68,24 @@ class Progress:
         """Return how many rows have not ended."""
         return self.rows - self.answered - self.failed
 
+    def add(self, part: "Progress") -> None:
+        """Add what a part of the run has used."""
+        self.tokens_in += part.tokens_in
+        self.tokens_out += part.tokens_out
+        self.failures.update(part.failures)
+
     def beyond(self, limits: Limits) -> str:
         """Return which limit of the run is reached; empty if none is."""
-        used = self.tokens_in + self.tokens_out
-        if limits.max_tokens is not None and used >= limits.max_tokens:
-            return f"{used} tokens are used, the limit is {limits.max_tokens}"
-        failures = self.failures.total()
-        if limits.max_failures is not None and failures > limits.max_failures:
-            return f"{failures} rows failed, the limit is {limits.max_failures}"
-        return ""
+        return beyond(limits, self.tokens_in + self.tokens_out, self.failures.total())
+
+
+def beyond(limits: Limits, tokens: int, failures: int) -> str:
+    """Return which limit of a run is reached; empty if none is."""
+    if limits.max_tokens is not None and tokens >= limits.max_tokens:
+        return f"{tokens} tokens are used, the limit is {limits.max_tokens}"
+    if limits.max_failures is not None and failures > limits.max_failures:
+        return f"{failures} rows failed, the limit is {limits.max_failures}"
+    return ""
 
 
 class Results(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -9,7 +10,7 @@ import attrs
 import registry.sync
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, JournalHeld, Outcome
-from registry.batch.local import LocalRun, Results
+from registry.batch.local import LocalRun, Progress, Results
 from registry.batch.pace import Pace
 from registry.batch.ray.plan import ActorPlan
 from registry.batch.rows import Row
@@ -18,6 +19,10 @@ from registry.host import AdapterHost
 HELD_S = 60.0
 """How long a block waits for the journal of its earlier attempt: as long as Ray takes to notice
 that a node is dead, and to end its actors."""
+
+MAX_BLOCKS = 256
+"""Blocks at once in an actor. Each has a thread of these that waits for it: with the few threads
+that asyncio has on a small machine, a stop or a count would wait for the end of a block."""
 
 
 @attrs.define(eq=False)
@@ -61,6 +66,8 @@ class Answering:
         self._plan = plan
         self._limits = plan.own_limits()
         self._runs: set[LocalRun] = set()
+        self._ended = Progress(0, 0, 0)
+        self._threads = ThreadPoolExecutor(MAX_BLOCKS, "worker-adapters-block")
         self._stopped = ""
         self._host = registry.sync.host(plan.host)
         self._pool_id, self._pace = self._host.call(self._begin)
@@ -77,6 +84,7 @@ class Answering:
     def close(self) -> None:
         """Close the host."""
         self._host.close()
+        self._threads.shutdown(wait=False)
 
     def stop(self, why: str) -> None:
         """Send no further row of any block; rows in flight finish."""
@@ -88,6 +96,18 @@ class Answering:
 
         self._host.call(stop)
 
+    def used(self) -> tuple[int, int]:
+        """Return how many tokens all rows have used so far, and how many rows have failed."""
+
+        def count(_: AdapterHost) -> tuple[int, int]:
+            every = [self._ended, *(run.progress for run in self._runs)]
+            return (
+                sum(one.tokens_in + one.tokens_out for one in every),
+                sum(one.failures.total() for one in every),
+            )
+
+        return self._host.call(count)
+
     async def answer(self, rows: Sequence[Row]) -> Block:
         """Answer a block of rows. Call it in any event loop.
 
@@ -98,7 +118,10 @@ class Answering:
             BatchError: If another actor works on the same block.
             OSError: If the block's journal cannot be written.
         """
-        return await asyncio.to_thread(self._host.call, lambda host: self._answer(host, rows))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, self._host.call, lambda host: self._answer(host, rows)
+        )
 
     async def _answer(self, host: AdapterHost, rows: Sequence[Row]) -> Block:
         block = Block(len(rows))
@@ -133,6 +156,7 @@ class Answering:
             await run.run()
         finally:
             self._runs.discard(run)
+            self._ended.add(run.progress)
         block.tokens_in, block.tokens_out = run.progress.tokens_in, run.progress.tokens_out
         block.failures = dict(run.progress.failures)
         block.stopped = run.progress.stopped

@@ -28,6 +28,7 @@ from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal
 from registry.batch.local import Progress
 from registry.batch.ray.blocks import Answering, Block
+from registry.batch.ray.control import Control
 from registry.batch.ray.plan import ActorPlan
 from registry.batch.rows import Row
 from registry.batch.runs import Begin, Plan, Summary, examined, run_journal
@@ -39,6 +40,9 @@ GROUP_ROWS = 64
 GROUPS_AT_ONCE = 8
 """Groups at once in an actor: their rows fill some engines while the last rows of one end."""
 
+
+REPORT_S = 0.1
+"""How often an actor reports the tokens and failures of rows in groups that have not ended."""
 
 ACTOR_CPUS = 0.25
 """What an actor reserves: it waits more than it computes, and the nodes may be the engines' own."""
@@ -128,7 +132,8 @@ class ClusterRun:
         self._plan = plan
         self._cluster = cluster
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._control = ray.remote(num_cpus=0, scheduling_strategy=here)(_Control).remote()
+        control = ray.remote(num_cpus=0, scheduling_strategy=here)(Control)
+        self._control = control.remote(plan.limits)
         self.progress = Progress(journal.rows, journal.answered, journal.failed)
 
     def stop(self, why: str) -> None:
@@ -252,24 +257,6 @@ class _OpenRows(ray.data.Datasource):  # type: ignore[misc]  # it has no types h
         return [ray.data.ReadTask(read, metadata)]
 
 
-class _Control:
-    """An actor that tells the others when to stop."""
-
-    def __init__(self) -> None:
-        self._why = ""
-        self._stopped = asyncio.Event()
-
-    async def stop(self, why: str) -> None:
-        """Let every actor stop."""
-        self._why = why
-        self._stopped.set()
-
-    async def stopped(self) -> str:
-        """Wait until the run stops; return why."""
-        await self._stopped.wait()
-        return self._why
-
-
 class _Groups:
     """Answers groups of rows; Ray Data makes one of these in each of its actors.
 
@@ -282,11 +269,13 @@ class _Groups:
         self._answering = Answering(plan)
         self._control = control
         self._watching: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
 
     async def __call__(self, table: pyarrow.Table) -> AsyncIterator[pyarrow.Table]:
         """Yield the results of one group."""
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
+            self._reporting = asyncio.create_task(self._report())
         rows: list[Row] = pickle.loads(table["rows"][0].as_py())
         block = await self._answering.answer(rows)
         yield pyarrow.table({"results": [pickle.dumps(block)]})
@@ -294,3 +283,13 @@ class _Groups:
     async def _watch(self) -> None:
         why = await self._control.stopped.remote()
         await asyncio.to_thread(self._answering.stop, why)
+
+    async def _report(self) -> None:
+        """Report what the rows use while they run: a group would be too late for a limit."""
+        tokens = failures = 0
+        while True:
+            await asyncio.sleep(REPORT_S)
+            now = await asyncio.to_thread(self._answering.used)
+            if now != (tokens, failures):
+                await self._control.use.remote(now[0] - tokens, now[1] - failures)
+                tokens, failures = now
