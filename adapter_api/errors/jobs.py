@@ -1,6 +1,6 @@
 """The errors of jobs, and the one table of their codes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -59,11 +59,11 @@ class WorkerError(WorkerAdaptersError):
         field: The task's field that is wrong, as a path such as `messages[0].role`.
 
     Attributes:
-        ledger: What a host did with the job, as in Metrics. Empty without a host.
+        steps: Returns what a host did with the job; None without a host.
     """
 
     codes: ClassVar[frozenset[ErrorCode]] = frozenset(ErrorCode)
-    ledger: tuple[Mapping[str, Any], ...] = ()
+    steps: Callable[[], tuple[Mapping[str, Any], ...]] | None = None
 
     def __init__(
         self,
@@ -99,6 +99,11 @@ class WorkerError(WorkerAdaptersError):
     def fields(self) -> dict[str, Any]:
         """Return the constructor's arguments, by name."""
         return {name: getattr(self, name) for name in _FIELDS}
+
+    @property
+    def ledger(self) -> tuple[Mapping[str, Any], ...]:
+        """What a host did with the job, as in Metrics. Empty without a host."""
+        return () if self.steps is None else self.steps()
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

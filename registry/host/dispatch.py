@@ -143,13 +143,13 @@ class Job:
         except WorkerError as error:
             reported = of_the_job(error, self.limits, record.asked, self._unused)
             record.end(str(reported.code), detail=reported.message)
-            reported.ledger = record.ledger()
+            reported.steps = record.ledger
             raise reported from error.__cause__
         except BaseException:
             if record.outcome is None:
                 record.end(self._why_stopped())
             if self.limits.stopped_by is not None:
-                self.limits.stopped_by.ledger = record.ledger()
+                self.limits.stopped_by.steps = record.ledger
             raise
         finally:
             self._failure = failure = None  # their tracebacks hold this frame
