@@ -59,7 +59,8 @@ class Body:
             httpx.HTTPError: If the connection broke before the finish_reason.
         """
         if phase is Phase.OPEN and not self._rest and self._linger_until is None:
-            return self._read_more()  # nearly always, and then without a coroutine of its own
+            read_more = self._read_more
+            return read_more()  # nearly always, and then without a coroutine of its own
         return self._linger() if phase is Phase.FINISHED else self._resume()
 
     def cut(self, piece: bytes) -> bytes:
