@@ -78,8 +78,9 @@ class Pieces:
 
     @property
     def undecided(self) -> bool:
-        """True while text is held back, so that the next piece cannot take the fast lane."""
-        return self._tags is not None or bool(self._halves.held)
+        """True while text is held back, or scores wait for theirs: the next piece, which completes
+        them, cannot take the fast lane."""
+        return self._tags is not None or bool(self._halves.held or self.scores)
 
     @property
     def extents(self) -> tuple[int, int, int]:

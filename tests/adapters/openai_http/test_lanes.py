@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_api import Reasoning, Token, ToolCallDelta, WorkerError
+from adapter_api import Reasoning, ScoredToken, Token, ToolCallDelta, WorkerError
 from adapters.http_util import ServerSentEvent, SSEDecoder
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.lanes import call_arguments, chat_texts, completion_texts
-from adapters.openai_http.outcome import Phase
+from adapters.openai_http.outcome import Phase, Wanted
 from tests.adapters.openai_http.reading import EVERYTHING
 from tests.openai_chunks import delta, piece
 from tests.strategies import json_values
@@ -351,3 +351,16 @@ def test_reasoning_that_nobody_wants_is_progress() -> None:
     _read(_line(delta({"reasoning": "hm"})), reader)
     assert reader.read_plain(_line(delta({"reasoning": "so"}))) == []
     assert (reader.pieces, reader.tokens) == (2, 0)
+
+
+def test_scores_that_came_ahead_of_their_text_join_it() -> None:
+    """An engine sends an empty text with its scores while a character is incomplete."""
+    score = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None, "text_offset": [0]}
+    ahead = {"choices": [{"index": 0, "text": "", "logprobs": score}]}
+    reader = AnswerReader(Wanted(logprobs=True))
+    tokens = [
+        token
+        for chunk in (piece("a"), ahead, piece("b"), piece("c"))
+        for token in reader.feed(b"data: %s\n\n" % _line(chunk))
+    ]
+    assert [type(token) for token in tokens] == [Token, ScoredToken, Token]
