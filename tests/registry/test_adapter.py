@@ -160,6 +160,18 @@ async def test_cancelling_a_health_check():
             await bind(Hanging()).health()
 
 
+async def test_a_hook_that_is_no_coroutine_harms_its_own_call_only():
+    """Its GeneratorExit is an InternalError, as that of any other hook."""
+
+    class Rude(Least):
+        @hookimpl
+        def cancel(self, job_id: str) -> bool:
+            raise GeneratorExit
+
+    with pytest.raises(InternalError, match="cancel of adapter 'made' raised GeneratorExit"):
+        await bind(Rude()).cancel("job")
+
+
 async def test_a_caller_that_is_destroyed_takes_the_hook_along():
     """Its GeneratorExit is not the hook's: nothing is converted, and the hook cleans up."""
     cleaned: list[str] = []
