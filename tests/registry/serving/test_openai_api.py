@@ -269,3 +269,15 @@ def test_a_whole_answer_is_read_as_what_it_was_made_from(
     """The reader gets every part back from the one object of an answer without stream, too."""
     request, events, scored = case
     _check(whole(request, Answer.of(events)), None, events, scored=scored)
+
+
+def test_the_bytes_of_a_part_of_a_character_are_unknown() -> None:
+    """The engine's text has a replacement character in their place, with other bytes."""
+    scored = TokenLogprob("\ufffd", -1.0, {"\ufffd": -1.0, "é": -2.0})
+    end = End(Metrics(1), "stop", "finish_reason")
+    answer = Answer.of([ScoredToken("\ufffd", 0, logprobs=(scored,)), end])
+    said = {"messages": [{"role": "user", "content": "x"}]}
+    request = requests.read("chat", "m", said, {}, model=None)
+    [found] = json.loads(whole(request, answer))["choices"][0]["logprobs"]["content"]
+    assert found["bytes"] is None
+    assert [one["bytes"] for one in found["top_logprobs"]] == [None, list("é".encode())]
