@@ -17,6 +17,7 @@ from adapter_api import (
     ErrorCode,
     InvalidRequest,
     JobNotice,
+    Metrics,
     WorkerError,
     WorkerReset,
     WorkerTimeout,
@@ -25,6 +26,7 @@ from adapter_api import (
 from adapter_api.frames import from_frame, to_frame
 from registry import AdapterHost, PoolPolicy, Registry
 from registry.host.breaker import BreakerPolicy
+from registry.host.jobs import copied
 from tests.engines_in_process import Engine, task
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
@@ -206,3 +208,18 @@ async def test_observers_are_told_the_place_where_an_adapter_is_bound(rebound: b
             host.bind("chat", "gpu-1", adapter)
         await host.submit("chat", task()).text()
     assert set(witness.places) == {("chat", None), ("chat", "gpu-1")}
+
+
+class MyEnd(End):
+    """An adapter's own kind of End, with another layout."""
+
+
+@pytest.mark.parametrize("kind", [End, MyEnd])
+def test_a_copy_differs_in_what_was_changed_only(kind: type[End]) -> None:
+    """The original stays, both are frozen, and a subclass is copied, too."""
+    end = kind(Metrics(1), "stop", "finish_reason", refused=True)
+    copy = copied(end, metrics=Metrics(2))
+    assert type(copy) is kind
+    assert attrs.evolve(end, metrics=Metrics(2)) == copy != end
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        copy.refused = False  # type: ignore[misc]
