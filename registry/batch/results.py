@@ -102,12 +102,28 @@ def flat(result: dict[str, Any], *, ok: bool) -> dict[str, Any]:
         return row | {"error_code": error["code"], "error_message": error["message"]}
     (choice,) = body["choices"]
     message = choice.get("message", {})
-    calls = message.get("tool_calls")
+    calls = _whole(message.get("tool_calls") or [], choice["finish_reason"])
+    text = message.get("content") or message.get("refusal") or message.get("content")
     return row | {
-        "text": choice["text"] if "text" in choice else message.get("content"),
+        "text": choice.get("text", text),
         "finish_reason": choice["finish_reason"],
-        "tool_calls": None if calls is None else msgspec.json.encode(calls).decode(),
+        "tool_calls": msgspec.json.encode(calls).decode() if calls else None,
         "reasoning": message.get("reasoning_content"),
         "prompt_tokens": body["usage"]["prompt_tokens"],
         "completion_tokens": body["usage"]["completion_tokens"],
     }
+
+
+def _whole(calls: list[dict[str, Any]], finish_reason: str) -> list[dict[str, Any]]:
+    """Return the calls that may be run: `body` has those that are cut or not JSON as well."""
+    if finish_reason == "length":
+        calls = calls[:-1]  # where the answer was cut
+    return [call for call in calls if call["type"] == "custom" or _is_json(call)]
+
+
+def _is_json(call: dict[str, Any]) -> bool:
+    try:
+        msgspec.json.decode(call["function"]["arguments"])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
