@@ -304,7 +304,7 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
     if summary.failures:
         codes = sorted(summary.failures.items(), key=lambda item: -item[1])
         counts = ", ".join(f"{code} {number}" for code, number in codes)
-        status.note(f"failures: {counts}; the reasons are in the results")
+        status.note(f"failures in this run: {counts}; the reasons are in the results")
     for path in summary.files:
         status.note(f"results: {path}")
     if summary.left:
