@@ -11,6 +11,7 @@ import asyncio
 import logging
 import types
 from collections.abc import Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -206,7 +207,8 @@ class Interruption:
     def _destroy(self, step: Any) -> None:
         """Handle the destruction of the reader's coroutine, and of the adapter's with it."""
         self.was_destroyed = True
-        step.close()
+        with suppress(Exception):  # of a cleanup that waits, for which it is too late
+            step.close()
 
     def _note_cancelled(self, step: Any) -> None:
         """Handle the reader's cancellation, which goes to the adapter's code next."""

@@ -138,6 +138,33 @@ def test_a_reader_destroyed_with_its_loop_lets_go() -> None:
         asyncio.run(stream.text())
 
 
+def test_a_destroyed_reader_gets_no_event_of_a_cleanup_that_waits() -> None:
+    """It is too late for the adapter's cleanup, and the reader's coroutine may not go on."""
+
+    class Events:
+        def __aiter__(self) -> "Events":
+            return self
+
+        async def __anext__(self) -> TokenEvent:
+            try:
+                await asyncio.sleep(60)
+                return STARTED
+            finally:
+                await asyncio.sleep(0)
+
+    stream = TokenStream(Events(), TASK)
+    seen: list[Any] = []
+
+    async def begin() -> Any:
+        reader = collect(stream, seen)
+        reader.send(None)
+        return reader
+
+    asyncio.run(begin()).close()
+    assert seen == []
+    assert asyncio.run(stream.cancel()) is True
+
+
 # The table
 
 
