@@ -5,17 +5,18 @@ import logging
 import random
 from collections.abc import Collection, Iterable, Mapping
 from typing import Self
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from adapter_api.errors import EngineUnavailable, ErrorCode
 from adapter_api.ledger import Explanation
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
+from adapter_api.table import StreamMap
 from adapter_api.task import TaskRequest, new_id, require_task
 from registry.adapter import BoundAdapter
 from registry.host.dispatch import Job
 from registry.host.front import HostPool
-from registry.host.jobs import PRIORITIES, Ledger, Priority, Running
+from registry.host.jobs import PRIORITIES, Ledger, Priority
 from registry.host.places import Key, Overview, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
@@ -58,7 +59,7 @@ class AdapterHost(Overview):
         self._rng = random.Random() if rng is None else rng
         super().__init__(Places(self.defaults, self._observers, self._rng))
         self._ledger = Ledger()
-        self._running: Running[Job] = Running()
+        self._running: StreamMap[ref[Job]] = StreamMap()
         self._rebinding: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._closed = False
 
@@ -302,7 +303,7 @@ class AdapterHost(Overview):
         job = Job(task, correlation_id, priority, limits, report, self._rng)
         events = job.events(pool_id, self._find_queue, self._ledger)
         stream = TokenStream(events, task, clock=limits, checked=True).watch(report)
-        self._running.add(pool_id, stream, job)
+        self._running.put((pool_id, stream.job_id), stream, ref(job))
         return stream
 
     async def cancel(self, pool_id: str, job_id: str) -> bool:
@@ -312,7 +313,10 @@ class AdapterHost(Overview):
             True if a running job was stopped; False for an unknown id.
         """
         stopped = False
-        for stream, job in self._running.of(pool_id, job_id):
+        for stream, known in self._running.get((pool_id, job_id)):
+            job = known()
+            if job is None:  # it has ended
+                continue
             replica = job.replica
             if replica is None or not replica.adapter.stops_on_request:
                 stopped |= await stream.cancel()

@@ -1,13 +1,12 @@
-"""The jobs of a host: waiting, in flight, and the records of the latest ones."""
+"""The jobs of a host: those that wait, and the records of the latest ones."""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, Literal, TypeVar, get_args
-from weakref import ref
 
 import attrs
 
@@ -15,8 +14,6 @@ from adapter_api.errors import ErrorCode, WorkerError, WorkerTimeout
 from adapter_api.events import TokenEvent
 from adapter_api.ledger import Explanation, Step, StepKind
 from adapter_api.limits import StreamClock
-from adapter_api.stream import TokenStream
-from adapter_api.table import StreamRef, remember
 
 Priority = Literal["interactive", "batch"]
 
@@ -169,9 +166,7 @@ def too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
     return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
 
 
-# Under way and on record
-
-_J = TypeVar("_J")
+# On record
 
 MAX_STEPS = 64
 """The maximum number of steps kept of a job; the last place is for its end."""
@@ -313,32 +308,6 @@ class Ledger:
 
     def _record(self, job_id: str) -> JobRecord | None:
         return self._running.get(job_id) or self._finished.get(job_id)
-
-
-class Running(Generic[_J]):
-    """The jobs under way, by pool and id. It keeps neither a job nor its stream alive."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[Hashable, list[StreamRef]] = {}
-
-    def add(self, pool_id: str, stream: TokenStream, job: _J) -> None:
-        """Remember a job until its stream is gone."""
-        remember(self._jobs, (pool_id, stream.job_id), stream, ref(job))
-
-    def of(self, pool_id: str, job_id: str) -> list[tuple[TokenStream, _J]]:
-        """Return the jobs of that id with their streams; usually one, or none."""
-        found: list[tuple[TokenStream, _J]] = []
-        for entry in self._jobs.get((pool_id, job_id), ()):
-            note: Any = entry.note
-            stream, job = entry(), note()
-            if stream is not None and job is not None:
-                found.append((stream, job))
-        return found
-
-    def streams(self) -> list[TokenStream]:
-        """Return the streams of all of them."""
-        entries = [entry for entries in self._jobs.values() for entry in entries]
-        return [stream for entry in entries if (stream := entry()) is not None]
 
 
 _V = TypeVar("_V")

@@ -245,7 +245,7 @@ async def test_an_ended_job_is_freed_at_once(how: str) -> None:
         await turns(3)
         assert stream() is None
         assert sys.getrefcount(part) == 2
-        assert table._streams == {}
+        assert len(table._streams) == 0
     finally:
         gc.enable()
 

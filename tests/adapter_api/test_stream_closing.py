@@ -20,6 +20,7 @@ from adapter_api import (
     TokenEvent,
     TokenStream,
 )
+from adapter_api.table import StreamMap
 from tests.scripted import END, STARTED, TASK, Script, collect, tokens, turns
 
 # Closing
@@ -193,6 +194,28 @@ async def test_the_table_forgets_what_nobody_holds() -> None:
     del stream
     gc.collect()
     assert await table.cancel("job") is False
+
+
+async def test_a_map_finds_every_stream_of_a_key_while_it_lives() -> None:
+    """Streams of one id are all found, and an entry goes with its stream, cycles or not."""
+    streams: StreamMap[str] = StreamMap()
+    first, second, third = (Script().stream() for _ in range(3))
+    for stream, note in ((first, "1"), (second, "2")):
+        streams.put(("p", "job"), stream, note)
+    streams.put(("q", "job"), third, "3")
+    assert streams.get(("p", "job")) == [(first, "1"), (second, "2")]
+    assert streams.get(("r", "job")) == []
+    cycle: list[object] = [first, second]
+    cycle.append(cycle)
+    del first, stream
+    assert streams.get(("p", "job"))[1:] == [(second, "2")]
+    del second, cycle
+    gc.collect()
+    assert streams.get(("p", "job")) == []
+    assert streams.streams() == [third]
+    del third
+    assert streams.streams() == []
+    assert len(streams) == 0
 
 
 async def test_what_is_at_hand_can_be_taken_at_once() -> None:

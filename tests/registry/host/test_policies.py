@@ -26,9 +26,8 @@ from registry.host.breaker import (
     Pace,
     at_random,
 )
-from registry.host.jobs import Lanes, Ledger, Priority, Running, Ticket
+from registry.host.jobs import Lanes, Ledger, Priority, Ticket
 from registry.host.policy import WINDOW_S, FailoverBudget, Verdict, refusal_of, verdict_on
-from tests.scripted import Script
 from tests.virtual_time import in_virtual_time
 
 NAMES = [f"r{number}" for number in range(8)]
@@ -402,20 +401,3 @@ async def test_a_record_keeps_its_end() -> None:
     assert (explanation.outcome, explanation.omitted) == ("WORKER_RESET", 3)
     assert "3 more steps" in str(explanation)
     assert cattrs.structure(cattrs.unstructure(explanation), Explanation) == explanation
-
-
-async def test_the_table_of_running_jobs_keeps_nothing_alive() -> None:
-    """A job is found by its id while its stream lives; two of one id are both found."""
-    running: Running[Script] = Running()
-    first, second = Script(), Script()
-    one, two = first.stream(), second.stream()
-    running.add("p", one, first)
-    running.add("p", two, second)
-    assert running.of("p", "job") == [(one, first), (two, second)]
-    assert running.of("q", "job") == []
-    del one
-    assert running.of("p", "job") == [(two, second)]
-    assert running.streams() == [two]
-    del two
-    assert running.of("p", "job") == []
-    assert not running._jobs
