@@ -112,6 +112,7 @@ class StreamClock(Interruption):
     def arm(self) -> None:
         """Enforce the limits again and restart the wait: the answer was not whole after all."""
         self._disarmed = False
+        self.is_followed = False  # the alarm of the other clock may have rung for nothing meanwhile
         self.progress()
         self.watch()
 

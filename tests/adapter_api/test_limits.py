@@ -327,6 +327,27 @@ async def test_a_stream_around_another_spares_what_that_has_whole() -> None:
 
 
 @in_virtual_time
+async def test_a_deadline_that_passed_while_limits_were_lifted_counts_afterwards() -> None:
+    """For a stream around another one, too: its alarm rang while the answer seemed whole."""
+    clock = StreamClock(1.0)
+
+    async def inner() -> AsyncIterator[TokenEvent]:
+        yield STARTED
+        clock.disarm()
+        await asyncio.sleep(1.5)
+        clock.arm()
+        await asyncio.sleep(60)
+
+    async def outer(own: StreamClock) -> AsyncIterator[TokenEvent]:
+        own.follow(clock)
+        async for event in TokenStream(inner(), TASK, clock=clock):
+            yield event
+
+    error = await ends_after(1.5, _limited(outer, deadline_s=1.0))
+    assert error.code is ErrorCode.DEADLINE_UNMET
+
+
+@in_virtual_time
 async def test_the_sooner_of_limit_and_deadline_counts() -> None:
     """Both run on one timer."""
 
