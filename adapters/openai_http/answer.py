@@ -261,9 +261,7 @@ class AnswerReader:
             raise error_from_payload(payload, secrets=self._secrets)
         usual = OF_CHUNKS.issuperset(payload)
         if not usual:
-            named = plain(payload)
-            self._choices.peculiar = self._choices.peculiar or named is not payload
-            payload = named
+            payload = plain(payload)
         choices = payload.get("choices")
         if not (choices or self.begun):
             refuse_foreign(payload)

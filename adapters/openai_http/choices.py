@@ -13,7 +13,6 @@ from adapters.http_util import error_from_payload
 from adapters.http_util.failed import failure_in
 from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
-from adapters.openai_http.filters import LANELESS
 from adapters.openai_http.lanes import (
     UsualChoice,
     UsualDelta,
@@ -56,7 +55,6 @@ class Choices:
 
     Attributes:
         begun: True once a choice came.
-        peculiar: Whether the server has names or signs of its own, which no lane looks for.
         texts: Reads chunks that only bring text, of the endpoint that answers.
     """
 
@@ -69,7 +67,6 @@ class Choices:
         "_pieces",
         "_secrets",
         "begun",
-        "peculiar",
         "texts",
     )
 
@@ -91,13 +88,12 @@ class Choices:
         self._secrets = secrets
         self._from_messages = [0, 0, 0]  # how much of each channel messages brought
         self.begun = False
-        self.peculiar = False
         self.texts: Callable[[bytes], list[str] | None] = completion_texts
 
     @property
     def undecided(self) -> bool:
         """True while the next piece of text cannot take the fast lane."""
-        return self.peculiar or self._error_text is not None or self._pieces.undecided
+        return self._error_text is not None or self._pieces.undecided
 
     def read_usual(self, choice: UsualChoice, tokens: list[Token]) -> None:
         """Add the Token of a usual choice to `tokens`, as `read` would."""
@@ -212,9 +208,7 @@ class Choices:
 
     def _read_names(self, part: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
         """Return a choice, a delta or a message with OpenAI's names; raise a failure in it."""
-        named = plain(part)
-        self.peculiar = self.peculiar or named is not part or not LANELESS.isdisjoint(named)
-        part = named
+        part = plain(part)
         if failure := failure_in(part, known):
             raise error_from_payload(failure, secrets=self._secrets)
         return part

@@ -11,8 +11,6 @@ _RESULTS = (
     *("content_filter_results", "content_filter_result", "prompt_filter_results"),
     "safety_ratings",
 )
-LANELESS = frozenset({"content_filter_result", "safety_ratings"})
-"""Those that the fast lanes do not look for, because no known server sends them with each piece."""
 _SIGNS = ("filtered", "blocked")
 _OWN_SIGNS = ("content_filtered", *_SIGNS)
 """The same beside the text itself."""

@@ -2,8 +2,9 @@
 
 Nearly every chunk brings a piece of text, or a piece of a call's arguments, and nothing else: many
 of these are decoded at once. The first and the last ones also bring names and a finish_reason: they
-are decoded one by one. msgspec checks the types in C. Any other chunk is refused, in a batch the
-whole batch, and `AnswerReader` reads it, which is slower and forgiving.
+are decoded one by one. msgspec checks the types in C. A chunk with anything else in it, known or
+not, is refused, in a batch the whole batch, and `AnswerReader` reads it, which is slower and
+forgiving: an unknown name may tell of a failure.
 """
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -14,133 +15,124 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Nothing = Annotated[list[None], msgspec.Meta(max_length=0)] | None
 _Empty = Annotated[dict[str, None], msgspec.Meta(max_length=0)] | None
 _Blank = Annotated[str, msgspec.Meta(max_length=0)] | None
+_Object = Literal["text_completion", "chat.completion.chunk"] | None
 
 
 MAX_USUAL_BYTES = 16 << 10
 """Bound of a usual chunk: what its counts hold is decoded whatever it is."""
 
 
-class _Alone(msgspec.Struct, gc=False, kw_only=True):
-    """A choice with one part and nothing else."""
+class _Alone(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A choice with one part and nothing else that says anything."""
 
     index: Literal[0] = 0
     finish_reason: None = None
     logprobs: None = None
-    error: None = None
-    message: None = None  # it, or a delta, could hold an error
-    usage: None = None
     tool_calls: _Nothing = None
-    camel_calls: _Nothing = msgspec.field(name="toolCalls", default=None)
-    camel_reason: None = msgspec.field(name="finishReason", default=None)
-    camel_results: _Empty = msgspec.field(name="contentFilterResults", default=None)
+    content_filter_results: _Empty = None
+    # of OpenRouter, SGLang and vLLM
+    native_finish_reason: None = None
+    matched_stop: None = None
+    stop_reason: None = None
+    token_ids: None = None
+    prompt_logprobs: None = None
+    prompt_token_ids: None = None
 
 
-class _Quiet(msgspec.Struct, gc=False, kw_only=True):
+class _Quiet(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
     """A delta without reasoning, refusal or opaque parts."""
 
-    error: None = None
+    role: str | None = None
     reasoning_content: _Blank = None
     reasoning: _Blank = None
-    refusal: _Blank = None
-    thinking: _Blank = None
-    reasoning_text: _Blank = None
     reasoning_details: _Nothing = None
+    refusal: _Blank = None
+    tool_calls: _Nothing = None
     function_call: None = None
     audio: None = None
-    images: _Nothing = None
-    extra_content: None = None
-    camel_calls: _Nothing = msgspec.field(name="toolCalls", default=None)
-    camel_call: None = msgspec.field(name="functionCall", default=None)
-    camel_reasoning: _Blank = msgspec.field(name="reasoningContent", default=None)
+    channel: str | None = None
 
 
 class _Choice(_Alone, gc=False, kw_only=True):
     text: _Text
-    delta: None = None
-    content_filter_results: _Empty = None
 
 
 class _Delta(_Quiet, gc=False, kw_only=True):
     content: _Text
-    tool_calls: _Nothing = None
 
 
 class _ChatChoice(_Alone, gc=False, kw_only=True):
     delta: _Delta
     text: None = None  # it would go before the delta's
-    content_filter_results: _Empty = None
 
 
-class _Category(msgspec.Struct, gc=False):
+class _Category(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     filtered: bool = False
+    severity: str | None = None
+    detected: Literal[False] | None = None
     details: _Nothing = None
 
 
 class _FilteredChoice(_Alone, gc=False, kw_only=True):
     delta: _Delta
     text: None = None
-    content_filter_results: dict[str, _Category] | None = None
+    content_filter_results: dict[str, _Category] | None = None  # type: ignore[assignment]
 
 
-class _Function(msgspec.Struct, gc=False):
+class _Function(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     arguments: _Text
     name: _Blank = None
-    error: None = None
 
 
-class _Call(msgspec.Struct, gc=False):
+class _Call(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     function: _Function
     index: int
     id: _Blank = None
-    custom: None = None
-    error: None = None
-    extra_content: None = None
+    type: str | None = None
 
 
 class _ThoughtDelta(_Quiet, gc=False, kw_only=True):
     reasoning_content: str | None = None
     reasoning: str | None = None
     content: _Blank = None
-    tool_calls: _Nothing = None
 
 
 class _ThoughtChoice(_Alone, gc=False, kw_only=True):
     delta: _ThoughtDelta
     text: None = None
-    content_filter_results: _Empty = None
 
 
 class _CallDelta(_Quiet, gc=False, kw_only=True):
-    tool_calls: tuple[_Call]
+    tool_calls: tuple[_Call]  # type: ignore[assignment]
     content: _Blank = None
 
 
 class _CallChoice(_Alone, gc=False, kw_only=True):
     delta: _CallDelta
     text: None = None
-    content_filter_results: _Empty = None
 
 
 _T = TypeVar("_T")
 
 
-class _Chunk(msgspec.Struct, Generic[_T], gc=False):
+class _Chunk(msgspec.Struct, Generic[_T], gc=False, forbid_unknown_fields=True):
+    """A chunk with one choice. What the first one says of its names is enough."""
+
     choices: tuple[_T]
+    id: str | None = None
+    object: _Object = None
+    created: float | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
     usage: None = None
     error: None = None
-    errors: None = None
-    error_code: None = None
-    error_msg: None = None
-    error_message: None = None
-    camel_error: None = msgspec.field(name="errorMessage", default=None)
-    exception: None = None
-    detail: None = None
-    type: None = None
-    success: None = None
-    base_resp: None = None
-    status: None = None
-    code: None = None
+    # of OpenAI, OpenRouter, Mistral, Groq and vLLM
+    obfuscation: str | None = None
+    provider: str | None = None
+    p: str | None = None
     x_groq: None = None
+    prompt_token_ids: None = None
 
 
 class UsualDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -174,7 +166,7 @@ class UsualChunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     choices: Annotated[list[UsualChoice], msgspec.Meta(max_length=1)]
     id: str | None = None
-    object: Literal["text_completion", "chat.completion.chunk"] | None = None
+    object: _Object = None
     created: int | None = None
     model: str | None = None
     system_fingerprint: str | None = None

@@ -364,3 +364,37 @@ def test_scores_that_came_ahead_of_their_text_join_it() -> None:
         for token in reader.feed(b"data: %s\n\n" % _line(chunk))
     ]
     assert [type(token) for token in tokens] == [Token, ScoredToken, Token]
+
+
+# What a chunk says beside its text
+
+_SIGNS: list[tuple[str, Any]] = [
+    *[(name, "x") for name in ("err_msg", "Error", "errorMessage", "exception", "failure")],
+    *[("state", "failed"), ("status", 500), ("ok", False), ("success", False), ("object", "error")],
+    *[("type", "error"), ("event", "error"), ("native_finish_reason", "SAFETY")],
+    *[("finish_details", {"type": "safety"}), ("stop_details", {"type": "refusal"})],
+    *[("finish_reason", "error"), ("FinishReason", "SAFETY"), ("stop_reason", "content_filter")],
+    *[("done_reason", "error"), ("incomplete_details", {"reason": "content_filter"})],
+    *[("safety_ratings", [{"category": "HARM", "blocked": True}]), ("filtered", True)],
+    *[("content_filter_results", {"hate": {"filtered": True}}), ("blocked", True)],
+    *[("prompt_filter_results", [{"content_filter_results": {"hate": {"filtered": True}}}])],
+    *[("thinking_blocks", [{"type": "thinking", "thinking": "hm"}]), ("thought", "hm")],
+    *[("reasoning_summary", "hm"), ("refusal", "no"), ("toolCalls", [{"id": "1"}]), ("odd", 1)],
+]
+
+
+@pytest.mark.parametrize("where", ["chunk", "choice", "delta"])
+@pytest.mark.parametrize(("name", "value"), _SIGNS)
+def test_a_sign_beside_a_text_is_seen_wherever_it_comes(name: str, value: Any, where: str) -> None:
+    """No lane overlooks what the slow reader heeds: in the middle of many plain chunks, too."""
+    chunk = delta({"content": "b"})
+    places = {"chunk": chunk, "choice": chunk["choices"][0], "delta": chunk["choices"][0]["delta"]}
+    places[where][name] = value
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    plain = [delta({"content": "a"})] * 3
+    lines = [*map(_line, [*plain, chunk, *plain, end]), b"[DONE]"]
+    by_line, by_event = AnswerReader(EVERYTHING), AnswerReader(EVERYTHING)
+    for part in (lines[:1], lines[1:7], lines[7:]):
+        as_lines, as_events = _read_both(by_line, by_event, part)
+        assert as_lines == as_events
+    assert _verdict(by_line) == _verdict(by_event)
