@@ -398,11 +398,8 @@ class TokenStream(WholeReading):
 
 
 def _end_unread(stream: "ref[TokenStream]") -> None:
-    """Release what the job holds, because its deadline passed between two reads.
-
-    The clock calls it, so that the release does not wait for the next read. A timer that held the
-    stream would keep one that was dropped alive.
-    """
+    """Release what a job holds whose deadline passed between two reads. The alarm that leads here
+    would keep a dropped stream alive if it held more than a weak reference."""
     found = stream()
     if found is not None:
         found._unread = asyncio.create_task(found._stop("the deadline passed"))

@@ -80,7 +80,7 @@ _APIS = (
     _Api(
         "OpenAI's Responses API",
         _any(_is_kind("type", "response."), _is_kind("object", "response")),
-        "set base_url to the API without /responses, which then is asked for a chat",
+        "set base_url to the API without /responses; the adapter then uses its chat endpoint",
     ),
     _Api(
         "OpenAI's API of models, embeddings or images",

@@ -4,7 +4,7 @@ Nearly every chunk brings a piece of text, or a piece of a call's arguments, and
 of these are decoded at once. The first and the last ones also bring names and a finish_reason: they
 are decoded one by one. msgspec checks the types in C. A chunk with anything else in it, known or
 not, is refused, in a batch the whole batch, and `AnswerReader` reads it, which is slower and
-forgiving: an unknown name may tell of a failure.
+forgiving: an unknown name may report a failure.
 """
 
 from typing import Annotated, Any, Generic, Literal, TypeVar

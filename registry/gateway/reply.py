@@ -1,6 +1,7 @@
 """The answer to one request, and the timer that keeps it alive or ends it."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
@@ -20,7 +21,7 @@ STREAM_HEADERS: Headers = [
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 
 
-class Reply:
+class Reply(ABC):
     """The answer to one request. Its head is sent together with the first piece of its body.
 
     Args:
@@ -66,10 +67,11 @@ class Reply:
         self.take_head(status, lines, length)
         self.access.status = status
 
+    @abstractmethod
     def take_head(self, status: int, headers: Headers, length: int | None) -> None:
         """Keep the head for the first piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, body: bytes, *, last: bool = False) -> Coroutine[Any, Any, None] | None:
         """Send a piece of the body.
 
@@ -80,11 +82,10 @@ class Reply:
         Returns:
             What to await before the next piece; None if there is nothing to wait for.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def beat(self) -> None:
         """Send a comment, so that no proxy takes a long wait for a dead connection."""
-        raise NotImplementedError
 
     async def fail(self, error: ApiError) -> None:
         """End the answer with an error: with its status if that is possible, else as an event."""
@@ -100,7 +101,7 @@ class Reply:
         if (sent := self.write(body, last=True)) is not None:
             await sent
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 (one kind has nothing to release)
         """Release what sends the answer."""
 
 

@@ -1,7 +1,6 @@
 """The adapter over real sockets: requests, limits on time, beginning and end."""
 
 import asyncio
-from typing import Any
 from uuid import UUID
 
 import attrs
@@ -17,32 +16,17 @@ from adapter_api import (
     Started,
     TaskRequest,
     Token,
-    WorkerError,
 )
 from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig
 from tests.adapters.openai_http.conftest import Serving
+from tests.adapters.openai_http.jobs import MESSAGES, OK, PROMPT, events_of, failure_of
 from tests.fake_openai import (
     FakeOpenAI,
     answers,
 )
 from tests.openai_chunks import piece
 from tests.virtual_time import now_s
-
-PROMPT = TaskRequest(prompt="hi")
-MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-OK = "Hello world"
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
-    with pytest.raises(WorkerError) as caught:
-        await adapter.submit(task).text()
-    return caught.value
-
-
-async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
-    return [event async for event in adapter.submit(task)]
-
 
 # Requests
 
@@ -53,7 +37,7 @@ async def test_one_job_is_one_request_with_everything_in_it(
     """OC-ADAPT-OAI 6001, AH-1003: path, body, headers, events; no other request is sent."""
     task = attrs.evolve(task, correlation_id="corr-1", top_p=0.9, stop=["x"], extra={"min_p": 0.1})
     async with serving(api_key="sk-test-key", headers={"X-Team": "a"}) as (server, adapter):
-        events = await _events(adapter, task)
+        events = await events_of(adapter, task)
         (request,) = server.requests
     assert (request.method, request.target) == ("POST", "/v1/completions")
     assert request.json() == {
@@ -89,7 +73,7 @@ async def test_a_chat_is_sent_and_read(serving: Serving) -> None:
         {"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "n"},
     ]
     async with serving() as (server, adapter):
-        events = await _events(adapter, TaskRequest(messages=messages, max_tokens=3))
+        events = await events_of(adapter, TaskRequest(messages=messages, max_tokens=3))
         (request,) = server.requests
     assert request.target == "/v1/chat/completions"
     assert request.json() == {
@@ -111,7 +95,7 @@ async def test_messages_and_prompts_find_their_endpoint(serving: Serving) -> Non
         assert server.bodies[0]["messages"] == [{"role": "user", "content": "hi"}]
     async with serving(api="completions") as (server, adapter):
         await adapter.submit(PROMPT).text()
-        error = await _failure(adapter, MESSAGES)
+        error = await failure_of(adapter, MESSAGES)
         assert "set api to 'auto' or 'chat'" in error.message
         assert server.paths == ["/v1/completions"]
 
@@ -179,7 +163,7 @@ async def test_a_silent_server_is_given_up(
     task = TaskRequest(prompt="x", deadline_s=None if options else 1.0)
     async with serving(script, **options) as (server, adapter):
         began = now_s()
-        error = await _failure(adapter, task)
+        error = await failure_of(adapter, task)
         assert 0.95 < now_s() - began < 1.95  # one limit, not one for each
         assert len(server.requests) == 1
         assert await server.all_closed()
@@ -201,7 +185,7 @@ async def test_pings_between_tokens_are_no_progress(serving: Serving) -> None:
 
     async with serving(script, stall_timeout_s=5.0) as (_, adapter):
         began = now_s()
-        error = await _failure(adapter, TaskRequest(prompt="x"))
+        error = await failure_of(adapter, TaskRequest(prompt="x"))
     assert error.code is ErrorCode.DECODE_TIMEOUT
     assert 6.9 < now_s() - began < 7.9
 
@@ -216,7 +200,7 @@ async def test_a_refusal_that_is_cut_off_says_its_status(serving: Serving, ends:
         await (wire.reset() if ends == "breaks" else wire.until_closed())
 
     async with serving(script, first_token_timeout_s=0.2) as (server, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert await server.all_closed()
     assert (error.code, error.status) == (ErrorCode.UPSTREAM_NOT_FOUND, 404)
 
@@ -276,7 +260,7 @@ async def test_a_closed_adapter_says_so() -> None:
     adapter = OpenAIHttpAdapter("http://127.0.0.1:9")
     await adapter.aclose()
     await adapter.aclose()
-    error = await _failure(adapter)
+    error = await failure_of(adapter)
     assert "closed" in error.message
     assert not error.retriable
     status = await adapter.health()
@@ -288,13 +272,13 @@ async def test_an_error_of_the_options_comes_as_one() -> None:
     """Unusable connection options give an error without the proxy's password."""
     options = {"proxy": "http://u:hidden-word@p", "ca_file": "/none"}
     async with OpenAIHttpAdapter("http://127.0.0.1:9", **options) as adapter:
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert isinstance(error, InvalidRequest)
         assert "these options" in error.message
         assert "hidden-word" not in error.message
         assert "these options" in (await adapter.health()).message
     async with OpenAIHttpAdapter("https://127.0.0.1:9", ca_file="/none") as adapter:
-        assert isinstance(await _failure(adapter), InvalidRequest)
+        assert isinstance(await failure_of(adapter), InvalidRequest)
 
 
 async def test_the_egress_list_is_asked_before_anything_is_sent(serving: Serving) -> None:
@@ -313,6 +297,6 @@ async def test_a_redirect_is_not_followed(serving: Serving) -> None:
     """The key must not go to another host."""
     handler = answers(b"", 302, {"Location": "http://other.example/"})
     async with serving(handler) as (_, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
     assert error.code is ErrorCode.UPSTREAM_PROTOCOL
     assert "a redirect to http://other.example/" in error.message

@@ -14,33 +14,14 @@ from adapter_api import (
     Token,
     Tool,
     ToolCallDelta,
-    WorkerError,
 )
-from adapters.openai_http import OpenAIHttpAdapter
 from tests.adapters.openai_http.conftest import Serving
+from tests.adapters.openai_http.jobs import MESSAGES, events_of, failure_of, records_of
 from tests.fake_openai import (
     refuses,
     streams,
 )
 from tests.openai_chunks import delta, usage
-
-PROMPT = TaskRequest(prompt="hi")
-MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
-    with pytest.raises(WorkerError) as caught:
-        await adapter.submit(task).text()
-    return caught.value
-
-
-async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
-    return [event async for event in adapter.submit(task)]
-
-
-def _records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [vars(r) for r in caplog.records if r.name == "worker_adapters.openai_http"]
-
 
 # Calls and reasoning
 
@@ -65,7 +46,7 @@ async def test_an_answer_with_calls_and_reasoning_arrives_whole(serving: Serving
         messages=[{"role": "user", "content": "x"}], tools=[TOOL], include_reasoning=True
     )
     async with serving(streams(*chunks, pause_s=0.01)) as (server, adapter):
-        events = await _events(adapter, task)
+        events = await events_of(adapter, task)
         (body,) = server.bodies
     assert [type(event) for event in events] == [
         Started, Reasoning, Token, ToolCallDelta, ToolCallDelta, End,
@@ -82,7 +63,7 @@ async def test_reasoning_that_is_not_delivered_is_progress_all_the_same(serving:
     chunks = [*[delta({"reasoning": "hm"})] * 6, delta({"content": "a"}), delta({}, "stop")]
     handler = streams(*chunks, "[DONE]", pause_s=0.08)
     async with serving(handler, stall_timeout_s=0.3, first_token_timeout_s=0.3) as (_, adapter):
-        events = await _events(adapter, MESSAGES)
+        events = await events_of(adapter, MESSAGES)
     assert [type(event) for event in events] == [Started, Token, End]
     assert events[-1].metrics.decode_time_ms > 400
 
@@ -114,7 +95,7 @@ async def test_what_no_error_can_say_is_a_warning(
     )
     async with serving(streams(*chunks, "[DONE]")) as (_, adapter):
         answer = await adapter.submit(task).answer()
-    humans = [record["human"] for record in _records(caplog)]
+    humans = [record["human"] for record in records_of(caplog)]
     assert len(humans) == (words is not None)
     assert words is None or words in humans[0]
     assert answer.text or answer.reasoning == "no"
@@ -132,7 +113,7 @@ async def test_a_refused_constraint_is_the_error(serving: Serving) -> None:
     fields = ("response_format", "tools", "stop", "grammar", "structured_outputs")
     for task in tasks:
         async with serving(refuses(*fields)) as (server, adapter):
-            assert (await _failure(adapter, task)).code is ErrorCode.INVALID_PARAMS
+            assert (await failure_of(adapter, task)).code is ErrorCode.INVALID_PARAMS
             assert len(server.requests) == 1
 
 
@@ -143,5 +124,5 @@ async def test_tools_need_the_chat_endpoint(serving: Serving) -> None:
         await adapter.submit(task).answer()
         assert server.paths == ["/v1/chat/completions"]
     async with serving(api="completions") as (server, adapter):
-        assert "cannot send tools" in (await _failure(adapter, task)).message
+        assert "cannot send tools" in (await failure_of(adapter, task)).message
         assert server.requests == []

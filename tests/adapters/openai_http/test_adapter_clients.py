@@ -1,7 +1,6 @@
 """The adapter with httpx's own clients and transports."""
 
 import sys
-from typing import Any
 
 import httpx
 import pytest
@@ -11,10 +10,10 @@ from adapter_api import (
     HealthState,
     NotFound,
     TaskRequest,
-    WorkerError,
 )
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
+from tests.adapters.openai_http.jobs import MESSAGES, OK, PROMPT, events_of, failure_of
 from tests.fake_openai import (
     FakeOpenAI,
     answers,
@@ -28,21 +27,6 @@ from tests.fake_openai import (
     well,
 )
 from tests.openai_chunks import piece
-
-PROMPT = TaskRequest(prompt="hi")
-MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-OK = "Hello world"
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
-    with pytest.raises(WorkerError) as caught:
-        await adapter.submit(task).text()
-    return caught.value
-
-
-async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
-    return [event async for event in adapter.submit(task)]
-
 
 # httpx's own clients and transports
 
@@ -72,7 +56,7 @@ async def test_a_clients_habits_do_not_weaken_a_job() -> None:
         assert await adapter.submit(PROMPT).text() == OK
         await adapter.health()
         server.routes["/v1/completions"] = gone
-        assert (await _failure(adapter)).code is ErrorCode.UPSTREAM_PROTOCOL
+        assert (await failure_of(adapter)).code is ErrorCode.UPSTREAM_PROTOCOL
         assert "/elsewhere" not in server.paths
 
 
@@ -81,7 +65,7 @@ async def test_a_closed_client_is_a_clear_error() -> None:
     client = httpx.AsyncClient()
     adapter = OpenAIHttpAdapter("http://127.0.0.1:9", client=client)
     await client.aclose()
-    error = await _failure(adapter)
+    error = await failure_of(adapter)
     assert (error.code, error.retriable) == (ErrorCode.POOL_UNAVAILABLE, False)
     assert "client that was given is closed" in (await adapter.health()).message
 
@@ -95,9 +79,9 @@ async def test_httpx_transports_read_the_same_stream(serving: Serving) -> None:
     }
     async with serving(routes, transport=httpx.AsyncHTTPTransport()) as (_, adapter):
         assert await adapter.submit(PROMPT).text() == OK
-        assert (await _events(adapter))[-1].metrics.attempts == 2
-        assert isinstance(await _failure(adapter), NotFound)
-        assert (await _failure(adapter)).code is ErrorCode.STREAM_TRUNCATED
+        assert (await events_of(adapter))[-1].metrics.attempts == 2
+        assert isinstance(await failure_of(adapter), NotFound)
+        assert (await failure_of(adapter)).code is ErrorCode.STREAM_TRUNCATED
         stream = adapter.submit(PROMPT)
         await anext(stream)
         await stream.cancel()
@@ -118,7 +102,7 @@ async def test_a_mock_transport_is_enough() -> None:
     async with OpenAIHttpAdapter("http://mock", transport=transport, retry=FAST_RETRY) as adapter:
         assert await adapter.submit(MESSAGES).text() == OK
         assert (await adapter.health()).ready
-        error = await _failure(adapter, TaskRequest(prompt="broken"))
+        error = await failure_of(adapter, TaskRequest(prompt="broken"))
         assert error.code is ErrorCode.POOL_UNAVAILABLE
 
 
@@ -136,7 +120,7 @@ async def test_http2_without_its_package_is_a_clear_refusal(
     monkeypatch.setitem(sys.modules, "h2", None)  # as if it were not installed
     async with serving(http2=True) as (server, adapter):
         for _ in range(2):
-            error = await _failure(adapter)
+            error = await failure_of(adapter)
             assert error.code is ErrorCode.INVALID_PARAMS
             status = await adapter.health()
             assert status.state is HealthState.UNHEALTHY

@@ -11,10 +11,10 @@ from adapter_api import (
     Started,
     TaskRequest,
     Token,
-    WorkerError,
 )
 from adapters.openai_http import OpenAIHttpAdapter
 from tests.adapters.openai_http.conftest import Serving
+from tests.adapters.openai_http.jobs import MESSAGES, OK, PROMPT, events_of, failure_of
 from tests.fake_openai import (
     answers,
     completion,
@@ -24,20 +24,6 @@ from tests.fake_openai import (
 )
 from tests.openai_chunks import delta, piece, usage
 from tests.virtual_time import now_s
-
-PROMPT = TaskRequest(prompt="hi")
-MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-OK = "Hello world"
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
-    with pytest.raises(WorkerError) as caught:
-        await adapter.submit(task).text()
-    return caught.value
-
-
-async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
-    return [event async for event in adapter.submit(task)]
 
 
 async def _started(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> Started:
@@ -123,7 +109,7 @@ async def test_azures_first_chunk_does_not_start_the_answer(serving: Serving) ->
         "[DONE]",
     ]
     async with serving(streams(*chunks), dialect="azure") as (_, adapter):
-        events = await _events(adapter, MESSAGES)
+        events = await events_of(adapter, MESSAGES)
     assert [type(event) for event in events] == [Started, Token, End]
     assert (events[0].engine, events[0].engine_version) == ("azure-openai", "fp_aa")
     assert events[0].model == "gpt-4o"
@@ -143,7 +129,7 @@ async def test_metrics_say_who_counted(
 ) -> None:
     """OC-ADAPT-OAI 6031: the engine's usage if it gives one, else the Token events, marked so."""
     async with serving(streams(*chunks, "[DONE]")) as (_, adapter):
-        metrics = (await _events(adapter))[-1].metrics
+        metrics = (await events_of(adapter))[-1].metrics
     assert (metrics.tokens_generated, metrics.prompt_tokens) == (tokens, prompt)
     assert metrics.usage_source == source
 
@@ -152,7 +138,7 @@ async def test_times_add_up(serving: Serving) -> None:
     """Time to the first token and decode time are within the whole."""
     async with serving(streams(*completion(), pause_s=0.02)) as (_, adapter):
         began = now_s()
-        metrics = (await _events(adapter))[-1].metrics
+        metrics = (await events_of(adapter))[-1].metrics
         whole_ms = (now_s() - began) * 1000
     assert 20 <= metrics.time_to_first_token_ms <= whole_ms
     assert 40 <= metrics.decode_time_ms <= whole_ms
@@ -162,7 +148,7 @@ async def test_times_add_up(serving: Serving) -> None:
 async def test_an_answer_without_text_has_no_first_token(serving: Serving) -> None:
     """End alone, with nothing counted."""
     async with serving(streams(piece("", "stop"), "[DONE]")) as (_, adapter):
-        events = await _events(adapter)
+        events = await events_of(adapter)
     assert [type(event) for event in events] == [Started, End]
     metrics = events[1].metrics
     assert (metrics.tokens_generated, metrics.time_to_first_token_ms) == (0, None)
@@ -173,9 +159,9 @@ async def test_a_recognized_server_is_held_to_its_word(serving: Serving) -> None
     """vLLM never ends without a finish_reason, so its [DONE] alone is truncation."""
     unfinished = streams(piece("a", system_fingerprint="vllm-0.32.0"), "[DONE]")
     async with serving(unfinished) as (_, adapter):
-        assert (await _failure(adapter)).code is ErrorCode.STREAM_TRUNCATED
+        assert (await failure_of(adapter)).code is ErrorCode.STREAM_TRUNCATED
     async with serving(streams(piece("a"), "[DONE]")) as (_, adapter):
-        assert (await _events(adapter))[-1].proof == "done"
+        assert (await events_of(adapter))[-1].proof == "done"
 
 
 async def test_a_failure_that_comes_as_text_is_one_where_the_dialect_says_so(
@@ -184,7 +170,7 @@ async def test_a_failure_that_comes_as_text_is_one_where_the_dialect_says_so(
     """LocalAI writes its errors into the answer."""
     handler = streams(piece("Internal error: out of memory", "stop"), "[DONE]")
     async with serving(handler, dialect="localai") as (_, adapter):
-        assert (await _failure(adapter)).code is ErrorCode.WORKER_RESET
+        assert (await failure_of(adapter)).code is ErrorCode.WORKER_RESET
     async with serving(handler) as (_, adapter):
         assert (await adapter.submit(PROMPT).text()).startswith("Internal error")
 

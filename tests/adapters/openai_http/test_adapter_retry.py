@@ -21,6 +21,7 @@ from adapter_api import (
 from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
 from tests.adapters.openai_http.conftest import FAST_RETRY, Serving
+from tests.adapters.openai_http.jobs import MESSAGES, OK, PROMPT, events_of, failure_of, records_of
 from tests.fake_openai import (
     FakeOpenAI,
     answers,
@@ -30,25 +31,6 @@ from tests.fake_openai import (
 )
 from tests.openai_chunks import piece
 from tests.virtual_time import now_s
-
-PROMPT = TaskRequest(prompt="hi")
-MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
-OK = "Hello world"
-
-
-async def _failure(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> WorkerError:
-    with pytest.raises(WorkerError) as caught:
-        await adapter.submit(task).text()
-    return caught.value
-
-
-async def _events(adapter: OpenAIHttpAdapter, task: TaskRequest = PROMPT) -> list[Any]:
-    return [event async for event in adapter.submit(task)]
-
-
-def _records(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [vars(r) for r in caplog.records if r.name == "worker_adapters.openai_http"]
-
 
 # Retry
 
@@ -61,10 +43,10 @@ async def test_busy_servers_are_asked_again(
     caplog.set_level(logging.INFO, "worker_adapters")
     task = TaskRequest(prompt="x", job_id="job-9", session_id="s-9", correlation_id="c-9")
     async with serving(in_turn(fails(503), fails(429), fails(502), well)) as (server, adapter):
-        events = await _events(adapter, task)
+        events = await events_of(adapter, task)
         assert len(server.requests) == 4
     assert events[-1].metrics.attempts == 4
-    records = _records(caplog)
+    records = records_of(caplog)
     assert [record.get("status") for record in records] == [503, 429, 502]
     for record in records:
         assert record["job_id"] == "job-9"
@@ -80,11 +62,11 @@ async def test_busy_servers_are_asked_again(
 async def test_four_attempts_are_all(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     """HTU-1002, WA-INT-3004: the last error is raised, retriable; every retry is logged."""
     async with serving(fails(503)) as (server, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert len(server.requests) == 4
     assert isinstance(error, EngineUnavailable)
     assert (error.status, error.retriable) == (503, True)
-    records = _records(caplog)
+    records = records_of(caplog)
     assert [record["status"] for record in records] == [503] * 3
 
 
@@ -108,8 +90,8 @@ async def test_the_waits_follow_the_seed(
         caplog.clear()
         retry = RetryPolicy(base_s=0.01, cap_s=0.02, seed=seed)
         async with serving(fails(503), retry=retry) as (_, adapter):
-            await _failure(adapter)
-        waits[seed].append([r["human"].rsplit(" in ")[-1] for r in _records(caplog)[:3]])
+            await failure_of(adapter)
+        waits[seed].append([r["human"].rsplit(" in ")[-1] for r in records_of(caplog)[:3]])
     assert waits[1][0] == waits[1][1] != waits[2][0]
     for n, wait in enumerate(waits[1][0]):
         assert 0 <= float(wait.removesuffix(" s")) <= min(0.02, 0.01 * 2**n)
@@ -144,7 +126,7 @@ async def test_what_will_not_get_better_is_sent_once(
 ) -> None:
     """WA-INT-3004, HTU-ERR-4002: exactly one request, the right class and code."""
     async with serving(in_turn(answers(body, status), well)) as (server, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert len(server.requests) == 1
         assert await adapter.submit(PROMPT).text() == OK
     assert type(error) is kind
@@ -159,7 +141,7 @@ async def test_retry_after_is_kept(
 ) -> None:
     """The server's wait takes the place of our own."""
     async with serving(in_turn(answers({}, 429, headers), well)) as (_, adapter):
-        events = await _events(adapter)
+        events = await events_of(adapter)
     assert events[-1].metrics.time_to_first_token_ms >= least_s * 1000
 
 
@@ -170,7 +152,7 @@ async def test_a_wait_that_does_not_fit_is_not_begun(
     """Retry-After beyond the deadline, or beyond a minute, fails at once with retry_after_ms."""
     async with serving(answers({}, 503, {"Retry-After": seconds})) as (server, adapter):
         began = now_s()
-        error = await _failure(adapter, TaskRequest(prompt="x", deadline_s=deadline_s))
+        error = await failure_of(adapter, TaskRequest(prompt="x", deadline_s=deadline_s))
         assert now_s() - began < 10
         assert len(server.requests) == 1
     assert error.retry_after_ms == int(seconds) * 1000
@@ -194,7 +176,7 @@ async def test_nothing_is_sent_again_after_a_token(serving: Serving, last: str) 
             await wire.end()
 
     async with serving(script) as (server, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert len(server.requests) == 1
     assert error.retriable
     assert error.tokens_emitted == 1
@@ -205,11 +187,11 @@ async def test_an_unreachable_server_is_tried_again(caplog: pytest.LogCaptureFix
     async with FakeOpenAI() as server:
         url = server.base_url
     async with OpenAIHttpAdapter(url, retry=attrs.evolve(FAST_RETRY, attempts=3)) as adapter:
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
     assert error.code is ErrorCode.POOL_UNAVAILABLE
     place = url.removeprefix("http://")
     assert error.message == f"cannot connect: {place}: connection refused; is the server running?"
-    assert [record["attempts"] for record in _records(caplog)] == [1, 2]
+    assert [record["attempts"] for record in records_of(caplog)] == [1, 2]
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(serving: Serving) -> None:
@@ -223,7 +205,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced(serving: Serv
 
     async with serving(script) as (server, adapter):
         await adapter.submit(PROMPT).text()
-        events = await _events(adapter)
+        events = await events_of(adapter)
         assert len(server.requests) == 3
     assert events[-1].metrics.attempts == 2
 
@@ -235,7 +217,7 @@ async def test_a_fresh_connection_that_breaks_is_not_repeated(serving: Serving) 
         await wire.close()
 
     async with serving(script) as (server, adapter):
-        error = await _failure(adapter)
+        error = await failure_of(adapter)
         assert len(server.requests) == 1
     assert (error.code, error.retriable) == (ErrorCode.WORKER_RESET, True)
 
@@ -262,7 +244,7 @@ async def test_a_refusal_says_which_option_to_set(
 ) -> None:
     """A chat-only server, a completions-only one, a model without the one or the other, a key."""
     async with serving(handler, **options) as (server, adapter):
-        assert hint in (await _failure(adapter, task)).message
+        assert hint in (await failure_of(adapter, task)).message
         assert len(server.requests) == 1
 
 
@@ -273,4 +255,4 @@ async def test_other_refusals_have_no_hint(serving: Serving, words: str) -> None
     """A missing model is not a missing endpoint."""
     status = 400 if words == "too long" else 404
     async with serving(fails(status, words)) as (_, adapter):
-        assert (await _failure(adapter)).message.endswith(words)
+        assert (await failure_of(adapter)).message.endswith(words)
