@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -15,28 +15,16 @@ from adapter_api import (
     StreamClock,
     TokenEvent,
     TokenStream,
-    WorkerError,
     WorkerTimeout,
 )
-from tests.adapter_api.clocks import ends_after
+from tests.adapter_api.clocks import ends_after, late, limited
 from tests.scripted import END, STARTED, TASK, Script, tokens, turns
 from tests.virtual_time import in_virtual_time, work
-
-Events = Callable[[StreamClock], AsyncIterator[TokenEvent]]
 
 
 async def _play(*events: TokenEvent) -> AsyncIterator[TokenEvent]:
     for event in events:
         yield event
-
-
-def _late() -> WorkerError:
-    return WorkerTimeout("DECODE_TIMEOUT", "silent")
-
-
-def _limited(make: Events, deadline_s: float | None = None) -> TokenStream:
-    clock = StreamClock(deadline_s)
-    return TokenStream(make(clock), TASK, clock=clock)
 
 
 # Inside
@@ -60,7 +48,7 @@ async def test_the_clock_tells_what_is_left() -> None:
 def test_nothing_is_taken_back_where_nobody_reads() -> None:
     """An interruption between two reads waits for the next one and cancels no task."""
     clock = StreamClock()
-    clock.interrupt(_late())
+    clock.interrupt(late())
     assert clock.take_back() is False
     assert clock.stopped_by is not None
 
@@ -85,7 +73,7 @@ async def test_tokens_set_no_timers() -> None:
     """A thousand tokens cost one timer; a job without limits costs none."""
 
     async def quick(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(10, _late)
+        clock.allow(10, late)
         yield STARTED
         for token in tokens(1000):
             if token.index % 100 == 0:
@@ -94,7 +82,7 @@ async def test_tokens_set_no_timers() -> None:
         yield END
 
     with _timers() as delays:
-        await _limited(quick, 30).text()
+        await limited(quick, 30).text()
         assert len(delays) == 1  # the limit's; it looks again for the deadline
         await TokenStream(_play(STARTED, *tokens(10), END), TASK).text()
         assert len(delays) == 1
@@ -105,13 +93,13 @@ async def test_no_timer_spins_while_nobody_waits() -> None:
     """A consumer that is busy for long is watched by nothing but the deadline."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.05, _late)
+        clock.allow(0.05, late)
         await asyncio.sleep(0.01)
         yield STARTED
         yield END
 
     with _timers() as delays:
-        stream = await _limited(silent, 30)
+        stream = await limited(silent, 30)
         await asyncio.sleep(0.2)
         assert len(delays) == 4  # the limit's, then the deadline's, and two sleeps of this test
         await stream.text()
@@ -123,15 +111,15 @@ async def test_limits_that_move_away_set_no_timer() -> None:
 
     async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         for _ in range(100):
-            clock.allow(0.5, _late)
+            clock.allow(0.5, late)
         clock.allow(None)
-        clock.allow(20, _late)
+        clock.allow(20, late)
         yield STARTED
-        clock.allow(0.1, _late)
+        clock.allow(0.1, late)
         await asyncio.sleep(10)
 
     with _timers() as delays:
-        stream = await _limited(phases, 30)
+        stream = await limited(phases, 30)
         assert len(delays) == 1  # the first of the hundred
         assert isinstance(await ends_after(0.1, stream), WorkerTimeout)
         assert len(delays) < 6  # the sleep is one of them
@@ -148,7 +136,7 @@ async def test_a_clock_keeps_nothing_alive() -> None:
     gone = weakref.ref(connection)
 
     async def holding(clock: StreamClock, connection: Connection) -> AsyncIterator[TokenEvent]:
-        clock.allow(30, _late)
+        clock.allow(30, late)
         yield STARTED
         yield END
         del connection

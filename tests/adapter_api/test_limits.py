@@ -1,7 +1,7 @@
 """StreamClock: one deadline, and limits on silence that count waiting time only."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,21 +15,9 @@ from adapter_api import (
     WorkerReset,
     WorkerTimeout,
 )
-from tests.adapter_api.clocks import ends_after
+from tests.adapter_api.clocks import ends_after, late, limited
 from tests.scripted import END, STARTED, TASK, Script, collect, tokens, turns
 from tests.virtual_time import in_virtual_time
-
-Events = Callable[[StreamClock], AsyncIterator[TokenEvent]]
-
-
-def _late() -> WorkerError:
-    return WorkerTimeout("DECODE_TIMEOUT", "silent")
-
-
-def _limited(make: Events, deadline_s: float | None = None) -> TokenStream:
-    clock = StreamClock(deadline_s)
-    return TokenStream(make(clock), TASK, clock=clock)
-
 
 # Limits on silence
 
@@ -39,12 +27,12 @@ async def test_a_limit_on_silence_ends_the_job() -> None:
     """allow() bounds the wait; time before Started is part of it."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.08, _late)
+        clock.allow(0.08, late)
         await asyncio.sleep(0.05)
         yield STARTED
         await asyncio.sleep(60)
 
-    error = await ends_after(0.08, _limited(silent))
+    error = await ends_after(0.08, limited(silent))
     assert (error.code, error.message) == (ErrorCode.DECODE_TIMEOUT, "silent")
 
 
@@ -57,7 +45,7 @@ async def test_a_limit_needs_no_error_of_its_own() -> None:
         yield STARTED
         await asyncio.sleep(60)
 
-    error = await ends_after(0.02, _limited(silent))
+    error = await ends_after(0.02, limited(silent))
     assert isinstance(error, WorkerTimeout)
     assert error.message == "the engine made no progress for 0.02 s"
     assert error.retriable
@@ -75,7 +63,7 @@ async def test_a_limit_whose_error_cannot_be_made_ends_the_job() -> None:
         yield STARTED
         await asyncio.sleep(60)
 
-    error = await ends_after(0.02, _limited(silent))
+    error = await ends_after(0.02, limited(silent))
     assert error.code is ErrorCode.INTERNAL
     assert error.message == "the function for the error failed with KeyError"
 
@@ -85,7 +73,7 @@ def test_a_stream_may_be_read_in_another_loop_than_it_was_made_in() -> None:
 
     async def make(limit_s: float | None) -> TokenStream:
         clock = StreamClock()
-        clock.allow(limit_s, _late)
+        clock.allow(limit_s, late)
         return TokenStream(Script(STARTED, 60).events(), TASK, clock=clock)
 
     async def read(stream: TokenStream, *, cancel: bool) -> WorkerError:
@@ -109,7 +97,7 @@ async def test_a_limit_may_be_set_before_the_stream_is_opened() -> None:
     """Then it runs from the opening on, beside a deadline or alone."""
     for deadline_s in (None, 10.0):
         clock = StreamClock(deadline_s)
-        clock.allow(0.03, _late)
+        clock.allow(0.03, late)
         stream = TokenStream(Script(60).events(), TASK, clock=clock)
         assert (await ends_after(0.03, stream)).code is ErrorCode.DECODE_TIMEOUT
 
@@ -119,7 +107,7 @@ async def test_a_limit_set_between_two_reads_is_watched() -> None:
     """The same with a running timer for the deadline."""
     clock = StreamClock(10)
     stream = await TokenStream(Script(STARTED, 60).events(), TASK, clock=clock)
-    clock.allow(0.03, _late)
+    clock.allow(0.03, late)
     assert (await ends_after(0.03, stream)).code is ErrorCode.DECODE_TIMEOUT
 
 
@@ -128,14 +116,14 @@ async def test_only_progress_begins_the_wait_anew() -> None:
     """A MetricsFrame does not count as a token."""
 
     async def pinging(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.08, _late)
+        clock.allow(0.08, late)
         yield STARTED
         await asyncio.sleep(0.05)
         yield MetricsFrame({"alive": True})
         for _ in range(100):
             await asyncio.sleep(0.01)
 
-    error = await ends_after(0.08, _limited(pinging))
+    error = await ends_after(0.08, limited(pinging))
     assert error.code is ErrorCode.DECODE_TIMEOUT
 
 
@@ -144,7 +132,7 @@ async def test_a_stream_that_makes_progress_is_never_cut() -> None:
     """Tokens and reported progress restart the wait."""
 
     async def steady(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.1, _late)
+        clock.allow(0.1, late)
         yield STARTED
         for token in tokens(6):
             await asyncio.sleep(0.04)
@@ -154,7 +142,7 @@ async def test_a_stream_that_makes_progress_is_never_cut() -> None:
             await asyncio.sleep(0.05)
         yield END
 
-    assert (await collect(_limited(steady)))[-1] == END
+    assert (await collect(limited(steady)))[-1] == END
 
 
 @pytest.mark.parametrize("deadline_s", [None, 10.0])
@@ -163,7 +151,7 @@ async def test_a_slow_consumer_is_no_stall(deadline_s: float | None) -> None:
     """Only waiting for the engine counts, before a token as after one."""
 
     async def quick(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.05, _late)
+        clock.allow(0.05, late)
         yield STARTED
         for token in tokens(3):
             await asyncio.sleep(0.01)
@@ -171,7 +159,7 @@ async def test_a_slow_consumer_is_no_stall(deadline_s: float | None) -> None:
         yield END
 
     seen = []
-    async for event in _limited(quick, deadline_s):
+    async for event in limited(quick, deadline_s):
         seen.append(event)
         await asyncio.sleep(0.07)
     assert seen == [STARTED, *tokens(3), END]
@@ -184,12 +172,12 @@ async def test_a_busy_consumer_does_not_lengthen_the_wait(deadline_s: float | No
     no task waited."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.6, _late)
+        clock.allow(0.6, late)
         await asyncio.sleep(0.4)
         yield STARTED
         await asyncio.sleep(60)
 
-    stream = await _limited(silent, deadline_s)
+    stream = await limited(silent, deadline_s)
     await asyncio.sleep(0.25)  # the timer of the first wait comes here
     assert (await ends_after(0.2, stream)).code is ErrorCode.DECODE_TIMEOUT
 
@@ -199,13 +187,13 @@ async def test_rename_changes_the_error_not_the_wait() -> None:
     """The head of an answer changes what a timeout is called, not when it comes."""
 
     async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.08, _late)
+        clock.allow(0.08, late)
         await asyncio.sleep(0.05)
         clock.rename(lambda: WorkerReset("WORKER_RESET", "renamed"))
         await asyncio.sleep(60)
         yield STARTED
 
-    error = await ends_after(0.08, _limited(phases))
+    error = await ends_after(0.08, limited(phases))
     assert error.code is ErrorCode.WORKER_RESET
 
 
@@ -214,14 +202,14 @@ async def test_a_new_limit_replaces_the_old_one() -> None:
     """A shorter one is watched at once, a longer one is not cut by the old timer."""
 
     async def phases(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(30, _late)
+        clock.allow(30, late)
         yield STARTED
-        clock.allow(0.03, _late)
+        clock.allow(0.03, late)
         await asyncio.sleep(0.02)
         clock.allow(0.08, lambda: WorkerReset("WORKER_RESET", "second"))
         await asyncio.sleep(60)
 
-    error = await ends_after(0.1, _limited(phases))
+    error = await ends_after(0.1, limited(phases))
     assert error.code is ErrorCode.WORKER_RESET
 
 
@@ -230,12 +218,12 @@ async def test_a_limit_can_be_lifted() -> None:
     """allow(None) leaves the deadline alone in force."""
 
     async def lifted(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.02, _late)
+        clock.allow(0.02, late)
         yield STARTED
         clock.allow(None)
         await asyncio.sleep(60)
 
-    error = await ends_after(0.08, _limited(lifted, deadline_s=0.08))
+    error = await ends_after(0.08, limited(lifted, deadline_s=0.08))
     assert error.code is ErrorCode.DEADLINE_UNMET
 
 
@@ -244,13 +232,13 @@ async def test_a_lifted_limit_leaves_no_limit() -> None:
     """Without a deadline nothing is watched then, though the old timer still comes."""
 
     async def lifted(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.02, _late)
+        clock.allow(0.02, late)
         yield STARTED
         clock.allow(None)
         await asyncio.sleep(0.05)
         yield END
 
-    assert await collect(_limited(lifted)) == [STARTED, END]
+    assert await collect(limited(lifted)) == [STARTED, END]
 
 
 @in_virtual_time
@@ -258,13 +246,13 @@ async def test_a_whole_answer_is_never_interrupted() -> None:
     """disarm() ends all limits; what comes later is the End, the deadline notwithstanding."""
 
     async def whole(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.02, _late)
+        clock.allow(0.02, late)
         yield STARTED
         clock.disarm()
         await asyncio.sleep(0.2)
         yield END
 
-    assert await collect(_limited(whole, deadline_s=0.1)) == [STARTED, END]
+    assert await collect(limited(whole, deadline_s=0.1)) == [STARTED, END]
 
 
 @in_virtual_time
@@ -275,14 +263,14 @@ async def test_an_answer_that_was_not_whole_has_its_limits_again(
     """arm() restarts the wait."""
 
     async def resumed(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.2, _late)
+        clock.allow(0.2, late)
         yield STARTED
         clock.disarm()
         await asyncio.sleep(0.05)
         clock.arm()
         await asyncio.sleep(60)
 
-    await ends_after(after_s, _limited(resumed, deadline_s))
+    await ends_after(after_s, limited(resumed, deadline_s))
 
 
 @in_virtual_time
@@ -299,14 +287,14 @@ async def test_a_reader_may_limit_the_wait_for_the_first_token() -> None:
         await asyncio.sleep(60)
         yield STARTED
 
-    stream = _limited(slow)
-    stream.clock.first_within(0.1, _late)
+    stream = limited(slow)
+    stream.clock.first_within(0.1, late)
     assert (await ends_after(0.1, stream)).message == "silent"
-    stream = _limited(knowing)
-    stream.clock.first_within(0.1, _late)
+    stream = limited(knowing)
+    stream.clock.first_within(0.1, late)
     assert (await ends_after(0.1, stream)).message == "known"
-    stream = _limited(slow)
-    stream.clock.first_within(0.1, _late)
+    stream = limited(slow)
+    stream.clock.first_within(0.1, late)
     stream.clock.first_within(None)
     assert await collect(stream) == [STARTED, END]
 
@@ -323,7 +311,7 @@ async def test_a_stream_around_another_spares_what_that_has_whole() -> None:
         await asyncio.sleep(0.3)
         yield END
 
-    assert await collect(_limited(handed_on, deadline_s=0.1)) == [STARTED, END]
+    assert await collect(limited(handed_on, deadline_s=0.1)) == [STARTED, END]
 
 
 @in_virtual_time
@@ -343,7 +331,7 @@ async def test_a_deadline_that_passed_while_limits_were_lifted_counts_afterwards
         async for event in TokenStream(inner(), TASK, clock=clock):
             yield event
 
-    error = await ends_after(1.5, _limited(outer, deadline_s=1.0))
+    error = await ends_after(1.5, limited(outer, deadline_s=1.0))
     assert error.code is ErrorCode.DEADLINE_UNMET
 
 
@@ -352,12 +340,12 @@ async def test_the_sooner_of_limit_and_deadline_counts() -> None:
     """Both run on one timer."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.05, _late)
+        clock.allow(0.05, late)
         yield STARTED
         await asyncio.sleep(60)
 
-    assert (await ends_after(0.02, _limited(silent, 0.02))).code == "DEADLINE_UNMET"
-    assert (await ends_after(0.05, _limited(silent, 0.5))).code == "DECODE_TIMEOUT"
+    assert (await ends_after(0.02, limited(silent, 0.02))).code == "DEADLINE_UNMET"
+    assert (await ends_after(0.05, limited(silent, 0.5))).code == "DECODE_TIMEOUT"
 
 
 @pytest.mark.parametrize("how", ["yields", "raises", "ends"])
@@ -366,7 +354,7 @@ async def test_an_adapter_that_swallows_a_limit_is_late_all_the_same(how: str) -
     """The outcome is the limit's error, whatever the adapter makes of the interruption."""
 
     async def stubborn(clock: StreamClock) -> AsyncIterator[TokenEvent]:
-        clock.allow(0.02, _late)
+        clock.allow(0.02, late)
         yield STARTED
         try:
             await asyncio.sleep(60)
@@ -376,4 +364,4 @@ async def test_an_adapter_that_swallows_a_limit_is_late_all_the_same(how: str) -
             if how == "yields":
                 yield END
 
-    assert (await ends_after(0.02, _limited(stubborn))).code == "DECODE_TIMEOUT"
+    assert (await ends_after(0.02, limited(stubborn))).code == "DECODE_TIMEOUT"
