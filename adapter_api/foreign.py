@@ -35,12 +35,17 @@ def caller() -> tuple[str, int]:
 
 class Raised:
     """An exception of an adapter, to be handled outside of the except block: what is raised in
-    there keeps it as its context, and with it every frame of the adapter."""
+    there keeps it as its context, and with it every frame of the adapter.
 
-    __slots__ = ("_exc",)
+    Attributes:
+        propagates: Whether it is not the adapter's but a watcher's, so the reader gets it.
+    """
 
-    def __init__(self, exc: BaseException) -> None:
+    __slots__ = ("_exc", "propagates")
+
+    def __init__(self, exc: BaseException, *, propagates: bool = False) -> None:
         self._exc: BaseException | None = exc
+        self.propagates = propagates
 
     def take(self) -> BaseException:
         """Return the exception, once: its traceback holds the frame that holds this."""

@@ -1,9 +1,9 @@
 """TokenStream: opening, reading, cancelling and ending one job, for every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from weakref import ref
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, WorkerError
@@ -101,44 +101,32 @@ class TokenStream(WholeReading):
     # Opening
 
     def __await__(self) -> Generator[Any, None, Self]:
-        return self._open().__await__()
+        return self.__aenter__().__await__()
 
-    def __aenter__(self) -> Coroutine[Any, Any, Self]:
-        return self._open()
+    async def __aenter__(self) -> Self:
+        if self._opened_at is None:
+            await self._begin()
+        if self._order.state is State.OPENING and not self._held:
+            self._held.append(await self.__anext__())
+            self._settled = True
+        return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def _open(self) -> Self:
-        if self._opened_at is None:
-            await self._begin()
-        else:
-            self._note_caller()
-        if self._order.state is State.OPENING and not self._held:
-            self._hold(await self.__anext__())
-        return self
-
-    def _note_caller(self) -> None:
+    async def _begin(self) -> None:
+        self.clock.begin()
         self._opened_at = HANDED_ON if self.clock.is_followed else caller()
         if self.clock.keeps_deadline and not self._closed:
             # The wait that follows sets the timer; `_admit` does if there is none.
             self.clock.on_unread = partial(_end_unread, ref(self))
-
-    async def _begin(self) -> None:
-        self.clock.begin()
-        self._note_caller()
         try:
             if self._watcher is not None:
                 self._watcher.opened()
-        except BaseException as exc:  # the caller has no stream yet that it could close
-            self._close(ended_by(exc))
-            await self._release()
-            raise
+        except BaseException as exc:
+            await self._leave(exc)
 
     # Reading
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> TokenEvent:
         """Return the next event.
@@ -220,25 +208,19 @@ class TokenStream(WholeReading):
         if not self._closed:
             assert self.clock.stopped_by is not None
             return await self._fail(self.clock.stopped_by)
-        if not self._source.closed.is_set:
-            await self._source.closed.wait()
+        await self._source.closed.wait()
         if self._failure is not None:
             raise twin_of(self._failure)
         raise StopAsyncIteration
 
-    async def _on_failure(self, exc: BaseException) -> TokenEvent:
+    async def _on_failure(self, raised: Raised) -> TokenEvent:
         """Handle what the adapter raised, or that its events ended without a last word."""
         clock = self.clock
-        goes_on = self._source.judge(exc, clock)
+        exc = raised.take()
+        goes_on = exc if raised.propagates else self._source.judge(exc, clock)
         try:
             if goes_on is not None:
-                self._close(ended_by(goes_on))
-                if isinstance(goes_on, GeneratorExit):
-                    self._source.closed.set()  # the reader's coroutine may not wait
-                    self._tell(None, None)
-                else:
-                    await self._release()
-                raise goes_on
+                await self._leave(goes_on)
             if clock.stopped_by is not None:
                 self._source.note_untidy(exc)
                 return await self._fail(clock.stopped_by)
@@ -262,38 +244,40 @@ class TokenStream(WholeReading):
         state, delivered = self._order.state, self._delivered()
         try:
             self._order.admit(event, delivered)
+            if isinstance(event, Token):
+                clock.spent_s = 0.0
+                if state is State.ACCEPTED and self._watcher is not None:
+                    self._watcher.first_token()
+                self._expected = delivered + 1
+            elif isinstance(event, Error):
+                self._order.state = state
+                return event.error
+            elif isinstance(event, End):
+                return event
+            elif isinstance(event, Started):
+                if not waited:
+                    clock.watch()
+                if self._watcher is not None:
+                    self._watcher.started(event)
+            else:
+                self._count, self._expected = delivered, _NOWHERE
         except Violation as violation:
             return InternalError(ErrorCode.INTERNAL, f"{self._source.name} gave {violation}")
-        if isinstance(event, Token):
-            clock.spent_s = 0.0
-            self._expected = delivered + 1
-            if state is State.ACCEPTED and self._watcher is not None:
-                self._watcher.first_token()
-        elif isinstance(event, Error):
-            self._order.state = state
-            return event.error
-        elif isinstance(event, End):
-            return event
-        elif isinstance(event, Started):
-            if not waited:
-                clock.watch()
-            if self._watcher is not None:
-                self._watcher.started(event)
-        else:
-            self._count, self._expected = delivered, _NOWHERE
+        except BaseException as exc:
+            return Raised(exc, propagates=True)
         return None
 
     async def _end_with(self, last: Raised | WorkerError | End) -> TokenEvent:
         """End the job and return its last event."""
         if isinstance(last, Raised):
-            return await self._on_failure(last.take())
+            return await self._on_failure(last)
         if isinstance(last, WorkerError):
             return await self._fail(last)
         self._close(None)
         try:
             await self._release(last)
         except BaseException:
-            self._hold(last)  # the answer is whole, even if the caller reads on
+            self._held.append(last)  # the answer is whole, even if the caller reads on
             raise
         return last
 
@@ -305,10 +289,6 @@ class TokenStream(WholeReading):
 
     def _delivered(self) -> int:
         return self._count if self._expected is _NOWHERE else self._expected
-
-    def _hold(self, event: TokenEvent) -> None:
-        self._held.append(event)
-        self._settled = True
 
     # Ending
 
@@ -335,13 +315,26 @@ class TokenStream(WholeReading):
         elif reader is None:
             error = self.clock.interrupt(cancellation(why))
             if self._order.state is not State.OPENING:
-                self._hold(Error(error))
+                self._held.append(Error(error))
             self._close(error)
             await self._release()
         else:
             self.clock.interrupt(cancellation(why))
             if reader is not STARTING and reader is not caller:
                 await self._source.closed.wait()
+
+    async def _leave(self, exc: BaseException) -> NoReturn:
+        """Release everything the job holds and raise `exc`, which is not a failure of the job."""
+        try:
+            self._close(ended_by(exc))
+            if self.clock.was_destroyed:
+                self._source.closed.set()  # the reader's coroutine may not wait
+                self._tell(None, None)
+            else:
+                await self._release()
+            raise exc
+        finally:
+            del exc  # its traceback holds this frame
 
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""

@@ -9,8 +9,8 @@ from adapter_api.events import End, Started
 class StreamWatcher(Protocol):
     """Receives lifecycle callbacks for one stream.
 
-    Callbacks must not raise, block, or keep a reference to the stream. BaseExceptions such as
-    KeyboardInterrupt propagate after cleanup.
+    Callbacks must not raise, block, or keep a reference to the stream. What one raises all the
+    same, such as KeyboardInterrupt, propagates to the reader after cleanup.
     """
 
     def opened(self) -> None:

@@ -1,7 +1,7 @@
 """The ways to read a job as a whole, on top of its single events."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 from adapter_api.answer import Answer, AnswerParts
@@ -17,7 +17,7 @@ class WholeReading(AsyncIterator[TokenEvent]):
     job_id: str
 
     @abstractmethod
-    def __aenter__(self) -> Coroutine[Any, Any, Self]: ...
+    async def __aenter__(self) -> Self: ...
 
     @abstractmethod
     async def __aexit__(self, *exc_info: object) -> None: ...

@@ -12,6 +12,7 @@ import pytest
 
 from adapter_api import (
     Cancelled,
+    End,
     Error,
     Started,
     StreamTable,
@@ -19,6 +20,7 @@ from adapter_api import (
     Token,
     TokenEvent,
     TokenStream,
+    WorkerError,
 )
 from adapter_api.table import StreamMap
 from tests.scripted import END, STARTED, TASK, Script, collect, tokens, turns
@@ -226,3 +228,51 @@ async def test_what_is_at_hand_can_be_taken_at_once() -> None:
         assert stream.take_buffered() == tokens(3)[1:]
         assert stream.take_buffered() == []
         assert [event async for event in stream] == [tokens(4)[3], END]
+
+
+# A watcher that raises
+
+
+class Raising:
+    """A watcher whose callback `at` raises `exc`."""
+
+    def __init__(self, at: str, exc: BaseException) -> None:
+        self._at = at
+        self._exc = exc
+        self.seen: list[str] = []
+
+    def _note(self, name: str) -> None:
+        self.seen.append(name)
+        if name == self._at:
+            raise self._exc
+
+    def opened(self) -> None:
+        self._note("opened")
+
+    def started(self, event: Started) -> None:
+        self._note("started")
+
+    def first_token(self) -> None:
+        self._note("first_token")
+
+    def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
+        self._note(f"{type(error).__name__} {delivered}")
+
+
+@pytest.mark.parametrize("exc", [KeyboardInterrupt(), ValueError("the watcher's")])
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("at", ["opened", "started", "first_token"])
+async def test_what_a_watcher_raises_propagates_from_a_closed_stream(
+    at: str, at_once: bool, exc: BaseException
+) -> None:
+    """The caller has no stream yet that it could close, so everything is released before."""
+    wait = () if at_once else (0,)
+    script = Script(*wait, STARTED, *wait, *tokens(2), 60)
+    watcher = Raising(at, exc)
+    stream = script.stream().watch(watcher)
+    with pytest.raises(type(exc)) as caught:
+        await collect(stream)
+    assert caught.value is exc
+    assert script.closed or script.at == -1  # it never began
+    assert watcher.seen[-2:] == [at, "Cancelled 0"]
+    assert isinstance((await collect(stream))[-1], Cancelled)
