@@ -42,6 +42,7 @@ from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
+from adapters.openai_http.template import MIN_BYTES, Template
 from adapters.openai_http.thinking import MEDIA
 
 _Event = TypeVar("_Event", bytes, ServerSentEvent)
@@ -100,6 +101,7 @@ class AnswerReader:
             error_text=error_text,
             secrets=secrets,
         )
+        self._template = Template()
         self._slow = True  # the first event shows which endpoint answers
         self._failure: WorkerError | None = None
         self._done = False
@@ -200,8 +202,9 @@ class AnswerReader:
         elif pieces.in_thought:
             tokens = pieces.add_thoughts(lines)
         else:
-            read_texts = self._choices.texts
-            texts = read_texts(lines)
+            lane = self._choices.texts
+            large = len(lines) >= MIN_BYTES
+            texts = self._template.texts(lines, lane) if large else lane(lines)
             if texts is None:
                 return None
             tokens = tokens_of(texts, pieces.index)
