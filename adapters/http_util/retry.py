@@ -116,8 +116,6 @@ async def try_and_retry(
     budget: RetryBudget,
     rng: random.Random,
     on_retry: Callable[[WorkerError, int, float], None],
-    *,
-    failed: WorkerError | None = None,
 ) -> _T:
     """Return what `attempt` returns, repeating it while `may_repeat` holds for its error.
 
@@ -132,7 +130,6 @@ async def try_and_retry(
         rng: The source of jitter; with a seed the delays repeat.
         on_retry: Called before each delay with the error, the number of the failed attempt (from
             1) and the delay in seconds.
-        failed: The error of a first attempt that was made before.
 
     Raises:
         WorkerError: The last attempt's error, unchanged. If the delay before the next attempt was
@@ -143,11 +140,8 @@ async def try_and_retry(
     number = 1
     while True:
         try:
-            if failed is not None:
-                raise failed
             return await attempt()
         except WorkerError as error:
-            failed = None  # its traceback holds this frame
             if not may_repeat(error) or number >= policy.attempts:
                 raise
             wait_s = _wait_s(error, policy, number - 1, rng)

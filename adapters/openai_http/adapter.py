@@ -199,11 +199,7 @@ class OpenAIHttpAdapter:
     async def _accepted(self, job: Job, connected: Connected) -> Posted:
         """Return the accepted answer of the first attempt that gets one."""
         self._budget.earn()
-        try:
-            return await job.attempt(connected)
-        except WorkerError as error:
-            failed: WorkerError | None = error
-        clock, config = job.clock, self.config
+        clock = job.clock
 
         def on_retry(error: WorkerError, attempt: int, wait_s: float) -> None:
             clock.note_retry(error)
@@ -215,13 +211,8 @@ class OpenAIHttpAdapter:
             )
 
         attempt = partial(job.attempt, connected)
-        policy = config.retry.limited_to(job.task.max_attempts)
-        try:
-            return await try_and_retry(
-                attempt, policy, clock, self._budget, self._rng, on_retry, failed=failed
-            )
-        finally:
-            failed = None  # its traceback holds this frame
+        policy = self.config.retry.limited_to(job.task.max_attempts)
+        return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
 
 
 def _unavailable(why: str) -> EngineUnavailable:

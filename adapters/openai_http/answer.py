@@ -134,8 +134,9 @@ class AnswerReader:
     def feed(self, piece: bytes) -> list[Token]:
         """Return the Tokens that a piece of the body brings. Errors are kept for `finish`."""
         try:
-            feed = self._framing.feed  # Python calls what is in a variable faster
-            batch = feed(piece)
+            framing = self._framing
+            decode = framing.decode or framing.feed  # Python calls what is in a variable faster
+            batch = decode(piece)
         except (WorkerError, DecodeLimitError) as error:
             self._fail(error)
             return []

@@ -34,6 +34,9 @@ MAX_PAGE_BYTES = 64 << 10
 MAX_BLANK_BYTES = 4 << 10
 """Blanks before the answer, with which some servers keep the connection alive until it begins."""
 
+Events = bytes | list[ServerSentEvent]
+"""Events; as bytes where each is one line of data and nothing else."""
+
 _FIELD = re.compile(rb"[A-Za-z][\w-]*:")
 _ERROR_NAME = re.compile(
     rb"[\w.-]*(?:err|exception|fatal|panic|fail|detail|traceback|abort|cancel|time_?out|overload"
@@ -59,11 +62,12 @@ class Framing:
         "_checked",
         "_decoder",
         "_document",
+        "_read",
         "_secrets",
         "_size",
         "_start",
+        "decode",
         "events_of",
-        "feed",
     )
 
     def __init__(self, decoder: SSEDecoder | None = None, secrets: Iterable[str] = ()) -> None:
@@ -75,16 +79,24 @@ class Framing:
         self._checked = 0  # the number of unknown lines that were checked
         self.events_of = self._decoder.events_of
         """Returns the events behind lines that `feed` gave."""
-        self.feed: Callable[[bytes], bytes | list[ServerSentEvent]] = self._begin
-        """Returns the events that a piece completes; bytes where every event is one line of data.
+        self.decode: Callable[[bytes], Events] | None = None
+        """Does the same as `feed`, at less cost, once the body is known to be a stream of events.
+        """
+        self._read = Framing._begin  # a bound method would be a reference to itself
 
-        Raises DecodeLimitError, or a StreamingError if the body is too long or a page of HTML."""
+    def feed(self, piece: bytes) -> Events:
+        """Return the events that a piece completes; bytes where every event is one line of data.
 
-    def _begin(self, piece: bytes) -> bytes | list[ServerSentEvent]:
+        Raises:
+            DecodeLimitError: As SSEDecoder.
+            StreamingError: If the body is too long or a page of HTML.
+        """
+        return self._read(self, piece)
+
+    def _begin(self, piece: bytes) -> Events:
         """Find out what kind of body it is, which decides how the rest is read."""
         if not self._start and piece.startswith(b"data: "):
-            self.feed = self._decoder.feed_plain
-            return self.feed(piece)
+            return self._decode(piece)
         self._start += piece
         begins = self._start.isspace() or _BOM.startswith(self._start)
         if begins and len(self._start) <= MAX_BLANK_BYTES:
@@ -92,10 +104,14 @@ class Framing:
         piece, self._start = self._start, b""
         start = piece.removeprefix(_BOM).lstrip()
         is_document = start[:1] in (b"{", b"[", b"<")
-        if is_document:
-            piece = start
-        self.feed = self._collect if is_document else self._decoder.feed_plain
-        return self.feed(piece)
+        if not is_document:
+            return self._decode(piece)
+        self._read = Framing._collect
+        return self._collect(start)
+
+    def _decode(self, piece: bytes) -> Events:
+        self._read, self.decode = Framing._decode, self._decoder.feed_plain
+        return self.decode(piece)
 
     def finish(self) -> list[ServerSentEvent]:
         """Return the events that the end of the body completes.
@@ -110,7 +126,7 @@ class Framing:
         if self._document:
             last = self._whole(self._document).removeprefix(b"data:")
             return [ServerSentEvent(last)]
-        if self._start or self.feed == self._lines:  # blanks only, or lines that have all ended
+        if self._start or self._read is Framing._lines:  # blanks only, or lines that have all ended
             return []
         self._decoder.finish()
         return [event for event in self._decoder.feed(b"\n\n") if _counts(event)]
@@ -143,7 +159,7 @@ class Framing:
             if len(line) <= MAX_FIRST_LINE_BYTES and _is_document(line):
                 document.clear()
                 self._size = 0
-                self.feed = self._lines
+                self._read = Framing._lines
                 events = self._lines(line + b"\n" + rest)
                 return self.events_of(events) if isinstance(events, bytes) else events
         is_page = document[0].lstrip()[:1] == b"<"
@@ -153,7 +169,7 @@ class Framing:
             raise _protocol_error(f"a JSON answer longer than {MAX_JSON_BYTES} bytes")
         return []
 
-    def _lines(self, piece: bytes) -> bytes | list[ServerSentEvent]:
+    def _lines(self, piece: bytes) -> Events:
         """Return the lines that a piece completes, each of which is an event."""
         self._document.append(piece)
         self._size += len(piece)

@@ -294,3 +294,15 @@ def test_a_failed_answer_is_freed_at_once(body: bytes) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b": ping", b"data: {", b'{"id": ', b'{"id": 1}\n{'])
+def test_an_answer_that_did_not_begin_is_freed_at_once(body: bytes) -> None:
+    """However far its first piece went, no part of the reader refers to itself."""
+    gc.disable()
+    try:
+        gc.collect()
+        AnswerReader().feed(body)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
