@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adapter_api import TaskRequest
+from adapter_api.faults import FaultServer
 from adapters.openai_http import OpenAIHttpAdapter, RetryPolicy
 from tests.fake_openai import ANYTHING, FakeOpenAI, Handler
 from tests.virtual_time import pytest_asyncio_loop_factories, virtual_clock
@@ -38,6 +39,13 @@ def serving() -> Serving:
     """`async with serving(routes, **options) as (server, adapter)`: a server with these handlers,
     or one handler for everything, and an adapter for it."""
     return _serving
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultServer]:
+    """The fault server."""
+    async with FaultServer() as server:
+        yield server
 
 
 @pytest.fixture
