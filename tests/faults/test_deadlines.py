@@ -12,6 +12,7 @@ from adapter_api.faults.scenario import LINGER_S, PROMPT_S, fails
 from adapter_api.faults.wire import TEXT, Wire
 from adapters.http_util import RetryPolicy
 from tests.faults.conftest import SHORT, Bench, MakeBench, Outcome, run
+from tests.silent_port import silent_port
 
 DEADLINE_S = 0.25
 
@@ -19,16 +20,8 @@ DEADLINE_S = 0.25
 @pytest.fixture
 def deaf_url() -> Iterator[str]:
     """Return the URL of a port whose backlog is full: connecting to it never completes."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for filler in fillers:
-            filler.close()
+    with silent_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _task(deadline_s: float = DEADLINE_S) -> TaskRequest:

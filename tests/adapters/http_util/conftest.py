@@ -26,6 +26,11 @@ def raw(answer: bytes, *, close: bool = False) -> Script:
     return script
 
 
+async def hello(request: Request, wire: Wire) -> None:
+    """Answers with what was asked for."""
+    await wire.reply(f"{request.method} {request.target}".encode())
+
+
 def transport_of(**options: Any) -> StreamTransport:
     """A transport; TLS is as usual unless the options say otherwise."""
     return StreamTransport(ssl_context=options.pop("ssl_context", _default_context), **options)

@@ -3,23 +3,23 @@
 Each row is one wording of a kind. The rows at the end look alike and mean something else.
 """
 
-import json
 from typing import Any
 
 import pytest
 
 from adapter_api import ErrorCode
-from adapters.http_util import error_from_payload, error_from_response
-
-OVERFLOW, QUOTA, FILTER, AUTH, MISSING, BUSY, AWAY, INVALID = (
-    ErrorCode.CONTEXT_OVERFLOW,
-    ErrorCode.QUOTA_EXHAUSTED,
-    ErrorCode.CONTENT_FILTER,
-    ErrorCode.UPSTREAM_AUTH,
-    ErrorCode.UPSTREAM_NOT_FOUND,
-    ErrorCode.ADMISSION_REJECT,
-    ErrorCode.POOL_UNAVAILABLE,
-    ErrorCode.INVALID_PARAMS,
+from adapters.http_util import error_from_payload
+from tests.adapters.http_util.refused import (
+    AUTH,
+    AWAY,
+    BUSY,
+    FILTER,
+    INVALID,
+    MISSING,
+    OVERFLOW,
+    QUOTA,
+    RESET,
+    refused,
 )
 
 CASES: list[tuple[int | None, Any, ErrorCode]] = [
@@ -128,9 +128,9 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
     (500, "jinja2.exceptions.TemplateError: Conversation roles must alternate", INVALID),
     (500, "Value error, temperature must be non-negative", INVALID),
     # These look alike
-    (500, "TypeError: unsupported operand type(s)", ErrorCode.WORKER_RESET),
-    (500, "KV cache exhausted: allocation failed", ErrorCode.WORKER_RESET),
-    (500, "memory budget exceeded", ErrorCode.WORKER_RESET),
+    (500, "TypeError: unsupported operand type(s)", RESET),
+    (500, "KV cache exhausted: allocation failed", RESET),
+    (500, "memory budget exceeded", RESET),
     (400, "thinking budget exceeded", INVALID),
     (400, "rate_limit must be a number", INVALID),
 ]  # fmt: skip
@@ -138,8 +138,5 @@ CASES: list[tuple[int | None, Any, ErrorCode]] = [
 
 @pytest.mark.parametrize(("status", "said", "code"), CASES, ids=[str(case)[:60] for case in CASES])
 def test_what_clouds_say(status: int | None, said: Any, code: ErrorCode) -> None:
-    if status is None:
-        error = error_from_payload(said)
-    else:
-        error = error_from_response(status, {}, json.dumps({"error": said}).encode())
+    error = error_from_payload(said) if status is None else refused(status, {"error": said})
     assert error.code is code

@@ -1,11 +1,9 @@
 """Another event loop: uvloop, whose transports are its own."""
 
 import asyncio
-import ssl
 from contextlib import suppress
 
 import pytest
-import trustme
 import uvloop
 
 from adapter_api import TaskRequest
@@ -13,6 +11,7 @@ from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import StreamTransport
 from adapters.http_util.transport.connection import Connection
 from adapters.openai_http import OpenAIHttpAdapter
+from tests.certificates import tls_pair
 from tests.openai_chunks import piece
 
 # uvloop swallows the exception with which pytest-timeout ends a test.
@@ -28,19 +27,11 @@ async def _answer(request: Request, wire: Wire) -> None:
     await wire.end()
 
 
-def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
-    return server, client
-
-
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 def test_jobs_run_and_can_be_cancelled_on_uvloop(tls: bool) -> None:
     """Answers are whole side by side, and a job cancelled at any moment leaves no connection
     in use (WA-INT-3002)."""
-    server_context, client_context = _contexts()
+    server_context, client_context = tls_pair()
     task = TaskRequest(prompt="hi", model="m")
 
     async def main() -> None:
@@ -68,7 +59,7 @@ def test_a_job_cancelled_the_moment_its_connection_is_made(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """uvloop never reports the end of such a connection; it is not waited for (WA-INT-3002)."""
-    server_context, client_context = _contexts()
+    server_context, client_context = tls_pair()
     jobs: list[asyncio.Task[str]] = []
     made = Connection.connection_made
 

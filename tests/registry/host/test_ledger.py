@@ -6,6 +6,7 @@ import logging
 import pickle
 
 import attrs
+import cattrs
 import pytest
 
 from adapter_api import (
@@ -24,10 +25,12 @@ from adapter_api import (
     hookimpl,
 )
 from adapter_api.frames import from_frame, to_frame
+from adapter_api.ledger import Explanation
 from registry import AdapterHost, PoolPolicy, Registry
 from registry.host.breaker import BreakerPolicy
-from registry.host.jobs import copied
+from registry.host.jobs import Ledger, copied
 from tests.engines_in_process import Engine, task
+from tests.virtual_time import in_virtual_time
 
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
@@ -223,3 +226,39 @@ def test_a_copy_differs_in_what_was_changed_only(kind: type[End]) -> None:
     assert attrs.evolve(end, metrics=Metrics(2)) == copy != end
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         copy.refused = False  # type: ignore[misc]
+
+
+@in_virtual_time
+async def test_the_ledger_forgets_ended_jobs_only() -> None:
+    """The oldest ended job goes first; a job in flight is kept, however many there are."""
+    ledger = Ledger(max_jobs=2)
+    running = [ledger.open(f"running {number}", "p", 0.0) for number in range(5)]
+    for number in range(3):
+        done = ledger.open(f"done {number}", "p", 0.0)
+        done.end("ok")
+        ledger.close(done)
+    assert [ledger.outcome(f"done {number}") for number in range(3)] == [None, "ok", "ok"]
+    assert all(ledger.explain(record.job_id) for record in running)
+    assert len(ledger) == 7
+
+
+@in_virtual_time
+async def test_a_record_keeps_its_end() -> None:
+    """However many steps there are, the end is one of them, and the rest is counted."""
+    ledger = Ledger(max_steps=3)
+    record = ledger.open("job", "p", asyncio.get_running_loop().time())
+    for _ in range(5):
+        await asyncio.sleep(1.0)
+        record.note("attempt", "WORKER_RESET", "a", took_s=0.5, detail="reset")
+    record.end("WORKER_RESET")
+    record.end("ok")
+    explanation = ledger.explain("job")
+    assert explanation is not None
+    assert [(step.kind, step.at_ms, step.took_ms) for step in explanation.steps] == [
+        ("attempt", 500, 500),
+        ("attempt", 1500, 500),
+        ("end", 5000, 5000),
+    ]
+    assert (explanation.outcome, explanation.omitted) == ("WORKER_RESET", 3)
+    assert "3 more steps" in str(explanation)
+    assert cattrs.structure(cattrs.unstructure(explanation), Explanation) == explanation

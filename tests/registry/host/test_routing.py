@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from registry.host import (
     LeastLoaded,
     LoadedModel,
     PrefixAffinity,
+    SessionAffinity,
 )
 
 NAMES = [f"r{number}" for number in range(8)]
@@ -21,7 +23,9 @@ def of_session(session_id: str | None) -> TaskRequest:
     return TaskRequest(prompt="x", session_id=session_id)
 
 
-# Routing
+def choose(session_id: str | None, names: list[str], loads: dict[str, int] | None = None) -> str:
+    candidates = [Candidate(name, (loads or {}).get(name, 0)) for name in names]
+    return SessionAffinity().choose(of_session(session_id), candidates).replica_id
 
 
 @given(
@@ -124,3 +128,40 @@ def test_a_task_goes_where_its_model_is_loaded() -> None:
     others = [Candidate(name, 0) for name in "bcdef"]
     assert LoadedModel().choose(task, [busy, *others]).reason == "least_loaded"
     assert LoadedModel().choose(TaskRequest(prompt="x"), [loaded, other]).replica_id == "b"
+
+
+def test_least_loaded_breaks_ties_by_name() -> None:
+    """The fewest streams, then the smallest replica_id (ORCH-3012)."""
+    candidates = [Candidate("b", 1), Candidate("c", 0), Candidate("a", 1)]
+    assert LeastLoaded().choose(of_session(None), candidates).replica_id == "c"
+    assert LeastLoaded().choose(of_session(None), candidates[::2]).replica_id == "a"
+
+
+@given(st.text(max_size=5), st.permutations(NAMES))
+def test_the_order_of_candidates_does_not_matter(session: str, names: list[str]) -> None:
+    """A session has its replica, in whatever order they are listed (ORCH-3009)."""
+    session_id = "s" + session.encode().hex()
+    assert choose(session_id, names) == choose(session_id, NAMES)
+
+
+def test_only_the_sessions_of_a_lost_replica_move() -> None:
+    """When one of eight goes, every session of the other seven stays where it was (ORCH-3009)."""
+    sessions = [f"session-{number}" for number in range(400)]
+    before = {session: choose(session, NAMES) for session in sessions}
+    after = {session: choose(session, NAMES[1:]) for session in sessions}
+    assert all(after[s] == before[s] for s in sessions if before[s] != "r0")
+    assert all(20 < count < 90 for count in Counter(before.values()).values())
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 20), min_size=1))
+def test_affinity_never_loads_far_above_the_mean(loads: dict[str, int]) -> None:
+    """The chosen replica has at most 1.25 times the mean, rounded up; there always is one."""
+    chosen = choose("session", list(loads), loads)
+    mean = (sum(loads.values()) + 1) / len(loads)
+    assert loads[chosen] + 1 < 1.25 * mean + 1
+
+
+def test_a_bound_below_one_is_refused() -> None:
+    """No replica could take anything."""
+    with pytest.raises(ValueError, match="bound must be a finite number of at least 1"):
+        SessionAffinity(0.5)

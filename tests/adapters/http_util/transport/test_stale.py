@@ -10,9 +10,9 @@ from threading import Event, Thread
 
 import httpx
 import pytest
-import trustme
 
 from tests.adapters.http_util.conftest import client_of, transport_of
+from tests.certificates import tls_pair
 
 WRONG = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
 
@@ -112,11 +112,7 @@ async def test_what_the_loop_has_not_read_yet_ends_an_idle_connection(
     what: bytes, tls: bool
 ) -> None:
     """A second answer, or the end, waits in the kernel: the next request takes a new connection."""
-    authority = trustme.CA()
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server_side)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    server_side, trusting = tls_pair()
 
     def send(talk: socket.socket) -> None:
         if what:

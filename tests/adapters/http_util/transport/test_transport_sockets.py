@@ -4,18 +4,17 @@ import asyncio
 import datetime
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import trustme
 
 from adapter_api.faults import Request, ScriptServer, Wire
 from adapters.http_util import NoTls, StreamTransport, error_from_exception
 from adapters.http_util.transport.connection import MAX_UNREAD_BYTES
 from tests.adapters.http_util.conftest import OK, client_of, pool_at, raw, transport_of, until
+from tests.certificates import tls_pair
+from tests.silent_port import silent_port
 
 # Connecting
 
@@ -64,24 +63,6 @@ async def test_an_international_host_is_looked_up_as_it_is_sent(
         assert server.requests[0].headers["host"] == f"xn--strae-oqa.example:{server.port}"
 
 
-@contextmanager
-def backlog_full() -> Iterator[int]:
-    """The port of a listener that takes no more connections: a connect to it hangs."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        port = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        try:
-            yield port
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
 async def test_connecting_has_a_limit() -> None:
     """ADAPT-3005: for TCP as for TLS; what was opened is closed."""
 
@@ -99,7 +80,7 @@ async def test_connecting_has_a_limit() -> None:
             await client.get(f"https://127.0.0.1:{port}")
         assert transport.open_connections == 0
         await asyncio.wait_for(ended.wait(), 1)
-        with backlog_full() as full, pytest.raises(httpx.ConnectTimeout):
+        with silent_port() as full, pytest.raises(httpx.ConnectTimeout):
             await client.get(f"http://127.0.0.1:{full}")
         assert transport.open_connections == 0
     server.close()
@@ -126,15 +107,6 @@ async def test_read_timeouts_of_httpx_are_kept() -> None:
 # Backpressure
 
 
-def _tls_pair() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context, and a client's that trusts it."""
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
-    return server, client
-
-
 @pytest.mark.parametrize("tls", [False, True])
 async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
     """The buffer is bounded; data flows again when it is read, and nothing is missing."""
@@ -146,7 +118,7 @@ async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
             await wire.chunk(chunk)
         await wire.end()
 
-    server_context, client_context = _tls_pair()
+    server_context, client_context = tls_pair()
     async with (
         ScriptServer(script, tls=server_context if tls else None) as server,
         client_of(transport_of(ssl_context=lambda: client_context)) as (client, _),
@@ -171,7 +143,7 @@ async def test_who_does_not_read_stops_the_sender(tls: bool) -> None:
 
 async def test_tls_is_verified() -> None:
     """HTU-1001: an unknown authority is refused by name; large bodies of a known one are intact."""
-    server_context, trusting = _tls_pair()
+    server_context, trusting = tls_pair()
     blob = bytes(range(256)) * 20_000
 
     async def script(request: Request, wire: Wire) -> None:
@@ -192,7 +164,7 @@ async def test_tls_is_verified() -> None:
 
 async def test_a_certificate_for_another_name_is_refused() -> None:
     """HTU-1001: who answers must be who was called."""
-    server_context, trusting = _tls_pair()
+    server_context, trusting = tls_pair()
     async with (
         ScriptServer(raw(OK), tls=server_context) as server,
         client_of(transport_of(ssl_context=lambda: trusting)) as (client, _),
@@ -203,13 +175,8 @@ async def test_a_certificate_for_another_name_is_refused() -> None:
 
 async def test_an_expired_certificate_is_not_a_matter_of_authorities() -> None:
     """The advice is the one that helps."""
-    authority = trustme.CA()
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-    expired = authority.issue_cert("127.0.0.1", not_before=past, not_after=past)
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    expired.configure_cert(server_context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    server_context, trusting = tls_pair(not_before=past, not_after=past)
     async with (
         ScriptServer(raw(OK), tls=server_context) as server,
         client_of(transport_of(ssl_context=lambda: trusting)) as (client, _),
@@ -234,7 +201,7 @@ async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
             await client.get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     assert not error_from_exception(caught.value).retriable
     server.close()
-    server_context, _ = _tls_pair()
+    server_context, _ = tls_pair()
     async with ScriptServer(raw(OK), tls=server_context) as secure, client_of() as (client, _):
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
             await client.get(f"http://127.0.0.1:{secure.port}")
@@ -242,7 +209,7 @@ async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
 
 async def test_a_tls_connection_is_closed_without_waiting_for_a_goodbye() -> None:
     """A peer that hangs must not keep a connection of ours open."""
-    server_context, trusting = _tls_pair()
+    server_context, trusting = tls_pair()
 
     async def hang(request: Request, wire: Wire) -> None:
         await wire.stream_head()
@@ -261,7 +228,7 @@ async def test_a_tls_connection_is_closed_without_waiting_for_a_goodbye() -> Non
 async def test_the_configuration_of_tls_is_made_when_it_is_needed() -> None:
     """Not for http, and once per connection for https."""
     made: list[ssl.SSLContext] = []
-    server_context, trusting = _tls_pair()
+    server_context, trusting = tls_pair()
 
     def context() -> ssl.SSLContext:
         made.append(trusting)
