@@ -30,6 +30,9 @@ _NAME = (
 _NUMBERED = r"(?:\w+_)?(?:error|errno|failed|(?:\w+_)?err\w{0,2}_?code)"
 """Names under which a number tells an error; under others it may count errors."""
 
+_BROKEN = r"^(?:is_|was_|has_been_)?(?:aborted|cancell?ed|interrupted|timed_out)$"
+"""Names of what breaks an answer off, if their value is true."""
+
 _GOOD_CODES = ("", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
 _GOOD_WORDS = frozenset(
     {"", "0", "ok", "success", "succeeded", "ping", "keepalive", "none", "null", "false"}
@@ -89,6 +92,7 @@ def _tells_failure(plain: Mapping[str, Any]) -> bool:
         or any(_is_kind(plain.get(name), _FAILED_KIND) for name in _KINDS)
         or any(_is_kind(plain.get(name), _FAILED_RESULT) for name in _RESULTS)
         or any(_is_failure(plain.get(name)) for name in _STATUSES)
+        or any(value is True and _has(_BROKEN, name) for name, value in plain.items())
         or plain.get("success") is False
         or plain.get("ok") is False
         or (said and plain.get("code") not in (None, *_GOOD_CODES))

@@ -38,6 +38,7 @@ from adapters.openai_http.facts import Facts
 from adapters.openai_http.foreign import refuse_foreign, strange_fields
 from adapters.openai_http.framing import DONE, Framing, names_error
 from adapters.openai_http.lanes import usual_chunk
+from adapters.openai_http.misplaced import misplaced_text, wrapped
 from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
@@ -49,7 +50,7 @@ _Event = TypeVar("_Event", bytes, ServerSentEvent)
 
 _QUIET_EVENTS = frozenset({"", "message"})  # the names of nearly all events
 
-_DONES = frozenset({DONE, b"[done]", b'"[DONE]"'})
+_DONES = frozenset({DONE, b"[done]", b'"[DONE]"', b"[ DONE ]", b"DONE", b"'[DONE]'", b'"DONE"'})
 MAX_DONE_BYTES = max(map(len, _DONES))
 """Hashing a longer event would take time."""
 
@@ -106,6 +107,7 @@ class AnswerReader:
         self._failure: WorkerError | None = None
         self._done = False
         self._strange = ""  # the fields of an event without choices, before any choice
+        self._misplaced = ""  # where text stood that is not read
         self.phase = Phase.OPEN
         """The phase of the answer."""
 
@@ -263,6 +265,7 @@ class AnswerReader:
             if isinstance(payload, list):
                 refuse_foreign(payload)
             raise error_from_payload(payload, secrets=self._secrets)
+        payload = wrapped(payload) or payload
         usual = OF_CHUNKS.issuperset(payload)
         if not usual:
             payload = plain(payload)
@@ -273,12 +276,14 @@ class AnswerReader:
         self.facts.note(payload)
         if choices is not None and not isinstance(choices, list):
             raise _protocol_error("choices is not a list")
-        answered = self._pieces.answered
+        answered, pieces = self._pieces.answered, self._pieces.count
         if not usual:
             self._finish.read_beside(payload)
         self._choices.read(choices or (), tokens)
         self._slow = not self._choices.begun or self._choices.undecided
         self._finish.end_event(self._pieces.count, answered=answered)
+        if not (self._pieces.answered or self._misplaced or self._pieces.count > pieces):
+            self._misplaced = misplaced_text(payload)
 
     def _parse(self, data: bytes, *, failed: bool) -> Any:
         try:
@@ -310,10 +315,13 @@ class AnswerReader:
         proof = self._finish.proof(pieces.count, done=self._done) or self._done_proof(
             always_finishes
         )
+        bare = pieces.has_calls and pieces.calls.lacks_arguments
         pieces.close(tokens)
         valid, invalid = self._calls() if pieces.has_calls else ((), ())
-        if proof == "done" and invalid:
+        if proof == "done" and (invalid or bare):
             raise _truncated("the answer ended with [DONE], without a finish_reason, in a call")
+        if self._misplaced and not pieces.answered:
+            raise _protocol_error(f"its text is under {self._misplaced!r}, where no chunk has it")
         if pieces.unread:
             self._refuse_media()
         return Verdict(

@@ -24,6 +24,10 @@ MAX_PIECE_BYTES = 64 << 10
 """The maximum that is decoded at once: the most expensive 64 KiB take some 25 ms. A connection may
 hold more, and other transports give any amount; between pieces the event loop runs."""
 
+_NO_CODING = ("", "identity", "none", "utf-8", "utf8")
+"""Contents of Content-Encoding that name no compression. Web frameworks advise `none` to keep
+proxies from compressing a stream, and some servers write their charset there."""
+
 
 class Body:
     """Reads one answer's body.
@@ -37,8 +41,7 @@ class Body:
     """
 
     def __init__(self, posted: Posted, clock: StreamClock) -> None:
-        encoding = posted.headers.get("content-encoding", "identity").lower()
-        if encoding not in ("identity", ""):
+        if posted.headers.get("content-encoding", "").strip().lower() not in _NO_CODING:
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
                 "the server sent a compressed answer, although the request excludes compression",

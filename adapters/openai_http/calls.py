@@ -92,11 +92,12 @@ class _Call:
 
     @property
     def _holds_placeholder(self) -> bool:
-        return self._text.tell() <= MAX_PLACEHOLDER_CHARS and self.arguments.strip() == _PLACEHOLDER
+        few = self._text.tell() <= MAX_PLACEHOLDER_CHARS
+        return few and self.arguments.strip() in ("", _PLACEHOLDER)
 
     @property
     def has_arguments(self) -> bool:
-        return self._text.tell() > 0 and not self._holds_placeholder
+        return not self._holds_placeholder
 
     @property
     def has_ended(self) -> bool:
@@ -164,6 +165,11 @@ class Calls:
             yield piece
 
     @property
+    def lacks_arguments(self) -> bool:
+        """True if no arguments came of some call, which may have been about to come."""
+        return not all(call.arguments.strip() for call in self._calls)
+
+    @property
     def extent(self) -> int:
         """A measure of what came so far, reported or held back."""
         return len(self._calls) + self._chars
@@ -191,7 +197,8 @@ class Calls:
         body = entry.get("custom") or entry.get("function") or _flat(entry)
         if not isinstance(body, dict):
             raise _protocol_error("the function of a call is not an object")
-        body = plain(body)
+        said = {key: value for key, value in plain(body).items() if value not in (None, "")}
+        body = _flat(entry) | said  # some servers put the arguments beside the function
         found_id = _id_of(entry) or _id_of(body)
         name = _text(body.get("name"), "the name of a call")
         if name == "null" and not found_id:

@@ -28,7 +28,7 @@ _TEXT = ("content", "refusal")
 _REASONING = (*REASONING_KEYS, *DETAIL_KEYS)
 _CALLS = ("tool_calls", "tool_call", "function_call")
 _CHANNELS = (_TEXT, _REASONING, _CALLS)
-_BESIDE = frozenset({*_REASONING, *_CALLS})
+_BESIDE = frozenset({*_TEXT, *_REASONING, *_CALLS})
 """Parts that some servers put into the choice itself."""
 _CHOICE_NAMES = _BESIDE | {
     *("content_filter_offsets", "content_filter_results", "delta", "error", "finish_reason"),
@@ -162,7 +162,8 @@ class Choices:
             filtered = "content_filter_results" in choice or self.texts is filtered_texts
             self.texts = filtered_texts if filtered else chat_texts
         if not _BESIDE.isdisjoint(choice):
-            delta = {name: choice[name] for name in _BESIDE if choice.get(name)} | delta
+            beside = {name: choice[name] for name in _BESIDE if choice.get(name)}
+            delta = beside | {name: value for name, value in delta.items() if value}
         text = choice.get("text")
         if text:
             self._refuse_failure(text)
@@ -197,6 +198,7 @@ class Choices:
             raise _protocol_error(f"{key} is not an object")
         if not _PART_NAMES.issuperset(part):
             part = self._read_names(part, _PART_NAMES)
+            self._finish.read_part(part)
         if part.get("error"):
             self._refuse_error(part)
         calls = part.get("tool_calls")

@@ -74,7 +74,8 @@ _FAILED = (
     r"|fail|fatal|fault|hang|hung|incomplete|insufficient|internal|interrupt|invalid|kill|lost"
     r"|malformed|memory|missing|network|oom|overload|panic|partial|preempt|premature|quota"
     r"|rate_?(?:limit|$)|reset|resource|restart|segfault|segv|shut|sig(?:kill|term)|stall|suspend"
-    r"|terminat|throttl|tim(?:e|ed)(?:_|$)|timeout|truncat|unavailable|unexpected|unfinished|unload"
+    r"|terminat|throttl|tim(?:e|ed)(?:_|$)|timeout|too_many|truncat|unavailable|unexpected"
+    r"|unfinished|unload"
     r")|(?:error|timeout|cancell?ed|aborted|exception)(?:_|$)"
 )
 
@@ -124,10 +125,14 @@ _REASONS = ("finish_reason", "stop_reason", "done_reason")
 """Names of an ending beside the choices, or in an event without any."""
 
 _DETAIL_ENDS = (
-    *("stop_details", "finish_details", "incomplete_details"),
+    *("stop_details", "finish_details", "incomplete_details", "done_reason"),
     *("_finish_reason", "FinishReason"),
 )
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
+
+_STATUSES = ("status", "Status")
+"""What a Responses API says of its end. With every chunk it may say "in_progress" or "incomplete":
+it counts only beside a finish_reason."""
 
 OF_CHUNKS = frozenset(
     {"choices", "created", "id", "model", "object", "system_fingerprint", "usage"}
@@ -155,6 +160,7 @@ class Finish:
         "_new",
         "_resumed",
         "_secrets",
+        "_status",
         "ending",
         "reason",
     )
@@ -162,6 +168,7 @@ class Finish:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = secrets
         self._new = False  # the event that is being read has a finish_reason
+        self._status: str | None = None  # the event's own word for a failure
         self._before: tuple[Ending, str | None] = (
             Ending.NONE,
             None,
@@ -204,10 +211,21 @@ class Finish:
                 self._note(reason, classify(reason))
         self._read_details(source)
 
+    def read_part(self, part: Mapping[str, Any]) -> None:
+        """Read the finish_reason of a delta or a message, where some gateways put it."""
+        reason = part.get("finish_reason")
+        if isinstance(reason, str):
+            self.read_reason(reason)
+        self._read_details(part)
+
     def _read_details(self, source: Mapping[str, Any]) -> None:
-        """Read the provider's own words, of which only a failure or a filter counts."""
+        """Read the provider's own words, of which only a failure, a filter or a cut counts."""
         if _WITHOUT_DETAILS.issuperset(source):
             return
+        for name in _STATUSES:
+            status = source.get(name)
+            if isinstance(status, str) and classify(status) in _BAD:
+                self._status = status
         if category := withheld(source):
             self._note(f"content_filter: {category}", Ending.FILTERED)
         for name, detail in source.items():
@@ -217,13 +235,14 @@ class Finish:
                 if not isinstance(word, str):
                     continue
                 ending = classify(word)
-                if ending in _BAD:
+                if ending in _BAD or (ending is Ending.LENGTH is not self.ending):
                     self._note(word, ending)
                     return
 
     def _note(self, reason: str, ending: Ending) -> None:
+        cut = self._new and self.ending is Ending.LENGTH and ending is Ending.WHOLE
         self._new = True
-        if self.ending not in _BAD:  # these stay, whatever follows
+        if not (cut or self.ending in _BAD):  # these stay, whatever follows
             self.ending = ending
             self.reason = safe_text(reason, self._secrets, MAX_REASON_CHARS)
 
@@ -234,8 +253,11 @@ class Finish:
             pieces: How many pieces of any kind the answer has, including those of the event.
             answered: Text or a call had come before the event.
         """
+        status, self._status = self._status, None
         if not self._new:
             return
+        if status is not None and self.ending is Ending.WHOLE:
+            self._note(status, classify(status))
         self._new = False
         if self._at == pieces and self._before[0] is Ending.LENGTH and self.ending is Ending.WHOLE:
             self.ending, self.reason = self._before  # a gateway says "stop" after the engine's word

@@ -67,9 +67,10 @@ class Thinking:
                 said, self.name = words, name
         for name in DETAIL_KEYS:
             details = part.get(name)
-            if details and isinstance(details, list):
+            if details and isinstance(details, list | dict):
                 works = True
-                text = "".join(self._read_details(name, details))
+                listed = details if isinstance(details, list) else [details]
+                text = "".join(self._read_details(name, listed))
                 said = said or ("" if plain else text)  # it repeats plain reasoning
         return said, works
 
@@ -172,8 +173,10 @@ def _words(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "".join(_words(item) for item in value if isinstance(item, str | dict))
-    text = (value.get("text") or value.get("content")) if isinstance(value, dict) else None
-    return text if isinstance(text, str) else ""
+    if not isinstance(value, dict):
+        return ""
+    texts = (value.get(name) for name in ("text", "content", "thinking", "reasoning"))
+    return next((text for text in texts if isinstance(text, str) and text), "")
 
 
 def _key(detail: dict[str, Any]) -> tuple[Any, Any]:

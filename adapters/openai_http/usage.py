@@ -80,6 +80,8 @@ def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
 
 
 def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # of servers whose numbers are all floats
+        value = int(value)
     return value if type(value) is int and 0 <= value < 2**63 else None
 
 

@@ -40,6 +40,10 @@ ANYWHERE: list[dict[str, Any]] = [
     {"result": "failed"},
     {"outcome": "ERROR", "words": "x"},
     {"failed_reason": "x"},
+    {"aborted": True},
+    {"wasInterrupted": True},
+    {"timed_out": True},
+    {"is_cancelled": True},
     {"failureMessage": "x"},
 ]
 
@@ -57,6 +61,7 @@ NOTHING: list[dict[str, Any]] = [
     {"error": None, "errors": [], "error_code": 0, "error_msg": "", "errorMessage": "success"},
     {"is_error": False, "failed": False, "ok": True, "success": True},
     {"errors": 3, "num_errors": 1},
+    {"aborted": False, "cancelled": "no", "interrupted": None},
     {"code": 0, "message": "Success"},
     {"code": 200, "msg": "ok"},
     {"status": "ok"},

@@ -218,6 +218,18 @@ async def test_a_json_answer_has_a_bound(serving: Serving, monkeypatch: pytest.M
     assert (error.code, "longer than 1000" in error.message) == (ErrorCode.UPSTREAM_PROTOCOL, True)
 
 
+@pytest.mark.parametrize("coding", ["none", "UTF-8", "identity", ""])
+async def test_a_content_encoding_that_compresses_nothing_is_read(
+    serving: Serving, coding: str
+) -> None:
+    """Web frameworks write it there to keep proxies from compressing a stream."""
+    async with serving(sends(WHOLE, headers={"Content-Encoding": coding})) as (
+        _,
+        adapter,
+    ):
+        assert await adapter.submit(PROMPT).text() == OK
+
+
 async def test_a_compressed_answer_is_refused(serving: Serving) -> None:
     """The request did not accept it, and it may be a bomb."""
     async with serving(sends(b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})) as (

@@ -156,11 +156,14 @@ def test_lines_of_json_are_chunks(size: int | None) -> None:
 
 
 def test_counts_may_have_the_names_of_other_apis() -> None:
-    """Anthropic and OpenAI's Responses."""
-    usage = {"input_tokens": 3, "output_tokens": 2}
-    end = choice(delta={}, finish_reason="stop") | {"usage": usage}
-    metrics = whole([text("a"), end]).metrics
-    assert (metrics.prompt_tokens, metrics.tokens_generated) == (3, 2)
+    """Anthropic and OpenAI's Responses; some servers send all numbers as floats."""
+    for usage in (
+        {"input_tokens": 3, "output_tokens": 2},
+        {"input_tokens": 3.0, "output_tokens": 2.0},
+    ):
+        end = choice(delta={}, finish_reason="stop") | {"usage": usage}
+        metrics = whole([text("a"), end]).metrics
+        assert (metrics.prompt_tokens, metrics.tokens_generated) == (3, 2)
 
 
 @pytest.mark.parametrize("part", ["delta", "message"])
