@@ -80,6 +80,14 @@ class Answer:
         """Return whether the answer ended at its token limit."""
         return (self.finish_reason or "").lower() in _LENGTH_REASONS
 
+    @property
+    def refusal(self) -> str:
+        """Return the words of the refusal, with which `text` ends; empty without one."""
+        words = self.message_extra.get("refusal")
+        if isinstance(words, str) and words and self.text.endswith(words):
+            return words
+        return self.text if self.refused else ""
+
     def json(self) -> Any:
         """Parse the text, which is never repaired.
 

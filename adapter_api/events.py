@@ -1,7 +1,7 @@
 """The events of a job: Started, Token*, MetricsFrame?, then End or Error (ADAPT-3001).
 
-Reasoning, ToolCallDelta and ScoredToken are Tokens, too. The concatenated `text` of all Tokens is
-the text of the answer, whatever else they carry.
+Reasoning, Refusal, ToolCallDelta and ScoredToken are Tokens, too. The concatenated `text` of all
+Tokens is the text of the answer, whatever else they carry.
 """
 
 from collections.abc import Iterable, Mapping
@@ -90,6 +90,11 @@ class Reasoning(Token):
     """
 
     reasoning: str = attrs.field(kw_only=True)
+
+
+@attrs.frozen(weakref_slot=False)
+class Refusal(Token):
+    """A piece of the model's refusal, which is its `text`; the End that follows has `refused`."""
 
 
 @attrs.frozen(weakref_slot=False)

@@ -15,6 +15,7 @@ from adapter_api.events import (
     Metrics,
     MetricsFrame,
     Reasoning,
+    Refusal,
     ScoredToken,
     Started,
     Token,
@@ -34,7 +35,7 @@ _TYPES: dict[str, Any] = {
     "error": Error,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
-_NAMES |= dict.fromkeys((Reasoning, ToolCallDelta, ScoredToken), "token")
+_NAMES |= dict.fromkeys((Reasoning, Refusal, ToolCallDelta, ScoredToken), "token")
 
 
 def _exactly(kind: type, *, admit: tuple[type, ...] = ()) -> Any:
@@ -99,13 +100,29 @@ class _CallFrame:
     tool_call: _CallPiece
     logprob: float | None = None
 
-    def delta(self) -> ToolCallDelta:
+    def event(self) -> ToolCallDelta:
         piece = attrs.asdict(self.tool_call)
         return ToolCallDelta(self.text, self.index, self.logprob, **piece)
 
 
+@attrs.frozen
+class _RefusalFrame:
+    """A token frame with a piece of a refusal."""
+
+    text: str
+    index: int
+    refusal: bool
+    logprob: float | None = None
+
+    def event(self) -> Refusal:
+        if not self.refusal:
+            raise ValueError("refusal must be true or absent")
+        return Refusal(self.text, self.index, self.logprob)
+
+
 _TOKEN_KINDS: dict[str, type] = {
     "reasoning": Reasoning,
+    "refusal": _RefusalFrame,
     "tool_call": _CallFrame,
     "logprobs": ScoredToken,
 }
@@ -115,6 +132,13 @@ _TOKEN_KINDS: dict[str, type] = {
 def _unstructure_call(event: ToolCallDelta) -> Frame:
     piece = _CallPiece(event.call, event.id, event.name, event.arguments)
     frame: Frame = _converter.unstructure(_CallFrame(event.text, event.index, piece, event.logprob))
+    return frame
+
+
+def _unstructure_refusal(event: Refusal) -> Frame:
+    frame: Frame = _converter.unstructure(
+        _RefusalFrame(event.text, event.index, refusal=True, logprob=event.logprob)
+    )
     return frame
 
 
@@ -136,6 +160,7 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(Error, _structure_error)
     converter.register_unstructure_hook(Error, _unstructure_error)
     converter.register_unstructure_hook(ToolCallDelta, _unstructure_call)
+    converter.register_unstructure_hook(Refusal, _unstructure_refusal)
     return converter
 
 
@@ -152,6 +177,7 @@ _OPTIONAL_KEYS: dict[type, tuple[str, ...]] = {
     Reasoning: ("logprob",),
     ScoredToken: ("logprob",),
     _CallFrame: ("logprob",),
+    _RefusalFrame: ("logprob",),
     MetricsFrame: (),
     End: ("tool_calls", "invalid_tool_calls", "refused", "message_extra"),
 }
@@ -184,8 +210,8 @@ def from_frame(frame: Frame) -> TokenEvent:
         cls = next((kind for key, kind in _TOKEN_KINDS.items() if key in body), Token)
     try:
         event = _converter.structure(body, cls)
+        return event.event() if isinstance(event, _CallFrame | _RefusalFrame) else event
     except ClassValidationError as error:
         raise ValueError("; ".join(transform_error(error))) from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{error} @ $") from error
-    return event.delta() if isinstance(event, _CallFrame) else event

@@ -32,6 +32,7 @@ from adapter_api.events import (
     MetricsFrame,
     Proof,
     Reasoning,
+    Refusal,
     ScoredToken,
     Started,
     Token,
@@ -89,7 +90,7 @@ TRANSITIONS: dict[State, dict[type, State]] = {
 
 _KINDS: tuple[type, ...] = get_args(TokenEvent)
 _KIND_OF: dict[type, type] = {kind: kind for kind in _KINDS}
-_KIND_OF |= dict.fromkeys((Reasoning, ToolCallDelta, ScoredToken), Token)
+_KIND_OF |= dict.fromkeys((Reasoning, Refusal, ToolCallDelta, ScoredToken), Token)
 
 _LAST = {
     State.OPENING: "nothing",
@@ -111,11 +112,12 @@ class EventOrder:
         state: Where the job is.
     """
 
-    __slots__ = ("_calls", "state")
+    __slots__ = ("_calls", "_refuses", "state")
 
     def __init__(self) -> None:
         self.state = State.OPENING
         self._calls: dict[int, str] = {}  # the id of each call that was begun
+        self._refuses = False  # a piece of a refusal was given
 
     def admit(self, event: object, index: int) -> None:
         """Move on to the state behind `event`.
@@ -173,6 +175,8 @@ class EventOrder:
             return _texts(token, "text", "reasoning")
         if isinstance(token, ToolCallDelta):
             return self._delta(token)
+        if isinstance(token, Refusal):
+            self._refuses = True
         if isinstance(token, ScoredToken) and not all(
             isinstance(item, TokenLogprob) for item in token.logprobs
         ):
@@ -205,6 +209,8 @@ class EventOrder:
         extra = end.message_extra
         if end.refused is not False and not isinstance(end.refused, bool):
             return "refused that is not a bool"
+        if self._refuses and not end.refused:
+            return "refused False, after a Refusal"
         if extra != {} and not (isinstance(extra, Mapping) and _is_plain(extra)):
             return "message_extra that is not a mapping of plain values"
         return self._end_calls(end.tool_calls, end.invalid_tool_calls)

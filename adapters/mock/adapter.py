@@ -16,6 +16,7 @@ from adapter_api import (
     Message,
     Metrics,
     Reasoning,
+    Refusal,
     Started,
     StreamClock,
     StreamTable,
@@ -134,14 +135,15 @@ class MockAdapter:
             if index == 0:
                 clock.allow(config.stall_timeout_s)
         await self._faults(count)
-        yield self._end(task, count, cut=count < len(pieces))
+        yield self._end(task, pieces[:count], cut=count < len(pieces))
 
     def _pieces(self, task: TaskRequest) -> Iterator[Token]:
         """Yield the tokens of the whole answer; their indexes do not count yet."""
         if task.include_reasoning:
             yield from (Reasoning("", 0, reasoning=text) for text in self.config.reasoning)
         texts = _words(task) if self.config.echo else self.config.tokens
-        yield from (Token(text, 0) for text in texts)
+        kind = Refusal if self.config.refuses else Token
+        yield from (kind(text, 0) for text in texts)
         for number, call in enumerate(self._calls(task)):
             yield ToolCallDelta("", 0, call=number, id=call.id, name=call.name)
             yield ToolCallDelta("", 0, call=number, arguments=call.arguments)
@@ -157,12 +159,14 @@ class MockAdapter:
         named = _name(chosen) if isinstance(chosen, Mapping) else names[0]
         return (ToolCall("call_0", named, "{}"),)
 
-    def _end(self, task: TaskRequest, count: int, *, cut: bool) -> End:
-        calls = self._calls(task)
+    def _end(self, task: TaskRequest, said: list[Token], *, cut: bool) -> End:
+        count, calls = len(said), self._calls(task)
+        words = "".join(token.text for token in said) if self.config.refuses else ""
+        extra = {"refusal": words} if words else {}
         reason = "length" if cut else "tool_calls" if calls else self.config.finish_reason
         metrics = Metrics(count, time_to_first_token_ms=0.0 if count else None)  # always the same
         if not calls:
-            return End(metrics, finish_reason=reason, proof="finish_reason")
+            return End(metrics, reason, "finish_reason", refused=bool(words), message_extra=extra)
         delivered = max(0, count - len(list(self._pieces(task))) + 2 * len(calls))
         begun = calls[delivered // 2 : (delivered + 1) // 2]
         return End(
@@ -173,6 +177,8 @@ class MockAdapter:
             invalid_tool_calls=tuple(
                 InvalidToolCall(call.id, call.name, "", reason="cut") for call in begun
             ),
+            refused=bool(words),
+            message_extra=extra,
         )
 
     async def _faults(self, index: int) -> None:

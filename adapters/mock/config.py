@@ -65,6 +65,9 @@ class MockConfig:
         converter=_to_calls,
         metadata={"help": "Calls after the text, for tasks with tools: name, arguments, id"},
     )
+    refuses: bool = attrs.field(
+        default=False, metadata={"help": "The tokens are the words of a refusal"}
+    )
     delay_s: float = attrs.field(
         default=0.0, validator=number(0), metadata={"help": "Seconds before each token"}
     )

@@ -18,6 +18,7 @@ from adapter_api import (
     Message,
     Metrics,
     Reasoning,
+    Refusal,
     ScoredToken,
     StreamingError,
     TaskRequest,
@@ -284,6 +285,8 @@ _FIRST = ToolCallDelta("", 0, call=0, id="a", name="f", arguments="{}")
         ([_FIRST, ToolCallDelta("x", 1, call=0)], "ToolCallDelta with a text"),
         ([Reasoning("x", 0, reasoning="y")], "Reasoning with a text"),
         ([_FIRST], "no entry for call 'a', which was begun"),
+        ([Refusal("no", 0)], "refused False, after a Refusal"),
+        ([Refusal(1, 0)], "text that is not a string"),  # type: ignore[arg-type]
         ([End(Metrics(0), "stop", "done", (CUT,))], "tool_calls that are not whole"),
         (
             [End(Metrics(0), "stop", "done", (ToolCall("a", "f", "{"),))],
@@ -298,6 +301,24 @@ async def test_the_rules_of_calls_hold_for_every_adapter(steps: list[Any], says:
     seen = await collect(Script(STARTED, *steps, End(Metrics(1), "stop", "done")).stream())
     assert isinstance(seen[-1], InternalError)
     assert says in seen[-1].message
+
+
+async def test_a_refusal_is_text_of_a_kind_of_its_own() -> None:
+    """Its words are text for old loops; frames and the answer say what they are."""
+    extra = {"refusal": "I cannot."}
+    end = End(Metrics(3), "stop", "finish_reason", refused=True, message_extra=extra)
+    events = [STARTED, Token("Well. ", 0), Refusal("I ", 1), Refusal("cannot.", 2, -0.5), end]
+    assert await collect(Script(*events).stream()) == events
+    frames = [to_frame(event) for event in events]
+    assert frames[2] == {"type": "token", "text": "I ", "index": 1, "refusal": True}
+    assert [from_frame(json.loads(json.dumps(frame))) for frame in frames] == events
+    with pytest.raises(ValueError, match="refusal must be true or absent"):
+        from_frame({**frames[2], "refusal": False})
+    answer = Answer.of(events)
+    assert (answer.text, answer.refusal) == ("Well. I cannot.", "I cannot.")
+    assert answer.message().to_wire()["content"] == "Well. "
+    assert _answer("No.", refused=True).refusal == "No."
+    assert _answer("Yes.").refusal == ""
 
 
 async def test_calls_may_be_interleaved() -> None:

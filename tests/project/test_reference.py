@@ -23,6 +23,7 @@ from adapter_api import (
     Metrics,
     ObserverHooks,
     Reasoning,
+    Refusal,
     ReplicaNotice,
     ScoredToken,
     Started,
@@ -104,7 +105,17 @@ def test_every_hook_is_listed_with_its_signature() -> None:
 
 
 TASKS = [TaskRequest, Message, Tool, ToolCall, InvalidToolCall]
-ANSWERS = [Started, Token, Reasoning, ToolCallDelta, ScoredToken, TokenLogprob, End, Metrics]
+ANSWERS = [
+    Started,
+    Token,
+    Reasoning,
+    Refusal,
+    ToolCallDelta,
+    ScoredToken,
+    TokenLogprob,
+    End,
+    Metrics,
+]
 NOTICES = [AdapterNotice, JobNotice, AttemptNotice, HealthNotice, ReplicaNotice, BreakerNotice]
 
 

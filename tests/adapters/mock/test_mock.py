@@ -17,6 +17,7 @@ from adapter_api import (
     Error,
     ErrorCode,
     HealthState,
+    Refusal,
     Started,
     TaskRequest,
     Token,
@@ -44,6 +45,14 @@ async def test_it_plays_its_tokens() -> None:
     assert (events[3].finish_reason, events[3].proof) == ("stop", "finish_reason")
     assert events[3].metrics.tokens_generated == 2
     assert len(events) == 4
+
+
+async def test_it_refuses() -> None:
+    """The tokens are the words of a refusal, which goes into the next request as one."""
+    events = await _events(MockAdapter(tokens=("I ", "cannot."), refuses=True))
+    assert events[1:3] == [Refusal("I ", 0), Refusal("cannot.", 1)]
+    assert events[3].refused
+    assert events[3].message_extra == {"refusal": "I cannot."}
 
 
 async def test_the_ways_to_make_one_are_the_same() -> None:
