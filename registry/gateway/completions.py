@@ -89,8 +89,8 @@ class Completions:
         key = gateway.key(scope)
         if key is not None:
             access.key = key.name
-        if headers.get("content-encoding", "identity") != "identity":
-            raise ApiError(415, "Send the body without Content-Encoding.", code="encoded_body")
+        if headers.get("content-encoding", "").lower() not in ("", "identity"):
+            raise _encoded()
         max_bytes, length = settings.max_body_bytes, headers.get("content-length")
         if length is not None and length.isdecimal() and int(length) > max_bytes:
             raise _too_large(max_bytes)
@@ -216,6 +216,15 @@ async def _body(receive: Receive, max_bytes: int, stall_s: float | None) -> byte
 
 def _cut(message: str) -> ApiError:
     return ApiError(408, message, code="cut_request", headers={"connection": "close"})
+
+
+def _encoded() -> ApiError:
+    return ApiError(
+        415,
+        "Send the body without Content-Encoding.",
+        code="encoded_body",
+        headers={"accept-encoding": "identity"},
+    )
 
 
 def _too_large(max_bytes: int) -> ApiError:

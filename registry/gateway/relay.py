@@ -1,9 +1,13 @@
 """One job's way from the host's stream to the client's connection."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from adapter_api import (
     Answer,
     End,
     Error,
+    MetricsFrame,
     Started,
     Token,
     TokenEvent,
@@ -34,25 +38,28 @@ async def stream_answer(
     chunks = Chunks(request)
     async for event in stream:
         if isinstance(event, Token):
-            body = chunks.token(event)
+            if job.phase == "generating":
+                body = chunks.token(event)
+            else:
+                _note_first_token(job, reply.now())
+                body = chunks.first(event)
+                if not reply.started:
+                    reply.start(200, STREAM_HEADERS)
             job.tokens += 1
             if buffered := stream.take_buffered():
                 body += chunks.tokens(buffered)
                 job.tokens += len(buffered)
-            if job.phase != "generating":
-                _note_first_token(job, reply.now())
-                body = chunks.first() + body
-                if not reply.started:
-                    reply.start(200, STREAM_HEADERS)
             if (sent := reply.write(body)) is not None:
                 await sent
         elif isinstance(event, Started):
             job.replica_id = event.replica_id
+        elif isinstance(event, MetricsFrame):
+            chunks.note(event)
         elif isinstance(event, End):
             job.note_end(event.metrics)
             body = chunks.end(event)
             if job.phase != "generating":
-                body = chunks.first() + body
+                body = chunks.begin() + body
             if not reply.started:
                 reply.start(200, STREAM_HEADERS)
             await reply.finish(body)
@@ -69,6 +76,7 @@ async def whole_answer(
         WorkerError: If the job failed.
     """
     events: list[TokenEvent] = []
+    numbers: Mapping[str, Any] = {}
     async for event in stream:
         if isinstance(event, Error):
             raise event.error
@@ -78,10 +86,12 @@ async def whole_answer(
             job.tokens += 1
             if job.phase != "generating":
                 _note_first_token(job, reply.now())
+        elif isinstance(event, MetricsFrame):
+            numbers = event.data
         events.append(event)
     answer = Answer.of(events)
     job.note_end(answer.metrics)
-    body = whole(request, answer)
+    body = whole(request, answer, numbers)
     reply.start(200, JSON_HEADERS, len(body))
     await reply.finish(body)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -54,6 +55,8 @@ class _Facts:
     async def model(self, request: Request) -> Response:
         key = self._gateway.key(request.scope)
         name = request.path_params["name"]
+        if not name:
+            raise HTTPException(404)
         self._gateway.models.find(name, None if key is None else key.pools)
         return _json(_model(name))
 

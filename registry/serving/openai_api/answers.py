@@ -11,7 +11,9 @@ from adapter_api import (
     Answer,
     End,
     Metrics,
+    MetricsFrame,
     Reasoning,
+    Refusal,
     ScoredToken,
     Token,
     TokenLogprob,
@@ -26,6 +28,7 @@ _encode = msgspec.json.encode
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+_ROLE: dict[str, Any] = {"role": "assistant"}
 
 _CUT = re.compile(r"(?:^|_)(?:length|limit|max|window)(?:_|$)")
 """The parts of engines' words for an answer that was cut at a limit: max_tokens, model_length."""
@@ -46,8 +49,8 @@ class Chunks:
     def __init__(self, request: ApiRequest) -> None:
         self._chat = request.kind == "chat"
         self._include_usage = request.include_usage
-        head = _head(request, chunk=True)
-        self._open = b"data: " + _encode(head)[:-1] + b',"choices":'
+        self._head = _head(request, chunk=True)
+        self._open = b"data: " + _encode(self._head)[:-1] + b',"choices":'
         lead = b'[{"index":0,"delta":{"content":' if self._chat else b'[{"index":0,"text":'
         self._text_open = self._open + lead
         self._text_close = (
@@ -57,22 +60,29 @@ class Chunks:
         self._keeps_reasoning = request.task.include_reasoning
         self._custom_tools = frozenset(filter(None, map(_custom_name, request.task.tools)))
         self._custom_calls: set[int] = set()
-        self._numbers: dict[str, int] = {}  # of calls, by their ids
+        self._refuses = False
+        self._numbers: Mapping[str, Any] = {}  # the engine's own
+        self._places: dict[str, int] = {}  # of calls, by their ids
 
-    def first(self) -> bytes:
-        """Return what a stream begins with."""
-        if not self._chat:
-            return b""
-        return self._choice({"role": "assistant", "content": ""})
+    def begin(self) -> bytes:
+        """Return the role, with which a chat begins."""
+        return self._choice(_ROLE | {"content": ""}) if self._chat else b""
+
+    def first(self, token: Token) -> bytes:
+        """Return the events of the first piece. Its content is null if it is not text."""
+        delta = self._delta(token) if self._chat else None
+        if delta is None:
+            return self.begin() + self.token(token)
+        return self._choice(_ROLE | {"content": None} | delta)
 
     def token(self, token: Token) -> bytes:
         """Return the event of one piece of the answer."""
         if type(token) is Token:
             return self._text_open + _encode(token.text) + self._text_close
-        if isinstance(token, ToolCallDelta):
-            return self._call(token)
-        if isinstance(token, Reasoning):
-            return self._choice({"reasoning_content": token.reasoning})
+        if isinstance(token, ToolCallDelta) and token.name is None:
+            return self._arguments(token)
+        if self._chat and (delta := self._delta(token)) is not None:
+            return self._choice(delta)
         logprobs = None
         if isinstance(token, ScoredToken):
             logprobs = (_chat_logprobs if self._chat else _completion_logprobs)(token.logprobs)
@@ -84,53 +94,81 @@ class Chunks:
         """Return the events of several pieces."""
         return b"".join(map(self.token, tokens))
 
+    def note(self, frame: MetricsFrame) -> None:
+        """Keep the engine's own numbers for the end."""
+        self._numbers = frame.data
+
     def end(self, end: End) -> bytes:
         """Return what a whole answer ends with."""
         if self._chat:
             delta: Any = _opaque(end.message_extra, reasoning=self._keeps_reasoning)
+            if end.refused and not self._refuses:  # it came as text: the client hears what it was
+                delta["refusal"] = end.message_extra.get("refusal") or ""
             if signed := [
-                {"index": self._numbers[call.id], **_no_more(call), **extra}
+                {"index": self._places[call.id], **_no_more(call), **extra}
                 for call in (*end.tool_calls, *end.invalid_tool_calls)
-                if call.id in self._numbers and (extra := _signature(call))
+                if call.id in self._places and (extra := _signature(call))
             ]:
                 delta["tool_calls"] = signed
         else:
             delta = ""
-        chunks = [self._choice(delta, finish_reason=_finish(end))]
+        beside = _beside(self._numbers, self._head)
+        chunks = [self._choice(delta, finish_reason=_finish(end), beside=beside)]
         if self._include_usage:
-            chunks.append(self._open + b'[],"usage":' + _encode(usage(end.metrics)) + b"}\n\n")
+            counts = _encode(usage(end.metrics, self._numbers))
+            chunks.append(self._open + b'[],"usage":' + counts + b"}\n\n")
         chunks.append(DONE)
         return b"".join(chunks)
 
-    def _call(self, delta: ToolCallDelta) -> bytes:
-        if delta.name is None and delta.call not in self._custom_calls:
-            arguments = _encode(delta.arguments)
-            number = str(delta.call).encode()
-            function = b',"function":{"arguments":' + arguments + b"}}]}"
-            return self._arguments_open + number + function + b',"finish_reason":null}]}\n\n'
-        if delta.name is None:
+    def _arguments(self, delta: ToolCallDelta) -> bytes:
+        if delta.call in self._custom_calls:
             custom = {"index": delta.call, "custom": {"input": delta.arguments}}
             return self._choice({"tool_calls": [custom]})
-        assert delta.id is not None  # the first piece of a call has both
-        self._numbers[delta.id] = delta.call
+        arguments = _encode(delta.arguments)
+        number = str(delta.call).encode()
+        function = b',"function":{"arguments":' + arguments + b"}}]}"
+        return self._arguments_open + number + function + b',"finish_reason":null}]}\n\n'
+
+    def _delta(self, token: Token) -> dict[str, Any] | None:
+        """Return the delta of a piece that is not text of the answer."""
+        if isinstance(token, ToolCallDelta):
+            return {"tool_calls": [self._call(token)]}
+        if isinstance(token, Reasoning):
+            return {"reasoning_content": token.reasoning}
+        if isinstance(token, Refusal):
+            self._refuses = True
+            return {"refusal": token.text}
+        return None
+
+    def _call(self, delta: ToolCallDelta) -> dict[str, Any]:
+        """Return the first piece of a call."""
+        assert delta.id is not None
+        assert delta.name is not None
+        self._places[delta.id] = delta.call
         kind = {"type": "custom"} if delta.name in self._custom_tools else {}
         if kind:
             self._custom_calls.add(delta.call)
         call = ToolCall(delta.id, delta.name, delta.arguments, kind)
-        return self._choice({"tool_calls": [{"index": delta.call, **call.to_wire()}]})
+        return {"index": delta.call, **call.to_wire()}
 
     def _choice(
-        self, content: Any, *, finish_reason: str | None = None, logprobs: Any = None
+        self,
+        content: Any,
+        *,
+        finish_reason: str | None = None,
+        logprobs: Any = None,
+        beside: Mapping[str, Any] | None = None,
     ) -> bytes:
         choice: dict[str, Any] = {"index": 0, "delta" if self._chat else "text": content}
         if logprobs is not None:
             choice["logprobs"] = logprobs
         choice["finish_reason"] = finish_reason
-        return self._open + _encode([choice]) + b"}\n\n"
+        more = b"," + _encode(beside)[1:-1] if beside else b""
+        return self._open + _encode([choice]) + more + b"}\n\n"
 
 
-def whole(request: ApiRequest, answer: Answer) -> bytes:
-    """Return a whole answer as one JSON object."""
+def whole(request: ApiRequest, answer: Answer, numbers: Mapping[str, Any] | None = None) -> bytes:
+    """Return a whole answer as one JSON object, with the engine's own numbers."""
     choice: dict[str, Any] = {"index": 0}
     scored = answer.logprobs
     if request.kind == "chat":
@@ -143,25 +181,44 @@ def whole(request: ApiRequest, answer: Answer) -> bytes:
             choice["logprobs"] = _completion_logprobs(scored)
     choice["finish_reason"] = _finish(answer)
     fields = _head(request, chunk=False)
-    fields |= {"choices": [choice], "usage": usage(answer.metrics)}
-    return _encode(fields)
+    fields |= {"choices": [choice], "usage": usage(answer.metrics, numbers or {})}
+    return _encode(fields | _beside(numbers or {}, fields))
 
 
-def usage(metrics: Metrics) -> dict[str, Any]:
-    """Return the token counts of an answer; `counted` marks those that no engine gave."""
+def usage(metrics: Metrics, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the token counts of an answer; `counted` marks those that no engine gave.
+
+    Args:
+        metrics: The job's numbers.
+        numbers: The engine's own, which may have further counts.
+    """
+    own = numbers.get("usage")
+    found: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
     prompt, completion = metrics.prompt_tokens or 0, metrics.tokens_generated
-    found: dict[str, Any] = {
+    found |= {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    if metrics.cached_tokens is not None:
-        found["prompt_tokens_details"] = {"cached_tokens": metrics.cached_tokens}
-    if metrics.reasoning_tokens is not None:
-        found["completion_tokens_details"] = {"reasoning_tokens": metrics.reasoning_tokens}
+    for group, name, count in (
+        ("prompt_tokens_details", "cached_tokens", metrics.cached_tokens),
+        ("completion_tokens_details", "reasoning_tokens", metrics.reasoning_tokens),
+    ):
+        if count is not None:
+            details = found.get(group)
+            found[group] = {**(details if isinstance(details, Mapping) else {}), name: count}
     if metrics.usage_source == "counted":
         found["counted"] = True
     return found
+
+
+def _beside(numbers: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the engine's own numbers that stand beside `usage`, such as `service_tier`."""
+    return {
+        name: value
+        for name, value in numbers.items()
+        if name not in fields and name not in ("choices", "usage")
+    }
 
 
 def _head(request: ApiRequest, *, chunk: bool) -> dict[str, Any]:
@@ -189,10 +246,9 @@ def _finish(ended: End | Answer) -> str:
 
 
 def _message(answer: Answer, *, reasoning: bool) -> dict[str, Any]:
-    text = answer.text or (None if answer.tool_calls else "")
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
-    if answer.refused:
-        message |= {"content": None, "refusal": answer.text}
+    refusal = answer.refusal
+    text = answer.text.removesuffix(refusal) or (None if answer.tool_calls or refusal else "")
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": refusal or None}
     if answer.reasoning and reasoning:
         message["reasoning_content"] = answer.reasoning
     message |= _opaque(answer.message_extra, reasoning=reasoning)

@@ -1,6 +1,7 @@
 """Failures in the shape that OpenAI's clients read."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,11 +138,16 @@ def broken(error: Exception) -> ApiError:
 def not_found(path: str, served: list[str]) -> ApiError:
     """Return the answer to a path that is not served; the dashboard's own files are not listed."""
     served = [each for each in served if not each.startswith("/dashboard/")]
-    return ApiError(
-        404,
-        f"{path} is not served here. This gateway serves {', '.join(served)}.",
-        code="unknown_url",
-    )
+    meant = _meant(path, served)
+    advice = f"Did you mean {meant}?" if meant else f"This gateway serves {', '.join(served)}."
+    return ApiError(404, f"{path[:200]} is not served here. {advice}", code="unknown_url")
+
+
+def _meant(path: str, served: list[str]) -> str | None:
+    """Return the path of which this is one with another base, or with slashes too many."""
+    tidy = re.sub("/+", "/", path).rstrip("/")
+    found = [each for each in served if len(each) > 1 and tidy.endswith(each.removeprefix("/v1"))]
+    return max(found, key=len, default=None)
 
 
 def model_not_found(model: str, known: list[str]) -> ApiError:

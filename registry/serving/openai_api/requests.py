@@ -96,6 +96,8 @@ def decode(body: bytes | bytearray) -> dict[str, Any]:
     Raises:
         ApiError: 400 if it is something else.
     """
+    if not body:
+        raise ApiError(400, "The request has no body: send a JSON object.", code="invalid_json")
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

@@ -23,7 +23,11 @@ __all__ = ["pytest_asyncio_loop_factories", "virtual_clock"]
 # Suites of their own, `-m clients` and `-m browser`, import what only their extras install.
 collect_ignore = [
     file
-    for package, file in (("langchain_openai", "test_clients.py"), ("selenium", "test_browser.py"))
+    for package, file in (
+        ("langchain_openai", "test_clients.py"),
+        ("openai", "test_contents.py"),
+        ("selenium", "test_browser.py"),
+    )
     if find_spec(package) is None
 ]
 

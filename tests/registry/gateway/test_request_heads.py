@@ -64,6 +64,9 @@ async def test_a_compressed_body_is_refused(start: Start, http: httpx.AsyncClien
     served = await start()
     answer = await http.post(served.url + PATH, json=CHAT, headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "encoded_body")
+    assert answer.headers["accept-encoding"] == "identity"
+    headers = {"Content-Encoding": "Identity"}  # codings are case-insensitive
+    assert (await http.post(served.url + PATH, json=CHAT, headers=headers)).status_code == 200
 
 
 async def test_connections_are_limited(start: Start) -> None:

@@ -61,6 +61,7 @@ async def test_a_wrong_field_is_named(
         ("POST", PATH, b"\xff\xfe", 400),
         ("POST", PATH, b'{"model": "mock", "temperature": NaN}', 400),
         ("POST", PATH, b'{"model": "mock", "user": "\xe9"}', 400),
+        ("POST", PATH, b"", 400),
         ("OPTIONS", PATH, b"", 405),
         ("GET", PATH, b"", 405),
         ("POST", "/v1/embeddings", b"{}", 404),
@@ -78,6 +79,30 @@ async def test_every_refusal_has_one_shape(
     if status == 404:
         assert PATH in answer.json()["error"]["message"]
         assert "/dashboard/" not in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/chat/completions/", PATH),
+        ("//v1//chat/completions", PATH),
+        ("/v1/v1/chat/completions", PATH),
+        ("/openai/deployments/mock/chat/completions", PATH),
+        ("/completions", "/v1/completions"),
+        ("/models", "/v1/models"),
+        ("/v1/models/", "/v1/models"),
+        ("/v1/health", "/health"),
+    ],
+)
+async def test_a_path_with_another_base_names_the_right_one(
+    start: Start, http: httpx.AsyncClient, path: str, meant: str
+) -> None:
+    """A wrong base URL, or a slash too many, is a 404 that says which path is meant."""
+    served = await start()
+    answer = await http.get(served.url + path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "unknown_url"
+    assert answer.json()["error"]["message"].endswith(f"Did you mean {meant}?")
 
 
 async def test_an_unknown_model_is_not_found(start: Start, http: httpx.AsyncClient) -> None:

@@ -11,6 +11,7 @@ from adapter_api import (
     Answer,
     End,
     Metrics,
+    MetricsFrame,
     Reasoning,
     ScoredToken,
     TaskRequest,
@@ -258,7 +259,8 @@ def test_a_stream_is_read_as_what_it_was_made_from(
     request, events, scored = case
     chunks = Chunks(request)
     *tokens, end = events
-    body = chunks.first() + chunks.tokens(tokens) + chunks.end(end)
+    first, *rest = tokens
+    body = chunks.first(first) + chunks.tokens(rest) + chunks.end(end)
     _check(body, size, events, scored=scored)
 
 
@@ -269,6 +271,34 @@ def test_a_whole_answer_is_read_as_what_it_was_made_from(
     """The reader gets every part back from the one object of an answer without stream, too."""
     request, events, scored = case
     _check(whole(request, Answer.of(events)), None, events, scored=scored)
+
+
+def test_a_refusal_in_plain_tokens_is_named_at_the_end() -> None:
+    """Its words have come as content by then; the client hears what they were."""
+    said = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    chunks = Chunks(requests.read("chat", "m", said, {}, model=None))
+    chunks.first(Token("No.", 0))
+    extra = {"refusal": "No."}
+    end = chunks.end(End(Metrics(1), "stop", "done", refused=True, message_extra=extra))
+    last = json.loads(end.split(b"\n\n")[0].removeprefix(b"data: "))
+    assert last["choices"][0]["delta"] == {"refusal": "No."}
+
+
+def test_the_engines_own_numbers_replace_no_field() -> None:
+    """Whatever an adapter calls its numbers, the answer keeps its own fields."""
+    said = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    request = requests.read("chat", "m", said, {}, model=None)
+    end = End(Metrics(1), "stop", "done")
+    numbers = {"id": 1, "choices": 2, "model": 3, "usage": 4, "cost": 5}
+    answer = json.loads(whole(request, Answer.of([Token("a", 0), end]), numbers))
+    chunks = Chunks(request)
+    chunks.note(MetricsFrame(numbers))
+    last = json.loads(chunks.end(end).split(b"\n\n")[0].removeprefix(b"data: "))
+    for fields in (answer, last):
+        assert fields["model"] == "m"
+        assert fields["choices"][0]["index"] == 0
+        assert fields["cost"] == 5
+    assert answer["usage"]["completion_tokens"] == 1
 
 
 def test_the_bytes_of_a_part_of_a_character_are_unknown() -> None:
