@@ -10,7 +10,7 @@ from adapter_api.conformance.check import Check
 from adapter_api.conformance.checks import CHECKS
 from adapter_api.conformance.examination import Examination, examine, with_needs
 from adapter_api.conformance.report import Report, Result, Verdict
-from adapter_api.conformance.runner import judge
+from adapter_api.conformance.runner import run_check
 from adapter_api.conformance.subject import MakeAdapter, Subject
 from adapter_api.conformance.verdict import (
     CAPABILITIES,
@@ -42,7 +42,7 @@ __all__ = [
     "Verdict",
     "Violation",
     "examine",
-    "judge",
+    "run_check",
     "with_needs",
 ]
 

@@ -26,7 +26,7 @@ class AdapterConformance:
             def make_adapter(self):
                 return lambda **options: registry.get("acme-echo", options)
 
-    The tests are ordinary functions that run asyncio themselves: no plugin of pytest is needed.
+    The tests are ordinary functions that run asyncio themselves: no pytest plugin is needed.
     An adapter that takes a `base_url` is examined in the lab, as on the command line. A test
     passes only if its rule was examined and holds. Otherwise it fails, or it is skipped with the
     reason. The report is written to `report_folder`.
@@ -115,7 +115,7 @@ class AdapterConformance:
         cls._root = root
         interrupted = Result.of(check, Status.FAILED, "it was interrupted")
         begun.results[check.name] = interrupted
-        return begun.judge(check)
+        return begun.run_check(check)
 
     @classmethod
     def _begun(cls, make: MakeAdapter, engine_url: str | None) -> Examination | str:

@@ -34,9 +34,9 @@ class Check:
 def check(
     requirement: str, *, needs: tuple[str, ...] = (), capability: str | None = None
 ) -> Callable[[Callable[..., Any]], Check]:
-    """Make the decorated coroutine function a Check.
+    """Turn the decorated coroutine function into a Check.
 
-    Its name is the function's, its rule the first sentence of the docstring.
+    The check has the function's name, and its rule is the first sentence of the docstring.
     """
 
     def make(run: Callable[..., Any]) -> Check:

@@ -9,7 +9,7 @@ from adapter_api.conformance.checks import CHECKS
 from adapter_api.conformance.jobs import run
 from adapter_api.conformance.lab import Lab
 from adapter_api.conformance.report import Report, Result
-from adapter_api.conformance.runner import blocked, judge, run_in_new_loop
+from adapter_api.conformance.runner import blocked, run_check, run_in_new_loop
 from adapter_api.conformance.subject import MakeAdapter, Network, Subject, check_maker
 from adapter_api.conformance.verdict import Violation
 from adapter_api.task import TaskRequest
@@ -74,10 +74,10 @@ class Examination:
         self._lab = lab = Lab().__enter__()
         own = self._engine_url is not None
         url = self._engine_url or lab.engine_url
-        network = Network(lab, self._make, url, own, self._asks(lab))
+        network = Network(lab, self._make, url, own, self._requests_of_a_job(lab))
         return Subject.at_engine(network, **self._jobs)
 
-    def _asks(self, lab: Lab) -> tuple[str, ...]:
+    def _requests_of_a_job(self, lab: Lab) -> tuple[str, ...]:
         """Return the requests that a job makes of the lab's engine: they show the protocol."""
         subject = Subject.at_engine(Network(lab, self._make, lab.engine_url), **self._jobs)
         before = len(lab.server.requests)
@@ -99,9 +99,9 @@ class Examination:
         asked = [one for one in lab.server.requests[before:] if one.method == "POST"]
         return tuple(dict.fromkeys(f"POST {one.path.removeprefix(prefix)}" for one in asked))
 
-    def judge(self, check: Check) -> Result:
-        """Run one check, unless what it needs keeps it from being examined."""
-        result = blocked(check, self.results) or judge(check, self.subject)
+    def run_check(self, check: Check) -> Result:
+        """Run one check, unless a check that it needs did not pass."""
+        result = blocked(check, self.results) or run_check(check, self.subject)
         self.results[check.name] = result
         return result
 
@@ -129,7 +129,7 @@ def examine(
     make: MakeAdapter,
     *,
     checks: Iterable[Check] = CHECKS,
-    tell: Callable[[Result], None] = lambda result: None,
+    on_result: Callable[[Result], None] = lambda result: None,
     **more: Any,
 ) -> Report:
     """Examine an adapter, outside of any event loop.
@@ -137,7 +137,7 @@ def examine(
     Args:
         make: Makes a new adapter that is not started yet; takes options of the adapter's config.
         checks: The checks to run; each comes after those it needs.
-        tell: Called with each verdict.
+        on_result: Called with each result.
         **more: The other arguments of Examination.
 
     Returns:
@@ -150,7 +150,7 @@ def examine(
     """
     with Examination(make, checks=tuple(checks), **more) as examination:
         for check in examination.checks:
-            tell(examination.judge(check))
+            on_result(examination.run_check(check))
         return examination.report()
 
 

@@ -1,4 +1,4 @@
-"""Running jobs as a user would, and limits on what ought to be immediate."""
+"""Running jobs as a user would, and time limits for operations that should be immediate."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from adapter_api.adapter import Adapter as CallersAdapter
-from adapter_api.conformance.patience import Patience
+from adapter_api.conformance.fair_timeout import FairTimeout
 from adapter_api.conformance.verdict import Violation
 from adapter_api.errors import WorkerError
 from adapter_api.events import End, Error, Started, Token
@@ -19,7 +19,7 @@ ANSWER_LIMIT_S = 30.0
 """The limit for a job of a few tokens, on a slow engine that has to load its model."""
 
 PROMPT_LIMIT_S = 3.0
-"""The limit for what ought to be immediate, on a busy machine: closing, cancelling."""
+"""The limit for operations that should be immediate, such as closing, on a busy machine."""
 
 _T = TypeVar("_T")
 
@@ -62,8 +62,8 @@ class Outcome:
         started: The Started event, None if the job failed before.
         end: The End event, None if the job failed.
         error: Its error, None if it ended well.
-        took_s: From submit to the end, without the time that other processes took.
-        stood_s: That time.
+        took_s: From submit to the end, without `preempted_s`.
+        preempted_s: How long other processes had the CPUs meanwhile.
         pieces: The texts of its Tokens.
     """
 
@@ -72,7 +72,7 @@ class Outcome:
     end: End | None
     error: WorkerError | None
     took_s: float = 0.0
-    stood_s: float = 0.0
+    preempted_s: float = 0.0
     pieces: tuple[str, ...] = ()
 
     def same_answer(self, other: "Outcome") -> bool:
@@ -102,9 +102,9 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
     end: End | None = None
     error: WorkerError | None = None
     stream = adapter.submit(task)
-    patience = Patience(limit_s)
+    timeout = FairTimeout(limit_s)
     try:
-        async with patience:
+        async with timeout:
             async for event in stream:
                 match event:
                     case Started():
@@ -122,8 +122,8 @@ async def run(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT
         raise Violation(f"a job did not end within {limit_s:g} s") from None
     finally:
         await in_time(stream.aclose(), "closing the stream")
-    took_s, stood_s = patience.took_s, patience.stood_s
-    return Outcome("".join(pieces), started, end, error, took_s, stood_s, tuple(pieces))
+    took_s, preempted_s = timeout.took_s, timeout.preempted_s
+    return Outcome("".join(pieces), started, end, error, took_s, preempted_s, tuple(pieces))
 
 
 async def whole(adapter: Adapter, task: TaskRequest, limit_s: float = ANSWER_LIMIT_S) -> Outcome:
@@ -145,7 +145,7 @@ async def first_token(stream: TokenStream) -> None:
         Violation: If there is none.
     """
     try:
-        async with Patience(ANSWER_LIMIT_S):
+        async with FairTimeout(ANSWER_LIMIT_S):
             async for event in stream:
                 if isinstance(event, Token):
                     return
@@ -155,14 +155,14 @@ async def first_token(stream: TokenStream) -> None:
 
 
 async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_S) -> _T:
-    """Return the result of something that must return within `limit_s`.
+    """Return the result of an awaitable that must finish within `limit_s`.
 
     Raises:
         Violation: If it does not, or raises CancelledError by itself.
     """
     task = asyncio.ensure_future(wait)
     try:
-        async with Patience(limit_s):
+        async with FairTimeout(limit_s):
             await asyncio.wait([task])
     except TimeoutError:
         task.cancel()
@@ -175,7 +175,7 @@ async def in_time(wait: Awaitable[_T], what: str, limit_s: float = PROMPT_LIMIT_
     return task.result()
 
 
-async def quiet(
+async def hook_result(
     wait: Awaitable[_T],
     what: str,
     limit_s: float = ANSWER_LIMIT_S,
@@ -200,17 +200,17 @@ async def quiet(
 def sent_again(requests: Iterable[Request]) -> str:
     """Return how often an unchanged request was sent; "" if each was sent once.
 
-    Without a field that the server does not know, or with a new key, it is another request.
+    A request without a field that the server refused, or with a new key, counts as different.
     """
     sent = [(one.path, one.body, one.headers.get("authorization")) for one in requests]
     times = max(map(sent.count, sent), default=0)
     return "" if times < 2 else f"it sent {times} times what was refused permanently"
 
 
-async def settled(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:
-    """Return whether a condition becomes true within a while."""
+async def becomes_true(is_so: Callable[[], bool], limit_s: float = PROMPT_LIMIT_S) -> bool:
+    """Return whether a condition becomes true within `limit_s`."""
     try:
-        async with Patience(limit_s):
+        async with FairTimeout(limit_s):
             while not is_so():  # noqa: ASYNC110  # the condition has no event to wait for
                 await asyncio.sleep(0.01)
     except TimeoutError:

@@ -113,19 +113,19 @@ async def other_shape(wire: Wire) -> None:
     await wire.answer_json(200, ["nothing", None])
 
 
-_TROUBLES = (refusing, failing, hanging_up, babbling, silent, locked, page, other_shape)
+_BROKEN = (refusing, failing, hanging_up, babbling, silent, locked, page, other_shape)
 _SLOW = (silent,)
 
 
 @attrs.frozen
-class Trouble:
+class BrokenEngine:
     """An engine that cannot be used.
 
     Args:
-        what: What it does, in the words that follow "an engine that ...".
+        what: Its behaviour, as a continuation of "an engine that ...".
         url: Its base URL.
         down: health() must not report it as ready. Otherwise any report is right.
-        quick: A client detects it at once, without waiting for a limit.
+        quick: A client notices the failure at once, without waiting for a limit.
     """
 
     what: str
@@ -143,7 +143,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.server = FaultServer({**SCENARIOS, engine.name: engine})
-        self._down = FaultServer({one.name: one for one in _TROUBLES}, fault_gets=True)
+        self._down = FaultServer({one.name: one for one in _BROKEN}, fault_gets=True)
         self._closed_port = socket.socket()
 
     def __enter__(self) -> Self:
@@ -178,14 +178,14 @@ class Lab:
         """Return the base URL of the engine that works."""
         return self.server.url(engine.name)
 
-    def troubles(self) -> list[Trouble]:
+    def broken_engines(self) -> list[BrokenEngine]:
         """Return every kind of engine that cannot be used."""
         port = self._closed_port.getsockname()[1]
         return [
-            Trouble("does not listen", f"http://127.0.0.1:{port}"),
-            *(self._trouble(one) for one in _TROUBLES),
+            BrokenEngine("does not listen", f"http://127.0.0.1:{port}"),
+            *(self._broken_engine(one) for one in _BROKEN),
         ]
 
-    def _trouble(self, how: Scenario) -> Trouble:
+    def _broken_engine(self, how: Scenario) -> BrokenEngine:
         url = self._down.url(how.name)
-        return Trouble(how.summary, url, down=how.expect is _DOWN, quick=how not in _SLOW)
+        return BrokenEngine(how.summary, url, down=how.expect is _DOWN, quick=how not in _SLOW)

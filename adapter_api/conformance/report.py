@@ -1,4 +1,4 @@
-"""Reports: what an examination found, as JSON and as a page."""
+"""Reports: the results of an examination, as JSON and as a page."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ class Result:
     Args:
         check: The check's name.
         status: The verdict.
-        remark: Why it failed, is absent, blocked or not examined; or what was observed.
+        remark: The reason for a verdict other than passed; else an observation.
         requirement: The requirements, by id.
         summary: The rule.
         took_ms: How long the check took.

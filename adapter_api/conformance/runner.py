@@ -1,4 +1,4 @@
-"""Runs checks, each in an event loop of its own, and turns what they raise into results."""
+"""Runs checks, each in its own event loop, and turns their exceptions into results."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, Self
 
 from adapter_api.conformance.check import Check
-from adapter_api.conformance.patience import Patience
+from adapter_api.conformance.fair_timeout import FairTimeout
 from adapter_api.conformance.report import Result
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import Absent, NotExamined, Status, Violation
@@ -18,13 +18,13 @@ CHECK_LIMIT_S = 120.0
 """The limit for one check, however slow the engine."""
 
 _TIDY_S = 1.0
-"""The time that a check's remaining tasks have to end."""
+"""The time allowed for a check's remaining tasks to end."""
 
 _MAX_RAISED = 100
-"""How many of them may raise SystemExit meanwhile."""
+"""How many of them may raise SystemExit during that time."""
 
 
-def judge(check: Check, subject: Subject) -> Result:
+def run_check(check: Check, subject: Subject) -> Result:
     """Run one check on a subject, outside of any event loop.
 
     Warnings are recorded rather than shown: the check `leaks` reports those that matter.
@@ -100,7 +100,7 @@ async def _examine(check: Check, subject: Subject) -> str | None:
         if isinstance(declared, Mapping) and check.capability in declared:
             raise Absent(str(declared[check.capability]))
     try:
-        async with Patience(CHECK_LIMIT_S):
+        async with FairTimeout(CHECK_LIMIT_S):
             return await check.run(subject)
     except TimeoutError:
         raise Violation(f"the check was not over after {CHECK_LIMIT_S:g} s") from None
@@ -141,6 +141,6 @@ def _finish(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any] | No
     for _ in range(_MAX_RAISED):
         try:
             loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt):  # the user's is recorded by its signal
+        except (SystemExit, KeyboardInterrupt):  # the user's Ctrl-C is recorded by its signal
             continue
         return

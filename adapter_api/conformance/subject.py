@@ -1,4 +1,4 @@
-"""The adapter under examination: a way to make it, and the jobs to give it."""
+"""The adapter under examination: a way to create it, and the jobs to run on it."""
 
 import asyncio
 import inspect
@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
+from adapter_api.conformance.fair_timeout import FairTimeout
 from adapter_api.conformance.jobs import ANSWER_LIMIT_S, Adapter, in_time
 from adapter_api.conformance.lab import Lab
-from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.verdict import CAPABILITIES, Absent, Misuse, NotExamined
 from adapter_api.errors import WorkerError
 from adapter_api.events import Token, TokenEvent
@@ -21,7 +21,7 @@ from adapter_api.faults import LIMIT_S
 from adapter_api.task import TaskRequest
 
 MAX_EVENTS = 100_000
-"""The kit stops reading a job of a few tokens here: its adapter never ends it."""
+"""The kit stops reading a job of a few tokens here, because its adapter does not end it."""
 
 _LIMITS = ("first_token_timeout_s", "stall_timeout_s")
 """The options that openai-http has for limits on waiting; other adapters' names have "timeout"."""
@@ -29,8 +29,8 @@ _LIMITS = ("first_token_timeout_s", "stall_timeout_s")
 LONG_PROMPT = "x" * 60_000
 """Longer than small contexts. Not longer than that: some tokenizers need quadratic time."""
 
-_TROUBLED_S = 2.0
-"""The deadline of jobs that only show how they fail."""
+_MAY_FAIL_S = 2.0
+"""The deadline of jobs that may fail; only their error matters."""
 
 _REFUSALS = ("status-401", "status-429", "status-500", "body-400-text", "error-string")
 """Scenarios in which the server repeats the key, in answers of different kinds."""
@@ -68,26 +68,28 @@ class Trace:
 
 @attrs.frozen
 class Network:
-    """The servers that an HTTP adapter can be sent to.
+    """The servers against which an HTTP adapter can be tested.
 
     Args:
         lab: The running lab.
         make: Makes the adapter; takes `base_url` among its options.
         engine_url: The base URL of an engine that works: the author's, or the lab's.
-        own: Whether it is the author's.
-        asks: The methods and paths by which the adapter asked the lab's engine.
+        own: Whether that engine is the author's.
+        requests_seen: The methods and paths of the adapter's requests to the lab's engine.
     """
 
     lab: Lab
     make: MakeAdapter
     engine_url: str
     own: bool = False
-    asks: tuple[str, ...] = ()
+    requests_seen: tuple[str, ...] = ()
 
     @property
     def completions(self) -> bool:
         """Return whether the adapter speaks the protocol of the lab's engine."""
-        return not self.asks or any(asked.endswith("/completions") for asked in self.asks)
+        return not self.requests_seen or any(
+            request.endswith("/completions") for request in self.requests_seen
+        )
 
     @cached_property
     def has_dialects(self) -> bool:
@@ -189,25 +191,26 @@ class Subject:
         address = _address_in(self.make().config)
         if address is not None:
             raise NotExamined(
-                f"its option {address} sounds like an engine's address: call it base_url, so that "
-                "the kit can put servers there; if it is none, write "
+                f"its option {address} seems to be an engine's address: rename it to base_url, so "
+                "that the kit can replace the engine; if it is not an address, write "
                 "attrs.field(metadata={'address': False})"
             )
         raise Absent("it is not an HTTP adapter: its config has no base_url")
 
     def require_engine(self) -> None:
-        """Refuse an adapter whose protocol the lab's engine does not speak.
+        """Raise if the lab's engine does not speak the adapter's protocol.
 
         Raises:
             NotExamined: If it has no engine of its own.
         """
         if self.network is not None and not self.network.own and not self.network.completions:
             raise NotExamined(
-                f"it requests {self.network.asks[0]}, which the kit's engine does not serve: name "
-                "an engine of its protocol (--base-url; in pytest the fixture engine_url)"
+                f"it requests {self.network.requests_seen[0]}, which the kit's engine does not "
+                "serve: name an engine of its protocol (--base-url; in pytest the fixture "
+                "engine_url)"
             )
 
-    def troubled(self) -> "list[tuple[Subject, TaskRequest]]":
+    def jobs_that_may_fail(self) -> "list[tuple[Subject, TaskRequest]]":
         """Return jobs that fail, or may fail, each with where to send it."""
         tasks = [self.job(model="no-such-model"), self.job(LONG_PROMPT)]
         jobs: list[tuple[Subject, TaskRequest]] = [
@@ -216,9 +219,9 @@ class Subject:
         if self.network is None:
             return jobs
         lab = self.network.lab
-        urls = [trouble.url for trouble in lab.troubles() if trouble.down and trouble.quick]
+        urls = [engine.url for engine in lab.broken_engines() if engine.down and engine.quick]
         urls += [lab.server.url(name) for name in _REFUSALS]
-        more = [(self.network.at(url), self.job(deadline_s=_TROUBLED_S)) for url in urls]
+        more = [(self.network.at(url), self.job(deadline_s=_MAY_FAIL_S)) for url in urls]
         return [*jobs, *more]
 
     def job(self, prompt: str = "Count from one to nine.", **fields: Any) -> TaskRequest:
@@ -251,7 +254,7 @@ class Subject:
         began_at = monotonic()
         stream = adapter.adapter.submit(task=task)
         try:
-            async with Patience(ANSWER_LIMIT_S if limit_s is None else limit_s):
+            async with FairTimeout(ANSWER_LIMIT_S if limit_s is None else limit_s):
                 async for event in stream:
                     events.append(event)
                     if len(events) == MAX_EVENTS:
@@ -274,7 +277,7 @@ _ADDRESS_WORDS = {"address", "addr", "endpoint", "host", "hostname", "port", "se
 
 
 def _address_in(config: Any) -> str | None:
-    """Return an option that sounds like the address of an engine; None if there is none."""
+    """Return an option that seems to be the address of an engine; None if there is none."""
     for field in getattr(type(config), "__attrs_attrs__", ()):
         words = set(field.name.lower().split("_"))
         if field.init and field.metadata.get("address", not words.isdisjoint(_ADDRESS_WORDS)):

@@ -1,4 +1,4 @@
-"""Verdicts: what a check raises, and the words for it in a report."""
+"""Verdicts: the exceptions that a check raises, and their names in a report."""
 
 from enum import StrEnum
 

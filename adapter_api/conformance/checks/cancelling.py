@@ -1,4 +1,4 @@
-"""Cancelling a job: at any moment, repeatedly, and what must be over afterwards."""
+"""Cancelling a job: at any moment, repeatedly, and without leaving anything running."""
 
 import asyncio
 from contextlib import suppress
@@ -7,10 +7,10 @@ from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.stream import WHOLE
 from adapter_api.conformance.jobs import (
     PROMPT_LIMIT_S,
+    becomes_true,
     first_token,
     in_time,
     listed,
-    settled,
     whole,
 )
 from adapter_api.conformance.subject import Subject
@@ -20,19 +20,20 @@ from adapter_api.events import Token
 from adapter_api.stream import TokenStream
 
 TURNS = (*range(16), 24, 32, 48, 64)
-"""After how many turns of the event loop a job is stopped. Few await points are further apart."""
+"""The iterations of the event loop after which a job is stopped. Few await points are further
+apart."""
 
 LONG_ANSWER_TOKENS = 100_000
-"""Enough that no job ends before the check does."""
+"""Enough to keep a job running until the check ends."""
 
 _TURNS_TO_END = 16
-"""A task that is cancelled but not awaited needs a few turns of the loop to end."""
+"""A task that is cancelled but not awaited needs a few iterations of the loop to end."""
 
 SETTLE_S = 0.2
-"""Things that may end a moment later, such as the closing of a socket. On a slow machine, where a
-whole job takes longer, they get that time, too."""
+"""The time allowed for operations that end a moment later, such as closing a socket. On a slow
+machine, the duration of a whole job is added."""
 
-_PATIENCE = 5
+_SLOWDOWN = 5
 """How much longer than usual a job may take after others were cut short."""
 
 
@@ -81,7 +82,7 @@ async def cancel_stops(subject: Subject) -> None:
         await first_token(stream)
         await in_time(adapter.cancel(stream.job_id), "cancel()")
         await _turn(_TURNS_TO_END)
-        await settled(lambda: asyncio.all_tasks() <= before, SETTLE_S + usual.took_s)
+        await becomes_true(lambda: asyncio.all_tasks() <= before, SETTLE_S + usual.took_s)
         left = asyncio.all_tasks() - before
         await stream.aclose()
     if left:
@@ -125,7 +126,7 @@ async def cancel_anywhere(subject: Subject) -> str:
             await _turn(turns)
             await in_time(adapter.cancel(stream.job_id), f"cancel() after {turns} turns")
             await in_time(reading, f"the reader of a job cancelled after {turns} turns")
-        await whole(adapter, subject.job(), _PATIENCE * usual.took_s + PROMPT_LIMIT_S)
+        await whole(adapter, subject.job(), _SLOWDOWN * usual.took_s + PROMPT_LIMIT_S)
     return f"{len(TURNS)} points"
 
 
@@ -139,14 +140,14 @@ async def reader_cancelled(subject: Subject) -> str:
             await _turn(turns)
             ended = reading.done()
             reading.cancel()
-            if not await settled(reading.done):
+            if not await becomes_true(reading.done):
                 raise Violation(
                     f"the reader, cancelled after {turns} turns, did not end in time: "
                     "let CancelledError pass"
                 )
             if not ended and not reading.cancelled():
                 raise Violation(f"the CancelledError was lost, {turns} turns after submit")
-        await whole(adapter, subject.job(), _PATIENCE * usual.took_s + PROMPT_LIMIT_S)
+        await whole(adapter, subject.job(), _SLOWDOWN * usual.took_s + PROMPT_LIMIT_S)
     return f"{len(TURNS)} points"
 
 

@@ -1,7 +1,7 @@
-"""Jobs whose answers are damaged on their way, in any protocol, and how their outcomes are judged.
+"""Jobs whose answers are damaged in transit, in any protocol, and how their outcomes are judged.
 
-Nothing here knows the protocol. The outcome of a job whose answer was damaged is compared with that
-of the same job undamaged: `End` after a part of the text is a lie.
+This module knows no protocol. The outcome of a job with a damaged answer is compared with that of
+the same job undamaged. `End` after only a part of the text is a lie.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from adapter_api.conformance.checks.errors import crash, misjudged
+from adapter_api.conformance.checks.errors import contradiction_in, crash
 from adapter_api.conformance.checks.faults import LIE, by_wrong
 from adapter_api.conformance.jobs import Adapter, Outcome, run
 from adapter_api.conformance.subject import Subject
@@ -20,10 +20,10 @@ from adapter_api.faults import PASS, Damage, FaultProxy, Request, proxy
 from adapter_api.task import TaskRequest
 
 DEADLINE_S = 10.0
-"""The deadline of jobs whose answers are damaged. A job that needs it hung."""
+"""The deadline of jobs whose answers are damaged. A job that reaches it hung."""
 
 SIDE_BY_SIDE = 16
-"""How many jobs run at a time."""
+"""The number of concurrent jobs."""
 
 
 @attrs.frozen
@@ -75,16 +75,16 @@ async def baseline(subject: Subject, **fields: Any) -> Baseline:
 
     async with behind(subject, PASS) as (adapter, front):
         outcome = await run(adapter, job())
-        asked = [request.path for request in front.posts]
+        paths = [request.path for request in front.posts]
         answers = list(front.answers)
     if outcome.error is not None:
-        raise NotExamined(f"through a proxy before its engine the job failed: {outcome}")
+        raise NotExamined(f"the job failed through a proxy in front of its engine: {outcome}")
     if not answers:
         raise NotExamined("it sent its engine no POST request through the proxy")
     longest = max(range(len(answers)), key=lambda n: len(answers[n].sent))
     answer = answers[longest]
     known = bool(proxy.error_event(answer))
-    return Baseline(job, outcome, asked[longest], tuple(answer.sent), known)
+    return Baseline(job, outcome, paths[longest], tuple(answer.sent), known)
 
 
 Judge = Callable[[Baseline, Outcome, Sequence[Request]], str]
@@ -98,7 +98,7 @@ def judge_broken(base: Baseline, outcome: Outcome, requests: Sequence[Request]) 
         return "" if outcome.same_answer(base.outcome) else LIE
     if outcome.error.code == "DEADLINE_UNMET":
         return f"it waited until its deadline, for {outcome.took_s:.0f} s"
-    return crash(outcome.error) or misjudged(outcome.error)
+    return crash(outcome.error) or contradiction_in(outcome.error)
 
 
 def judge_error(base: Baseline, outcome: Outcome, requests: Sequence[Request]) -> str:
@@ -134,8 +134,8 @@ async def _try(subject: Subject, base: Baseline, damage: Damage, judge: Judge) -
     try:
         async with behind(subject, damage, base.path) as (adapter, front):
             outcome = await run(adapter, base.job(deadline_s=DEADLINE_S), 2 * DEADLINE_S)
-            asked = [request for request in front.posts if request.path == base.path]
-            return judge(base, outcome, asked)
+            requests = [request for request in front.posts if request.path == base.path]
+            return judge(base, outcome, requests)
     except Violation as violation:
         return str(violation)
     except Exception as exc:

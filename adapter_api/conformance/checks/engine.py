@@ -7,16 +7,16 @@ from typing import Any
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.fair_timeout import FairTimeout
 from adapter_api.conformance.jobs import (
     ANSWER_LIMIT_S,
     Adapter,
     first_token,
+    hook_result,
     in_time,
-    quiet,
     run,
     whole,
 )
-from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.subject import Subject, check_capabilities
 from adapter_api.conformance.verdict import Absent, Misuse, Violation
 from adapter_api.errors import WorkerError
@@ -49,20 +49,20 @@ async def health(subject: Subject) -> str:
     """health() returns a HealthStatus before, between and during jobs, and raises nothing."""
     async with subject.adapter() as adapter:
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
-        first = await asked_health(adapter)
+        first = await checked_health(adapter)
         stream = adapter.submit(subject.job())
         try:
-            async with Patience(ANSWER_LIMIT_S):
+            async with FairTimeout(ANSWER_LIMIT_S):
                 await stream
         except (WorkerError, TimeoutError, StopAsyncIteration):
             pass  # the checks of the stream report it
-        await asyncio.gather(*(asked_health(adapter) for _ in range(3)))
+        await asyncio.gather(*(checked_health(adapter) for _ in range(3)))
         await in_time(stream.aclose(), "closing the stream")
-        await asked_health(adapter)
+        await checked_health(adapter)
     return str(first.state)
 
 
-async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> HealthStatus:
+async def checked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> HealthStatus:
     """Return the health hook's answer.
 
     Raises:
@@ -71,7 +71,7 @@ async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> Hea
     advice = (
         ": an engine that cannot be reached is an answer, HealthStatus(HealthState.UNHEALTHY, why)"
     )
-    found = await quiet(adapter.adapter.health(), "health()", limit_s, advice=advice)
+    found = await hook_result(adapter.adapter.health(), "health()", limit_s, advice=advice)
     if not isinstance(found, HealthStatus):
         raise Violation(f"health() gave a {type(found).__name__}, not a HealthStatus")
     if found.ready and not found.live:
@@ -82,7 +82,7 @@ async def asked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> Hea
 @check("ORCH-3603", needs=("health",))
 async def props(subject: Subject) -> str:
     """props() returns EngineProps and raises nothing; what is unknown is None."""
-    found = await _told(subject, "props", EngineProps)
+    found = await _hook_result_of(subject, "props", EngineProps)
     counts = {name: getattr(found, name) for name in ("context_length", "slots_total")}
     wrong = [name for name, n in counts.items() if n is not None and (type(n) is not int or n < 1)]
     if wrong:
@@ -93,19 +93,19 @@ async def props(subject: Subject) -> str:
 @check("OC-ADAPT-OAI-6010 ORCH-3055", needs=("health",))
 async def engine_version(subject: Subject) -> str:
     """engine_version() returns a str, "unknown" if the engine reports none; raises nothing."""
-    found: str = await _told(subject, "engine_version", str)
+    found: str = await _hook_result_of(subject, "engine_version", str)
     if not found:
         raise Violation("engine_version() gave '': write 'unknown'")
     return found
 
 
-async def _told(subject: Subject, hook: str, kind: type[Any]) -> Any:
+async def _hook_result_of(subject: Subject, hook: str, kind: type[Any]) -> Any:
     async with subject.adapter() as adapter:
         ask: Callable[[], Awaitable[Any]] | None = getattr(adapter.adapter, hook, None)
         if ask is None:
             raise Absent(f"the adapter has no {hook}")
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
-        found = await quiet(ask(), f"{hook}()")
+        found = await hook_result(ask(), f"{hook}()")
     if not isinstance(found, kind):
         raise Violation(f"{hook}() gave a {type(found).__name__}, not a {kind.__name__}")
     return found
@@ -116,14 +116,14 @@ async def lifecycle(subject: Subject) -> None:
     """start() and aclose() may be repeated, aclose() needs no start(); then jobs are refused."""
     adapter = subject.make()
     for _ in range(2):
-        await quiet(adapter.aclose(), "aclose() before start()")
+        await hook_result(adapter.aclose(), "aclose() before start()")
     adapter = subject.make()
     for _ in range(2):
-        await quiet(adapter.start(), "start()")
+        await hook_result(adapter.start(), "start()")
     stream = adapter.submit(subject.job(max_tokens=256))
     await first_token(stream)
     for _ in range(2):
-        await quiet(adapter.aclose(), "aclose() with a running job")
+        await hook_result(adapter.aclose(), "aclose() with a running job")
     try:
         outcome = await run(adapter, subject.job())
     except WorkerError:

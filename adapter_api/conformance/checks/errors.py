@@ -9,7 +9,7 @@ from adapter_api.conformance.subject import LONG_PROMPT, Subject
 from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.errors import ErrorCode, WorkerError
 
-_FOR_NOBODY = {ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW, ErrorCode.UPSTREAM_AUTH}
+_PERMANENT = {ErrorCode.INVALID_PARAMS, ErrorCode.CONTEXT_OVERFLOW, ErrorCode.UPSTREAM_AUTH}
 """Errors that stay when the same job is sent again, here or elsewhere."""
 
 
@@ -22,9 +22,9 @@ def crash(error: WorkerError) -> str:
     return f"it crashed with {type(error.__cause__).__name__}"
 
 
-def misjudged(error: WorkerError) -> str:
+def contradiction_in(error: WorkerError) -> str:
     """Return what is contradictory about an error; "" if nothing is."""
-    if error.retriable and error.code in _FOR_NOBODY:
+    if error.retriable and error.code in _PERMANENT:
         return f"it made {error.code} retriable, but the same job would fail again"
     return ""
 
@@ -51,10 +51,11 @@ async def failing_jobs(subject: Subject) -> str:
                 if task is subject.failing:
                     raise Violation("the job that must fail was answered")
                 continue
-            wrong = crash(outcome.error) or misjudged(outcome.error)
+            wrong = crash(outcome.error) or contradiction_in(outcome.error)
             if wrong:
                 raise Violation(
-                    f"of a job, {wrong}: raise a WorkerError whose code says what happened "
+                    f"when a job failed, {wrong}: raise a WorkerError whose code says what "
+                    "happened "
                     "(docs/reference/errors.md)"
                 ) from outcome.error
             failed.append(str(outcome.error.code))

@@ -8,21 +8,21 @@ from typing import Any
 import attrs
 
 from adapter_api.conformance.check import Check, Run
-from adapter_api.conformance.checks.errors import crash, misjudged
-from adapter_api.conformance.jobs import Outcome, listed, run, sent_again, settled
+from adapter_api.conformance.checks.errors import contradiction_in, crash
+from adapter_api.conformance.jobs import Outcome, becomes_true, listed, run, sent_again
 from adapter_api.conformance.subject import Network, Subject
 from adapter_api.conformance.verdict import Absent, Violation
 from adapter_api.faults import CHAPTERS, Request, Scenario
 from adapter_api.faults.wire import TEXT
 
 DEADLINE_S = 5.0
-"""The deadline of a job with a misbehaving server. A job that takes twice as long hangs."""
+"""The deadline of a job on a misbehaving server. A job that takes twice as long hangs."""
 
 SIDE_BY_SIDE = 16
-"""How many faults are tried at a time; most of their time is waiting."""
+"""The number of faults that are tried concurrently; most of their time is waiting."""
 
 TRIES = 3
-"""How often a fault is tried whose first job fails."""
+"""How often a fault is tried if its first job fails."""
 
 LIE = "it reported a broken answer as whole"
 
@@ -37,7 +37,7 @@ _PERMANENT = {
 """Codes of refusals after which the same request must not be sent again."""
 
 _EARLY = 0.8
-"""The share of a requested delay after which the adapter counts as having waited."""
+"""The fraction of a requested delay after which the adapter counts as having waited."""
 
 
 @attrs.frozen
@@ -66,7 +66,8 @@ def _network(subject: Subject) -> Network:
     subject.require_engine()
     if not network.completions:
         raise Absent(
-            f"it speaks another protocol ({listed(network.asks)}): the proxy-* checks examine it"
+            f"it speaks another protocol ({listed(network.requests_seen)}): "
+            "the proxy-* checks examine it"
         )
     return network
 
@@ -122,8 +123,8 @@ async def _try(network: Network, fault: Scenario) -> _Verdict:
     """
     for tries_left in reversed(range(TRIES)):
         try:
-            return await _meet(network, fault)
-        except _Spoilt as spoilt:
+            return await _run_fault(network, fault)
+        except _EarlierJobFailed as spoilt:
             if not tries_left:
                 return _Verdict(fault.name, wrong=str(spoilt))
             network.lab.server.forget(fault.name)
@@ -134,15 +135,15 @@ async def _try(network: Network, fault: Scenario) -> _Verdict:
     raise AssertionError
 
 
-class _Spoilt(Exception):
+class _EarlierJobFailed(Exception):
     """A job before the last one failed, although its answer was whole."""
 
 
-async def _meet(network: Network, fault: Scenario) -> _Verdict:
+async def _run_fault(network: Network, fault: Scenario) -> _Verdict:
     """Send the fault's jobs, and compare the outcome of the last one with the expectation.
 
     Raises:
-        _Spoilt: If one of the others failed, although its answer was whole.
+        _EarlierJobFailed: If one of the others failed, although its answer was whole.
     """
     server = network.lab.server
     first = len(server.requests)
@@ -152,20 +153,22 @@ async def _meet(network: Network, fault: Scenario) -> _Verdict:
     def seen() -> list[Request]:
         return [one for one in server.requests[first:] if _is_job(one, fault)]
 
-    async def meet() -> tuple[Outcome, bool]:
+    async def send_jobs() -> tuple[Outcome, bool]:
         before = _whole_answers(seen())
         outcome = await run(adapter, faulty.job(**fields), 2 * DEADLINE_S)
         return outcome, _whole_answers(seen()) > before
 
     async with faulty.adapter() as adapter:
         for number in range(1, fault.jobs):
-            outcome, answered = await meet()
+            outcome, answered = await send_jobs()
             if outcome.error is not None:
                 # The server counts requests, so the next job would not meet the fault.
                 if answered:
-                    raise _Spoilt(f"a job failed although its answer was whole: {outcome}")
+                    raise _EarlierJobFailed(
+                        f"a job failed although its answer was whole: {outcome}"
+                    )
                 return _Verdict(fault.name, differs=f"job {number} failed")
-        outcome, answered = await meet()
+        outcome, answered = await send_jobs()
         # While it does not read, the server of an early answer cannot see its client close.
         closes = fault.expect.closes and not fault.early
         closed = not closes or await _closed(seen())
@@ -187,7 +190,7 @@ def _is_job(request: Request, fault: Scenario) -> bool:
 
 async def _closed(seen: Sequence[Request]) -> bool:
     """Return whether the client closes the fault's connections soon."""
-    return await settled(lambda: all(request.connection.closed for request in seen))
+    return await becomes_true(lambda: all(request.connection.closed for request in seen))
 
 
 def _wrong(fault: Scenario, outcome: Outcome, *, answered: bool = False) -> str:
@@ -200,7 +203,7 @@ def _wrong(fault: Scenario, outcome: Outcome, *, answered: bool = False) -> str:
     """
     expect, error = fault.expect, outcome.error
     if error is not None:
-        return crash(error) or misjudged(error)
+        return crash(error) or contradiction_in(error)
     if expect.proof is None and not answered:
         return LIE
     text = expect.text if expect.proof is not None else TEXT
@@ -230,7 +233,7 @@ def _differs(fault: Scenario, outcome: Outcome, requests: int) -> str:
         found.append(f"retry_after_ms {error.retry_after_ms}, not {expect.retry_after_ms}")
     if requests != expect.requests:
         found.append(f"{requests} request{'s' * (requests != 1)}, not {expect.requests}")
-    if outcome.took_s + outcome.stood_s < expect.after_s * _EARLY:
+    if outcome.took_s + outcome.preempted_s < expect.after_s * _EARLY:
         found.append(f"after {outcome.took_s:.1f} s, not {expect.after_s:g} s")
     return ", ".join(found)
 

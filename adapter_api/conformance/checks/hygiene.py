@@ -10,7 +10,7 @@ from typing import Any
 
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import STOPPED
-from adapter_api.conformance.jobs import first_token, listed, run, settled
+from adapter_api.conformance.jobs import becomes_true, first_token, listed, run
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import Violation
 
@@ -30,7 +30,7 @@ async def leaks(subject: Subject) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await _every_way(subject)
-        await settled(lambda: asyncio.all_tasks() == tasks and len(_open_files() - files) == 0)
+        await becomes_true(lambda: asyncio.all_tasks() == tasks and len(_open_files() - files) == 0)
         gc.collect()
     complaints += [
         f"{w.category.__name__}: {w.message}" for w in caught if _DROPPED not in str(w.message)

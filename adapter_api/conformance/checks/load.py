@@ -8,15 +8,15 @@ from time import monotonic
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.cancelling import LONG_ANSWER_TOKENS, STOPPED
 from adapter_api.conformance.checks.stream import WHOLE
+from adapter_api.conformance.fair_timeout import FairTimeout, sleep_fairly
 from adapter_api.conformance.jobs import Adapter, Outcome, first_token, in_time, run, whole
-from adapter_api.conformance.patience import Patience, undisturbed
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import Violation
 from adapter_api.task import TaskRequest
 
 WINDOW_S = 0.25
-"""How long memory is watched at a time while the stream is not read. The first window is for
-buffers to fill."""
+"""The window in which memory growth is measured while the stream is not read. Buffers fill during
+the first window."""
 
 STILL_BYTES = 32 << 10
 """If memory grows by less in a later window, the adapter holds its engine back. An unbounded queue
@@ -28,18 +28,18 @@ counted, a pipe's or a socket's worth of them is."""
 
 DEADLINES_S = (0.001, 0.02, 0.2)
 DEADLINE_LATE_S = 0.2
-"""How late a job may end after its deadline, besides the time that it takes without one."""
+"""How late a job may end after its deadline, in addition to its duration without a deadline."""
 
 BLOCKED_S = 0.5
-"""How long the event loop may stand still while a small job runs, at once or in pieces."""
+"""How long the event loop may be blocked in total while a small job runs."""
 
 PIECE_S = 0.02
-"""Shorter stops are not counted: the work of every turn, and other threads."""
+"""Shorter pauses are not counted: they come from ordinary work and other threads."""
 
 TICK_S = 0.005
 
 TRIES = 3
-"""The best of them counts: a job may be late for other reasons, another process or garbage."""
+"""The best try counts: a job may be late because of another process or a garbage collection."""
 
 
 @check("ADAPT-3001 ORCH-3024", needs=(*WHOLE, "repeatable"), capability="concurrency")
@@ -54,14 +54,14 @@ async def concurrent(subject: Subject) -> str:
     compared = subject.steady or not subject.lacks("seed", adapter)
     for task, one, other in zip(tasks, alone, together, strict=True):
         if other.error is not None:
-            raise Violation(f"one of {len(tasks)} jobs at a time failed: {other}")
+            raise Violation(f"one of {len(tasks)} concurrent jobs failed: {other}")
         if one.text != other.text and compared:
             raise Violation(
                 f"the answer to {task.prompt!r} was {one.text[:40]!r} alone, and "
                 f"{other.text[:40]!r} among others: keep a job's state in local variables of submit"
             )
     only = "" if compared else "; their texts are not compared, as without a seed they may differ"
-    return f"{len(tasks)} at a time{only}"
+    return f"{len(tasks)} concurrent jobs{only}"
 
 
 _WORDS = ("red", "green", "blue", "white", "black", "brown", "grey", "pink")
@@ -87,8 +87,10 @@ async def slow_reader(subject: Subject) -> str:
             await in_time(stream.aclose(), "closing the stream")
     if sum(grown) > SLOW_READER_BYTES:
         raise Violation(
-            f"{sum(grown) >> 10} KiB came in {len(grown) * WINDOW_S:g} s that were not read, and "
-            "more: bound the queue, or read from the engine only when the next event is requested"
+            f"memory grew by {sum(grown) >> 10} KiB in {len(grown) * WINDOW_S:g} s while the "
+            "stream "
+            "was not read: bound the queue, or read from the engine only when the next event is "
+            "requested"
         )
     return f"{max(0, sum(grown)) >> 10} KiB"
 
@@ -99,7 +101,7 @@ async def _growth() -> list[int]:
     try:
         sizes = [tracemalloc.get_traced_memory()[0]]
         while sizes[-1] - sizes[0] <= SLOW_READER_BYTES:
-            await undisturbed(WINDOW_S)
+            await sleep_fairly(WINDOW_S)
             sizes.append(tracemalloc.get_traced_memory()[0])
             if len(sizes) > 2 and sizes[-1] - sizes[-2] <= STILL_BYTES:
                 break
@@ -137,28 +139,29 @@ async def event_loop(subject: Subject) -> str:
     """The event loop is never blocked: other jobs continue while this one waits for its engine."""
     async with subject.adapter() as adapter:
         await whole(adapter, subject.job())
-        found = [await stops(adapter, subject.job()) for _ in range(TRIES)]
-    stood_s, longest_s = min(found)
-    if stood_s > BLOCKED_S:
+        found = [await loop_pauses(adapter, subject.job()) for _ in range(TRIES)]
+    blocked_s, longest_s = min(found)
+    if blocked_s > BLOCKED_S:
         raise Violation(
-            f"the event loop stood still for {stood_s:.1f} s of a small job, {longest_s:.2f} s of "
-            "them at once: call blocking code with asyncio.to_thread, or use an asyncio client"
+            f"the event loop was blocked for {blocked_s:.1f} s during a small job, "
+            f"{longest_s:.2f} s of them at once: call blocking code with asyncio.to_thread, or "
+            "use an asyncio client"
         )
     return f"{longest_s * 1000:.0f} ms at most"
 
 
-async def stops(adapter: Adapter, task: TaskRequest) -> tuple[float, float]:
-    """Return for how long the loop stood still in seconds: the total and the longest stop."""
+async def loop_pauses(adapter: Adapter, task: TaskRequest) -> tuple[float, float]:
+    """Return the total and the longest pause of the event loop, in seconds."""
     job = asyncio.ensure_future(whole(adapter, task))
     total, longest, last = 0.0, 0.0, monotonic()
-    async with Patience() as patience:
+    async with FairTimeout() as timeout:
         while not job.done():
             await asyncio.sleep(TICK_S)
-            stood_s, last = monotonic() - last - TICK_S, monotonic()
-            longest = max(longest, stood_s)
-            total += stood_s if stood_s > PIECE_S else 0.0
+            blocked_s, last = monotonic() - last - TICK_S, monotonic()
+            longest = max(longest, blocked_s)
+            total += blocked_s if blocked_s > PIECE_S else 0.0
     await job
-    return max(0.0, total - patience.stood_s), longest
+    return max(0.0, total - timeout.preempted_s), longest
 
 
 LOAD: tuple[Check, ...] = (concurrent, slow_reader, deadline, event_loop)

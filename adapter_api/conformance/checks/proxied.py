@@ -15,22 +15,22 @@ from adapter_api.conformance.checks.damaged import (
     judge_broken,
     judge_error,
 )
-from adapter_api.conformance.checks.tools import asks_for_a_call, end_with_calls
+from adapter_api.conformance.checks.tools import end_with_calls, forced_call_fields
+from adapter_api.conformance.fair_timeout import delayed_s
 from adapter_api.conformance.jobs import Outcome, run, sent_again
-from adapter_api.conformance.patience import delayed_s
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import NotExamined, Violation
 from adapter_api.faults import PASS, Damage, Request, proxy
 
 MAX_BORDERS = 24
-"""At how many borders of a long answer it is cut: the first ones, the last ones, some between."""
+"""The number of borders at which a long answer is cut: the first, the last, and some between."""
 
 LINGER_S = 0.5
-"""A job must end this soon after the last byte of its answer was sent, or within the time that
-came before, if the machine is slow; but not after twice as long."""
+"""A job must end within this time after the last byte of its answer was sent. If the answer itself
+takes longer, it must end within twice its duration."""
 
 LINGER_TRIES = 5
-"""The best of them counts, so that only a deliberate wait takes as long."""
+"""The best try counts, so that only a deliberate wait fails."""
 
 DELAY_S = 0.2
 
@@ -44,9 +44,9 @@ PERMANENT = (400, 401, 403, 404)
 async def proxied(subject: Subject) -> str:
     """Through a proxy that does no damage a job gives what its engine sent, and ends with it."""
     base = await baseline(subject)
-    wrong = _sent_otherwise(base)
+    wrong = _differs_from_sent(base)
     if not wrong and subject.network is not None and not subject.network.own:
-        wrong = _lab_says_otherwise(base)
+        wrong = _differs_from_lab(base)
     if wrong:
         raise Violation(wrong)
     for tries_left in reversed(range(LINGER_TRIES)):
@@ -61,7 +61,7 @@ async def proxied(subject: Subject) -> str:
     return f"POST {base.path}, {len(base.pieces)} pieces"
 
 
-def _sent_otherwise(base: Baseline) -> str:
+def _differs_from_sent(base: Baseline) -> str:
     """Return how the Tokens differ from what the engine sent; "" if they do not.
 
     Where each Token's text can be read in the answer, they must stand there in this order. Engines
@@ -80,7 +80,7 @@ def _sent_otherwise(base: Baseline) -> str:
     return ""
 
 
-def _lab_says_otherwise(base: Baseline) -> str:
+def _differs_from_lab(base: Baseline) -> str:
     """Return how the outcome differs from what the lab's engine sent; "" if it does not."""
     text = ""
     usage: dict[str, int] = {}
@@ -136,7 +136,7 @@ async def proxy_cuts(subject: Subject) -> str:
 @check("WA-INT-3002 WA-INT-3003", needs=("proxy-cuts", "tools"), capability="tools")
 async def proxy_cut_calls(subject: Subject) -> str:
     """A tool call that is cut anywhere is never reported as whole."""
-    asked = asks_for_a_call()
+    asked = forced_call_fields()
     async with subject.adapter() as adapter:
         end_with_calls(await subject.trace(adapter, subject.job(**asked)))  # or it is absent
     base = await baseline(subject, **asked)

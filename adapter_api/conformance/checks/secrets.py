@@ -27,7 +27,7 @@ FORMS = (CANARY, f"sk-{CANARY}", f"http://kit:{CANARY}@127.0.0.1:9")
 """Values for options with validators: keys with a prefix, addresses."""
 
 MIN_SECRET_CHARS = 8
-"""How many characters the author's own value of an option must have to be looked for."""
+"""The minimum length of an author's own value for an option, so that it can be searched for."""
 
 _SECRET_WORDS = {"auth", "creds", "key", "pass", "pwd", "secret", "token"}
 _SECRET_PARTS = ("accesskey", "apikey", "authorization", "credential", "passphrase", "passwd",
@@ -56,7 +56,7 @@ async def secrets(subject: Subject) -> str:
     return listed(values)
 
 
-# Which options, and what values
+# The options and their values
 
 
 def _values(subject: Subject) -> dict[str, str]:
@@ -122,21 +122,23 @@ def _takes(subject: Subject, name: str, value: str) -> bool:
     return True
 
 
-# Where they might show
+# The places where they might show
 
 
 async def _shown(subject: Subject, name: str, value: str) -> _Places:
     """Collect everything that an adapter with this value shows."""
     places: _Places = {}
-    with _overheard(places):
+    with _recorded_output(places):
         async with subject.adapter(**{name: value}) as adapter:
             places["the adapter's repr"] = [repr(adapter), repr(adapter.adapter)]
             places["its config's repr"] = [repr(adapter.config)]
             places["an event"] = await _events(subject, adapter)
             for hook in ("health", "props", "engine_version"):
-                places[f"an answer of {hook}()"] = await _told(getattr(adapter, hook))
-        troubled = subject.troubled()
-        errors = await asyncio.gather(*(_failed(at, {name: value}, job) for at, job in troubled))
+                places[f"an answer of {hook}()"] = await _result_or_failure(getattr(adapter, hook))
+        jobs_that_may_fail = subject.jobs_that_may_fail()
+        errors = await asyncio.gather(
+            *(_failed(at, {name: value}, job) for at, job in jobs_that_may_fail)
+        )
         places["an error"] = [text for texts in errors for text in texts]
     return places
 
@@ -150,10 +152,10 @@ async def _events(subject: Subject, adapter: Adapter) -> list[str]:
     return [*map(repr, trace.events), *_chain(trace.error)]
 
 
-async def _told(ask: Callable[[], Awaitable[Any]]) -> list[str]:
-    """Return a hook's result or its failure; other checks judge whether that is right."""
+async def _result_or_failure(hook: Callable[[], Awaitable[Any]]) -> list[str]:
+    """Return a hook's result or its failure; other checks decide whether that is right."""
     try:
-        return [repr(await ask())]
+        return [repr(await hook())]
     except Exception as exc:
         return _chain(exc)
 
@@ -163,7 +165,7 @@ async def _failed(subject: Subject, options: dict[str, str], task: TaskRequest) 
     try:
         async with subject.adapter(**options) as adapter:
             outcome = await run(adapter, task)
-            return [*_chain(outcome.error), *await _told(adapter.health)]
+            return [*_chain(outcome.error), *await _result_or_failure(adapter.health)]
     except Exception as exc:
         return _chain(exc)
 
@@ -183,7 +185,7 @@ def _chain(error: BaseException | None) -> list[str]:
 
 
 @contextmanager
-def _overheard(places: _Places) -> Iterator[None]:
+def _recorded_output(places: _Places) -> Iterator[None]:
     """Record log records, warnings and prints, also those that go past Python's streams."""
     printed = io.StringIO()
     with (

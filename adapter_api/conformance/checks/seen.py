@@ -7,27 +7,27 @@ from typing import Any
 
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.damaged import Baseline, baseline, behind
-from adapter_api.conformance.checks.load import stops
-from adapter_api.conformance.jobs import Adapter, first_token, in_time, run, settled
+from adapter_api.conformance.checks.load import loop_pauses
+from adapter_api.conformance.jobs import Adapter, becomes_true, first_token, in_time, run
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import NotExamined, Violation
 from adapter_api.faults import PASS, Connection, Damage, proxy
 from adapter_api.stream import TokenStream
 
 UNREAD_BYTES = 8 << 20
-"""How much an adapter may take from its engine while the stream is not read: the kernel's buffers,
+"""How much an adapter may read from its engine while the stream is not read: the kernel's buffers
 and a bounded queue."""
 
 STILL_S = 0.3
 
 STILL_LOOKS = 2
-"""An engine that could send nothing for so many times STILL_S counts as held back."""
+"""An engine that could send nothing in this many intervals of STILL_S counts as held back."""
 
 DELAY_S = 0.6
-"""How long the engine lets an adapter wait that might block the event loop."""
+"""How long the engine delays its answer, to see whether the adapter blocks the event loop."""
 
 DELAY_TRIES = 3
-"""The best of them counts, as the loop may stand still for other reasons."""
+"""The best try counts, because the loop may be blocked for other reasons."""
 
 _MARKS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 
@@ -45,10 +45,10 @@ async def proxy_prompts(subject: Subject) -> str:
         raise NotExamined("its requests do not show the prompt as text")
     if missing:
         raise Violation(
-            f"of {len(marks)} jobs at a time {len(missing)} sent the prompt of another: keep a "
+            f"of {len(marks)} concurrent jobs, {len(missing)} sent the prompt of another: keep a "
             "job's state in local variables of submit"
         )
-    return f"{len(marks)} at a time"
+    return f"{len(marks)} concurrent jobs"
 
 
 def _marked(base: Baseline, subject: Subject, mark: str) -> Any:
@@ -65,12 +65,12 @@ async def proxy_event_loop(subject: Subject) -> str:
     async with behind(subject, proxy.delay(DELAY_S), base.path) as (adapter, _):
         found = []
         for _ in range(DELAY_TRIES):
-            found.append(await stops(adapter, base.job()))
-            stood_s, longest_s = min(found)
-            if stood_s < DELAY_S / 2:
+            found.append(await loop_pauses(adapter, base.job()))
+            blocked_s, longest_s = min(found)
+            if blocked_s < DELAY_S / 2:
                 return f"{longest_s * 1000:.0f} ms at most"
     raise Violation(
-        f"the event loop stood still for {min(found)[0]:.1f} s while the engine was silent for "
+        f"the event loop was blocked for {min(found)[0]:.1f} s while the engine was silent for "
         f"{DELAY_S:g} s: call blocking code with asyncio.to_thread, or use an asyncio client"
     )
 
@@ -87,8 +87,8 @@ async def _running(
                 await first_token(stream)
             except Violation as violation:
                 raise NotExamined(f"{damage.name} was refused: {violation}") from None
-            asked = [request for request in front.posts if request.path == base.path]
-            yield adapter, stream, asked[-1].connection
+            requests = [request for request in front.posts if request.path == base.path]
+            yield adapter, stream, requests[-1].connection
         finally:
             await in_time(stream.aclose(), "closing the stream")
 
@@ -100,7 +100,7 @@ async def proxy_cancel(subject: Subject) -> None:
     for damage in (proxy.stall(base.middle + 1), proxy.flood(base.middle)):
         async with _running(subject, base, damage) as (adapter, stream, connection):
             await in_time(adapter.cancel(stream.job_id), "cancel()")
-            if not await settled(lambda seen=connection: seen.closed):  # type: ignore[misc]
+            if not await becomes_true(lambda seen=connection: seen.closed):  # type: ignore[misc]
                 raise Violation(
                     "after cancel() the connection to the engine stays open: close the response "
                     "in `finally`, and do not read the rest"
@@ -113,13 +113,13 @@ async def proxy_slow_reader(subject: Subject) -> str:
     base = await baseline(subject)
     async with _running(subject, base, proxy.flood(base.middle)) as (_, _, connection):
         still, before = 0, 0
-        while not await settled(lambda: connection.sent_bytes > UNREAD_BYTES, STILL_S):
+        while not await becomes_true(lambda: connection.sent_bytes > UNREAD_BYTES, STILL_S):
             still = still + 1 if connection.sent_bytes == before else 0
             before = connection.sent_bytes
             if still == STILL_LOOKS:
-                return f"{before >> 10} KiB under way"
+                return f"{before >> 10} KiB in flight"
     raise Violation(
-        f"the engine could send {connection.sent_bytes >> 20} MiB that were not read, and more: "
+        f"the engine could send {connection.sent_bytes >> 20} MiB while the stream was not read: "
         "read from the connection only when the next event is requested, or bound the queue"
     )
 

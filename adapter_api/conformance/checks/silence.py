@@ -10,28 +10,28 @@ from typing import Any
 
 from adapter_api.conformance.check import Check, check
 from adapter_api.conformance.checks.damaged import Baseline, baseline
-from adapter_api.conformance.checks.errors import crash, misjudged
+from adapter_api.conformance.checks.errors import contradiction_in, crash
 from adapter_api.conformance.checks.faults import LIE
+from adapter_api.conformance.fair_timeout import FairTimeout
 from adapter_api.conformance.jobs import Adapter
-from adapter_api.conformance.patience import Patience
 from adapter_api.conformance.subject import Subject
 from adapter_api.conformance.verdict import Violation
 from adapter_api.errors import WorkerError
 from adapter_api.faults import proxy
 from adapter_api.task import TaskRequest
 
-PATIENCE_S = 1.0
-"""How long a job may wait in silence, with the config's timeouts at less than half of it, until
-the kit moves the clock of its event loop."""
+WARP_AFTER_S = 1.0
+"""How long a job may wait in silence until the kit moves the clock of its event loop. The config's
+timeouts are set to less than half of it."""
 
 WARP_S = 3600.0
-"""By how much: every limit that an adapter could have on waiting for its engine."""
+"""How far the clock is moved: longer than any limit on waiting for an engine."""
 
 WARPS = 12
-"""How often: once for each attempt that an adapter makes."""
+"""How often the clock is moved: once for each attempt of the adapter."""
 
 AFTER_WARP_S = 0.3
-"""How long a job may take to notice, besides the time that a whole one takes."""
+"""How long a job may take to notice, in addition to the duration of a whole job."""
 
 _CLOSE_S = 1.0
 
@@ -76,7 +76,7 @@ async def _silent(subject: Subject, base: Baseline, after: int) -> str:
     with network.lab.proxied(network.engine_url, damage, base.path) as front:
         adapter = network.at(front.base_url).make()
         reading = asyncio.ensure_future(_end_of(adapter, base.job()))
-        over = await _ends(reading, PATIENCE_S)
+        over = await _ends(reading, WARP_AFTER_S)
         for _ in range(WARPS):
             if over:
                 break
@@ -95,7 +95,7 @@ async def _silent(subject: Subject, base: Baseline, after: int) -> str:
 async def _ends(work: "asyncio.Future[Any]", limit_s: float) -> bool:
     """Return whether some work ends within `limit_s` seconds, not counting other processes."""
     try:
-        async with Patience(limit_s):
+        async with FairTimeout(limit_s):
             await asyncio.wait([work])
     except TimeoutError:
         return False
@@ -109,9 +109,9 @@ async def _end_of(adapter: Adapter, job: TaskRequest) -> str:
             async for event in stream:
                 error = getattr(event, "error", None)
                 if error is not None:
-                    return crash(error) or misjudged(error)
+                    return crash(error) or contradiction_in(error)
     except WorkerError as error:
-        return crash(error) or misjudged(error)
+        return crash(error) or contradiction_in(error)
     return LIE
 
 

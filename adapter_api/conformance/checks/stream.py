@@ -26,7 +26,7 @@ LONG_TOKENS = 300
 """The max_tokens of the job whose Tokens are counted: counting mistakes show late."""
 
 LONG_LIMIT_S = 5.0
-"""How long it is read: on a slow engine, the Tokens that came until then have to do."""
+"""How long it is read: on a slow engine, the Tokens received until then must suffice."""
 
 _LONG_PROMPT = " ".join(map(str, range(LONG_TOKENS)))  # for adapters that echo
 

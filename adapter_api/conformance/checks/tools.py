@@ -22,10 +22,10 @@ LAB_ARGUMENTS = {"city": "Oslo"}
 """What the lab's engine calls with."""
 
 TOOL_TOKENS = 128
-"""Enough for a call, on an engine that thinks first."""
+"""Enough for a call, on a model that reasons first."""
 
 
-def asks_for_a_call() -> dict[str, Any]:
+def forced_call_fields() -> dict[str, Any]:
     """Return the fields of a task that demands a call."""
     fields: dict[str, Any] = {"tools": (WEATHER,), "max_tokens": TOOL_TOKENS}
     return {"messages": [QUESTION], "tool_choice": CHOICE, **fields}
@@ -34,12 +34,12 @@ def asks_for_a_call() -> dict[str, Any]:
 @check("ADAPT-3000", needs=(*WHOLE, "messages"), capability="tools")
 async def tools(subject: Subject) -> str:
     """Tool calls are whole and offered, their pieces add up, and a result can be sent back."""
-    fields = asks_for_a_call()
-    asked = subject.job(**fields)
+    fields = forced_call_fields()
+    job = subject.job(**fields)
     async with subject.adapter() as adapter:
         if subject.lacks("messages", adapter):
             raise Absent("it takes no messages, and a result is one")
-        trace = await subject.trace(adapter, asked)
+        trace = await subject.trace(adapter, job)
         end = end_with_calls(trace)
         _judge_calls(trace, end)
         if subject.steady and subject.network is not None:
@@ -132,7 +132,9 @@ async def reasoning(subject: Subject) -> str:
         silent = await subject.trace(adapter, subject.job())
         traced = await subject.trace(adapter, subject.job(include_reasoning=True))
     if any(isinstance(token, Reasoning) for token in silent.tokens):
-        raise Violation("reasoning came, and the task had not asked for it: see include_reasoning")
+        raise Violation(
+            "reasoning came although the task did not request it: see include_reasoning"
+        )
     found = [token for token in traced.tokens if isinstance(token, Reasoning)]
     if any(token.text for token in found):
         raise Violation("a Reasoning has text: it belongs in `reasoning`")

@@ -173,7 +173,7 @@ def _examine(
 
     try:
         lines = _Lines()
-        found = examine(make, engine_url=engine_url, checks=checks, tell=lines.tell, **given)
+        found = examine(make, engine_url=engine_url, checks=checks, on_result=lines.show, **given)
         lines.end()
     except Misuse as misuse:
         raise UsageError(str(misuse)) from misuse
@@ -188,13 +188,13 @@ def _examine(
 class _Lines:
     """The verdicts as they come: one a line, in a pipe with tabs.
 
-    On a terminal, checks after one another that are absent for one reason take two lines.
+    On a terminal, consecutive checks that are absent for the same reason take two lines.
     """
 
     _reason: str | None = None
     _more: int = 0
 
-    def tell(self, result: Result) -> None:
+    def show(self, result: Result) -> None:
         """Print a verdict."""
         remark = harmless(one_line(result.remark))
         if not out().isatty():

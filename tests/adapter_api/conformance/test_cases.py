@@ -185,7 +185,7 @@ def test_a_check_that_is_broken_off_is_in_the_report(run: Run, pytester: pytest.
                 raise KeyboardInterrupt
 
             if check.name == "order":
-                monkeypatch.setattr("adapter_api.conformance.examination.judge", interrupted)
+                monkeypatch.setattr("adapter_api.conformance.examination.run_check", interrupted)
 """
     )
     status, _ = run(text)

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from adapter_api import TaskRequest
-from adapter_api.conformance import CHECKS, Report, Result, Status, Subject, examine, judge
+from adapter_api.conformance import CHECKS, Report, Result, Status, Subject, examine, run_check
 from adapter_api.conformance.checks import FAULTS, GENERAL, down
 from adapter_api.conformance.report import failures
 from adapter_api.conformance.runner import blocked
@@ -135,7 +135,7 @@ def _judge_all(subject: Subject) -> list[Result]:
     """Run the general checks."""
     results: dict[str, Result] = {}
     for check in GENERAL:
-        results[check.name] = blocked(check, results) or judge(check, subject)
+        results[check.name] = blocked(check, results) or run_check(check, subject)
     return list(results.values())
 
 
@@ -148,7 +148,7 @@ def test_the_right_adapter_passes_every_check(subject_of: SubjectOf) -> None:
 def test_an_iterator_that_cannot_be_closed_is_no_mistake(subject_of: SubjectOf) -> None:
     """The contract asks for an AsyncIterator; only closing it cannot be examined."""
     [closing] = [check for check in CHECKS if check.name == "closing"]
-    assert judge(closing, subject_of("right-iterator")).status is Status.ABSENT
+    assert run_check(closing, subject_of("right-iterator")).status is Status.ABSENT
 
 
 def test_needs_name_earlier_checks() -> None:
@@ -184,7 +184,7 @@ def test_an_adapter_declares_what_it_lacks_itself(
     cls = type(subject.make().adapter)
     monkeypatch.setattr(cls, "ABSENT", {"messages": "it completes texts"}, raising=False)
     [check] = [check for check in CHECKS if check.name == "messages"]
-    assert judge(check, subject).status is Status.ABSENT
+    assert run_check(check, subject).status is Status.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_malformed_declaration_is_explained(
     subject = subject_of("right")
     monkeypatch.setattr(type(subject.make().adapter), "ABSENT", absent, raising=False)
     [check] = [check for check in CHECKS if check.name == "declarations"]
-    result = judge(check, subject)
+    result = run_check(check, subject)
     assert result.status is Status.FAILED
     assert remark in result.remark
 
@@ -207,7 +207,7 @@ def test_a_failing_job_that_is_answered_fails_the_check(subject_of: SubjectOf) -
     """The author may know a job that must fail; an answer to it is a violation."""
     subject = subject_of("right", failing=TaskRequest(prompt="fine"))
     [check] = [check for check in CHECKS if check.name == "failing-jobs"]
-    assert judge(check, subject).status is Status.FAILED
+    assert run_check(check, subject).status is Status.FAILED
 
 
 def test_an_engine_that_is_down_blocks_what_depends_on_it(subject_of: SubjectOf) -> None:
@@ -226,13 +226,13 @@ def test_an_answer_that_never_ends_is_found(
     """The kit's own limit ends a job that its adapter does not."""
     monkeypatch.setattr("adapter_api.conformance.subject.ANSWER_LIMIT_S", 0.2)
     options = {"stall_after": 2, "stall_timeout_s": None}
-    result = judge(CHECKS[0], subject_of("mock", options))
+    result = run_check(CHECKS[0], subject_of("mock", options))
     assert result.status is Status.FAILED
     assert "did not end in time" in result.remark
 
 
 def test_an_answer_without_a_token_proves_nothing(subject_of: SubjectOf) -> None:
     """Checks that look at Tokens must not pass because there are none."""
-    result = judge(CHECKS[0], subject_of("mock", {"tokens": []}))
+    result = run_check(CHECKS[0], subject_of("mock", {"tokens": []}))
     assert result.status is Status.FAILED
     assert "no Token" in result.remark

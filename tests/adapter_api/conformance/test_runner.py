@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from adapter_api.conformance import Check, Result, Status, Subject, judge
+from adapter_api.conformance import Check, Result, Status, Subject, run_check
 from adapter_api.conformance.runner import run_in_new_loop
 
 
 def _judge(run: Callable[[Subject], object]) -> Result:
     check = Check("sample", "Nothing happens.", run, "X")  # type: ignore[arg-type]
-    return judge(check, Subject(lambda: None))  # type: ignore[arg-type, return-value]
+    return run_check(check, Subject(lambda: None))  # type: ignore[arg-type, return-value]
 
 
 def test_a_task_that_refuses_to_end_does_not_hold_up_the_runner(

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from adapter_api.conformance import CHECKS, Result, Status, Subject, judge
+from adapter_api.conformance import CHECKS, Result, Status, Subject, run_check
 from registry import BoundAdapter
 from tests.adapter_api.conformance.conftest import WRONG
 
@@ -28,7 +28,7 @@ def judge_options(monkeypatch: pytest.MonkeyPatch) -> Judge:
             config = config_class(**{**given, **options})
             return BoundAdapter(RightAdapter(config), name="made", config=config)
 
-        return judge(SECRETS, Subject(make))
+        return run_check(SECRETS, Subject(make))
 
     return run
 

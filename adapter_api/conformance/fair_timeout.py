@@ -1,4 +1,4 @@
-"""Limits on time that do not count the time of other processes."""
+"""Timeouts that do not count time in which other processes had the CPUs."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ _THREADS = "/proc/self/task"
 
 
 def delayed_s() -> float:
-    """Return for how long this process's threads were ready to run while others had the processors.
+    """Return how long this process's threads were ready to run while others had the CPUs.
 
     In seconds. Linux counts it (/proc/PID/task/TID/schedstat); elsewhere it is 0.0.
     """
@@ -22,10 +22,10 @@ def delayed_s() -> float:
     return total_ns / 1e9
 
 
-class Patience:
-    """A timeout like `asyncio.timeout` that does not count waiting for a processor.
+class FairTimeout:
+    """A timeout like `asyncio.timeout` that does not count waiting for a CPU.
 
-    A limit can so be short and fair on a busy machine. Waiting, blocking and computing count.
+    So a limit can be short and still fair on a busy machine. Waiting, blocking and computing count.
 
     Args:
         limit_s: The limit in seconds; None to measure only.
@@ -39,8 +39,8 @@ class Patience:
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
         self.took_s = 0.0
-        """Set on leaving: for how long it was entered, without `stood_s`."""
-        self.stood_s = 0.0
+        """Set on leaving: for how long it was entered, without `preempted_s`."""
+        self.preempted_s = 0.0
         """Set on leaving: for how long the process waited for a processor."""
 
     async def __aenter__(self) -> Self:
@@ -63,8 +63,8 @@ class Patience:
 
     def _measure(self) -> None:
         passed_s = self._loop.time() - self._began
-        self.stood_s = min(passed_s, max(0.0, delayed_s() - self._delayed_s))
-        self.took_s = passed_s - self.stood_s
+        self.preempted_s = min(passed_s, max(0.0, delayed_s() - self._delayed_s))
+        self.took_s = passed_s - self.preempted_s
 
     def _look(self) -> None:
         """End the wait if the limit has passed; otherwise look again when it may have."""
@@ -77,8 +77,8 @@ class Patience:
             self._scope.reschedule(self._loop.time())
 
 
-async def undisturbed(seconds: float) -> None:
-    """Sleep for this many seconds, not counting waiting for a processor."""
+async def sleep_fairly(seconds: float) -> None:
+    """Sleep for this many seconds, not counting time spent waiting for a CPU."""
     with suppress(TimeoutError):
-        async with Patience(seconds):
+        async with FairTimeout(seconds):
             await asyncio.Event().wait()

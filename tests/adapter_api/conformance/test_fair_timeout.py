@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from adapter_api.conformance import patience
-from adapter_api.conformance.patience import Patience, delayed_s
+from adapter_api.conformance import fair_timeout
+from adapter_api.conformance.fair_timeout import FairTimeout, delayed_s
 
 BURN = """
 import time
@@ -24,7 +24,7 @@ async def test_what_hangs_is_found() -> None:
     """The limit passes while nothing is done."""
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        async with Patience(0.1) as limit:
+        async with FairTimeout(0.1) as limit:
             await asyncio.Event().wait()
     assert time.monotonic() - began >= 0.1
     assert limit.took_s > 0.09
@@ -35,7 +35,7 @@ async def test_what_blocks_or_works_for_too_long_is_found(work: object) -> None:
     """The loop gets no turn, but neither does another process: it counts."""
     assert callable(work)
     with pytest.raises(TimeoutError):
-        async with Patience(0.05) as limit:
+        async with FairTimeout(0.05) as limit:
             work(0.1)
             await asyncio.sleep(20)
     assert 0.09 < limit.took_s < 10
@@ -43,7 +43,7 @@ async def test_what_blocks_or_works_for_too_long_is_found(work: object) -> None:
 
 async def test_what_ends_within_the_limit_goes_on() -> None:
     """Nothing is raised, then or later."""
-    async with Patience(1.0) as limit:
+    async with FairTimeout(1.0) as limit:
         await asyncio.sleep(0)
     took_s = limit.took_s
     await asyncio.sleep(1.1)
@@ -53,13 +53,13 @@ async def test_what_ends_within_the_limit_goes_on() -> None:
 async def test_what_other_processes_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have the machine for all but a tenth of the time."""
     began = time.monotonic()
-    monkeypatch.setattr(patience, "delayed_s", lambda: 0.9 * (time.monotonic() - began))
-    async with Patience(0.3) as limit:
+    monkeypatch.setattr(fair_timeout, "delayed_s", lambda: 0.9 * (time.monotonic() - began))
+    async with FairTimeout(0.3) as limit:
         await asyncio.sleep(0.6)
-    assert limit.stood_s > 0.5
+    assert limit.preempted_s > 0.5
     assert limit.took_s < 0.3
     with pytest.raises(TimeoutError):
-        async with Patience(0.03):
+        async with FairTimeout(0.03):
             await asyncio.sleep(20)
 
 
@@ -73,7 +73,7 @@ async def test_cancelling_passes() -> None:
 
 
 async def _wait() -> None:
-    async with Patience(5):
+    async with FairTimeout(5):
         await asyncio.Event().wait()
 
 
@@ -110,5 +110,5 @@ def test_the_system_tells_what_other_processes_took() -> None:
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then a limit is a limit."""
-    monkeypatch.setattr(patience, "_THREADS", "/nowhere")
+    monkeypatch.setattr(fair_timeout, "_THREADS", "/nowhere")
     assert delayed_s() == 0.0
