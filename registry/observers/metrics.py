@@ -12,7 +12,7 @@ from adapter_api.hookspecs import hookimpl
 from adapter_api.notices import AdapterNotice, AttemptNotice, JobNotice
 
 
-@attrs.frozen
+@attrs.define
 class Summary:
     """Count, sum and bounds of a measured quantity. Summaries add up.
 
@@ -28,14 +28,17 @@ class Summary:
     min: float = 0.0
     max: float = 0.0
 
-    @classmethod
-    def of(cls, value: float | None) -> "Summary":
-        """Return the summary of one value; for None, of no value."""
-        return cls() if value is None else cls(1, value, value, value)
+    def note(self, value: float | None) -> None:
+        """Count a value, if there is one."""
+        if value is not None:
+            self.min = min(self.min, value) if self.count else value
+            self.max = max(self.max, value) if self.count else value
+            self.count += 1
+            self.total += value
 
     def __add__(self, other: "Summary") -> "Summary":
         if not self.count or not other.count:
-            return self if self.count else other
+            return attrs.evolve(self if self.count else other)
         return Summary(
             self.count + other.count,
             self.total + other.total,
@@ -44,7 +47,7 @@ class Summary:
         )
 
 
-@attrs.frozen
+@attrs.define
 class JobMetrics:
     """Counts of jobs (ORCH-3028). Metrics add up.
 
@@ -69,19 +72,27 @@ class JobMetrics:
     tokens_in: int = 0
     tokens_out: int = 0
     tool_calls: int = 0
-    latency_first_token_ms: Summary = Summary()
-    latency_decode_ms: Summary = Summary()
+    latency_first_token_ms: Summary = attrs.field(factory=Summary)
+    latency_decode_ms: Summary = attrs.field(factory=Summary)
 
     @property
     def running(self) -> int:
         """The number of jobs that are not over, including those that wait for a replica."""
         return self.dispatches - self.ended - self.cancels - self.failures.total()
 
+    def note_answer(self, job: JobNotice) -> None:
+        """Count what a job brought, whatever its outcome."""
+        self.retries += max(0, job.attempts - 1)
+        self.tokens_in += job.tokens_in or 0
+        self.tokens_out += job.tokens_out
+        self.tool_calls += job.tool_calls
+        self.latency_decode_ms.note(job.decode_time_ms)
+
     def __add__(self, other: "JobMetrics") -> "JobMetrics":
         return JobMetrics(*_added(self, other))
 
 
-@attrs.frozen
+@attrs.define
 class AttemptMetrics:
     """Counts of the attempts of one adapter. Metrics add up.
 
@@ -128,85 +139,14 @@ class MetricsSnapshot:
 
 
 @attrs.define(eq=False)
-class _Measure:
-    """A Summary that grows."""
-
-    count: int = 0
-    total: float = 0.0
-    min: float = 0.0
-    max: float = 0.0
-
-    def add(self, value: float | None) -> None:
-        """Count a value, if there is one."""
-        if value is None:
-            return
-        self.min = min(self.min, value) if self.count else value
-        self.max = max(self.max, value) if self.count else value
-        self.count += 1
-        self.total += value
-
-    def summary(self) -> Summary:
-        """Return what was counted so far."""
-        return Summary(self.count, self.total, self.min, self.max)
-
-
-@attrs.define(eq=False)
-class _Jobs:
-    """A JobMetrics that grows."""
-
-    dispatches: int = 0
-    ended: int = 0
-    cancels: int = 0
-    failures: Counter[str] = attrs.field(factory=Counter)
-    retries: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    tool_calls: int = 0
-    first_token: _Measure = attrs.field(factory=_Measure)
-    decode: _Measure = attrs.field(factory=_Measure)
-
-    def add_answer(self, job: JobNotice) -> None:
-        """Count what a job brought, whatever its outcome."""
-        self.retries += max(0, job.attempts - 1)
-        self.tokens_in += job.tokens_in or 0
-        self.tokens_out += job.tokens_out
-        self.tool_calls += job.tool_calls
-        self.decode.add(job.decode_time_ms)
-
-    def metrics(self) -> JobMetrics:
-        """Return what was counted so far."""
-        return JobMetrics(
-            dispatches=self.dispatches,
-            ended=self.ended,
-            cancels=self.cancels,
-            failures=Counter(self.failures),
-            retries=self.retries,
-            tokens_in=self.tokens_in,
-            tokens_out=self.tokens_out,
-            tool_calls=self.tool_calls,
-            latency_first_token_ms=self.first_token.summary(),
-            latency_decode_ms=self.decode.summary(),
-        )
-
-
-@attrs.define(eq=False)
-class _Attempts:
-    """An AttemptMetrics that grows."""
-
-    started: int = 0
-    ended: int = 0
-    failures: Counter[str] = attrs.field(factory=Counter)
-
-
-@attrs.define(eq=False)
 class MetricsObserver:
     """Counts jobs and attempts in this process. Thread-safe."""
 
-    _jobs: defaultdict[AdapterNotice, _Jobs] = attrs.field(
-        factory=lambda: defaultdict(_Jobs), init=False
+    _jobs: defaultdict[AdapterNotice, JobMetrics] = attrs.field(
+        factory=lambda: defaultdict(JobMetrics), init=False
     )
-    _attempts: defaultdict[AdapterNotice, _Attempts] = attrs.field(
-        factory=lambda: defaultdict(_Attempts), init=False
+    _attempts: defaultdict[AdapterNotice, AttemptMetrics] = attrs.field(
+        factory=lambda: defaultdict(AttemptMetrics), init=False
     )
     # A destructor may notify while this thread holds the lock.
     _lock: RLock = attrs.field(factory=RLock, init=False, repr=False)
@@ -215,11 +155,8 @@ class MetricsObserver:
         """Return the numbers at this moment; they do not change afterwards."""
         with self._lock:
             return MetricsSnapshot(
-                {adapter: jobs.metrics() for adapter, jobs in self._jobs.items()},
-                {
-                    adapter: AttemptMetrics(each.started, each.ended, Counter(each.failures))
-                    for adapter, each in self._attempts.items()
-                },
+                {adapter: JobMetrics() + jobs for adapter, jobs in self._jobs.items()},
+                {adapter: AttemptMetrics() + each for adapter, each in self._attempts.items()},
             )
 
     @hookimpl
@@ -232,7 +169,7 @@ class MetricsObserver:
     def job_first_token(self, job: JobNotice) -> None:
         """Measure the first token."""
         with self._lock:
-            self._jobs[job.adapter].first_token.add(job.time_to_first_token_ms)
+            self._jobs[job.adapter].latency_first_token_ms.note(job.time_to_first_token_ms)
 
     @hookimpl
     def job_ended(self, job: JobNotice) -> None:
@@ -240,7 +177,7 @@ class MetricsObserver:
         with self._lock:
             jobs = self._jobs[job.adapter]
             jobs.ended += 1
-            jobs.add_answer(job)
+            jobs.note_answer(job)
 
     @hookimpl
     def job_failed(self, job: JobNotice) -> None:
@@ -248,7 +185,7 @@ class MetricsObserver:
         with self._lock:
             jobs = self._jobs[job.adapter]
             jobs.failures[job.code or "unknown"] += 1
-            jobs.add_answer(job)
+            jobs.note_answer(job)
 
     @hookimpl
     def job_cancelled(self, job: JobNotice) -> None:
@@ -256,7 +193,7 @@ class MetricsObserver:
         with self._lock:
             jobs = self._jobs[job.adapter]
             jobs.cancels += 1
-            jobs.add_answer(job)
+            jobs.note_answer(job)
 
     @hookimpl
     def attempt_started(self, attempt: AttemptNotice) -> None:

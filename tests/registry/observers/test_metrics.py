@@ -56,8 +56,13 @@ async def test_the_metrics_observer() -> None:
 
 def test_a_summary_keeps_its_bounds() -> None:
     """Count, sum, least and most are those of the values."""
-    values = [Summary.of(value) for value in (3.0, None, 1.0, 2.0)]
-    assert sum(values, Summary()) == Summary(3, 6.0, 1.0, 3.0)
+    one, other = Summary(), Summary()
+    for value in (3.0, None, 2.0):
+        one.note(value)
+    other.note(1.0)
+    assert one + other == other + one == Summary(3, 6.0, 1.0, 3.0)
+    assert one + Summary() == Summary() + one == one == Summary(2, 5.0, 2.0, 3.0)
+    assert one + Summary() is not one
 
 
 def test_a_snapshot_stays_as_it_was() -> None:
