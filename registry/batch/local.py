@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -39,9 +40,9 @@ _BASE_S, _CAP_S = 0.2, 10.0
 """Bounds of the random wait before a row is sent again."""
 
 
-@attrs.define(eq=False)
-class Progress:
-    """The progress of a run.
+@attrs.define
+class Summary:
+    """How far one call of a run is, and its outcome at the end.
 
     Args:
         rows: Rows of the input.
@@ -51,7 +52,8 @@ class Progress:
         tokens_out: Tokens of answers in this call.
         failures: How many rows failed in this call, by code.
         done: Rows that have ended in this call.
-        stopped: Why no further row is sent; empty while rows are sent.
+        stopped: Why no further row is sent; empty while rows are sent, and if all were.
+        files: The files with the results, at the end.
     """
 
     rows: int
@@ -62,13 +64,14 @@ class Progress:
     failures: Counter[str] = attrs.field(factory=Counter)
     done: int = 0
     stopped: str = ""
+    files: tuple[Path, ...] = ()
 
     @property
     def left(self) -> int:
         """Return how many rows have not ended."""
         return self.rows - self.answered - self.failed
 
-    def add(self, part: "Progress") -> None:
+    def add(self, part: "Summary") -> None:
         """Add what a part of the run has used."""
         self.tokens_in += part.tokens_in
         self.tokens_out += part.tokens_out
@@ -153,7 +156,7 @@ class LocalRun:
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
         self._failing_since: float | None = None
-        self.progress = Progress(journal.rows, journal.answered, journal.failed)
+        self.progress = Summary(journal.rows, journal.answered, journal.failed)
 
     def stop(self, why: str) -> None:
         """Send no further row; rows in flight finish. The first reason is kept."""

@@ -15,7 +15,7 @@ import msgspec
 from adapter_api import TaskRequest
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, read_header
-from registry.batch.local import AnyRow, LocalRun, Progress
+from registry.batch.local import AnyRow, LocalRun, Summary
 from registry.batch.pace import Limits
 from registry.batch.results import errors_path, write_results
 from registry.batch.rows import Format, Mapped, TaskRow
@@ -26,7 +26,7 @@ from registry.host import AdapterHost
 class AnyRun(Protocol):
     """A run on one machine or on a cluster."""
 
-    progress: Progress
+    progress: Summary
 
     def stop(self, why: str) -> None:
         """Send no further row; rows in flight finish."""
@@ -113,38 +113,6 @@ class Plan:
             limits=limits or Limits(),
             retry_failed=True,
         )
-
-
-@attrs.frozen
-class Summary:
-    """The outcome of one call of a run.
-
-    Args:
-        rows: Rows of the input.
-        answered: Rows that are answered, earlier calls included.
-        failed: Rows that failed, earlier calls included.
-        done: Rows that ended in this call.
-        tokens_in: Tokens of prompts in this call.
-        tokens_out: Tokens of answers in this call.
-        failures: How many rows failed in this call, by code.
-        stopped: Why the run stopped before its end; empty if it did not.
-        files: The files with the results.
-    """
-
-    rows: int
-    answered: int
-    failed: int
-    done: int
-    tokens_in: int
-    tokens_out: int
-    failures: Mapping[str, int]
-    stopped: str = ""
-    files: tuple[Path, ...] = ()
-
-    @property
-    def left(self) -> int:
-        """Return how many rows have not ended."""
-        return self.rows - self.answered - self.failed
 
 
 def journal_path(output: Path) -> Path:
@@ -253,8 +221,8 @@ async def run_journal(
         try:
             await run.run()
         finally:
-            files = () if output is None else write_results(journal, output)
-        return _summary(run, files)
+            run.progress.files = () if output is None else write_results(journal, output)
+        return run.progress
     finally:
         journal.close()
 
@@ -275,21 +243,6 @@ def examined(plan: Plan) -> Source:
         found = read_header(plan.journal)
         known = (found.input_sha256, found.rows)
     return examine(plan.input, plan.mapped, plan.format, known)
-
-
-def _summary(run: AnyRun, files: tuple[Path, ...]) -> Summary:
-    progress = run.progress
-    return Summary(
-        progress.rows,
-        progress.answered,
-        progress.failed,
-        progress.done,
-        progress.tokens_in,
-        progress.tokens_out,
-        dict(progress.failures),
-        progress.stopped,
-        files,
-    )
 
 
 def _tasks_sha256(tasks: Sequence[TaskRequest]) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from adapter_api import TaskRequest
 from registry.batch import runs
+from registry.batch.local import Summary
 from registry.batch.pace import Limits
-from registry.batch.runs import Plan, Summary
+from registry.batch.runs import Plan
 from registry.sync import SyncHost
 
 __all__ = ["run", "run_plan"]

@@ -1,7 +1,7 @@
 """Blocks of rows, answered in an actor: over a host of its own, each row once."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import attrs
 import registry.sync
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal, JournalHeld, Outcome
-from registry.batch.local import LocalRun, Progress, Results
+from registry.batch.local import LocalRun, Results, Summary
 from registry.batch.pace import Pace
 from registry.batch.ray.plan import ActorPlan
 from registry.batch.rows import Row
@@ -32,18 +32,12 @@ class Block:
     Attributes:
         rows: How many rows it has.
         results: By the row's number.
-        tokens_in: Tokens of prompts.
-        tokens_out: Tokens of answers.
-        failures: How many rows failed now, by code.
-        stopped: Why rows are open; empty if none is.
+        used: What answering it took now, and why rows are open if some are.
     """
 
     rows: int
     results: dict[int, tuple[Outcome, bytes]] = attrs.field(factory=dict)
-    tokens_in: int = 0
-    tokens_out: int = 0
-    failures: Mapping[str, int] = attrs.field(factory=dict)
-    stopped: str = ""
+    used: Summary = attrs.field(factory=lambda: Summary(0, 0, 0))
     answered: int = 0
     failed: int = 0
 
@@ -66,7 +60,7 @@ class Answering:
         self._plan = plan
         self._limits = plan.own_limits()
         self._runs: set[LocalRun] = set()
-        self._ended = Progress(0, 0, 0)
+        self._ended = Summary(0, 0, 0)
         self._threads = ThreadPoolExecutor(MAX_BLOCKS, "worker-adapters-block")
         self._stopped = ""
         self._host = registry.sync.host(plan.host)
@@ -126,7 +120,7 @@ class Answering:
     async def _answer(self, host: AdapterHost, rows: Sequence[Row]) -> Block:
         block = Block(len(rows))
         if self._stopped:
-            block.stopped = self._stopped
+            block.used.stopped = self._stopped
         elif self._plan.checkpoints is None:
             await self._run(host, rows, block, block)
         else:
@@ -157,9 +151,7 @@ class Answering:
         finally:
             self._runs.discard(run)
             self._ended.add(run.progress)
-        block.tokens_in, block.tokens_out = run.progress.tokens_in, run.progress.tokens_out
-        block.failures = dict(run.progress.failures)
-        block.stopped = run.progress.stopped
+        block.used = run.progress
 
 
 async def _open_journal(folder: Path, name: str, rows: int) -> Journal:

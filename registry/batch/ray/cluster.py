@@ -26,12 +26,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from registry.batch.errors import BatchError
 from registry.batch.journal import Header, Journal
-from registry.batch.local import Progress
+from registry.batch.local import Summary
 from registry.batch.ray.blocks import Answering, Block
 from registry.batch.ray.control import Control
 from registry.batch.ray.plan import ActorPlan
 from registry.batch.rows import Row
-from registry.batch.runs import Begin, Plan, Summary, examined, run_journal
+from registry.batch.runs import Begin, Plan, examined, run_journal
 from registry.batch.source import Source
 
 GROUP_ROWS = 64
@@ -134,7 +134,7 @@ class ClusterRun:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         control = ray.remote(num_cpus=0, scheduling_strategy=here)(Control)
         self._control = control.remote(plan.limits)
-        self.progress = Progress(journal.rows, journal.answered, journal.failed)
+        self.progress = Summary(journal.rows, journal.answered, journal.failed)
 
     def stop(self, why: str) -> None:
         """Send no further row; rows in flight finish. The first reason is kept."""
@@ -207,9 +207,7 @@ class ClusterRun:
         """Write what an actor has answered."""
         block: Block = pickle.loads(data)
         progress = self.progress
-        progress.tokens_in += block.tokens_in
-        progress.tokens_out += block.tokens_out
-        progress.failures.update(block.failures)
+        progress.add(block.used)
         for number, (outcome, result) in block.results.items():
             if self._journal.finished(number):
                 continue  # an actor was lost after its last row, and the group was answered again
@@ -217,7 +215,7 @@ class ClusterRun:
             progress.done += 1
             progress.answered += outcome == "ok"
             progress.failed += outcome == "error"
-        if why := block.stopped or progress.beyond(self._plan.limits):
+        if why := block.used.stopped or progress.beyond(self._plan.limits):
             self.stop(why)
 
 

@@ -43,8 +43,8 @@ class Stage:
             for number, fields in enumerate(table.to_pylist())
         ]
         block = await self._answering.answer(rows)
-        if block.stopped:
-            raise BatchError(block.stopped)
+        if block.used.stopped:
+            raise BatchError(block.used.stopped)
         yield _with_answers(table, block)
 
     def close(self) -> None:

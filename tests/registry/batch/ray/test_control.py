@@ -51,8 +51,8 @@ async def test_a_block_is_counted_and_stopped_while_it_runs() -> None:
         assert used[1] == 0
         await asyncio.to_thread(answering.stop, "enough")
         ended = await asyncio.gather(*blocks)
-        assert [block.stopped for block in ended] == ["enough", "enough"]
-        tokens = sum(block.tokens_in + block.tokens_out for block in ended)
+        assert [block.used.stopped for block in ended] == ["enough", "enough"]
+        tokens = sum(block.used.tokens_in + block.used.tokens_out for block in ended)
         assert used[0] <= tokens < 1000
         assert await asyncio.to_thread(answering.used) == (tokens, 0)
     finally:
