@@ -39,15 +39,15 @@ class Adapter(Protocol):
         ...
 
     async def props(self) -> EngineProps:
-        """Return what the engine can do; unknown facts are None."""
+        """Return the engine's properties; unknown facts are None."""
         ...
 
     async def engine_version(self) -> str:
-        """Return the engine's version, "unknown" if it cannot be learnt."""
+        """Return the engine's version, "unknown" if the engine does not report it."""
         ...
 
     async def start(self) -> None:
-        """Acquire what is needed. Idempotent; the first call that needs the engine does it too."""
+        """Acquire resources. Idempotent; the first call that needs the engine does so, too."""
         ...
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """Alarms: one timer of an event loop for the limits of all its jobs.
 
-Nearly every limit is cancelled before it passes. A timer of asyncio is an object for each limit, in
-a heap whose comparisons are calls of Python. Here a limit is a short list, compared in C, and a
+Nearly every limit is cancelled before it passes. asyncio creates a timer object for each limit, in
+a heap whose comparisons are Python calls. Here a limit is a short list, compared in C, and a
 cancelled one stays until it is due or until most others are cancelled, too.
 """
 
@@ -14,17 +14,17 @@ from typing import Any, Protocol
 from weakref import ref
 
 MIN_CHECKED = 64
-"""Alarms of a loop among which cancelled ones are not looked for."""
+"""Up to this number of alarms of a loop, cancelled ones are not removed."""
 
 Alarm = list[Any]
-"""When it is due, its number, what it rings for and in which context; no more once cancelled."""
+"""Due time, number, owner and context; owner and context are None once it is cancelled."""
 
 _numbers = count()  # so that no two alarms compare equal
 _here = local()
 
 
 class Ringing(Protocol):
-    """Something that waits for an alarm."""
+    """An object that is called when an alarm is due."""
 
     def ring(self) -> None:
         """Note that the alarm is due."""
@@ -42,7 +42,7 @@ def set_alarm(due: float, owner: Ringing) -> Alarm:
 
 
 def cancel_alarm(alarm: Alarm) -> None:
-    """Do not ring. Any thread may call it."""
+    """Cancel an alarm. Any thread may call this."""
     alarm[2:] = (None, None)  # it may stay for long, and holds nothing of the job
 
 

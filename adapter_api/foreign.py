@@ -22,7 +22,7 @@ _OURS = frozenset(
 
 
 HANDED_ON = ("another stream", 0)
-"""Stands for the caller of a stream that is read for another one."""
+"""Stands for the caller if a stream is read by another stream."""
 
 
 def caller() -> tuple[str, int]:
@@ -34,11 +34,11 @@ def caller() -> tuple[str, int]:
 
 
 class Raised:
-    """An exception of an adapter, to be handled outside of the except block: what is raised in
-    there keeps it as its context, and with it every frame of the adapter.
+    """An exception of an adapter, to be handled outside the except block. An exception that is
+    raised inside the block would keep it as its context, and with it every frame of the adapter.
 
     Attributes:
-        propagates: Whether it is not the adapter's but a watcher's, so the reader gets it.
+        propagates: Whether it is a watcher's, not the adapter's, so that the reader gets it.
     """
 
     __slots__ = ("_exc", "propagates")
@@ -55,7 +55,7 @@ class Raised:
 
 
 def name_of(events: Any) -> str:
-    """Name the code that gives the events, for a message."""
+    """Name the code that yields the events, for a message."""
     name = getattr(events, "__qualname__", type(events).__qualname__)
     return f"the adapter ({name.replace('.<locals>', '')})"
 
@@ -147,10 +147,10 @@ def what_propagates(
 ) -> BaseException | None:
     """Return the exception that must propagate because of an adapter's exception, if any.
 
-    That is a cancellation from elsewhere, even where the adapter made another exception of it,
+    These are a cancellation from elsewhere (even if the adapter replaced it by another exception),
     KeyboardInterrupt, and the GeneratorExit that destroys the reader's coroutine. Everything else
-    is a failure of this job only: SystemExit, and a CancelledError of a task that the adapter
-    waits for.
+    is a failure of this job only, including SystemExit and the CancelledError of a task that the
+    adapter waits for.
     """
     if isinstance(exc, KeyboardInterrupt) or (isinstance(exc, GeneratorExit) and destroyed):
         return exc

@@ -1,9 +1,10 @@
 """The contract of adapters and observers. Type checkers and pluggy read the same definitions.
 
-An adapter is a class whose methods carry `@hookimpl`. `submit` and `health` are required
-(WorkerAdapter); the hooks of the other protocols are optional, each by itself. pluggy calls the
-hooks with the arguments' names given here. The class may also have `API_VERSION`, and `ABSENT`:
-which of adapter_api.conformance's CAPABILITIES it lacks, each with the reason.
+An adapter is a class whose methods are decorated with `@hookimpl`. `submit` and `health` are
+required (WorkerAdapter); the hooks of the other protocols are optional, each by itself. pluggy
+calls the hooks with the arguments' names given here. The class may also have `API_VERSION`, and
+`ABSENT`: a mapping of each capability that it lacks (see CAPABILITIES of adapter_api.conformance)
+to the reason.
 """
 
 from collections.abc import AsyncIterator
@@ -69,7 +70,7 @@ class LifecycleHooks(Protocol):
 
     @hookspec(firstresult=True)
     async def start(self) -> None:
-        """Acquire what the adapter needs. Called once, before the first submit."""
+        """Acquire the adapter's resources. Called once, before the first submit."""
         ...
 
     @hookspec(firstresult=True)
@@ -99,7 +100,7 @@ class PropertyHooks(Protocol):
 
     @hookspec(firstresult=True)
     async def props(self) -> EngineProps:
-        """Return what the engine can do. Unknown facts are None, never an exception."""
+        """Return the engine's properties. Unknown facts are None, never an exception."""
         ...
 
     @hookspec(firstresult=True)

@@ -1,10 +1,10 @@
 """Interruption: ends a reader's wait inside an adapter's code.
 
-It works like `asyncio.timeout`: the task is cancelled, and the cancellation is
-withdrawn where it is caught. Foreign code may swallow a cancellation and keep waiting. So every
-wait for an adapter runs through `Interruption.drive`, which sees each future that the adapter waits
-for. RELEASE_S after an ignored cancellation it gives up: the reader continues, and the adapter's
-code keeps running in a task of its own.
+It works like `asyncio.timeout`: the task is cancelled, and the cancellation is revoked where it is
+caught. An adapter may swallow a cancellation and keep waiting. So every wait for an adapter runs
+through `Interruption.drive`, which receives each future that the adapter waits for. RELEASE_S after
+an ignored cancellation it abandons the adapter: the reader continues, and the adapter's code keeps
+running in a task of its own.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ logger = logging.getLogger("worker_adapters.stream")
 _Future = asyncio.Future  # looked up with each wait
 
 RELEASE_S = 2.0
-"""How long an adapter may take to leave after a cancellation; closing a connection takes less."""
+"""How long an adapter may take to return after a cancellation; closing a connection takes less."""
 
 STARTING: Any = object()
 """Stands for the reader until the adapter's code waits for the first time."""
@@ -38,7 +38,7 @@ def cancels_of(task: Any) -> int:
 
 
 class Latch:
-    """An asyncio.Event that is set once, at a fifth of its memory: each stream has one."""
+    """A one-shot asyncio.Event that takes a fifth of its memory: each stream has one."""
 
     __slots__ = ("_waiters", "is_set")
 
@@ -47,7 +47,7 @@ class Latch:
         self._waiters: tuple[asyncio.Future[None], ...] = ()
 
     def set(self) -> None:
-        """Wake those that wait."""
+        """Wake all waiters."""
         self.is_set = True
         for waiter in self._waiters:
             if not waiter.done():
@@ -63,7 +63,7 @@ class Latch:
 
 
 class GaveUp(BaseException):
-    """The adapter did not leave in time. Never leaves TokenStream."""
+    """The adapter did not return in time. Never propagates out of TokenStream."""
 
 
 class Interruption:
@@ -104,8 +104,8 @@ class Interruption:
         if reader is None or self._interrupted:
             return stopped_by
         if reader is STARTING or reader is asyncio.current_task():
-            # The adapter's own code stops its job. A task that cancels itself and does not wait
-            # before it gives the next event would be cancelled later, outside of the stream.
+            # The adapter's own code stops its job. If it cancelled its own task and did not wait #
+            # before the next event, the cancellation would arrive later, outside the stream.
             asyncio.get_running_loop().call_soon(self.interrupt, error)
             return stopped_by
         self._interrupted = True
@@ -170,7 +170,7 @@ class Interruption:
                 self._giving_up = None
 
     async def outwait(self, step: Any, future: Any, limit_s: float) -> Any:
-        """Drive `step` in the current task, which is given up after `limit_s` seconds.
+        """Drive `step` in the current task, and abandon it after `limit_s` seconds.
 
         Raises:
             GaveUp: If it takes longer.
@@ -183,8 +183,8 @@ class Interruption:
     def _outlast(self, step: Any, future: Any) -> Generator[Any, Any, None]:
         """Wait for a future that may outlive its cancellation, such as a Task.
 
-        Cancelling a task that waits for another one wakes it only when that one ends. Here it wakes
-        at once, and waits on.
+        Cancelling a task that waits for another task wakes it only when the other one ends. Here it
+        wakes at once, and continues waiting.
         """
         future._asyncio_future_blocking = False
         while not future.done():
@@ -218,7 +218,7 @@ class Interruption:
         self.was_thrown = True
 
     def _bound_release(self) -> None:
-        """Give an adapter that waits on after its cancellation RELEASE_S to leave."""
+        """Give an adapter that keeps waiting after its cancellation RELEASE_S to return."""
         if self._giving_up is None:
             self.give_up_after(RELEASE_S)
 

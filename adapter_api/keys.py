@@ -1,8 +1,8 @@
-"""Keys and tokens that stand where something else belongs, recognized by their form.
+"""Keys and tokens that were pasted into the wrong place, recognized by their form.
 
-A caller pastes a key as `dialect`, or as the name of an option. The message about it goes into
-logs and bug reports, so it must not repeat the key. Texts of servers are another matter:
-adapters.http_util redacts those, and knows the credentials in use.
+A caller may paste a key as `dialect`, or as the name of an option. The message about it goes into
+logs and bug reports, so it must not repeat the key. Texts of servers are redacted by
+adapters.http_util, which has the credentials in use.
 """
 
 import re
@@ -27,9 +27,9 @@ def without_keys(text: str, *, known_only: bool = False) -> str:
     """Return `text` with HIDDEN in the place of every word that looks like a key.
 
     Args:
-        text: What is about to be shown. The time is linear in its length.
-        known_only: Hide words with the form of a provider's key only. For texts in which long
-            names are usual, such as those of files.
+                text: A text that is about to be shown. The time is linear in its length.
+        known_only: Hide only words with the form of a provider's key. For texts that usually
+            contain long names, such as those of files.
     """
     words = _FORMS if known_only else f"{_FORMS}|{_LONG}"
     return re.sub(rf"(?<![\w+-])(?:{words})", HIDDEN, text, flags=re.ASCII)

@@ -12,14 +12,14 @@ class Step:
     """One step of a job through a host.
 
     Args:
-        at_ms: When it began, in milliseconds after the job came; when it ended, for "end".
+        at_ms: When it began, in milliseconds after the job was submitted; for "end", when it ended.
         kind: "queue" (it waited in the queue), "skip" (a replica was skipped), "choose" (a replica
             was chosen), "attempt" (the job was sent to it), "answer" (its answer is unusual),
             "retry" (a further attempt is granted, or the reason why not), "fallback" (the job moves
             to another pool), "end" (the job is over).
         replica_id: The replica, where there is one.
         reason: The reason or the outcome; an error's code where there was one.
-        took_ms: How long it took, where it took time.
+        took_ms: Its duration, if it took time.
         detail: One sentence for a person.
     """
 

@@ -1,6 +1,6 @@
 """The time limits of one job, kept by a single timer (see docs/explanation/time.md).
 
-The deadline runs from submit to the last event. Beside it at most one limit runs at a time: how
+The deadline runs from submit to the last event. In addition, at most one limit runs at a time: how
 long the reader may wait without progress. Time in which nothing waits for the engine, because the
 consumer is busy with what it already has, is not charged to that limit.
 """
@@ -82,7 +82,7 @@ class StreamClock(Interruption):
         return self.deadline_at is None or self.now() + wait_s < self.deadline_at
 
     def allow(self, limit_s: float | None, late: Late | None = None) -> None:
-        """Start a new wait: `limit_s` seconds without progress end the job with `late()`.
+        """Start a new wait: after `limit_s` seconds without progress the job ends with `late()`.
 
         Args:
             limit_s: Seconds; None for no limit but the deadline.
@@ -124,7 +124,7 @@ class StreamClock(Interruption):
     # What follows is for code that hands an adapter's stream on, such as a host.
 
     def first_within(self, limit_s: float | None, late: Late | None = None) -> None:
-        """Set the reader's own limit on the wait for the first token, beside the adapter's.
+        """Set the reader's own limit on the wait for the first token, in addition to the adapter's.
 
         Args:
             limit_s: Seconds from now; None ends the limit, once the token is there.
@@ -198,7 +198,8 @@ class StreamClock(Interruption):
             raise
         except BaseException as exc:  # the job has to end all the same
             error = InternalError(
-                ErrorCode.INTERNAL, f"the function for the error failed with {type(exc).__name__}"
+                ErrorCode.INTERNAL,
+                f"building the error of a time limit failed with {type(exc).__name__}",
             )
             error.__cause__ = exc
             return error
@@ -213,8 +214,8 @@ class StreamClock(Interruption):
     def _set_alarm(self) -> None:
         """Make the alarm ring in time.
 
-        An alarm that rings too early looks again: limits move away with each token and phase, and
-        moving an alarm costs more.
+        An alarm that goes off too early is set again: limits move away with each token and phase,
+        and moving the alarm each time would cost more.
         """
         self._unwatched = self.reader is None
         due = self._due_at()

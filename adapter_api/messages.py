@@ -27,7 +27,7 @@ REASONING_KEYS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content"),
     *("reasoning_summary", "thought", "thoughts"),
 )
-"""Names of plain reasoning in an assistant's message; the first that says something counts."""
+"""Names of plain reasoning in an assistant's message; the first non-empty one counts."""
 
 DETAIL_KEYS = ("reasoning_details", "thinking_blocks")
 """Names of opaque parts of the reasoning, such as signatures, which go back unchanged."""
@@ -78,7 +78,7 @@ class Tool:
         name: Its name.
         description: What it does, for the model.
         parameters: The JSON schema of its arguments.
-        strict: Whether the engine has to keep to the schema; None leaves it to the engine.
+        strict: Whether the engine must enforce the schema; None leaves it to the engine.
     """
 
     name: str = attrs.field(validator=text)
@@ -126,7 +126,7 @@ class ToolCall:
         return read_json(self.arguments, f"the arguments of the call {self.name} ({self.id})")
 
     def result(self, content: Any) -> "Message":
-        """Return the message that gives `content`, a text or content parts, back to the model."""
+        """Return the message that sends `content`, a text or content parts, back to the model."""
         return Message("tool", content, tool_call_id=self.id)
 
     def to_wire(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ class Message:
     def to_wire(self) -> dict[str, Any]:
         """Return the mapping that goes into a request's `messages`.
 
-        `content` is always present: null beside tool calls that came without a text.
+        `content` is always present; it is null if there are only tool calls.
         """
         content = list(self.content) if isinstance(self.content, tuple) else self.content
         wire: dict[str, Any] = {"role": self.role, "content": content}
@@ -277,8 +277,8 @@ _KNOWN_KEYS = frozenset((*_OWN_KEYS, *_WIRE_KEYS, *_CLIENT_KEYS))
 def to_message(value: object, where: str) -> Message:
     """Return the Message of a mapping in the wire form.
 
-    Keys of the wire that Message has no field for go to `extra`. A null under any name, and what
-    a client library added for itself, is dropped.
+    Known keys of the wire for which Message has no field go to `extra`. Nulls, and keys that a
+    client library added for itself, are dropped.
 
     Raises:
         InvalidRequest: Naming the field below `where`.

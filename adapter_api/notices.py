@@ -59,7 +59,7 @@ class JobNotice(NamedTuple):
         engine_version: The engine's version.
         model: The model that answers, else the requested one.
         pool_id: The owner's pool.
-        replica_id: The replica that was asked last.
+        replica_id: The replica of the latest attempt.
         tokens_in: Tokens of the prompt.
         tokens_out: Tokens of the answer: the engine's count, or the delivered Token events.
         time_to_first_token_ms: Time until the first Token.
@@ -69,7 +69,7 @@ class JobNotice(NamedTuple):
         invalid_tool_calls: Its other tool calls: cut, or not JSON.
         cached_tokens: Tokens of the prompt that the engine had in its cache.
         reasoning_tokens: Tokens of the answer that are reasoning.
-        finish_reason: The engine's word for the end of the answer.
+        finish_reason: The engine's finish_reason.
         code: The code of the error that ended the job.
         retriable: Whether sending the same task again may succeed.
         operation: "chat" for a task with messages, "text_completion" for one with a prompt.
@@ -120,7 +120,7 @@ class AttemptNotice(NamedTuple):
         code: The code of the error that ended the attempt; None if the answer is whole.
         retriable: Whether sending the same task again may succeed.
         status: The HTTP status behind the error.
-        retry_after_ms: How long the engine asks to wait.
+        retry_after_ms: The delay that the engine requests.
     """
 
     job_id: str

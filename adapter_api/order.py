@@ -10,14 +10,15 @@ state. An event that the table below does not list for the current state is a vi
 one with contents that a consumer could not use: the job then ends with INTERNAL.
 
 Three facts keep the table small. Before Started nothing was delivered, so a failure raises and the
-job may be sent elsewhere. From Started on it is the last event. The end of the events is not an
+job may be sent elsewhere. From Started on, a failure is the last event. The end of the events is
+not an
 event: without End or Error before it, it is STREAM_TRUNCATED.
 
 Token stands for all kinds of Token. Their indexes count 0, 1, 2, ... The first ToolCallDelta of a
 call has its id and whole name, later ones neither, and calls count 0, 1, 2, ... as well.
 
-`TokenStream.__anext__` has a short cut for a plain Token in its place, which is nearly every event.
-It must admit nothing that this module refuses.
+`TokenStream.__anext__` has a fast path for a plain Token in its place, which is nearly every event.
+It must accept nothing that this module refuses.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ class State(Enum):
 
 
 MAX_DEPTH = 200
-"""Levels of nesting of what an adapter passes on from a server."""
+"""Maximum nesting depth of data that an adapter passes on from a server."""
 
 TRANSITIONS: dict[State, dict[type, State]] = {
     State.OPENING: {
@@ -120,14 +121,11 @@ class EventOrder:
         self._refuses = False  # a piece of a refusal was given
 
     def admit(self, event: object, index: int) -> None:
-        """Move on to the state behind `event`.
-
-        Args:
-            event: What the adapter gave.
+        """Check `event`, and move to the state that follows it. Args: event: The adapter's event.
             index: The index that a Token must have.
 
         Raises:
-            Violation: If it is not an event, comes out of order, or has contents of no use.
+            Violation: If it is not an event, comes out of order, or has unusable contents.
         """
         kind = _KIND_OF.get(type(event)) or _kind_of(event)
         if kind is None:
@@ -262,7 +260,7 @@ def _started(event: Started) -> str | None:
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:
-    """Return whether `value` consists of what JSON knows, so that a frame can hold it."""
+    """Return whether `value` consists of JSON types, so that a frame can hold it."""
     if value is None or isinstance(value, str | int | float):
         return True
     if depth > MAX_DEPTH:

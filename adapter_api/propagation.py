@@ -1,7 +1,7 @@
-"""Headers that go with the requests of one attempt, such as those of a trace.
+"""Headers that are sent with the requests of one attempt, such as those of a trace.
 
-An observer sets them when an attempt starts, and adapters send them. Neither knows the other. They
-live in the context of the task that reads the stream, in which the adapter's code runs, too.
+An observer sets them when an attempt starts, and adapters send them; neither depends on the other.
+The headers live in the context of the task that reads the stream and runs the adapter's code.
 """
 
 from collections.abc import Mapping

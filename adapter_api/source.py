@@ -25,8 +25,8 @@ class Source:
         job_id: The job, for messages.
 
     Attributes:
-        closed: Set once everything that the events hold is released.
-        closer: The task that closes them at this moment.
+        closed: Set once all resources of the events are released. closer: The task that is closing
+            them now.
     """
 
     __slots__ = ("_cancels", "_events", "_job_id", "_step", "_waits_for", "closed", "closer")
@@ -42,7 +42,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The code that gives the events, for a message."""
+        """The code that yields the events, for a message."""
         return name_of(self._events)
 
     def error_of(self, exc: BaseException) -> WorkerError:
@@ -58,13 +58,13 @@ class Source:
         return what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
 
     def note_untidy(self, exc: BaseException) -> None:
-        """Log what a job's code raised after the job was ended, unless that was to be expected."""
+        """Log an unexpected exception that the adapter raised after its job had ended."""
         expected = (asyncio.CancelledError, StopAsyncIteration, WorkerError, GaveUp)
         if not isinstance(exc, expected):
             warn_of_untidy(exc, self._job_id)
 
     def abandon(self) -> None:
-        """Let go of code that does not stop; it keeps running in a task of its own."""
+        """Abandon code that does not stop; it keeps running in a task of its own."""
         warn_of_abandoned(self._events, self._job_id)
         self._events = None
 
@@ -92,10 +92,10 @@ class Source:
         return True
 
     async def close(self) -> None:
-        """Finish what `close_at_once` has begun. An error is logged: the outcome stands.
+        """Finish closing after `close_at_once`. An error is only logged: the outcome stands.
 
         Raises:
-            BaseException: What has to propagate, such as the cancellation of the closing task.
+            BaseException: If it must propagate, such as the cancellation of the closing task.
         """
         goes_on = None
         try:

@@ -38,18 +38,18 @@ class TokenStream(WholeReading):
     answer for a whole one. One task reads at a time; any task may cancel.
 
     Args:
-        events: The adapter's events, usually an async generator. The stream closes it. It may give
-            lists of Tokens that came off the connection at once; the stream empties these.
+        events: The adapter's events, usually an async generator. The stream closes it. It may yield
+            lists of Tokens that were read from the connection together; the stream empties these.
         task: The job.
-        clock: The job's limits, if the adapter has more than the task's deadline. That deadline
-            is kept in any case.
+        clock: The job's limits, if the adapter has more than the task's deadline. That deadline is
+            always enforced.
         checked: Whether another TokenStream has checked the contents of every event, so that only
             their order is checked here.
 
     Cancellation:
         Cancelling the reading task at any point closes `events`, and with that the connection. The
-        CancelledError propagates, even if the adapter swallows it. An adapter that does not leave
-        within RELEASE_S is abandoned: its code runs on in a task of its own.
+        CancelledError propagates, even if the adapter swallows it. An adapter that does not return
+        within RELEASE_S is abandoned: its code keeps running in a task of its own.
     """
 
     __slots__ = (
@@ -188,7 +188,7 @@ class TokenStream(WholeReading):
     def take_buffered(self) -> list[Token]:
         """Return and consume the Tokens buffered by the last read.
 
-        For code that hands a stream's events on: one list costs less than as many single steps.
+        For code that passes a stream's events on: one list costs less than as many single steps.
         """
         ready, expected = self._ready, self._expected
         known = ready and expected is not _NOWHERE and set(map(type, ready)) == {Token}
@@ -214,7 +214,7 @@ class TokenStream(WholeReading):
         raise StopAsyncIteration
 
     async def _on_failure(self, raised: Raised) -> TokenEvent:
-        """Handle what the adapter raised, or that its events ended without a last word."""
+        """Handle an exception of the adapter, or events that ended without End or Error."""
         clock = self.clock
         exc = raised.take()
         goes_on = exc if raised.propagates else self._source.judge(exc, clock)
@@ -229,10 +229,10 @@ class TokenStream(WholeReading):
             del exc, goes_on  # their tracebacks hold this frame
 
     def _admit(self, event: Any, waited: bool) -> Raised | WorkerError | End | None:
-        """Check everything but a plain Token in its place.
+        """Check every event other than a plain Token in its place.
 
         Returns:
-            What ends the job; None if it goes on.
+            The End, error or exception that ends the job; None if it continues.
         """
         if type(event) is Raised:
             return event
@@ -324,7 +324,7 @@ class TokenStream(WholeReading):
                 await self._source.closed.wait()
 
     async def _leave(self, exc: BaseException) -> NoReturn:
-        """Release everything the job holds and raise `exc`, which is not a failure of the job."""
+        """Release the job's resources and raise `exc`, which is not a failure of the job."""
         try:
             self._close(ended_by(exc))
             if self.clock.was_destroyed:

@@ -11,17 +11,18 @@ _N = TypeVar("_N")
 
 
 class StreamMap(Generic[_N]):
-    """Streams under a key, each with a note, for as long as they exist. Holds them weakly."""
+    """A map of keys to streams, each with a note, as long as the streams exist. Holds them
+    weakly."""
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, tuple[tuple[ref[TokenStream], _N], ...]] = {}
 
     def __len__(self) -> int:
-        """Return how many keys there are."""
+        """Return the number of keys."""
         return len(self._entries)
 
     def put(self, key: Hashable, stream: TokenStream, note: _N) -> None:
-        """Remember `stream` until it is gone; several may have one key."""
+        """Add `stream` until it is garbage-collected; several streams may share a key."""
         self._entries[key] = (*self._entries.get(key, ()), (ref(stream), note))
         stream.on_gone += (partial(self._forget, key),)
 
@@ -53,7 +54,7 @@ class StreamTable:
         self._streams: StreamMap[None] = StreamMap()
 
     def add(self, stream: TokenStream) -> TokenStream:
-        """Remember `stream` for as long as it exists, and return it."""
+        """Add `stream` for as long as it exists, and return it."""
         self._streams.put(stream.job_id, stream, None)
         return stream
 

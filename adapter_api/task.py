@@ -1,4 +1,4 @@
-"""One job for an engine, checked when it is made."""
+"""One job for an engine, checked at construction."""
 
 from collections.abc import Mapping
 from os import urandom
@@ -85,9 +85,9 @@ def _is_choice(value: object) -> bool:
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class TaskRequest:
-    """One job for one engine. Immutable; every field is checked when it is made.
+    """One job for one engine. Immutable; every field is checked at construction.
 
-    A field whose default is None is not sent then: the engine decides.
+    A field that is None is not sent: the engine uses its own default.
 
     Args:
         model: The engine's name of the model. None leaves it to the adapter's default.
@@ -109,7 +109,7 @@ class TaskRequest:
         tool_choice: "auto", "none", "required", or the wire's mapping, which names one tool.
         parallel_tool_calls: Whether the model may make several calls in one answer.
         response_format: The wire's mapping, such as `{"type": "json_object"}`.
-        reasoning_effort: How long the model should think, in the engine's words.
+        reasoning_effort: How much the model should reason: a level that the engine supports.
         logprobs: How many alternatives to report for each token; 0 reports the chosen token only.
         include_reasoning: Deliver Reasoning events. Delivered reasoning rules out a failover.
         extra: More keys for the engine's request body. Keys that the adapter sets are refused.
@@ -164,7 +164,7 @@ class TaskRequest:
 
 
 def require_task(task: object) -> None:
-    """Raise TypeError for what a program hands over by mistake instead of a task."""
+    """Raise TypeError for an object that a program passes by mistake instead of a task."""
     if not isinstance(task, TaskRequest):
         raise TypeError(
             'submit takes a task, such as TaskRequest(prompt="Hello"), '

@@ -16,7 +16,7 @@ MAX_SHOWN_CHARS = 60
 """A longer value is cut: a message is one line on a terminal."""
 
 MAX_SEARCHED_CHARS = 4096
-"""The maximum part of a value that is searched for keys; less of it is shown."""
+"""The maximum length of a value that is searched for keys; less of it is shown."""
 
 Check: TypeAlias = Callable[[Any], bool]
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -34,7 +34,7 @@ def must_be(
     """Return a validator that raises `error` unless `check` holds.
 
     Args:
-        allowed: What the field may be, for the message.
+        allowed: A description of the valid values, for the message.
         check: Returns whether a value is valid.
         optional: None is valid too.
         show_value: Whether the message shows the value. If not, or if the value may be a secret,
@@ -58,7 +58,7 @@ def refusal(field: str, allowed: str, value: object, *, show_value: bool = True)
 
 
 def shown(value: object) -> str:
-    """Return `repr(value)` without what looks like a key, cut to what fits on a line."""
+    """Return `repr(value)` without anything that looks like a key, cut to fit on a line."""
     try:
         text = without_keys(repr(value)[:MAX_SEARCHED_CHARS])
     except Exception:  # an int of 5,000 digits has no repr, and foreign objects may raise
@@ -89,7 +89,7 @@ def is_number(value: object) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Return whether `value` is a string with something in it."""
+    """Return whether `value` is a string that is not blank."""
     return isinstance(value, str) and value.strip() != ""
 
 

@@ -1,4 +1,4 @@
-"""The ways to read a job as a whole, on top of its single events."""
+"""Reading a whole job at once, on top of its single events."""
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from adapter_api.events import End, Error, Token, TokenEvent
 
 
 class WholeReading(AsyncIterator[TokenEvent]):
-    """Reads events to their end. A subclass has the events and knows what was read already."""
+    """Reads events to their end. A subclass provides the events and `was_read`."""
 
     __slots__ = ()
 

@@ -51,7 +51,7 @@ class WorkerError(WorkerAdaptersError):
         message: One sentence for a person, with what to do where that is known.
         retriable: Whether the same task may succeed when it is sent again, here or
             elsewhere. By default the code decides.
-        retry_after_ms: How long the engine asks to wait first, in milliseconds.
+        retry_after_ms: The delay that the engine requests before a retry, in milliseconds.
         status: The HTTP status behind the error.
         request_id: The engine's own id of the request.
         job_id: The task's job_id.
@@ -59,7 +59,7 @@ class WorkerError(WorkerAdaptersError):
         field: The task's field that is wrong, as a path such as `messages[0].role`.
 
     Attributes:
-        steps: Returns what a host did with the job; None without a host.
+        steps: Returns the steps of the job through a host; None without a host.
     """
 
     codes: ClassVar[frozenset[ErrorCode]] = frozenset(ErrorCode)
@@ -102,7 +102,7 @@ class WorkerError(WorkerAdaptersError):
 
     @property
     def ledger(self) -> tuple[Mapping[str, Any], ...]:
-        """What a host did with the job, as in Metrics. Empty without a host."""
+        """The steps of the job through a host, as in Metrics. Empty without a host."""
         return () if self.steps is None else self.steps()
 
     def __str__(self) -> str:

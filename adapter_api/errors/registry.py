@@ -38,7 +38,7 @@ class AdapterNotFound(RegistryError, LookupError):
     def __str__(self) -> str:
         if self.blocked:
             return (
-                f"adapter {self.name!r} is blocked: take it out of WORKER_ADAPTERS_BLOCKED "
+                f"adapter {self.name!r} is blocked: remove it from WORKER_ADAPTERS_BLOCKED "
                 "(or the registry's blocked names) to use it"
             )
         hint = f"did you mean {self.nearest!r}? " if self.nearest else ""
@@ -60,13 +60,13 @@ class AmbiguousAdapter(RegistryError, LookupError):
     def __str__(self) -> str:
         return (
             f"adapter {self.name!r} is offered by {' and '.join(self.distributions)}: "
-            f"ask for one of them, as in registry.get('{self.distributions[0]}:{self.name}'), "
+            f"name the distribution, as in registry.get('{self.distributions[0]}:{self.name}'), "
             "or uninstall the other"
         )
 
 
 class AdapterLoadError(RegistryError):
-    """The adapter's code could not be imported or its object not built."""
+    """The adapter's code could not be imported, or its object could not be built."""
 
     def __init__(
         self, name: str, distribution: str, version: str, target: str, reason: str
@@ -88,12 +88,12 @@ class ContractError(RegistryError):
     """The adapter does not fulfil the contract; `problems` lists everything found.
 
     Args:
-        name: The adapter's name; "middleware" or "observers" for what an application gives.
+        name: The adapter's name; "middleware" or "observers" for objects of an application.
         target: Where the class is, as "module:attribute".
         problems: One sentence each.
         distribution: The distribution that the adapter comes from, where it comes from one.
         version: That distribution's version.
-        kind: What it is: "adapter", or for what an application gives, its name again.
+        kind: "adapter", or `name` for objects of an application.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ ProblemKind = Literal["unknown", "missing", "type", "value"]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with given options.
+    """One problem of the given options.
 
     Args:
         path: The option, as `$.retry.attempts` or `workers.toml: $.replicas[2].options.api_key`;

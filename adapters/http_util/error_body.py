@@ -52,7 +52,7 @@ _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", 
 _WRAPPERS = ("base_resp", "fault", "Error", "Response", "header", "x_groq")
 """Objects around a whole error."""
 
-_SAYS_NOTHING = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
+_EMPTY_TEXTS = frozenset({"error", "none", "null", "true", "false", "unknown", "about_blank"})
 
 # Facts inside a text: a status at its start or after a word for it, an exception's class, and
 # the fields of a JSON object or a Python dict. Compiled when the first error comes.
@@ -116,7 +116,7 @@ def read_error_payload(payload: Any, secrets: Iterable[str] = ()) -> ErrorBody:
         tidy(message, secrets),
         frozenset(found.codes),
         found.param,
-        found.status_told(),
+        found.stated_status(),
         delay_in_words_ms(message[:MAX_SEARCHED_CHARS]) if delay_ms is None else delay_ms,
     )
 
@@ -160,7 +160,7 @@ class _Found:
     status_in_text: int | None = None
     retry_after_ms: int | None = None
 
-    def status_told(self) -> int | None:
+    def stated_status(self) -> int | None:
         """Return the status. A gateway that wraps a refusal says 500 itself and 400 in its text."""
         vague = self.status in (None, 500)
         return self.status_in_text if vague and self.status_in_text else self.status
@@ -251,7 +251,7 @@ class _Found:
             return
         if re.fullmatch(_CODE_LIKE, value.rpartition("#")[2]):
             code = snake(value)
-            if code and code not in _SAYS_NOTHING:
+            if code and code not in _EMPTY_TEXTS:
                 self.codes.add(code)
 
     def _read_list(self, items: "list[Any] | tuple[Any, ...]", depth: int) -> None:

@@ -64,7 +64,7 @@ def is_error(payload: dict[str, Any]) -> bool:
         return _is_kind(payload.get("object"), _FAILED_KIND)
     plain = {_plain(key): value for key, value in payload.items() if key not in _SKIPPED}
     answers = bool(payload.get("choices"))
-    if _tells_failure(plain) or (plain.get("detail") and isinstance(plain["detail"], str | list)):
+    if _reports_failure(plain) or (plain.get("detail") and isinstance(plain["detail"], str | list)):
         return True
     inner = ((key, value) for key, value in plain.items() if isinstance(value, dict))
     if any(_holds_failure(key, value, alone=not answers) for key, value in inner):
@@ -80,11 +80,11 @@ def failure_in(part: Mapping[str, Any], known: Container[str]) -> dict[str, Any]
         known: Names of the part that mean something else.
     """
     unknown = {key: value for key, value in part.items() if key not in known}
-    told = _tells_failure({_plain(key): value for key, value in unknown.items()})
+    told = _reports_failure({_plain(key): value for key, value in unknown.items()})
     return unknown if told else None
 
 
-def _tells_failure(plain: Mapping[str, Any]) -> bool:
+def _reports_failure(plain: Mapping[str, Any]) -> bool:
     """Return whether names or values of an object say that something failed."""
     said = plain.get("message") or plain.get("msg")
     return bool(
@@ -106,7 +106,7 @@ def _holds_failure(key: str, value: dict[str, Any], *, alone: bool) -> bool:
     if key == "prompt_feedback":  # Google
         return bool(value.get("blockReason"))
     if alone or key.startswith("x_"):  # beside an answer, what a provider adds under its own name
-        return _tells_failure({_plain(name): inner for name, inner in value.items()})
+        return _reports_failure({_plain(name): inner for name, inner in value.items()})
     return False
 
 

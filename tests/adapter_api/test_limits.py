@@ -53,7 +53,7 @@ async def test_a_limit_needs_no_error_of_its_own() -> None:
 
 @in_virtual_time
 async def test_a_limit_whose_error_cannot_be_made_ends_the_job() -> None:
-    """A mistake in the function for the error does not make the limit void."""
+    """A mistake in the function that builds the error does not disable the limit."""
 
     def wrong() -> WorkerError:
         raise KeyError("sk-secret")
@@ -65,7 +65,7 @@ async def test_a_limit_whose_error_cannot_be_made_ends_the_job() -> None:
 
     error = await ends_after(0.02, limited(silent))
     assert error.code is ErrorCode.INTERNAL
-    assert error.message == "the function for the error failed with KeyError"
+    assert error.message == "building the error of a time limit failed with KeyError"
 
 
 def test_a_stream_may_be_read_in_another_loop_than_it_was_made_in() -> None:

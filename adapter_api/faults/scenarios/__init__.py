@@ -22,7 +22,7 @@ CHAPTERS = {
     "Silence and delay": waits.SCENARIOS,
     "Nonsense and malice": hostile.SCENARIOS,
     "Refusals": refusals.SCENARIOS,
-    "Asking again": retries.SCENARIOS,
+    "Retries": retries.SCENARIOS,
     "As reported by users": field.SCENARIOS,
     "Endings and channels, as reported": (*endings.SCENARIOS, *shapes.SCENARIOS),
     "Connections": connections.SCENARIOS,

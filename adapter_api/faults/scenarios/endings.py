@@ -180,7 +180,7 @@ async def image_line(wire: Wire) -> None:
 
 
 @scenario(
-    "thinks in `reasoning_details` for longer than the limits allow silence (Sage#256)",
+    "reasons in `reasoning_details` for longer than the limits allow silence (Sage#256)",
     whole(within_s=0.9),
     task=_CHAT,
 )

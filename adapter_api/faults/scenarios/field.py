@@ -144,7 +144,7 @@ def _delays() -> Iterable[Scenario]:
     for name, what, status, body, headers in _DELAYS:
         yield Scenario(
             f"field-wait-{name}",
-            f"answers {status} to the first request and asks for 300 ms: {what}",
+            f"answers {status} to the first request and requests a delay of 300 ms: {what}",
             partial(_first_refuses, status, body, headers),
             whole(requests=2, after_s=0.3, within_s=0.6),
             task={"deadline_s": 5},

@@ -89,13 +89,13 @@ def _floods() -> Iterable[Scenario]:
         yield Scenario(name, f"sends {what} without end", script, expect)
     yield Scenario(
         "endless-json",
-        "sends a JSON document without end",
+        "sends an endless JSON document",
         partial(_flood, _HEAD + b'\r\n{"choices": [{"text": "', b"x"),
         fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=FLOOD_S, closes=True),
     )
     yield Scenario(
         "endless-html",
-        "sends a page of HTML without end",
+        "sends an endless page of HTML",
         partial(_flood, _HEAD + b"\r\n<html>", b"<p>Hello"),
         fails("UPSTREAM_PROTOCOL", "DECODE_TIMEOUT", within_s=FLOOD_S, closes=True),
     )

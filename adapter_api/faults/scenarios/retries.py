@@ -83,7 +83,7 @@ async def wait_date(wire: Wire) -> None:
 
 
 @scenario(
-    "answers 503 and asks for 200 ms, again and again; the job's deadline is 0.5 s",
+    "answers 503 and requests a delay of 200 ms each time; the job's deadline is 0.5 s",
     fails("POOL_UNAVAILABLE", requests=3, retry_after_ms=200, after_s=0.4, within_s=0.5),
     task={"deadline_s": 0.5},
 )
@@ -175,7 +175,7 @@ async def field_max_tokens(wire: Wire) -> None:
 
 
 @scenario(
-    "refuses another field in each answer, without end",
+    "refuses another field in each answer, endlessly",
     fails("INVALID_PARAMS", requests=4),
     task={"temperature": 0.5, "top_p": 0.5, "seed": 7, "stop": "x"},
 )

@@ -68,25 +68,25 @@ def _forever() -> Iterable[Scenario]:
     for kind, what in _KINDS.items():
         yield Scenario(
             f"pings-first-{kind}",
-            f"sends {what} without end and no token",
+            f"sends {what} endlessly and no token",
             partial(_pings, kind, "first"),
             times_out("DECODE_TIMEOUT"),
         )
         yield Scenario(
             f"pings-between-{kind}",
-            f"sends some tokens, then {what} without end",
+            f"sends some tokens, then {what} endlessly",
             partial(_pings, kind, "between"),
             times_out("DECODE_TIMEOUT", text=SAID),
         )
     yield Scenario(
         "pings-after-finish",
-        "sends comments without end after the finish_reason",
+        "sends comments endlessly after the finish_reason",
         partial(_pings, "comment", "finish"),
         whole(counted=True, within_s=LINGER_S + PROMPT_S, closes=True),
     )
     yield Scenario(
         "pings-after-done",
-        "sends comments without end after `[DONE]`",
+        "sends comments endlessly after `[DONE]`",
         partial(_pings, "comment", "done"),
         whole(within_s=3 * PROMPT_S, closes=True),
     )
@@ -234,8 +234,8 @@ async def _tokens_for_ever(pause_s: float, wire: Wire) -> None:
 def _late() -> Iterable[Scenario]:
     expect = fails("DEADLINE_UNMET", text=None, after_s=0.3, within_s=0.4, closes=True)
     for name, what, pause_s in (
-        ("tokens-for-ever", "sends tokens without end, as fast as it can", 0.0),
-        ("slow-tokens-for-ever", "sends a token now and then, without end", TICK_S),
+        ("tokens-for-ever", "sends tokens endlessly, as fast as it can", 0.0),
+        ("slow-tokens-for-ever", "sends a token now and then, endlessly", TICK_S),
     ):
         script = partial(_tokens_for_ever, pause_s)
         yield Scenario(name, what, script, expect, task={"deadline_s": 0.3})

@@ -122,8 +122,8 @@ def test_a_cut_answer_taken_for_whole_is_a_lie() -> None:
 
 def test_what_may_be_done_otherwise_is_reported() -> None:
     """Other request counts and missing waits are in the remark (WA-INT-3003)."""
-    found = _remarks(examine(_make_other, checks=with_needs(["faults-asking-again"])))
-    status, remark = found["faults-asking-again"]
+    found = _remarks(examine(_make_other, checks=with_needs(["faults-retries"])))
+    status, remark = found["faults-retries"]
     assert status is Status.PASSED
     assert "once-429 (refused with ADMISSION_REJECT, 1 request, not 2)" in remark
     assert "not as docs/reference/faults.md says" in remark
