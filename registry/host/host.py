@@ -116,7 +116,10 @@ class AdapterHost(Overview):
             raise ValueError(
                 f"pool {pool_id!r} has a replica {replica_id!r}: use rebind to replace its adapter"
             )
-        binding = Binding(adapter, limit, weight, priority, model, tuple(aliases))
+        names = tuple(aliases)
+        binding = Binding(
+            adapter, limit=limit, weight=weight, priority=priority, model=model, aliases=names
+        )
         self._places.put(self._places.new_replica(pool_id, replica_id, binding))
 
     async def rebind(
@@ -152,7 +155,10 @@ class AdapterHost(Overview):
             ContractError: If what was made by hand is not an adapter.
             Exception: What the start of the adapter raises. Then nothing has changed.
         """
-        binding = Binding(adapter, limit, weight, priority, model, tuple(aliases))
+        names = tuple(aliases)
+        binding = Binding(
+            adapter, limit=limit, weight=weight, priority=priority, model=model, aliases=names
+        )
         async with self._rebinding.setdefault((pool_id, replica_id), asyncio.Lock()):
             self._check_open()
             self._places.find(pool_id, replica_id)

@@ -4,7 +4,7 @@ reports of itself, JSON-able by cattrs."""
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -14,12 +14,11 @@ from adapter_api.validators import integer, number
 from registry.adapter import BoundAdapter
 
 
-@attrs.frozen
-class Binding:
-    """An adapter and the settings with which it is bound.
+@attrs.frozen(kw_only=True)
+class ReplicaSettings:
+    """What a host is told about a replica beside its adapter.
 
     Args:
-        adapter: The adapter, from a registry or made by hand.
         limit: The maximum number of streams; None: the engine's own, or the policy's.
         weight: Its share of the load compared with the other replicas.
         priority: Replicas with a higher number get work only where none with a lower has room.
@@ -30,12 +29,27 @@ class Binding:
         ValueError: If the limit is below 1, or the weight not above 0.
     """
 
-    adapter: BoundAdapter | object
     limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
     weight: float = attrs.field(default=1.0, validator=number(above=0))
     priority: int = 0
     model: str | None = None
     aliases: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, for what takes them one by one."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(ReplicaSettings)}
+
+
+@attrs.frozen
+class Binding(ReplicaSettings):
+    """An adapter and the settings with which it is bound; these are given by name.
+
+    Args:
+        adapter: The adapter, from a registry or made by hand.
+    """
+
+    adapter: BoundAdapter | object
 
     def model_for(self, model: str | None) -> str | None:
         """Return the name under which the engine knows what a task asks for."""

@@ -14,10 +14,11 @@ import attrs
 
 from adapter_api.errors import Problem
 from adapter_api.keys import without_keys
-from adapter_api.validators import integer, must_be, number, shown
+from adapter_api.validators import must_be, shown
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, LoadedModel, PrefixAffinity, SessionAffinity
+from registry.host.snapshot import ReplicaSettings
 from registry.near import nearest
 from registry.registry import Registry
 from registry.workers.reading import Unreadable, is_too_deep, read_text
@@ -69,18 +70,13 @@ class WorkersTable:
 
 
 @attrs.frozen
-class ReplicaTable:
+class ReplicaTable(ReplicaSettings):
     """One replica in the file.
 
     Args:
         pool: Its pool.
         replica: Its name in the pool.
         adapter: The adapter's name, or "distribution:name".
-        limit: The maximum number of streams at once.
-        weight: Its share of the load compared with the other replicas.
-        priority: Replicas with a higher number get work only where none with a lower has room.
-        model: The engine's own name of its model.
-        aliases: Other names by which tasks may ask for that model.
         options: The adapter's options.
         secrets: For each secret option, the environment variable that holds it.
     """
@@ -88,11 +84,6 @@ class ReplicaTable:
     pool: str = attrs.field(validator=is_name)
     replica: str = attrs.field(validator=is_name)
     adapter: str
-    limit: int | None = attrs.field(default=None, validator=integer(1, optional=True))
-    weight: float = attrs.field(default=1.0, validator=number(above=0))
-    priority: int = 0
-    model: str | None = None
-    aliases: tuple[str, ...] = ()
     options: dict[str, Any] = attrs.field(factory=dict)
     secrets: dict[str, str] = attrs.field(factory=dict)
 
@@ -231,18 +222,9 @@ def _replica(
     if not isinstance(adapter, str) or fields is None:
         return None
     options, places = _options(data, fields, place, problems)
-    spec = ReplicaSpec("", "", adapter, options, config=None, source=place)
-    if table is not None:
-        spec = attrs.evolve(
-            spec,
-            pool_id=table.pool,
-            replica_id=table.replica,
-            limit=table.limit,
-            weight=table.weight,
-            priority=table.priority,
-            model=table.model,
-            aliases=table.aliases,
-        )
+    key = ("", "") if table is None else (table.pool, table.replica)
+    settings = {} if table is None else table.settings
+    spec = ReplicaSpec(*key, adapter, options, config=None, source=place, **settings)
     spec = configured(spec, fields, registry, problems, places)
     return None if table is None else spec
 

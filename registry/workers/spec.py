@@ -12,7 +12,7 @@ from registry.config import structure as strict
 from registry.config.declared import hide, option_of
 from registry.config.fields import ConfigField
 from registry.host.policy import PoolPolicy
-from registry.host.snapshot import Binding
+from registry.host.snapshot import Binding, ReplicaSettings
 from registry.registry import Registry
 
 _T = TypeVar("_T")
@@ -45,7 +45,7 @@ def _exactly(value: object) -> str:
 
 
 @attrs.frozen
-class ReplicaSpec:
+class ReplicaSpec(ReplicaSettings):
     """A declared replica. Two equal ones are the same replica.
 
     Args:
@@ -54,11 +54,6 @@ class ReplicaSpec:
         adapter: The registry's name of its adapter.
         options: The adapter's options as declared, secrets included.
         config: The adapter's config, made of the options.
-        limit: The maximum number of streams at once; None for the engine's own or the policy's.
-        weight: Its share of the load compared with the other replicas.
-        priority: Replicas with a higher number get work only where none with a lower has room.
-        model: The engine's own name of its model; None if tasks name it.
-        aliases: Other names by which tasks may ask for that model.
         engine: The engine's kind and version as declared; another engine is another replica.
         source: The file, and the path in it.
     """
@@ -68,11 +63,6 @@ class ReplicaSpec:
     adapter: str
     options: Mapping[str, Any] = attrs.field(repr=False, eq=_exactly)
     config: object = attrs.field(repr=False, eq=False)
-    limit: int | None = None
-    weight: float = 1.0
-    priority: int = 0
-    model: str | None = None
-    aliases: tuple[str, ...] = ()
     engine: tuple[str, ...] = ()
     source: str = attrs.field(default="$", eq=False)
 
@@ -83,7 +73,7 @@ class ReplicaSpec:
 
     def binding(self, adapter: BoundAdapter) -> Binding:
         """Return how the host binds this adapter."""
-        return Binding(adapter, self.limit, self.weight, self.priority, self.model, self.aliases)
+        return Binding(adapter, **self.settings)
 
     def build(self, registry: Registry) -> BoundAdapter:
         """Return its adapter, not started.

@@ -143,16 +143,7 @@ class WorkersWatch:
         for pool_id, policy in self._policies(workers).items():
             self._host.set_policy(pool_id, policy)
         for key, adapter in adapters.items():
-            spec = workers.replicas[key]
-            self._host.bind(
-                *key,
-                adapter,
-                limit=spec.limit,
-                weight=spec.weight,
-                priority=spec.priority,
-                model=spec.model,
-                aliases=spec.aliases,
-            )
+            self._host.bind(*key, adapter, **workers.replicas[key].settings)
         self._bound = workers
         self._unfinished = dict.fromkeys(self._declared.unfinished, False)
 
