@@ -79,5 +79,5 @@ def test_the_description_has_no_link_that_leads_nowhere(wheel: zipfile.ZipFile) 
     head, _, description = wheel.read(name).decode().partition("\n\n")
     assert "Description-Content-Type: text/markdown" in head
     assert description.startswith("# worker-adapters\n")
-    assert "the tutorial takes" in " ".join(description.split())
+    assert "tutorial takes an afternoon" in " ".join(description.split())
     assert [link for link in re.findall(r"\]\(([^)]+)\)", description) if "://" not in link] == []
