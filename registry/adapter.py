@@ -23,7 +23,15 @@ from adapter_api.stream import TokenStream
 from adapter_api.table import StreamTable
 from adapter_api.task import TaskRequest, require_task
 from adapter_api.watcher import StreamWatcher
-from registry.hooks import Left, answer_of, failing, iterated, manager_of, submit_failure, watched
+from registry.hooks import (
+    RaisedGeneratorExit,
+    answer_of,
+    failing,
+    iterated,
+    manager_of,
+    submit_failure,
+    watched,
+)
 from registry.middleware import Layered, close, drive
 from registry.observers.notify import Observers
 from registry.observers.reports import AdapterReport, JobReport
@@ -128,7 +136,7 @@ class BoundAdapter(Generic[_C]):
         if missing:
             problems = [f"{hook} is missing: an adapter has it as a @hookimpl" for hook in missing]
             if isinstance(adapter, str):
-                problems = [f"{adapter!r} is a name: give registry.get({adapter!r}, ...)"]
+                problems = [f"{adapter!r} is a name: pass registry.get({adapter!r}, ...)"]
             raise ContractError(name, bound._target, problems)
         return bound
 
@@ -285,8 +293,8 @@ class BoundAdapter(Generic[_C]):
         GeneratorExit, which would end the caller, are its failures."""
         try:
             return await answer_of(partial(getattr(self._hooks, hook), **arguments))
-        except (SystemExit, Left) as exc:
-            left = exc.__cause__ if isinstance(exc, Left) else exc
+        except (SystemExit, RaisedGeneratorExit) as exc:
+            left = exc.__cause__ if isinstance(exc, RaisedGeneratorExit) else exc
             message = f"{hook} of adapter {self.name!r} raised {type(left).__name__}"
             raise InternalError(ErrorCode.INTERNAL, message) from left
 

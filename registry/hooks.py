@@ -42,7 +42,7 @@ class _Manager(pluggy.PluginManager):
         return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
 
 
-class Left(Exception):
+class RaisedGeneratorExit(Exception):
     """Code of an adapter raised GeneratorExit, its cause."""
 
 
@@ -51,13 +51,13 @@ def answer_of(call: Callable[[], Any]) -> Generator[Any, Any, Any]:
     """Call a hook, and await its answer if that is an awaitable.
 
     Raises:
-        Left: If the hook raised GeneratorExit. One that destroys the caller's coroutine, and the
-            hook's with it, propagates.
+        RaisedGeneratorExit: If the hook raised GeneratorExit. One that destroys the caller's
+            coroutine, and the hook's with it, propagates.
     """
     try:
         answer = call()
     except GeneratorExit as exc:
-        raise Left from exc
+        raise RaisedGeneratorExit from exc
     if not isinstance(answer, Awaitable):
         return answer
     step: Any = answer.__await__()
@@ -68,7 +68,7 @@ def answer_of(call: Callable[[], Any]) -> Generator[Any, Any, Any]:
         except StopIteration as stop:
             return stop.value
         except GeneratorExit as exc:
-            raise Left from exc
+            raise RaisedGeneratorExit from exc
         try:
             advance, value = step.send, (yield future)
         except GeneratorExit:

@@ -288,7 +288,7 @@ def _config_of(loaded: "LoadedAdapter", config: object, options: Mapping[str, An
     if config is None:
         return config_from_options(name, cls, options)
     if options:
-        raise ConfigError.single(name, "give either a config or options, not both")
+        raise ConfigError.single(name, "pass either a config or options, not both")
     if isinstance(config, cls):
         return config
     if isinstance(config, Mapping):

@@ -279,7 +279,7 @@ def _unknown(key: str, names: list[str]) -> str:
 
 
 def _missing(field: InitField) -> str:
-    return f"missing; give {field.name}=..."
+    return f"missing; set {field.name}=..."
 
 
 def _field_problems(

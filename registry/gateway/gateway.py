@@ -111,7 +111,7 @@ class Gateway:
 
     def headers_of(self, job_id: str) -> Headers:
         """Return the headers that an answer to a job has, from what is known by now."""
-        asked = self.host.asked(job_id)
+        asked = self.host.attempted_replicas(job_id)
         headers = [
             (b"x-request-id", job_id.encode("ascii")),
             (b"x-worker-attempts", b"%d" % len(asked)),

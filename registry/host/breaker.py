@@ -1,4 +1,4 @@
-"""Breakers and learnt limits: they keep failures from spreading (ORCH-3602).
+"""Breakers and learnt limits, which keep failures from spreading (ORCH-3602).
 
 Every `now` is in seconds of one monotonic clock.
 """
@@ -84,8 +84,8 @@ class Breaker:
         return trial
 
     def admit(self, trial: "Trial", now: float) -> None:
-        """Begin an attempt as `begin` does, with a Trial that was made for it. Where the breaker
-        is closed there is nothing to do."""
+        """Begin an attempt as `begin` does, with an existing Trial. Does nothing if the breaker is
+        closed."""
         if not self.allows(now):
             raise RuntimeError(f"no attempt may begin: the breaker is {self.state}")
         if self.state is not BreakerState.CLOSED and not self._is_lifted:
@@ -120,9 +120,9 @@ class Breaker:
 
 @attrs.define(eq=False)
 class Trial:
-    """One attempt, as its breaker sees it.
+    """One attempt, from the breaker's point of view.
 
-    An attempt that began before the breaker opened decides nothing: that is for the probe.
+    An attempt that began before the breaker opened has no effect: only the probe decides.
     """
 
     _breaker: Breaker
@@ -146,7 +146,8 @@ class Trial:
             self._breaker._on_failure(now)
 
     def retract(self) -> None:
-        """Withdraw a failure that turned out to be the job's, unless it opened the breaker."""
+        """Withdraw a failure that turned out to be the job's fault, unless it opened the
+        breaker."""
         if self._counts and self._failed_at is not None:
             with suppress(ValueError):  # it is out of the window
                 self._breaker._failures.remove(self._failed_at)
@@ -165,17 +166,17 @@ FIRST_REST_S = 0.1
 """How long a replica rests after several busy answers in a row; doubled with each further one."""
 
 MAX_REST_S = 2.0
-"""The longest such rest: an engine that works off its queue has room again within seconds."""
+"""The longest such rest: an engine that works through its queue has room again within seconds."""
 
-PATIENCE = 3
+MAX_BUSY_IN_A_ROW = 3
 """Busy answers in a row before a replica rests; until then attempts only come more slowly."""
 
 DECREASE = 0.8
-"""By what a learnt limit shrinks when the engine refuses less than it allowed."""
+"""The factor by which a learnt limit shrinks when the engine refuses a load within it."""
 
 GROWTH_PER_S, CALM_S = 0.05, 5.0
-"""By what share of itself a learnt limit grows in a second; doubled by each CALM_S without a busy
-answer."""
+"""The growth of a learnt limit per second, as a fraction of it. It doubles with each CALM_S without
+a busy answer."""
 
 PACED = 0.8
 """The pause between two attempts, as a share of the mean time between the ends of two answers."""
@@ -191,20 +192,20 @@ OUTCOMES = 32
 """The number of requests whose order shows how a server refuses."""
 
 LATE_S = 0.02
-"""By how much an attempt may be late for the next one to come early: timers are never exact."""
+"""How late an attempt may be and still let the next one come early: timers are never exact."""
 
 MAX_LEARNT = 64.0
-"""A learnt limit beyond this, and far beyond what was refused, is dropped: it limits nothing."""
+"""A learnt limit above this, and far above the refused load, is dropped: it limits nothing."""
 
 
 class Pace:
     """The number of streams that one replica may have, learnt from busy answers and recoveries.
 
-    A busy answer sets the limit to the number of other streams, or lowers it where that was allowed
-    already. Whole answers at the limit raise it. Attempts are spread over the time that answers
-    take, and a limit below one means longer pauses: so a server that admits a fixed number of
-    requests in a second gets hardly more than these. Where busy answers do not depend on the pace,
-    as from a server that sheds the load of many clients, it does not slow down any further.
+    A busy answer sets the limit to the number of other streams, or lowers it if that number was
+    allowed already. Whole answers at the limit raise it. Attempts are spread over the duration of
+    answers, and a limit below one means longer pauses. So a server that admits a fixed number of
+    requests per second gets hardly more than that. If busy answers do not depend on the pace, as
+    from a server that sheds the load of many clients, the pace does not slow down any further.
 
     A replica that was away begins with one stream, and one more for each first token (slow start).
     """
@@ -224,14 +225,14 @@ class Pace:
 
     def __init__(self) -> None:
         self.limit: float | None = None
-        """Streams at once that the replica is trusted with; None: nothing is known, and neither
-        first tokens nor whole answers teach anything."""
+        """The learnt maximum of concurrent streams; None: nothing is known, and neither first
+        tokens nor whole answers change that."""
         self.is_back = False
         """True before the first attempt after the replica was away."""
         self.next_at = -math.inf
         """When the next attempt may begin."""
         self.took_s = FIRST_REST_S
-        """The recent time of an answer."""
+        """The recent duration of an answer, in seconds."""
         self._threshold = math.inf  # up to here the limit grows quickly
         self._cut_at = -math.inf
         self._in_a_row = 0  # busy answers; those to attempts that were sent together are one
@@ -241,7 +242,7 @@ class Pace:
 
     @property
     def room(self) -> int:
-        """The most streams at once, where there is a limit."""
+        """The maximum of concurrent streams, if there is a limit."""
         return max(1, int((self.limit or 0.0) + 0.5))
 
     def busy(self, others: int, began_at: float, now: float) -> float:
@@ -269,16 +270,16 @@ class Pace:
             limit = max(limit, min(2.0, self.took_s / SHED_GAP_S))
         self.limit = self._threshold = max(limit, min(1.0, self.took_s / SLOWEST_GAP_S))
         self._wait(now)
-        over = self._in_a_row - PATIENCE
+        over = self._in_a_row - MAX_BUSY_IN_A_ROW
         if self._sheds or over < 0:
             return min(self.took_s / max(1, others), FIRST_REST_S)  # until one of them ends
         return min(FIRST_REST_S * 2.0**over, MAX_REST_S)
 
     def begin(self, others: int, now: float) -> bool:
-        """Note an attempt beside `others`, which may be from before the replica was away.
+        """Note an attempt in addition to `others`, which may be from before the replica was away.
 
         Returns:
-            Whether the next one has to wait for a while.
+            Whether the next one has to wait.
         """
         if self.is_back:
             self.limit, self.is_back = others + 1.0, False
@@ -307,7 +308,7 @@ class Pace:
         Args:
             load: How many attempts run, this one among them.
             now: The time.
-            hard_limit: The most streams at once that the limit can be; None for no maximum.
+            hard_limit: The maximum value of the limit; None for no maximum.
         """
         if self.limit is not None and self._threshold <= self.limit <= load + 1:
             calm = 2.0 ** min((now - self._cut_at) / CALM_S, MAX_CALM)
@@ -327,8 +328,8 @@ class Pace:
             self._forget()
 
     def _note(self, *, is_admitted: bool) -> None:
-        """Note an outcome, and find out from many whether the busy answers depend on the pace. It
-        is held meanwhile: otherwise its own changes would look like chance."""
+        """Note an outcome, and find out from many whether busy answers depend on the pace. The pace
+        is held in the meantime: otherwise its own changes would look random."""
         seen = self._outcomes
         seen.append(is_admitted)
         if len(seen) < (2 if self._sheds else 1) * OUTCOMES:
@@ -355,8 +356,8 @@ class Pace:
 def at_random(outcomes: Sequence[bool]) -> bool:
     """Return whether a server refuses at random, and not by the rate of the requests.
 
-    A server that counts requests hardly refuses two in a row, or hardly admits two in a row. One
-    that counts them in long windows seldom changes between refusing and admitting.
+    A server that limits the rate rarely refuses two requests in a row, or rarely admits two in a
+    row. One that counts them in long windows seldom changes between refusing and admitting.
 
     Args:
         outcomes: The latest, each true if the request was admitted.

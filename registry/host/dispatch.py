@@ -1,4 +1,4 @@
-"""One job on its way through a pool: it waits for a replica, is sent to it, and may fail over."""
+"""One job in a pool: it waits for a replica, is sent to it, and may fail over."""
 
 import logging
 import random
@@ -29,13 +29,13 @@ MAX_BACKOFF_S = 5.0
 """The longest such pause."""
 
 FindQueue = Callable[[str, Queue | None], Queue]
-"""Returns the queue of a pool that takes new jobs. For a job that is in a queue already it returns
-that pool's present one."""
+"""Returns the queue of a pool that takes new jobs; for a job that is already in a queue, the
+current queue of its pool."""
 
 
 @attrs.define(eq=False)
 class Job:
-    """One submit on its way: from attempt to attempt, through its pool and its fallback pools.
+    """One submitted job, with its attempts in its pool and its fallback pools.
 
     Args:
         task: The job.
@@ -73,7 +73,7 @@ class Job:
     async def events(
         self, pool_id: str, find_queue: FindQueue, ledger: Ledger
     ) -> AsyncIterator[TokenEvent | list[Token]]:
-        """Yield the job's events, from whichever replica gives the first event of its answer.
+        """Yield the job's events, from the first replica that begins an answer.
 
         Args:
             pool_id: The job's pool.
@@ -98,8 +98,8 @@ class Job:
                         stream.clock.first_within(limit_s, partial(too_late, limit_s, head))
                     advance, take_buffered = stream.__anext__, stream.take_buffered
                     while not lease.has_answered:
-                        # Started is held back until the answer is this replica's: the user never
-                        # sees that of an attempt that failed.
+                        # Started is held back until this replica begins its answer, so that the #
+                        # user never gets the Started of a failed attempt.
                         head.append(self._rare(lease, await advance()))
                     if limit_s is not None:
                         stream.clock.first_within(None)
@@ -119,12 +119,12 @@ class Job:
                         else:
                             yield self._rare(lease, event)
                 except WorkerError as error:
-                    self._judge(lease, error, now := self.limits.now())
+                    self._note_outcome(lease, error, now := self.limits.now())
                     if lease.has_answered:
                         raise
                     failure = error
                 except BaseException as error:
-                    self._judge(lease, error, now := self.limits.now())
+                    self._note_outcome(lease, error, now := self.limits.now())
                     raise
                 finally:
                     self.replica = None
@@ -138,7 +138,7 @@ class Job:
                         self._stream = None
                         self._queue.give_back(lease, now)
                 if failure is not None:
-                    self._go_on(lease, failure)
+                    self._prepare_retry(lease, failure)
                     failure = None
         except WorkerError as error:
             reported = of_the_job(error, self.limits, record.asked, self._unused)
@@ -207,14 +207,14 @@ class Job:
             failure.retry_after_ms = refusal.retry_after_ms
         raise failure from refusal
 
-    def _go_on(self, lease: Lease, error: WorkerError) -> None:
-        """Get ready for another attempt.
+    def _prepare_retry(self, lease: Lease, error: WorkerError) -> None:
+        """Prepare for another attempt.
 
         Raises:
-            WorkerError: The failure, if there must be none.
+            WorkerError: The failure, if no other attempt is allowed.
         """
         self._queue = self._find_queue(self._pool_id, self._queue)  # it may have been bound again
-        why = self._queue.pool.go_on(self._progress, lease, error, self._backoff_s(error))
+        why = self._queue.pool.try_again(self._progress, lease, error, self._backoff_s(error))
         self._record.note("retry", why)
         if why == "granted":
             self._is_back, self._failure = True, error
@@ -243,7 +243,7 @@ class Job:
         return False
 
     def _backoff_s(self, error: WorkerError) -> float:
-        """Return how long the job avoids a replica that failed it."""
+        """Return how long the job must not be sent to a replica that failed it."""
         if error.retry_after_ms is not None:
             return error.retry_after_ms / 1000
         backoff_s = min(MAX_BACKOFF_S, BACKOFF_S * 2.0 ** (len(self._record.asked) - 1))
@@ -257,7 +257,7 @@ class Job:
     # One attempt
 
     def _send(self, lease: Lease) -> TokenStream:
-        """Ask the replica, with the rest of the deadline. Only the pool retries."""
+        """Send the job to the replica, with the rest of the deadline. Only the pool retries."""
         replica, deadline_at = lease.replica, self.limits.deadline_at
         self.replica, self._is_judged = replica, False
         self._record.asked.append(replica.replica_id)
@@ -274,7 +274,7 @@ class Job:
         return stream
 
     def _rare(self, lease: Lease, event: TokenEvent) -> TokenEvent:
-        """Return an event that is not the next of many Tokens, as the user gets it.
+        """Return an event other than a further Token, as the user gets it.
 
         Raises:
             WorkerError: If it is Error.
@@ -299,7 +299,7 @@ class Job:
         if event.engine_version != replica.engine_version or event.engine != replica.engine:
             self._queue.pool.members.note_started(replica, event)
         if sent is not None and event.model != sent and is_other_model(sent, event.model):
-            said = f"asked for {sent}, answered as {event.model}"
+            said = f"requested {sent}, answered as {event.model}"
             self._record.note("answer", "other_model", replica.replica_id, detail=said)
             replica.is_doubted = True
             if replica.notes_odd_model(event.model):
@@ -318,7 +318,7 @@ class Job:
         of it. So is the ledger, which is complete now."""
         metrics, record = event.metrics, self._record
         now = lease.left_at = self.limits.now()
-        self._judge(lease, None, now)
+        self._note_outcome(lease, None, now)
         record.end("ok", now=now)
         first_ms = metrics.time_to_first_token_ms
         if first_ms is not None:
@@ -331,8 +331,8 @@ class Job:
         )
         return copied(event, metrics=whole)
 
-    def _judge(self, lease: Lease, error: BaseException | None, now: float) -> None:
-        """Note, once, how the attempt went."""
+    def _note_outcome(self, lease: Lease, error: BaseException | None, now: float) -> None:
+        """Note, once, the outcome of the attempt."""
         if self._is_judged:
             return
         self._is_judged = True

@@ -1,4 +1,4 @@
-"""HostPool: one pool of a host, for code that takes an adapter."""
+"""HostPool: one pool of a host as an adapter."""
 
 from typing import Protocol
 
@@ -26,7 +26,7 @@ class Host(Protocol):
         ...
 
     def pool_props(self, pool_id: str) -> EngineProps:
-        """Return what a pool can do."""
+        """Return a pool's combined properties."""
         ...
 
 
@@ -59,7 +59,7 @@ class HostPool:
             return HealthStatus(HealthState.UNHEALTHY, str(error), live=False, ready=False)
 
     async def props(self) -> EngineProps:
-        """Return what the replicas that accept work can do together. It does not wait."""
+        """Return the combined properties of the replicas that accept work. It does not wait."""
         return self.host.pool_props(self.name)
 
     async def engine_version(self) -> str:

@@ -68,8 +68,8 @@ class AdapterHost(Overview):
     def set_policy(self, pool_id: str, policy: PoolPolicy | None) -> None:
         """Declare a pool: give it its own policy instead of the defaults.
 
-        A declared pool is there without replicas, too: its jobs wait `ready_wait_s` for one.
-        Breakers and the retry budget start over; jobs that wait keep their places.
+        A declared pool may have no replicas: its jobs wait `ready_wait_s` for one. Breakers and the
+        retry budget start over; jobs that wait keep their places.
 
         Args:
             pool_id: The pool.
@@ -92,7 +92,7 @@ class AdapterHost(Overview):
         model: str | None = None,
         aliases: Iterable[str] = (),
     ) -> None:
-        """Add a replica. It gets work as soon as its first health check says that it is ready.
+        """Add a replica. It gets work as soon as its first health check reports that it is ready.
 
         Args:
             pool_id: Its pool; created if it does not exist.
@@ -108,8 +108,8 @@ class AdapterHost(Overview):
         Raises:
             ValueError: If the pool has a replica of that name, the limit is below 1, or the weight
                 not above 0.
-            ContractError: If what was made by hand is not an adapter.
-            RuntimeError: If the host is closed, or outside of its event loop.
+            ContractError: If an object that is not from a registry is not an adapter. RuntimeError:
+                If the host is closed, or outside its event loop.
         """
         self._check_open()
         if self._places.get(pool_id, replica_id) is not None:
@@ -134,7 +134,7 @@ class AdapterHost(Overview):
         model: str | None = None,
         aliases: Iterable[str] = (),
     ) -> None:
-        """Put another adapter in a replica's place, at once for all callers (AH-1001).
+        """Replace a replica's adapter, atomically for all callers (AH-1001).
 
         The new adapter is started and checked first. Streams in flight finish on the old adapter,
         which closes after the last of them. A drain of the replica ends.
@@ -143,17 +143,17 @@ class AdapterHost(Overview):
             pool_id: The pool.
             replica_id: The replica.
             adapter: The new adapter. The host closes it from the moment it is in place.
-            limit: As for `bind`, and so are the others; the former values are forgotten.
+            limit: As for `bind`, like the following; previous settings are discarded.
             weight: See `bind`.
             priority: See `bind`.
             model: See `bind`.
             aliases: See `bind`.
 
         Raises:
-            LookupError: If there is no such replica (any more).
+            LookupError: If there is no such replica, or it was unbound in the meantime.
             ValueError: If the limit is below 1, or the weight not above 0.
             ContractError: If what was made by hand is not an adapter.
-            Exception: What the start of the adapter raises. Then nothing has changed.
+            Exception: Any exception of the adapter's start. Then nothing has changed.
         """
         names = tuple(aliases)
         binding = Binding(
@@ -181,14 +181,14 @@ class AdapterHost(Overview):
         The new adapters are started and checked first. Old ones close after their last stream.
 
         Args:
-            bindings: New replicas, and other adapters for those that are there. The adapters are
-                the host's from the moment they are in place.
-            gone: Which replicas are unbound, where they are still there.
+            bindings: New replicas, and other adapters for existing ones. The host owns the adapters
+                from the moment they are in place.
+            gone: The replicas to unbind, if they still exist.
             policies: The policies of pools, as for `set_policy`.
 
         Raises:
-            SwapError: If adapters do not start, or another task has changed one of these places
-                meanwhile. Then nothing has changed.
+            SwapError: If adapters do not start, or another task changed one of these replicas in
+                the meantime. Then nothing has changed.
             ContractError: If what was made by hand is not an adapter.
             RuntimeError: If the host is closed. Then nothing has changed.
 
@@ -220,8 +220,8 @@ class AdapterHost(Overview):
     async def unbind(self, pool_id: str, replica_id: str) -> None:
         """Remove a replica from its pool.
 
-        It gets no work from now on, and its adapter closes after its last stream. This waits for
-        that only if nothing runs.
+        It gets no work from now on, and its adapter closes after its last stream. The call waits
+        for the close only if nothing runs.
 
         Raises:
             LookupError: If there is no such replica.
@@ -240,11 +240,11 @@ class AdapterHost(Overview):
         Args:
             pool_id: The pool.
             replica_id: The replica; None for the whole pool.
-            timeout_s: The longest to wait, in seconds; None for no limit.
+            timeout_s: The maximum time to wait, in seconds; None for no limit.
 
         Returns:
-            True once nothing runs; False if that took too long, or the pool was opened again
-            meanwhile. Nothing is cut off in any case.
+            True once nothing runs; False if that took too long, or the pool was opened again in the
+            meantime. No job is interrupted in any case.
 
         Raises:
             LookupError: If there is no such pool or replica.
@@ -271,7 +271,7 @@ class AdapterHost(Overview):
     # Jobs
 
     def pool(self, pool_id: str) -> HostPool:
-        """Return the pool as an adapter: whatever takes an adapter can be given a whole pool."""
+        """Return the pool as an adapter, for code that takes an adapter."""
         return HostPool(self, pool_id)
 
     def submit(
@@ -288,14 +288,14 @@ class AdapterHost(Overview):
             priority: "interactive" jobs go before "batch" jobs.
 
         Returns:
-            Its events. Opening it raises what kept the job from being answered: ADMISSION_REJECT
-            where the queue is full, POOL_UNAVAILABLE where no replica is ready, CIRCUIT_OPEN where
-            all are left alone, or the last attempt's error.
+            Its events. Opening it raises if the job gets no answer: ADMISSION_REJECT if the queue
+            is full, POOL_UNAVAILABLE if no replica is ready, CIRCUIT_OPEN if every breaker is open,
+            or the last attempt's error.
 
         Raises:
             TypeError: If `task` is not a TaskRequest.
             ValueError: If the priority is neither "interactive" nor "batch".
-            RuntimeError: Outside of the host's event loop.
+            RuntimeError: Outside the host's event loop.
         """
         require_task(task)
         if priority not in PRIORITIES:
@@ -313,7 +313,7 @@ class AdapterHost(Overview):
         return stream
 
     async def cancel(self, pool_id: str, job_id: str) -> bool:
-        """Stop a job, wherever it is on its way. No Token comes after this returns (AH-1004).
+        """Stop a job, whether it waits or runs. No Token comes after this returns (AH-1004).
 
         Returns:
             True if a running job was stopped; False for an unknown id.
@@ -333,7 +333,7 @@ class AdapterHost(Overview):
                     stopped |= await replica.adapter.cancel(job_id)
                 except Exception as error:  # of the adapter's code; the stream has ended
                     logger.warning(
-                        "replica %s of pool %s could not be asked to stop a job: %s",
+                        "stopping a job on replica %s of pool %s failed: %s",
                         replica.replica_id,
                         pool_id,
                         type(error).__name__,
@@ -348,9 +348,9 @@ class AdapterHost(Overview):
         """Return how a job ended: "ok" or a code; None while it runs or if it is unknown."""
         return self._ledger.outcome(job_id)
 
-    def asked(self, job_id: str) -> tuple[str, ...]:
+    def attempted_replicas(self, job_id: str) -> tuple[str, ...]:
         """Return the replica of each attempt of a job so far, in order; empty for an unknown id."""
-        return self._ledger.asked(job_id)
+        return self._ledger.attempted_replicas(job_id)
 
     # Lifecycle
 
@@ -385,7 +385,7 @@ class AdapterHost(Overview):
             raise RuntimeError("the host belongs to another event loop: make one in each loop")
 
     def _find_queue(self, pool_id: str, current: Queue | None) -> Queue:
-        """Return the queue that a job joins; for one that is in a queue, the pool's present one."""
+        """Return the queue that a job joins; for one that is in a queue, the pool's current one."""
         queue = None if self._closed else self._places.queues.get(pool_id)
         if current is not None:
             return current if queue is None else queue

@@ -1,4 +1,4 @@
-"""The jobs of a host: those that wait, and the records of the latest ones."""
+"""The jobs of a host: waiting jobs, and the records of the latest ones."""
 
 import asyncio
 from collections import OrderedDict
@@ -58,7 +58,7 @@ class Lane(Generic[_T]):
         yield from self.fresh
 
     def of(self, turn: _T) -> OrderedDict[_T, None]:
-        """Return where the turn stands."""
+        """Return the position of a turn."""
         return self.back if turn.is_back else self.fresh
 
     @property
@@ -100,7 +100,7 @@ class Lanes(Generic[_T]):
         self.size += 1
 
     def remove(self, turn: _T) -> bool:
-        """Take a turn out; False if it was not there."""
+        """Remove a turn; False if it was not there."""
         lane = turn.lane
         if lane is None:
             return False
@@ -140,7 +140,7 @@ def of_the_job(
     """Return the last attempt's error as that of the whole job.
 
     Args:
-        error: How the attempt failed.
+        error: The attempt's error.
         limits: The job's clock; the adapter knows only the part of the deadline that it was given.
         asked: The replica of each attempt.
         unused: Why fallback pools could not be used.
@@ -161,18 +161,18 @@ def of_the_job(
 
 
 def too_late(limit_s: float, head: Sequence[TokenEvent]) -> WorkerError:
-    """Return the error of an attempt that gave no token in time, after the events `head`."""
+    """Return the error of an attempt that sent no token in time, after the events `head`."""
     code = ErrorCode.DECODE_TIMEOUT if head else ErrorCode.POOL_UNAVAILABLE
-    return WorkerError.of(code, f"the replica gave no token within the pool's {limit_s:g} s")
+    return WorkerError.of(code, f"the replica sent no token within the pool's {limit_s:g} s")
 
 
-# On record
+# Records
 
 MAX_STEPS = 64
 """The maximum number of steps kept of a job; the last place is for its end."""
 
 MAX_JOBS = 1000
-"""The maximum number of ended jobs kept; the jobs in flight come on top of them."""
+"""The maximum number of ended jobs kept, in addition to the jobs in flight."""
 
 
 class JobRecord:
@@ -225,7 +225,7 @@ class JobRecord:
         self._steps.append((now - (took_s or 0.0), kind, replica_id, reason, took_s, detail))
 
     def end(self, outcome: str, detail: str = "", now: float | None = None) -> None:
-        """Note the end; what is noted later is left out."""
+        """Note the end; later steps are ignored."""
         if self.outcome is None:
             if now is None:
                 now = asyncio.get_running_loop().time()
@@ -301,7 +301,7 @@ class Ledger:
         record = self._record(job_id)
         return None if record is None else record.outcome
 
-    def asked(self, job_id: str) -> tuple[str, ...]:
+    def attempted_replicas(self, job_id: str) -> tuple[str, ...]:
         """Return the replica of each attempt of a job so far; empty if it is unknown."""
         record = self._record(job_id)
         return () if record is None else tuple(record.asked)
@@ -332,8 +332,8 @@ def _draft_of(cls: type) -> tuple[Callable[..., Any], Callable[[Any], Any]] | No
 def copied(value: _V, **changes: object) -> _V:
     """Return a copy of an attrs object with unchecked changes.
 
-    A draft of the same layout is filled and then becomes a `_V`: each `__setattr__` of a frozen
-    class is a call, which made a copy seven times as expensive.
+    A draft of the same layout is filled and then becomes a `_V`. Setting each attribute of a frozen
+    class would cost a call, and make the copy seven times as expensive.
     """
     cls: Any = value.__class__
     made = _draft_of(cls)

@@ -1,8 +1,9 @@
-"""The replicas of a pool, kept in the order in which jobs need them.
+"""The replicas of a pool, kept sorted for routing.
 
-A View has the replicas that list one model: who accepts work, who may be asked now, and, by
-priority and load, who has room. What changes a replica ends in `Members.refresh` or, where only its
-load changed, in `_rank`, which put it in its place in each view; no job walks all replicas.
+A View has the replicas that list one model: those that accept work, those that can take a job now,
+and, by priority and load, those that have room. Every change of a replica ends in
+`Members.refresh`, or in `_rank` if only its load changed. These update its position in each view,
+so no job walks all replicas.
 """
 
 import asyncio
@@ -17,33 +18,33 @@ from adapter_api.notices import BreakerState, ReplicaState
 from registry.host.breaker import Breaker, Trial
 from registry.host.policy import PoolPolicy, Verdict, verdict_on
 from registry.host.replica import NEW_SHARE, Lease, Replica, View
-from registry.host.snapshot import Changes, Tell, Versions
+from registry.host.snapshot import Changes, Notify, Versions
 
 MAX_VIEWS = 64
-"""Models whose replicas are kept in order; the one that was asked for longest ago goes first."""
+"""Models whose replicas are kept sorted; the least recently requested one is dropped first."""
 
 MAX_REST_S = 60.0
-"""The longest rest that a server can ask for: a wrong header must not take a replica away."""
+"""The longest rest that a server can request: a wrong header must not disable a replica."""
 
 
 class Members:
-    """The replicas of a pool, and what is learnt about them.
+    """The replicas of a pool, and the facts learnt about them.
 
     Args:
         pool_id: The pool.
         policy: Its limits.
-        tell: Notifies observers of a change.
+        notify: Notifies observers of a change.
 
     Attributes:
-        on_return: Called when a replica that rested or had an open breaker may be asked again.
+        on_return: Called when a replica that rested or had an open breaker can get jobs again.
         away: The replicas that cannot take a job now.
         listed: How many replicas list each model.
         unchecked: The replicas whose first health check is to come.
         without: The replicas that lack the model they are configured for.
-        generation: Counts the changes of who is there and which models they list.
+        generation: Counts changes of the replicas and of the models they list.
     """
 
-    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell) -> None:
+    def __init__(self, pool_id: str, policy: PoolPolicy, notify: Notify) -> None:
         self.pool_id = pool_id
         self.policy = policy
         self.replicas: dict[str, Replica] = {}
@@ -61,14 +62,14 @@ class Members:
         self.versions = Versions()
         self.generation = 0
         self.unchecked: set[str] = set()
-        self._changes = Changes(pool_id, tell)
+        self._changes = Changes(pool_id, notify)
 
     def use(self, policy: PoolPolicy) -> None:
         """Apply `policy` from now on. Breakers start over."""
         self.policy = policy
         for replica in self.replicas.values():
             before, replica.breaker = replica.breaker.state, Breaker(policy.breaker)
-            self._tell_breaker(replica, before, "replaced")
+            self._notify_breaker(replica, before, "replaced")
             self.refresh(replica)
             self._await_return(replica)
 
@@ -82,9 +83,9 @@ class Members:
             self._forget(before)
         self.replicas[replica.replica_id] = replica
         self._note_change(replica)
-        self._tell_state(replica, None if before is None else before.shown_state)
+        self._notify_state(replica, None if before is None else before.shown_state)
         if before is not None:
-            self._tell_breaker(replica, before.breaker.state, "replaced")
+            self._notify_breaker(replica, before.breaker.state, "replaced")
 
     def remove(self, replica: Replica) -> None:
         """Take the replica out: it gets no work from now on."""
@@ -99,7 +100,7 @@ class Members:
         before = replica.shown_state
         replica.draining = True
         self._note_change(replica)
-        self._tell_state(replica, before)
+        self._notify_state(replica, before)
 
     def busy(self) -> list[Replica]:
         """Return those in use, including those that are out of their places."""
@@ -142,7 +143,7 @@ class Members:
         self._rank(replica, now)
 
     def _rank(self, replica: Replica, now: float) -> None:
-        """Put the replica in its place by its load, where it may be asked and has room."""
+        """Update the replica's position by load, if it can get jobs and has room."""
         name, priority = replica.replica_id, replica.binding.priority
         candidate = None
         if name in self.everyone.allowed:
@@ -249,7 +250,7 @@ class Members:
             and replica.engine_version != self.versions.kept
         )
 
-    # What is learnt
+    # Learning
 
     def note_health(
         self, replica: Replica, status: HealthStatus, props: EngineProps | None
@@ -258,7 +259,7 @@ class Members:
         before = replica.shown_state
         replica.note_health(status, props)
         self._note_change(replica)
-        self._tell_state(replica, before)
+        self._notify_state(replica, before)
 
     def note_started(self, replica: Replica, started: Started) -> None:
         """Note what an answer reports about the replica's engine."""
@@ -282,7 +283,7 @@ class Members:
             self._await_return(replica)
         if before is not BreakerState.CLOSED:
             self.refresh(replica, now)
-            self._tell_breaker(replica, before, "probe")
+            self._notify_breaker(replica, before, "probe")
         return lease
 
     def give_back(self, lease: Lease, now: float) -> None:
@@ -327,7 +328,7 @@ class Members:
             pace.whole(replica.load, now, replica.hard_limit(self.policy.max_in_flight))
         if before is not BreakerState.CLOSED:
             lease.succeeded()
-            self._tell_breaker(replica, before, "answered")
+            self._notify_breaker(replica, before, "answered")
 
     def note_failure(self, lease: Lease, error: WorkerError, counts: bool) -> Trial | None:
         """Note that an attempt failed.
@@ -362,7 +363,7 @@ class Members:
             return None
         before = replica.breaker.state
         lease.failed(now)
-        if self._tell_breaker(replica, before, str(error.code)):
+        if self._notify_breaker(replica, before, str(error.code)):
             self.refresh(replica)
         if replica.breaker.state is BreakerState.OPEN:
             replica.pace.recover()
@@ -376,12 +377,12 @@ class Members:
             self.refresh(replica)
             self._await_return(replica)
 
-    def _tell_state(self, replica: Replica, before: ReplicaState | None) -> None:
+    def _notify_state(self, replica: Replica, before: ReplicaState | None) -> None:
         if self.is_present(replica):
             now, message = replica.shown_state, replica.shown_message
             self._changes.of_state(replica.replica_id, before, now, message)
 
-    def _tell_breaker(self, replica: Replica, before: BreakerState, reason: str) -> bool:
+    def _notify_breaker(self, replica: Replica, before: BreakerState, reason: str) -> bool:
         """Return whether the breaker's state is another one than before."""
         breaker = replica.breaker
         if breaker.state is before:

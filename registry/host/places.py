@@ -1,4 +1,4 @@
-"""The places of replicas in pools: taking one, leaving it, closing the adapter, and overviews."""
+"""The places of replicas in pools: binding, removing, closing adapters, and overviews."""
 
 import asyncio
 import logging
@@ -30,10 +30,10 @@ CLOSE_S = 30.0
 
 
 class ReplacedMeanwhile(Exception):
-    """Another task has put an adapter in this place, or taken it out."""
+    """Another task replaced or removed the adapter in this place."""
 
     def __str__(self) -> str:
-        return "another task has changed this replica meanwhile"
+        return "another task changed this replica in the meantime"
 
 
 class TooSlow(Exception):
@@ -63,7 +63,7 @@ class SwapError(Exception):
 class Places:
     """The pools of a host, with their queues, and the replicas in them.
 
-    A pool is there while it has replicas, or was declared by a policy of its own.
+    A pool exists while it has replicas, or if it was declared by a policy of its own.
 
     Args:
         defaults: The policy of pools that have none of their own.
@@ -80,21 +80,21 @@ class Places:
         self._closing: set[asyncio.Task[None]] = set()
         self._touched: set[Queue] | None = None
 
-    # Who is where
+    # Look-up
 
     def policy(self, pool_id: str) -> PoolPolicy:
         """Return the pool's policy, whether there is such a pool or not."""
         return self._policies.get(pool_id, self._defaults)
 
     def declare(self, pool_id: str, policy: PoolPolicy) -> None:
-        """Give the pool its own policy; the pool is there from now on."""
+        """Give the pool its own policy; the pool exists from now on."""
         self._policies[pool_id] = policy
         queue = self._made(pool_id)
         queue.use(policy)
         self._serve(queue)
 
     def forget(self, pool_id: str) -> None:
-        """Take the pool's policy back; a pool without replicas is gone."""
+        """Withdraw the pool's policy; a pool without replicas ceases to exist."""
         if self._policies.pop(pool_id, None) is None:
             return
         queue = self.queues[pool_id]
@@ -150,10 +150,10 @@ class Places:
         return Replica(pool_id, replica_id, adapter, breaker, binding)
 
     async def prepare(self, replica: Replica) -> None:
-        """Start its adapter, and learn its health before any job depends on it.
+        """Start its adapter, and check its health before any job depends on it.
 
         Raises:
-            Exception: What the start raises.
+            Exception: Any exception of the start.
         """
         await replica.adapter.start()
         limit_s = self.policy(replica.pool_id).probe_timeout_s
@@ -181,7 +181,7 @@ class Places:
     # Going
 
     def take_out(self, pool_id: str, replica_id: str) -> Replica:
-        """Take the replica out of its place. A pool without replicas is gone, unless declared.
+        """Remove the replica. A pool without replicas ceases to exist, unless it was declared.
 
         Raises:
             LookupError: If there is no such replica.
@@ -200,7 +200,7 @@ class Places:
             pool.is_gone = True
 
     async def retire(self, replica: Replica) -> None:
-        """Close its adapter after its last stream; wait for that where nothing runs."""
+        """Close its adapter after its last stream; wait for the close if nothing runs."""
         closing = self.close_after_last(replica)
         if replica.is_idle:
             await asyncio.wait({closing})
@@ -287,14 +287,14 @@ class Overview:
         )
 
     async def props(self, pool_id: str) -> Mapping[str, EngineProps]:
-        """Return what the engine of each replica can do, by replica_id: as learnt when the replica
+        """Return the engine properties of each replica, by replica_id: as learnt when the replica
         last became ready, empty before (ORCH-3603). It does not wait; LookupError if there is no
         such pool."""
         replicas = self._places.queue(pool_id).pool.members.replicas
         return {name: replicas[name].props or EngineProps() for name in sorted(replicas)}
 
     def pool_props(self, pool_id: str) -> EngineProps:
-        """Return what the replicas that accept work can do together: all of their models and
+        """Return the combined properties of the replicas that accept work: all of their models and
         slots, the smallest context. It does not wait; LookupError if there is no such pool."""
         return self._places.queue(pool_id).pool.props()
 
@@ -314,7 +314,7 @@ class Overview:
 
 
 async def prepared(places: Places, replicas: Sequence[Replica]) -> None:
-    """Prepare all of them, side by side.
+    """Prepare all of them concurrently.
 
     Raises:
         SwapError: With every one that could not be prepared in time.

@@ -1,5 +1,5 @@
-"""The policy of a pool: its limits, which failures count against a replica, and how many further
-attempts are made.
+"""The policy of a pool: its limits, the failures that count against a replica, and the budget of
+further attempts.
 
 Every `now` is in seconds of one monotonic clock.
 """
@@ -30,21 +30,22 @@ class PoolPolicy:
     Args:
         routing: Chooses among the replicas that can take a job.
         breaker: When a replica gets no jobs, and for how long.
-        max_queue: The most jobs that wait for a replica; 0 for no waiting. Jobs that come before
-            the first health check of any replica are not counted, nor are those that come back.
-        queue_full: What a full queue does: "reject" the newcomer, or "drop_oldest_batch" for it.
+        max_queue: The maximum number of jobs that wait for a replica; 0 for no waiting. Jobs that
+            come before the first health check of any replica are not counted, nor are retries.
+        queue_full: What a full queue does: "reject" the new job, or "drop_oldest_batch" to make
+            room for it.
         batch_share: The share of starts that waiting batch jobs get while interactive ones wait,
             too; 0: batch jobs wait until no interactive one does.
         max_in_flight: The maximum number of streams of a replica whose own limit is unknown.
-        ready_wait_s: How long a job waits, in seconds, where no replica is ready but one
-            is loading or not yet checked, or the pool has none.
-        probe_interval_s: Seconds between two health checks of a replica, give or take a tenth.
-        probe_timeout_s: The longest a health check may take, in seconds.
+        ready_wait_s: How long a job waits, in seconds, if no replica is ready but one is loading or
+            not yet checked, or if the pool has none.
+        probe_interval_s: Seconds between two health checks of a replica (±10 %).
+        probe_timeout_s: The maximum duration of a health check, in seconds.
         retry_ratio: Attempts beyond the first, as a share of the submitted jobs.
         retry_floor_per_s: Such attempts per second that are always granted.
         max_attempts: The maximum number of attempts of one job.
-        refuse_mixed_versions: Whether a replica gets no work while it runs another engine version
-            than the pool does (ORCH-3046).
+        refuse_mixed_versions: Whether a replica gets no work while its engine version differs from
+            the pool's (ORCH-3046).
         deadline_s: The deadline of tasks that have none.
         first_token_timeout_s: How long an attempt may take to its first token before the job moves
             on, in seconds. The adapter's own limit applies, too.
@@ -80,10 +81,10 @@ class Verdict(StrEnum):
     BROKEN = "broken"
     """The replica failed: counts for its breaker."""
     BUSY = "busy"
-    """The replica has no room: it rests briefly and is given less."""
+    """The replica has no room: it rests briefly and gets fewer jobs."""
     ELSEWHERE = "elsewhere"
-    """The replica refuses what another one may accept: its key, its quota, the model; or its
-    address or its adapter is at fault."""
+    """The replica refuses a job that another one may accept, because of its key, its quota, its
+    model, its address or its adapter."""
     JOB = "job"
     """The request is at fault, or the cause is unknown: does not count against the replica."""
 
@@ -106,11 +107,10 @@ _ELSEWHERE = frozenset(
     }
 )
 _MISPLACED = frozenset({301, 302, 303, 307, 308, 405, 407, 410, 421, 426})
-"""Statuses that say that the endpoint is not where the replica's address points, whatever the
-request asks for."""
+"""Statuses which mean that the endpoint is not at the replica's address, whatever the request."""
 
 _FAILED = frozenset({424, 499})
-"""Statuses below 500 by which a server reports its own failure: a generation that failed, or a
+"""Statuses below 500 with which a server reports its own failure: a failed generation, or a
 connection that was lost between a proxy and its engine."""
 
 _BUSY_WORDS = re.compile(
@@ -128,9 +128,9 @@ _ANONYMOUS = re.compile(r"internal (server )?error\W*$|^\W*$", re.I)
 def verdict_on(error: WorkerError) -> Verdict:
     """Return the cause of a failure.
 
-    Connect failures, resets, 5xx, stalls and cut answers speak against the replica. A busy engine,
-    saturation of our own, 4xx other than 424 and 499, cancels and deadlines do not; nor does a
-    failure whose text refuses the request.
+    Connect failures, resets, 5xx, stalls and cut answers count against the replica. A busy engine,
+    local saturation, 4xx other than 424 and 499, cancels and deadlines do not; nor does a failure
+    whose text refuses the request.
     """
     status = error.status
     if error.code is ErrorCode.ADMISSION_REJECT:
@@ -147,8 +147,7 @@ def verdict_on(error: WorkerError) -> Verdict:
 
 
 def refusal_of(error: WorkerError) -> tuple[int, str] | None:
-    """Return what identifies an engine's own words in a 424, 500 or 501; None for any other
-    failure.
+    """Return a key for an engine's own words in a 424, 500 or 501; None for any other failure.
 
     The same words from two replicas are about the request, whatever the status claims.
     """
@@ -158,19 +157,16 @@ def refusal_of(error: WorkerError) -> tuple[int, str] | None:
 
 
 WINDOW_S = 10
-"""Over how many seconds jobs and attempts are compared. When a replica breaks all of its jobs fail
-at once, and the pool's jobs of the seconds before pay for moving them."""
+"""The window in seconds over which jobs and attempts are compared. When a replica breaks, all of
+its jobs fail at once, and the budget of the preceding seconds allows moving them."""
 
 
 class FailoverBudget:
-    """Attempts beyond the first, as a share of the jobs, and a few per second in any case.
-
-    In any ten seconds no more are granted than `ratio` of the jobs that came in them, and
-    `floor_per_s` for each second.
+    """Limits attempts beyond the first to a share of the jobs, plus a few per second.
 
     Args:
-        ratio: What each job adds.
-        floor_per_s: What each second adds.
+        ratio: The attempts that each job of the last WINDOW_S adds.
+        floor_per_s: The attempts that each second adds.
     """
 
     def __init__(self, ratio: float = 0.2, floor_per_s: float = 1.0) -> None:

@@ -1,6 +1,6 @@
 """A pool's decisions: which replica a job gets, how long it waits, when it is refused.
 
-Nothing here waits or does I/O.
+This module neither waits nor does I/O.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from registry.host.members import Members
 from registry.host.policy import FailoverBudget, PoolPolicy, Verdict, refusal_of, verdict_on
 from registry.host.replica import Lease, Replica, View
 from registry.host.routing import Candidates, Choice
-from registry.host.snapshot import Tell
+from registry.host.snapshot import Notify
 
 MAX_SKIPS = 8
 """The maximum number of skipped replicas that one decision names; the ledger counts the others."""
 
 MAX_WAIT_S = 60.0
-"""The maximum wait that replicas may impose on a job: the caller decides on longer ones."""
+"""The maximum wait that replicas may impose on a job: longer waits are up to the caller."""
 
 MAX_BUSY = 8
-"""Busy answers that do not count as attempts of a job: each teaches the host a limit, and the jobs
-that are sent meanwhile pay for the lesson."""
+"""Busy answers that do not count as attempts of a job. The host learns a limit from them, which the
+jobs in flight at that time should not pay for."""
 
 FREE_ATTEMPT_S = 1.0
 """An attempt that broke within this time, before any answer, cost the engine no work."""
@@ -68,11 +68,11 @@ class Progress:
         task: The job.
         deadline_at: When it must have ended; None without a deadline.
         since: Since when it waits for a replica.
-        tried: The replicas that failed it, each with the time before which it is not asked again.
+        tried: The replicas that failed it, each with the time before which it is not tried again.
         attempts: How many of its attempts failed, but for the first MAX_BUSY busy answers.
         busy: How many of those it had.
-        judged: What counted against replicas, by replica: a job counts once against each.
-        refusals: An engine's words in a 500, with the replica that said them.
+        counted_against: The trials that counted against replicas, at most one for each.
+        refusals: An engine's words in a 500, with the replica that sent them.
         moved: Whether a refused key or a missing model moved it already.
     """
 
@@ -82,7 +82,7 @@ class Progress:
     tried: Mapping[str, float] = _NONE
     attempts: int = 0
     busy: int = 0
-    judged: Mapping[str, Trial] = _NONE
+    counted_against: Mapping[str, Trial] = _NONE
     refusals: Mapping[tuple[int, str], str] = _NONE
     moved: bool = False
 
@@ -97,13 +97,13 @@ class Pool:
     Args:
         pool_id: Its name.
         policy: Its limits.
-        tell: Notifies observers of a change: the hook's name, and the notice.
+        notify: Notifies observers of a change: the hook's name, and the notice.
     """
 
-    def __init__(self, pool_id: str, policy: PoolPolicy, tell: Tell) -> None:
+    def __init__(self, pool_id: str, policy: PoolPolicy, notify: Notify) -> None:
         self.pool_id = pool_id
         self.policy = policy
-        self.members = Members(pool_id, policy, tell)
+        self.members = Members(pool_id, policy, notify)
         self.budget = FailoverBudget(policy.retry_ratio, policy.retry_floor_per_s)
         self.draining = False
         self.is_gone = False
@@ -121,8 +121,8 @@ class Pool:
     def next_step(self, job: Progress, now: float) -> Step:
         """Decide what a job does next.
 
-        Replicas it has not tried come first, also where it must wait for one of them to have
-        room. Those that failed it are tried again when all have been tried.
+        Replicas it has not tried come first, even if it must wait for one of them to have room.
+        Those that failed it are tried again when all have been tried.
         """
         members, model = self.members, job.task.model
         view = members.view(model, now)
@@ -196,13 +196,13 @@ class Pool:
             return Wait(reason, until)
         wait_s = max(0.0, until - now)
         code = ErrorCode.CIRCUIT_OPEN if reason == "circuit_open" else ErrorCode.POOL_UNAVAILABLE
-        if wait_s == math.inf:  # those that are left refused the job for good
+        if wait_s == math.inf:  # the remaining ones refused the job permanently
             message = f"no other replica of pool {self.pool_id!r} is left for the job"
             return Fail(EngineUnavailable(code, message, retriable=False))
         return Fail(
             EngineUnavailable(
                 code,
-                f"no replica of pool {self.pool_id!r} may be asked for another {wait_s:.3g} s "
+                f"no replica of pool {self.pool_id!r} can take the job for another {wait_s:.3g} s "
                 f"({reason})",
                 retry_after_ms=_ms(wait_s),
             ),
@@ -228,26 +228,25 @@ class Pool:
         first = None if refusal is None else job.refusals.get(refusal)
         if refusal is not None and first is None:
             job.refusals = {**job.refusals, refusal: name}
-        if first is not None and first != name:  # two engines say the same: the job is at fault
-            for counted in job.judged.values():
+        if first is not None and first != name:  # two engines report the same: the job is at fault
+            for counted in job.counted_against.values():
                 counted.retract()
             error.retriable = False
             return
-        trial = self.members.note_failure(lease, error, name not in job.judged)
+        trial = self.members.note_failure(lease, error, name not in job.counted_against)
         if trial is not None:
-            job.judged = {**job.judged, name: trial}
+            job.counted_against = {**job.counted_against, name: trial}
 
-    def go_on(self, job: Progress, lease: Lease, error: WorkerError, backoff_s: float) -> str:
-        """Get a job ready for another attempt, after one that failed before its first token.
+    def try_again(self, job: Progress, lease: Lease, error: WorkerError, backoff_s: float) -> str:
+        """Prepare a job for another attempt, after one that failed before its first token.
 
         Args:
             job: The job.
-            lease: The attempt that failed.
-            error: How.
-            backoff_s: How long this job leaves that replica alone.
+            lease: The attempt that failed. error: The attempt's error.
+            backoff_s: How long this job must not return to that replica.
 
         Returns:
-            "granted", or why there must be no other attempt.
+            "granted", or the reason against another attempt.
         """
         now, name, verdict = _now(), lease.replica.replica_id, verdict_on(error)
         if verdict is Verdict.BUSY and job.busy < MAX_BUSY and job.task.max_attempts is None:
@@ -306,7 +305,7 @@ class Pool:
         return self.next_chance_s() > MAX_REST_S
 
     def next_chance_s(self) -> float:
-        """Return for how long no replica may be asked, in seconds; 0 if one may be."""
+        """Return how long no replica can take a job, in seconds; 0 if one can now."""
         everyone, now = self.members.everyone, _now()
         if everyone.allowed:
             return 0.0
@@ -346,11 +345,11 @@ class Pool:
         return "full" if replica.breaker.allows(now) else "circuit_open"
 
     def models(self) -> tuple[str, ...]:
-        """Return every name by which a task can ask for what a replica is known to serve."""
+        """Return every known model name that tasks can use in this pool."""
         return tuple(sorted(name for name, count in self.members.listed.items() if count > 0))
 
     def props(self) -> EngineProps:
-        """Return what the replicas that accept work can do together."""
+        """Return the combined properties of the replicas that accept work."""
         replicas = list(self.members.everyone.accepting.values())
         known = [replica.props for replica in replicas if replica.props is not None]
         engines = {replica.engine for replica in replicas if replica.engine}

@@ -1,4 +1,4 @@
-"""Background health checks: each replica in a task of its own, none able to hold up another."""
+"""Background health checks: each replica in its own task, none able to delay another."""
 
 import asyncio
 import logging
@@ -23,25 +23,24 @@ TURN_S = 0.5
 """The maximum time for which a check delays others. A longer one continues in parallel."""
 
 MIN_PAUSE_S = 0.2
-"""The shortest pause between two checks of a replica, however much its jobs fail."""
+"""The shortest pause between two checks of a replica, however often its jobs fail."""
 
 JITTER = 0.1
-"""The share by which an interval is longer or shorter, so that checks do not gather."""
+"""The fraction by which an interval is randomized, so that checks do not coincide."""
 
 
 async def result_in_time(call: "asyncio.Task[_T]", limit_s: float) -> _T:
     """Return the result of a call of an adapter's code, which may hang.
 
-    The call is cancelled when the time is over or the caller is cancelled; it is not waited for
-    then, since it may ignore that.
+    The call is cancelled when the time is over or the caller is cancelled. It is then not awaited,
+    as it may ignore its cancellation.
 
     Args:
-        call: Runs in a task of its own.
-        limit_s: The longest to wait, in seconds.
+        call: Runs in a task of its own. limit_s: The maximum time to wait, in seconds.
 
     Raises:
         TimeoutError: If it took longer.
-        Exception: What the call raised.
+        Exception: Any exception of the call.
     """
     try:
         await asyncio.wait({call}, timeout=limit_s)
@@ -97,7 +96,7 @@ class Prober:
             task.cancel()
 
     async def aclose(self) -> None:
-        """End every check. One that ignores its cancellation is left alone after a second."""
+        """End every check. One that ignores its cancellation is abandoned after a second."""
         tasks = {*self._watches.values(), *self._calls}
         self._watches.clear()
         for task in tasks:
@@ -130,8 +129,8 @@ class Prober:
     async def ask(
         self, replica: Replica, limit_s: float
     ) -> tuple[HealthStatus, EngineProps | None]:
-        """Return the engine's health and, if it accepts work, what is not known of its
-        properties."""
+        """Return the engine's health and, if it accepts work, its properties if they are to be read
+        again."""
         try:
             status = await self._health(replica, limit_s)
         except TimeoutError:
@@ -161,7 +160,7 @@ class Prober:
             raise
 
     async def _props(self, replica: Replica, limit_s: float) -> EngineProps | None:
-        """Return what the engine can do; None if it does not answer in time."""
+        """Return the engine's properties; None if it does not answer in time."""
         try:
             return await result_in_time(self._call(replica.adapter.props()), limit_s)
         except TimeoutError:

@@ -1,8 +1,8 @@
-"""The queue before a pool: jobs wait here for a replica, and replicas are leased from here.
+"""The queue of a pool: jobs wait in it for a replica, and replicas are leased from it.
 
-Jobs that wait for the same replicas stand in one lane, so that a replica with room looks at the
-head of a few lanes and not at every job. Jobs that come back from a failed attempt go first and
-past the bound: they were admitted once.
+Jobs that wait for the same replicas share a lane, so that only the heads of a few lanes are
+examined when a replica has room. Jobs that return after a failed attempt go first and are not
+counted against the bound: they were admitted before.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ FIRST_GUESS_S = 1.0
 """The assumed service time while none was measured."""
 
 MAX_COLD = 10_000
-"""Jobs that may wait for the first health check of any replica: seconds of heavy traffic."""
+"""The number of jobs that may wait for the first health check: seconds of heavy traffic."""
 
 DUE = 1.0 - 1e-9
 """The credit that gives a batch job the next start; shares such as 0.1 do not add up to 1."""
@@ -59,10 +59,10 @@ EVERYONE = "*"
 
 
 class Queue:
-    """Gives the replicas of a pool to its jobs, first come, first served in each priority.
+    """Assigns the replicas of a pool to its jobs, first come, first served in each priority.
 
     Args:
-        pool: Decides.
+        pool: The pool, which makes the decisions.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -83,8 +83,8 @@ class Queue:
         return len(self._lanes)
 
     def take(self, progress: Progress, record: JobRecord, now: float) -> Lease | Wait:
-        """Return a replica for the job's next attempt, which the caller gives back, or what the
-        job has to `wait` for.
+        """Return a lease for the job's next attempt, which the caller gives back, or the step that
+        the job has to `wait` for.
 
         Args:
             progress: The job.
@@ -147,7 +147,7 @@ class Queue:
         raise outcome
 
     def give_back(self, lease: Lease, now: float) -> None:
-        """Note that an attempt is over; a waiting job may have its replica."""
+        """Note that an attempt is over; a waiting job may get its replica."""
         if lease.has_answered:  # for how long it held its replica
             took_s = now - lease.taken_at
             if self._is_measured:
@@ -209,7 +209,7 @@ class Queue:
                 self._credit = max(0.0, self._credit - 1.0)
 
     def recheck(self) -> None:
-        """Decide again for every job, because a replica's readiness, breaker or models changed."""
+        """Decide again for every job, after a replica's readiness, breaker or models changed."""
         if not self._lanes:
             return
         self._sort_again()
@@ -314,7 +314,7 @@ class Queue:
         return CapacityExceeded(
             ErrorCode.ADMISSION_REJECT,
             f"the queue of pool {pool.pool_id!r} is full: {count} jobs wait, "
-            f"and no more than {pool.policy.max_queue} may",
+            f"and the maximum is {pool.policy.max_queue}",
             retry_after_ms=math.ceil(1000 * max(wait_s, pool.next_chance_s())) or 1,
         )
 
@@ -337,13 +337,13 @@ class Queue:
     # Draining
 
     def put(self, replica: Replica) -> None:
-        """Put the replica in its place, which opens the pool if it was shut."""
+        """Add or replace the replica, which reopens the pool if it was shut."""
         self.pool.draining = False
         self.pool.members.put(replica)
         self._opened.set()
 
     def shut(self) -> None:
-        """Take no new jobs, until a replica is put in place."""
+        """Refuse new jobs until a replica is added."""
         self.pool.draining = True
         self._opened.clear()
 
@@ -354,8 +354,8 @@ class Queue:
         self.recheck()
 
     async def finish(self) -> bool:
-        """Wait until no job of a draining pool waits or runs. A job that runs may come to wait
-        again.
+        """Wait until no job of a draining pool waits or runs. A running job may return to the
+        queue.
 
         Returns:
             False as soon as the pool is opened again.

@@ -1,4 +1,4 @@
-"""One replica of a pool, its known facts, and an ordered view of the replicas of one model."""
+"""One replica of a pool, its known facts, and a sorted view of the replicas of one model."""
 
 import asyncio
 import math
@@ -19,8 +19,8 @@ NEW_SHARE = 0.2
 """The weight of the newest time in the recent one."""
 
 FORGET_S = 60.0
-"""After this time without a job a replica's first-token time decides nothing: it may be fast
-again, and only a job can tell."""
+"""After this time without a job, a replica's first-token time is ignored: it may be fast again,
+which only a job can show."""
 
 LATE_S = 0.001
 """Timers fire this much after the moment they wait for, so that it has passed by then."""
@@ -29,7 +29,7 @@ REFUSALS_IN_A_ROW = 2
 """The number of refused keys or missing models in a row after which a replica rests."""
 
 MIN_REFUSED_S = 1.0
-"""The minimum rest of a replica that refuses by itself; doubled with each further refusal."""
+"""The minimum rest of a replica that keeps refusing; doubled with each further refusal."""
 
 PROPS_S = 60.0
 """How often the properties of a ready replica are read again: a server may load other models
@@ -55,8 +55,8 @@ def state_of(status: HealthStatus) -> ReplicaState:
 
 @attrs.define(eq=False)
 class Lease(Trial):
-    """The right of one attempt to use a replica's adapter, held while its stream lives. It is the
-    attempt as the replica's breaker sees it, too."""
+    """One attempt's claim on a replica's adapter, held while its stream lives. It is also the
+    attempt from the point of view of the replica's breaker."""
 
     replica: "Replica"
     taken_at: float
@@ -69,7 +69,7 @@ class Lease(Trial):
 
 @attrs.define(eq=False)
 class Replica:
-    """An adapter in its place in a pool, and what is known of its engine.
+    """An adapter bound in a pool, and the known facts about its engine.
 
     A rebind replaces it with a new Replica; the old one lives until its last lease is given back.
 
@@ -82,7 +82,8 @@ class Replica:
 
     Attributes:
         idle: Set when nothing uses its adapter; None while nothing waits for that.
-        own_limit: The most attempts at once, as bound, or the engine's slots; None without one.
+        own_limit: The maximum of concurrent attempts, as bound, or the engine's slots; None without
+            one.
     """
 
     pool_id: str
@@ -151,7 +152,7 @@ class Replica:
 
     @property
     def shown_state(self) -> ReplicaState:
-        """Its state as shown to others: one that gets no new work is draining."""
+        """Its reported state: a replica that gets no new work is draining."""
         return ReplicaState.DRAINING if self.draining else self.state
 
     @property
@@ -170,11 +171,11 @@ class Replica:
         return len(self.leases)
 
     def hard_limit(self, otherwise: int | None) -> int | None:
-        """Return the most attempts at once: its own limit, or `otherwise`."""
+        """Return the maximum of concurrent attempts: its own limit, or `otherwise`."""
         return otherwise if self.own_limit is None else self.own_limit
 
     def limit(self, otherwise: int | None) -> int | None:
-        """Return the most attempts at once, with what its answers taught."""
+        """Return the maximum of concurrent attempts, including the learnt limit."""
         hard = otherwise if self.own_limit is None else self.own_limit
         if self.pace.limit is None:
             return hard
@@ -182,14 +183,14 @@ class Replica:
         return learnt if hard is None else min(hard, learnt)
 
     def free_at(self, now: float) -> float | None:
-        """Return when it may be asked again; None if that depends on a probe under way."""
+        """Return when it can get jobs again; None if that depends on a probe in flight."""
         if self.breaker.allows(now):
             return self.resting_until
         at = self.breaker.retry_at
         return None if at is None else max(at, self.resting_until)
 
     def set_alarm(self, call: "Callable[[Replica], None]") -> None:
-        """Call back once when it may be asked again, instead of any earlier such request."""
+        """Call `call` once when it can get jobs again; replaces an earlier alarm."""
         self.cancel_alarm()
         loop = asyncio.get_running_loop()
         at = max(self.resting_until, self.breaker.retry_at or 0.0, self.pace.next_at)
@@ -203,7 +204,7 @@ class Replica:
             self._alarm = None
 
     def candidate(self, limit: int | None, now: float) -> Candidate:
-        """Return what a routing policy sees of it."""
+        """Return the facts that a routing policy gets."""
         recent = now - self.answered_at < FORGET_S
         return Candidate(
             self.replica_id,
@@ -241,7 +242,7 @@ class Replica:
     # What is learnt
 
     def note_health(self, status: HealthStatus, props: EngineProps | None) -> None:
-        """Note what a health check said and, if it asked for them, the engine's properties."""
+        """Note the result of a health check and, if they were read, the engine's properties."""
         state = state_of(status)
         if self.state is ReplicaState.DOWN and state is not ReplicaState.DOWN:
             self.pace.recover()
@@ -345,7 +346,7 @@ class View:
         (self.members if is_member else self.others)[name] = replica
 
     def place(self, replica: Replica, accepts: bool, allowed: bool) -> None:
-        """Note whether the replica accepts work, and whether it may be asked now."""
+        """Note whether the replica accepts work, and whether it can take a job now."""
         name = replica.replica_id
         if accepts:
             self.accepting[name] = replica
@@ -364,7 +365,7 @@ class View:
         return tier
 
     def remove(self, replica_id: str) -> None:
-        """Take a replica out of it."""
+        """Remove a replica."""
         for kept in (self.members, self.others, self.accepting, self.allowed):
             kept.pop(replica_id, None)
         for tier in self.tiers.values():
@@ -372,8 +373,8 @@ class View:
         self._is_known = False
 
     def free_at(self, now: float) -> float | None:
-        """Return when the first of those that accept work may be asked again; None if that depends
-        on a probe under way."""
+        """Return when the first of those that accept work can get jobs again; None if that depends
+        on a probe in flight."""
         if not self._is_known:
             times = (replica.free_at(now) for replica in self.accepting.values())
             self._free_at = min((at for at in times if at is not None), default=None)
@@ -381,7 +382,7 @@ class View:
         return self._free_at
 
     def forget_times(self) -> None:
-        """Note that a replica may be asked at another time than before."""
+        """Forget the computed times, because one of them changed."""
         self._is_known = False
 
     @property

@@ -1,7 +1,7 @@
 """Routing policies: the choice among the replicas that can take a job (ORCH-3009, ORCH-3012).
 
-A policy is a small object. It gets the candidates as a sequence that also knows their order by
-load and their places on a hash ring, so that a choice costs the same among ten and ten thousand.
+A policy is a small object. It gets the candidates as a sequence that is also sorted by load and
+indexed by a hash ring. So a choice costs the same among ten and ten thousand replicas.
 """
 
 import math
@@ -19,16 +19,16 @@ from adapter_api.task import TaskRequest
 from adapter_api.validators import integer, number
 
 PROBES = 21
-"""Points of the ring that a key looks at. With 21 the fullest of the replicas gets about 5 percent
+"""Points of the ring that are probed for a key. With 21 the fullest replica gets about 5 percent
 more keys than the mean. Source: Appleton and O'Reilly, Multi-probe consistent hashing (2015)."""
 
 RING = 1 << 64
 
 FAST_MS = 5.0
-"""First-token times up to this are alike: below it there is only noise."""
+"""First-token times up to this count as equal: differences below it are noise."""
 
 MAX_LOADED_MODELS = 64
-"""Models for which an index is kept of where they are loaded; others are found by a walk."""
+"""Models for which the replicas that have them loaded are indexed; others need a walk."""
 
 
 def pace_of(first_token_ms: float) -> int:
@@ -46,11 +46,11 @@ class Candidate:
     Args:
         replica_id: Its name.
         load: Streams in flight.
-        limit: The most at once; None without a limit.
+        limit: The maximum of concurrent streams; None without a limit.
         weight: Its share of the load compared with the others.
         first_token_ms: The recent time to its first token; None while unknown.
-        jobs: Attempts it was given so far.
-        model: The model that it was asked for last; None while unknown.
+        jobs: Attempts sent to it so far.
+        model: The model of its latest attempt; None while unknown.
     """
 
     replica_id: str
@@ -70,10 +70,10 @@ class Candidate:
 
 
 class Candidates(Sequence[Candidate]):
-    """Candidates, ordered by load and placed on a ring.
+    """Candidates, sorted by load and placed on a hash ring.
 
-    `put` and `remove` keep both in order at the cost of a logarithm, so that a pool changes it
-    with each attempt instead of making one for each job.
+    `put` and `remove` keep both sorted in logarithmic time, so that a pool updates one object with
+    each attempt instead of building one for each job.
     """
 
     def __init__(self, candidates: Iterable[Candidate] = ()) -> None:
@@ -151,7 +151,7 @@ class Candidates(Sequence[Candidate]):
                 if candidate is not None:
                     self.put(candidate)
 
-    # Asking
+    # Queries
 
     @property
     def load(self) -> int:
@@ -178,9 +178,9 @@ class Candidates(Sequence[Candidate]):
         raise LookupError("there are no candidates to choose from")
 
     def near(self, key: str) -> list[Candidate]:
-        """Return up to PROBES candidates in the order that belongs to `key`, nearest first.
+        """Return up to PROBES candidates in the order of `key`, nearest first.
 
-        When a candidate comes or goes only the keys for which it is the nearest move.
+        When a candidate comes or goes, only the keys for which it is the nearest move.
         """
         ring, members = self._ring, self.by_id
         if not ring:
@@ -199,7 +199,7 @@ class Candidates(Sequence[Candidate]):
         return [members[name][2] for name in sorted(nearest, key=nearest.__getitem__)]
 
     def with_model(self, model: str) -> "Candidates":
-        """Return those that were asked for `model` last, which therefore have it loaded."""
+        """Return those whose latest attempt was for `model`, which therefore have it loaded."""
         loaded = self._loaded.get(model)
         if loaded is None:
             loaded = Candidates(c for c in self if c.model == model)
@@ -248,10 +248,10 @@ class LeastLoaded:
 class SessionAffinity:
     """Tasks of one session go to one replica, as long as it is not loaded far above the others.
 
-    Each session has an order of the replicas of its own and takes the first that is there. When a
+    Each session orders the replicas in its own way and takes the first available one. When a
     replica comes or goes, only the sessions for which it is the first move. A replica whose load
-    would be more than `bound` times the mean is passed over. Tasks without a session go to the
-    least loaded.
+    would be more than `bound` times the mean is skipped. Tasks without a session go to the least
+    loaded.
 
     Args:
         bound: At least 1.
@@ -293,7 +293,7 @@ class PrefixAffinity:
         return _near(self.key_of(task), Candidates.of(candidates), self.bound)
 
     def key_of(self, task: TaskRequest) -> str:
-        """Return the beginning of what the engine reads."""
+        """Return the beginning of the engine's input."""
         if task.messages is None:
             return (task.prompt or "")[: self.chars]
         text, left = "", self.chars
@@ -311,9 +311,9 @@ class PrefixAffinity:
 
 @attrs.frozen
 class LoadedModel:
-    """Tasks go where their model is loaded, so that engines which hold one model at a time swap
-    seldom. Where it is loaded nowhere, or only on replicas far above the mean load, the task goes
-    to the least loaded.
+    """Tasks go where their model is loaded, so that engines which hold one model at a time rarely
+    swap. If it is loaded nowhere, or only on replicas far above the mean load, the task goes to the
+    least loaded.
 
     Args:
         bound: At least 1: how far above the mean load a replica may be that has the model.

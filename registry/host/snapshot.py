@@ -1,5 +1,5 @@
-"""Facts of replicas and pools: how they are bound, which versions they run, and what a host
-reports of itself, JSON-able by cattrs."""
+"""Facts about replicas and pools: bindings, versions, and a host's snapshots, JSON-able by
+cattrs."""
 
 import asyncio
 from collections import deque
@@ -52,12 +52,12 @@ class Binding(ReplicaSettings):
     adapter: BoundAdapter | object
 
     def model_for(self, model: str | None) -> str | None:
-        """Return the name under which the engine knows what a task asks for."""
+        """Return the engine's name of the model that a task requests."""
         return self.model if model is None or model in self.aliases else model
 
 
 def is_other_model(sent: str | None, answered: str | None) -> bool:
-    """Return whether an answer names another model than the one that was asked for.
+    """Return whether an answer names a model other than the requested one.
 
     A dated or tagged form of the name is the same model ("gpt-4o-2024-08-06", "llama3:latest").
     """
@@ -75,8 +75,8 @@ def _bare(model: str) -> str:
 class Versions:
     """The engine versions of a pool's replicas that accept work.
 
-    A pool keeps to its version as long as a replica runs it: a rolling upgrade moves every session
-    once, when the last replica of the old version has gone.
+    A pool stays on its version as long as a replica runs it: a rolling upgrade moves every session
+    once, when the last replica of the old version is gone.
 
     Attributes:
         kept: The version that the pool keeps to; None while none is known.
@@ -103,7 +103,7 @@ class Versions:
         return self.kept != kept
 
 
-Tell = Callable[[str, object], None]
+Notify = Callable[[str, object], None]
 """Notifies observers: the hook's name, and the notice."""
 
 
@@ -112,12 +112,12 @@ class Changes:
 
     Args:
         pool_id: The pool.
-        tell: Notifies them.
+        notify: Notifies them.
     """
 
-    def __init__(self, pool_id: str, tell: Tell) -> None:
+    def __init__(self, pool_id: str, notify: Notify) -> None:
         self._pool_id = pool_id
-        self._tell = tell
+        self._notify = notify
 
     def of_state(
         self,
@@ -129,7 +129,7 @@ class Changes:
         """Note the state of a replica; None where it is not in the pool."""
         if now != before:
             notice = ReplicaNotice(self._pool_id, replica_id, before, now, message)
-            self._tell("replica_changed", notice)
+            self._notify("replica_changed", notice)
 
     def of_breaker(
         self,
@@ -143,7 +143,7 @@ class Changes:
         time = asyncio.get_running_loop().time()
         retry_in_ms = None if retry_at is None else max(0, round((retry_at - time) * 1000))
         notice = BreakerNotice(self._pool_id, replica_id, before, now, retry_in_ms, reason)
-        self._tell("breaker_changed", notice)
+        self._notify("breaker_changed", notice)
 
 
 RATE_WINDOW_S = 10.0
@@ -183,17 +183,17 @@ class ReplicaSnapshot:
             "loading" (alive, not ready); "down"; "draining" (it gets no new work).
         breaker: "closed", "open" or "half_open".
         in_flight: Streams that run on it, on its present adapter.
-        limit: The most streams at once; None without a limit.
-        tokens_per_s: Tokens it gave over the last seconds, per second.
-        first_token_ms: The recent time from asking it to its first token; None without one yet.
-        jobs: Attempts it was given.
+        limit: The maximum of concurrent streams; None without a limit.
+        tokens_per_s: Tokens per second over the last seconds.
+        first_token_ms: The recent time from the request to its first token; None without one yet.
+        jobs: Attempts sent to it.
         failures: How many of them failed for a reason of its own.
         message: The message of its last health check.
-        learnt_limit: The most at once that its answers taught, or its recovery; None if nothing.
-        rests_s: For how many more seconds it is left alone because it was busy or asked for it.
+        learnt_limit: The limit learnt from its answers, or from its recovery; None without one.
+        rests_s: Seconds for which it still rests, because it was busy or requested it.
         weight: Its share of the load compared with the others.
         priority: Replicas with a higher number get work only where none with a lower has room.
-        models: The names by which tasks can ask for what it serves; empty while unknown.
+        models: The model names that tasks can use for it; empty while unknown.
     """
 
     pool_id: str

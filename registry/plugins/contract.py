@@ -210,7 +210,7 @@ def unknown_hook(name: str, hooks: Iterable[str] = HOOKS) -> str:
     near = nearest(name, hooks)
     if near is not None:
         return f"{name} is not a hook: did you mean {near}?"
-    return f"{name} is not a hook: take @hookimpl off it; the hooks are {', '.join(hooks)}"
+    return f"{name} is not a hook: remove @hookimpl from it; the hooks are {', '.join(hooks)}"
 
 
 def _missing_hook(hook: _Hook, others: list[str]) -> str:
@@ -248,7 +248,7 @@ def _stream_kind_problems(
 ) -> Iterator[str]:
     if kind == "coroutine":
         yield (
-            f"{name} is a coroutine, which gives one value: yield the events in it (an async "
+            f"{name} is a coroutine, which returns one value: yield the events in it (an async "
             "generator), or make it a plain `def` that returns a TokenStream and is annotated so"
         )
     elif kind == "generator":
@@ -287,7 +287,7 @@ def argument_problems(
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             shown = parameter.replace(annotation=parameter.empty)
-            yield f"`{shown}` gets nothing, since hooks are called by argument name: remove it"
+            yield f"`{shown}` receives no value (hooks are called by argument name): remove it"
             continue
         given.append(name)
         if parameter.kind is parameter.KEYWORD_ONLY:

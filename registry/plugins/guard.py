@@ -89,7 +89,7 @@ def attempt(call: Callable[[], _T], otherwise: _T) -> _T:
     return otherwise
 
 
-def said(error: BaseException) -> str:
+def exception_text(error: BaseException) -> str:
     """Return an exception's type and the beginning of its text."""
     name = type(error).__name__
     text = attempt(lambda: f"{name}: {error}".removesuffix(": "), f"{name}, which cannot be shown")
@@ -107,4 +107,4 @@ def load_error(record: AdapterRecord, reason: str) -> AdapterLoadError:
 
 
 def _raised(doing: str) -> Callable[[BaseException], str]:
-    return lambda error: f"{doing} raised {said(error)}"
+    return lambda error: f"{doing} raised {exception_text(error)}"

@@ -16,7 +16,7 @@ from adapter_api.errors import ContractError
 from registry.near import nearest
 from registry.plugins.contract import contract_problems, find_config_class
 from registry.plugins.discovery import AdapterRecord, module_and_attribute
-from registry.plugins.guard import attempt, guarded, load_error, said, short
+from registry.plugins.guard import attempt, exception_text, guarded, load_error, short
 
 if TYPE_CHECKING:
     from registry.config.fields import ConfigField
@@ -126,7 +126,8 @@ def _once(record: AdapterRecord) -> Iterator[None]:
     if record in outer:
         raise load_error(
             record,
-            f"its module asks the registry for {record.name!r} while it is imported: do that in a "
+            f"its module requests {record.name!r} from the registry while it is imported: do "
+            "that in a "
             "function that is called later",
         )
     token = _loading.set((*outer, record))
@@ -190,9 +191,9 @@ def _imported(record: AdapterRecord, *, rivals: bool) -> Any:
         explain=partial(_import_reason, record, module),
     )
     if rivals:
-        from registry.plugins.origin import stranger
+        from registry.plugins.origin import foreign_module
 
-        foreign = stranger(record, value)
+        foreign = foreign_module(record, value)
         if foreign is not None:
             raise load_error(record, foreign)
     for part in attribute.split("."):
@@ -206,11 +207,11 @@ def _imported(record: AdapterRecord, *, rivals: bool) -> Any:
 
 
 def _import_reason(record: AdapterRecord, module: str, error: BaseException) -> str:
-    from registry.plugins.origin import intruder
+    from registry.plugins.origin import hiding_package
     from registry.plugins.requirements import missing_module, unmet
 
-    raised = f"importing {module} raised {said(error)}"
-    in_the_way = intruder(record, module)
+    raised = f"importing {module} raised {exception_text(error)}"
+    in_the_way = hiding_package(record, module)
     if in_the_way is not None:
         return f"{in_the_way} ({raised})"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
@@ -241,7 +242,7 @@ def _module_is_missing(record: AdapterRecord, missing: str) -> str:
 def _attribute_reason(value: object, part: str, error: BaseException) -> str:
     shown = value.__name__ if isinstance(value, ModuleType) else _shown(value)
     if not isinstance(error, AttributeError):
-        return f"looking up {part} in {shown} raised {said(error)}"
+        return f"looking up {part} in {shown} raised {exception_text(error)}"
     near = nearest(part, [name for name in dir(value) if not name.startswith("_")])
     hint = f"; did its author mean {near}?" if near is not None else ""
     return f"{shown} has no {part}{hint}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from importlib_metadata import IDistribution  # not in older versions
 
 
-def intruder(record: AdapterRecord, module: str) -> str | None:
+def hiding_package(record: AdapterRecord, module: str) -> str | None:
     """Return which package hides `module`, and what to do; None if none does."""
     package, _, rest = module.partition(".")
     if not rest or f"{package}.{rest.partition('.')[0]}" in sys.modules:
@@ -63,7 +63,7 @@ def _is_elsewhere(module: str, locations: list[str]) -> bool:
     return PathFinder.find_spec(f"{package}.{second}", hidden) is not None
 
 
-def stranger(record: AdapterRecord, module: ModuleType) -> str | None:
+def foreign_module(record: AdapterRecord, module: ModuleType) -> str | None:
     """Return which module was imported instead of the distribution's own; None if it is its own, or
     if that cannot be determined, as with a zipped distribution or an editable install."""
     spec = getattr(module, "__spec__", None)

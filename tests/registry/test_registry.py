@@ -72,11 +72,11 @@ def test_options_are_completed_from_the_environment(samples, monkeypatch):
 @pytest.mark.parametrize(
     ("config", "options", "problem"),
     [
-        ({}, {"times": 1}, "give either a config or options, not both"),
+        ({}, {"times": 1}, "pass either a config or options, not both"),
         (
             "http://a",
             {},
-            r"'acme-echo': expected EchoConfig or a mapping, got str; give options by their names",
+            r"'acme-echo': expected EchoConfig or a mapping, got str; pass options by their names",
         ),
         (None, {"tims": 1}, r"\$\.tims: unknown option; did you mean times\?"),
         (None, {"times": "1"}, r"\$\.times: expected int, got str"),

@@ -63,7 +63,7 @@ def test_environment_problems_name_the_variable(monkeypatch):
     with pytest.raises(ConfigError) as caught:
         config_from_options("made", Config, {})
     assert tuple(map(str, caught.value.problems)) == (
-        "$.base_url: missing; give base_url=..., or set MADE_URL",
+        "$.base_url: missing; set base_url=..., or set MADE_URL",
         "$.timeout_s: expected float, got 'soon' (from MADE_TIMEOUT)",
         "$.strict: expected bool, got 'maybe' (from MADE_STRICT)",
         "$.slots: expected int | None, got '1.5' (from MADE_SLOTS)",
@@ -92,7 +92,7 @@ def test_secret_variable_is_not_shown(monkeypatch):
 def test_missing_variable(monkeypatch):
     """With nothing set at all the missing option still says which variable to set."""
     monkeypatch.delenv("MADE_URL", raising=False)
-    with pytest.raises(ConfigError, match=r"missing; give base_url=\.\.\., or set MADE_URL"):
+    with pytest.raises(ConfigError, match=r"missing; set base_url=\.\.\., or set MADE_URL"):
         config_from_options("made", Config, {})
 
 

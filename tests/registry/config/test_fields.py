@@ -56,7 +56,7 @@ def test_all_problems_come_together():
     """Unknown, missing, mistyped and refused options are reported together, each with its path."""
     assert problems_of(base_ur="http://a", timeout_s=-1, strict="yes", retry={"attempts": 0}) == (
         "$.base_ur: unknown option; did you mean base_url?",
-        "$.base_url: missing; give base_url=...",
+        "$.base_url: missing; set base_url=...",
         "$.strict: expected bool, got str",
         "$.retry.attempts: 'attempts' must be >= 1: 0",
         "$.timeout_s: timeout_s must not be below 0, got -1.0",
@@ -93,7 +93,7 @@ def test_missing_option_without_a_variable():
     class Plain:
         size: int
 
-    assert problems_of(Plain) == ("$.size: missing; give size=...",)
+    assert problems_of(Plain) == ("$.size: missing; set size=...",)
 
 
 def test_private_field_is_known_by_its_alias():

@@ -59,7 +59,8 @@ async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
 
 
 async def test_a_defect_of_one_adapter_loses_no_job(host: AdapterHost) -> None:
-    """A job that failed with INTERNAL before its answer moves on, once; the replica is not judged,
+    """A job that failed with INTERNAL before its answer moves on, once; the replica is not
+    counted_against,
     since another task may be what its adapter cannot handle."""
     broken = WorkerError.of(ErrorCode.INTERNAL, "the adapter failed with ValueError")
     bad = Engine("a", failure=broken)
@@ -85,7 +86,7 @@ async def test_a_replica_whose_answers_cannot_be_read_is_no_black_hole(host: Ada
     await host.rebind("p", "b", both.bound())
     with pytest.raises(StreamingError):
         await host.submit("p", task("x"))
-    assert len(host.asked("x")) == 2
+    assert len(host.attempted_replicas("x")) == 2
 
 
 async def test_a_job_that_moved_on_is_told_the_refusal_when_the_other_replica_goes(

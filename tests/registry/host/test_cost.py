@@ -214,7 +214,7 @@ async def test_a_job_costs_the_same_before_ten_times_as_many(
 
 
 def memory_mb() -> float:
-    """Resident memory now; on systems that do not tell, the most so far."""
+    """Resident memory now; on systems that do not notify, the most so far."""
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize() / (1 << 20)

@@ -108,7 +108,7 @@ class Anything:
     [
         (KeywordOnly(), "`job` is keyword-only: remove the `*` before it; write `def job_ended"),
         (WithDefault(), "remove the default; write `def job_ended(self, job)`"),
-        (Anything(), "`*job` gets nothing"),
+        (Anything(), "`*job` receives no value"),
         (Misspelt(), "did you mean job_ended?"),
         (Undecorated(), "job_failed is not decorated"),
         (Wrapping(), "observers change nothing"),

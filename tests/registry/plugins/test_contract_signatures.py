@@ -23,8 +23,8 @@ from tests.registry.plugins.contract_samples import Good, only_problem
         ("(self, task, more)", "argument `more` is unknown: remove it"),
         ("(self, *, task)", "argument `task` is keyword-only: remove the `*`"),
         ("(self, task=None)", "argument `task` has a default"),
-        ("(self, task, *more)", "`*more` gets nothing"),
-        ("(self, task, **more)", "`**more` gets nothing"),
+        ("(self, task, *more)", "`*more` receives no value"),
+        ("(self, task, **more)", "`**more` receives no value"),
     ],
 )
 def test_wrong_arguments(source, problem):

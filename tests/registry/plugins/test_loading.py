@@ -204,7 +204,7 @@ def hidden(site, another_site, source: str = "", **options: bool) -> str:
 
 
 def test_hiding_package_of_a_distribution(site, another_site):
-    """The intruder is found by the files that its distribution recorded."""
+    """The hiding_package is found by the files that its distribution recorded."""
     text = hidden(site, another_site, record=True)
     assert "of the distribution made-foreign 1.0, hides the namespace package" in text
     assert "uninstall made-foreign or keep made-part in an environment of its own" in text
@@ -225,7 +225,8 @@ def test_hiding_package_of_no_distribution(site, another_site):
 
 
 def test_hiding_package_that_cannot_be_imported(site, another_site):
-    """An intruder that fails by itself is still what stands in the way; its error is quoted."""
+    """An hiding_package that fails by itself is still what stands in the way; its error is
+    quoted."""
     text = hidden(site, another_site, "import made_absent_dependency", record=True)
     assert "hides the namespace package" in text
     assert "ModuleNotFoundError: No module named 'made_absent_dependency'" in text
@@ -343,7 +344,7 @@ def test_one_package_of_two_distributions(site, adapter_source):
 
 
 def test_unreadable_neighbour_does_not_replace_the_error(site, another_site, monkeypatch):
-    """If looking for the intruder's owner fails, the message comes without the owner."""
+    """If looking for the hiding_package's owner fails, the message comes without the owner."""
 
     def fail(*_: object) -> None:
         raise KeyError("Name")

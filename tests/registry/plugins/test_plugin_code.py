@@ -63,7 +63,7 @@ def test_a_plugin_that_asks_for_itself(site, adapter_source):
     """An import that needs its own result is named, and does not recurse."""
     source = "import registry\nregistry.Registry().get('made')\n" + adapter_source
     site.install("made-it", "made = made_self:Adapter", {"made_self.py": source})
-    assert "asks the registry for 'made' while it is imported" in reason_of("made")
+    assert "requests 'made' from the registry while it is imported" in reason_of("made")
 
 
 def test_a_plugin_that_asks_for_another_one(site, adapter_source):

@@ -183,7 +183,7 @@ def test_a_file_never_reads_the_adapters_own_variables(monkeypatch: pytest.Monke
     """Options that the file does not set do not come from ORCHD_OPENAI_*."""
     monkeypatch.setenv("ORCHD_OPENAI_URL", "http://other")
     (problem,) = problems_of(replica(adapter='"openai-http"'))
-    assert problem == ("workers.toml: $.replicas[0].options.base_url: missing; give base_url=...")
+    assert problem == ("workers.toml: $.replicas[0].options.base_url: missing; set base_url=...")
 
 
 # A file that is wrong
