@@ -240,5 +240,5 @@ def test_what_is_not_a_task_is_refused_at_once(given: Any) -> None:
 
 def test_a_name_in_place_of_an_adapter() -> None:
     """The error says which call returns the adapter."""
-    with pytest.raises(ContractError, match=r"give registry\.get\('openai-http', \.\.\.\)"):
+    with pytest.raises(ContractError, match=r"pass registry\.get\('openai-http', \.\.\.\)"):
         BoundAdapter.of("openai-http")
