@@ -295,7 +295,7 @@ def _config_of(loaded: "LoadedAdapter", config: object, options: Mapping[str, An
         return structure_config(name, cls, config)
     raise ConfigError.single(
         name,
-        f"expected {cls.__name__} or a mapping, got {type(config).__name__}; give options by "
+        f"expected {cls.__name__} or a mapping, got {type(config).__name__}; pass options by "
         "their names",
         "$",
     )
