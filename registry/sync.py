@@ -9,14 +9,11 @@ main thread runs a loop of its own.
             print(token.text, end="")
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from threading import Lock
 from typing import Any, Generic, Self, TypeVar, overload
-
-from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from adapter_api.adapter import Adapter
 from adapter_api.answer import Answer
@@ -26,6 +23,7 @@ from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
 from registry.adapter import BoundAdapter
 from registry.host import AdapterHost, HostPool
+from registry.loop_thread import Lease
 
 __all__ = ["SyncAdapter", "SyncHost", "SyncStream", "get", "host", "wrap"]
 
@@ -62,82 +60,6 @@ def host(make: Callable[[], AdapterHost]) -> "SyncHost":
     return SyncHost(make)
 
 
-class _Lease:
-    """A use of the shared loop thread, from the first call until it is given back."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._lock = Lock()
-        self._portal: BlockingPortal | None = None
-        self._provider: BlockingPortalProvider | None = None
-        self._pid: int | None = None
-        self._over = False
-
-    def wait(self, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-        """Run `function` in the loop and return its result.
-
-        An exception in this thread meanwhile, such as KeyboardInterrupt, cancels it.
-
-        Raises:
-            RuntimeError: After a fork, after `close`, or in the loop's own thread.
-        """
-        return _wait(self._running(), function, *args)
-
-    def close(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run `function` in the loop if it was ever entered, then stop using the loop. Idempotent.
-
-        Raises:
-            RuntimeError: After a fork.
-        """
-        self._check_fork()
-        with self._lock:
-            portal, self._portal, self._over = self._portal, None, True
-        if portal is not None:
-            try:
-                _wait(portal, function)
-            finally:
-                assert self._provider is not None
-                self._provider.__exit__(None, None, None)
-
-    def _running(self) -> BlockingPortal:
-        self._check_fork()
-        with self._lock:
-            if self._over:
-                raise RuntimeError(f"this {self._what} is closed: make a new one")
-            if self._portal is None:
-                self._pid, self._provider = os.getpid(), _shared.provider
-                self._portal = self._provider.__enter__()
-            return self._portal
-
-    def _check_fork(self) -> None:
-        if self._pid is not None and self._pid != os.getpid():
-            raise RuntimeError(
-                f"this {self._what} was made before a fork, and its event loop's thread is not in "
-                "this process: make a new one here"
-            )
-
-
-def _wait(portal: BlockingPortal, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-    future = portal.start_task_soon(function, *args)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-
-
-class _Shared:
-    """The provider of the loop thread, replaced in the child after a fork."""
-
-    def __init__(self) -> None:
-        self.provider = BlockingPortalProvider()
-
-
-_shared = _Shared()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_shared.__init__)  # type: ignore[misc]
-
-
 class _Front(ABC):
     """Something that `with` starts and closes."""
 
@@ -169,10 +91,10 @@ class SyncAdapter(_Front, Generic[_A]):
         adapter: The same, for its name and config.
     """
 
-    def __init__(self, adapter: _A, lease: _Lease | None = None) -> None:
+    def __init__(self, adapter: _A, lease: Lease | None = None) -> None:
         self.adapter = adapter
         self._owns = lease is None
-        self._lease = _Lease("adapter") if lease is None else lease
+        self._lease = Lease("adapter") if lease is None else lease
 
     def __repr__(self) -> str:
         return f"<SyncAdapter of {self.adapter!r}>"
@@ -220,11 +142,13 @@ class SyncStream(Iterator[TokenEvent]):
     the job. Use it with `with` to cancel a job that is left before its end.
     """
 
-    def __init__(self, stream: TokenStream, lease: _Lease) -> None:
+    def __init__(self, stream: TokenStream, lease: Lease) -> None:
         self.job_id = stream.job_id
         self._stream = stream
         self._lease = lease
         self._ready: deque[TokenEvent] = deque()
+        self._lock = Lock()
+        self._cancelled = False
 
     def __iter__(self) -> Self:
         return self
@@ -236,11 +160,16 @@ class SyncStream(Iterator[TokenEvent]):
             StopIteration: After End.
             WorkerError: If the job failed before Started, or after the Error event.
         """
-        if not self._ready:
-            self._ready.extend(self._lease.wait(self._read))
-            if not self._ready:
+        while True:
+            with self._lock:
+                if self._ready:
+                    return self._ready.popleft()
+            events = self._lease.wait(self._read)
+            if not events:
                 raise StopIteration
-        return self._ready.popleft()
+            with self._lock:
+                if not (self._cancelled and isinstance(events[0], Token)):  # from before the end
+                    self._ready.extend(events)
 
     async def _read(self) -> list[TokenEvent]:
         """Return the next event with the Tokens that arrived with it: one hop for all."""
@@ -276,13 +205,19 @@ class SyncStream(Iterator[TokenEvent]):
 
     def cancel(self) -> bool:
         """Stop the job. No Token comes after this returns; False if it had ended."""
-        self._ready.clear()
+        self._drop()
         return self._lease.wait(self._stream.cancel)
 
     def close(self) -> None:
         """Release everything the job holds, cancelling it if it still runs. Idempotent."""
-        self._ready.clear()
+        self._drop()
         self._lease.wait(self._stream.aclose)
+
+    def _drop(self) -> None:
+        """Drop the Tokens that were read but not delivered, here and in a thread that reads."""
+        with self._lock:
+            self._cancelled = True
+            self._ready.clear()
 
     def __enter__(self) -> Self:
         self._lease.wait(self._stream.__aenter__)
@@ -301,7 +236,7 @@ class SyncHost(_Front):
 
     def __init__(self, make: Callable[[], AdapterHost]) -> None:
         self._make = make
-        self._lease = _Lease("host")
+        self._lease = Lease("host")
         self._made: AdapterHost | None = None
 
     @property

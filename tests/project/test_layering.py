@@ -52,6 +52,7 @@ ORDER = (
     "registry.default",
     "registry.host",
     "registry.workers",
+    "registry.loop_thread",
     "registry.sync",
     "registry.simulate",
     "registry.serving",

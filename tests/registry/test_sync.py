@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -107,11 +106,33 @@ def test_an_interruption_cancels_the_job() -> None:
         finally:
             timer.join()
             signal.signal(signal.SIGINT, before)
-        until = time.monotonic() + 10
-        while not recorder.outcomes() and time.monotonic() < until:
-            time.sleep(0.001)
         assert recorder.outcomes() == ["job_cancelled"]
+        with pytest.raises(Cancelled):
+            next(stream)
         assert adapter.health().state is HealthState.HEALTHY
+
+
+def test_tokens_read_by_another_thread_are_dropped_by_a_cancel() -> None:
+    """No Token comes after the acknowledgement, although a thread had read some (ORCH-3024)."""
+    with registry.sync.get("mock", {**WORDS, "delay_s": 0.0}) as adapter:
+        stream = adapter.submit(_task())
+        assert isinstance(next(stream), Started)
+        real = stream._lease
+
+        class Lease:
+            """Cancels between the read of some Tokens and their delivery."""
+
+            def wait(self, function: Any, *args: Any) -> Any:
+                events = real.wait(function, *args)
+                stream._lease = real
+                assert isinstance(events[0], Token)
+                assert stream.cancel()
+                return events
+
+        stream._lease = Lease()  # type: ignore[assignment]
+        with pytest.raises(Cancelled):
+            while True:
+                assert not isinstance(next(stream), Token)
 
 
 def test_leaving_a_loop_early_ends_the_job() -> None:
@@ -161,6 +182,24 @@ def test_after_a_fork_it_is_refused(fresh_python) -> None:
             print(os.read(read, 100).decode(), adapter.submit(TaskRequest(prompt="x")).text())
     """
     assert fresh_python(code) == "[True, True, 'y'] x"
+
+
+def test_a_forked_child_ends_in_the_usual_way(fresh_python) -> None:
+    """It does not wait at its exit for the loop thread, which only its parent has."""
+    code = """
+        import os, registry, sys, warnings
+        from adapter_api import TaskRequest
+        warnings.simplefilter("ignore", DeprecationWarning)
+        adapter = registry.sync.get("mock", {"tokens": ["x"]})
+        stream = adapter.submit(TaskRequest(prompt="x"))
+        next(stream)
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        adapter.close()
+    """
+    assert fresh_python(code) == "3"
 
 
 def test_a_host_for_blocking_use() -> None:
@@ -222,7 +261,7 @@ def test_the_loop_thread_ends_although_closing_is_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("registry.sync._wait", interrupted)
+        patched.setattr("registry.loop_thread._wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             adapter.close()
     assert _loop_threads() == []
