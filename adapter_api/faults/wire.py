@@ -1,6 +1,7 @@
 """A request, its connection, and the Wire with which a script answers it."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -197,7 +198,8 @@ class Wire:
         if not self.connection.closed:
             self.connection.closed_by_server_at = asyncio.get_running_loop().time()
         raw_socket = self._transport.get_extra_info("socket")
-        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # the client has closed the connection first
+            raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     # HTTP

@@ -1,5 +1,5 @@
 """The command `worker-adapters`."""
 
-from registry.cli.entry import main
+from registry.cli.start import main
 
 __all__ = ["main"]

@@ -1,6 +1,6 @@
 """`python -m registry.cli`, the same as `worker-adapters`."""
 
-from registry.cli.entry import main
+from registry.cli.start import main
 
 if __name__ == "__main__":
     main()

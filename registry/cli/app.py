@@ -5,7 +5,6 @@ which would otherwise catch interruptions and closed pipes first and exit in its
 """
 
 import inspect
-import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -66,7 +65,9 @@ def run_app(arguments: Sequence[str]) -> int:
     except _ClickException as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
         said = without_keys(error.format_message().rstrip("."))
-        raise UsageError(f"{said}; see {command} --help") from None
+        said = said[:1].lower() + said[1:]
+        stop = "" if said.endswith("?") else ";"
+        raise UsageError(f"{said}{stop} see {command} --help") from None
     if not callable(action):  # after --help there is nothing to do
         return status.OK
     with own_output():
@@ -91,25 +92,24 @@ class _Ordered(typer.core.TyperGroup):
 
 
 def _app(commands: Iterable[Command]) -> typer.Typer:
-    rich = sys.stdout.isatty()
     app = typer.Typer(
         cls=_Ordered,
         help="One contract for any LLM engine: list adapters, stream from them, check engines.",
         epilog=status.MEANINGS,
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich" if rich else None,  # boxes are for terminals
+        rich_markup_mode=None,  # boxes cut options off on a narrow terminal
     )
     app.callback()(_common)
-    _register(app, commands, rich=rich)
+    _register(app, commands)
     return app
 
 
-def _register(app: typer.Typer, commands: Iterable[Command], *, rich: bool) -> None:
+def _register(app: typer.Typer, commands: Iterable[Command]) -> None:
     for command in commands:
         # Without a short_help, click cuts descriptions off in the list of commands.
         summary = (inspect.getdoc(command.function) or "").partition("\n")[0]
-        epilog = _epilog(command, rich=rich)
+        epilog = _epilog(command)
         if not command.subcommands:
             app.command(command.name, short_help=summary, epilog=epilog)(command.function)
             continue
@@ -117,19 +117,16 @@ def _register(app: typer.Typer, commands: Iterable[Command], *, rich: bool) -> N
             epilog=epilog,
             short_help=summary,
             invoke_without_command=True,
-            rich_markup_mode="rich" if rich else None,
+            rich_markup_mode=None,
         )
         group.callback()(command.function)
-        _register(group, command.subcommands, rich=rich)
+        _register(group, command.subcommands)
         app.add_typer(group, name=command.name)
 
 
-def _epilog(command: Command, *, rich: bool) -> str:
+def _epilog(command: Command) -> str:
     if not command.examples:
         return status.MEANINGS
-    if rich:  # where each paragraph becomes one line
-        examples = "\n\n".join(f"  {example}" for example in command.examples)
-        return f"Examples:\n\n{examples}\n\n{status.MEANINGS}"
     # "\b" keeps click from wrapping a paragraph.
     examples = "\n".join(f"  {example}" for example in command.examples)
     return f"\b\nExamples:\n{examples}\n\n{status.MEANINGS}"

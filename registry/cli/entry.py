@@ -1,5 +1,6 @@
 """The entry point of the command; everything else needs the extra `[cli]`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,9 +14,21 @@ def main() -> None:
     """Run the command line and exit with its status."""
     # Shells start background commands of scripts with SIGINT ignored; here it always cancels.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _reopen()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is exiting already
     sys.exit(code)
+
+
+def _reopen() -> None:
+    """Read from and log to the null device where the parent closed the standard stream.
+
+    Python has None in such a place, and what is meant for None goes to standard output.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  # for as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,6 +43,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status, one of `status.TABLE`.
     """
+    if sys.stdout is None:
+        status.complain("standard output is closed: there is nowhere to print to")
+        return status.FAILED
     try:
         soften(sys.stdout)
         code = _run(arguments)

@@ -118,3 +118,27 @@ async def test_a_server_that_is_gone_closes_the_connection() -> None:
     async with FaultProxy(url) as front, httpx.AsyncClient(base_url=front.base_url) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.post("/")
+
+
+async def test_a_reset_of_a_connection_that_has_just_closed() -> None:
+    """It needs none, and none fails the script: the socket may close while the reset waits."""
+
+    async def late(_: Request, wire: Wire) -> None:
+        real = wire._transport
+        taken = real.get_extra_info("socket").dup()
+        taken.close()
+
+        class Closed(asyncio.Transport):
+            def get_extra_info(self, name: str, default: object = None) -> object:
+                return taken
+
+            def abort(self) -> None:
+                real.abort()
+
+        wire._transport = Closed()
+        await wire.reset()
+
+    async with ScriptServer(late) as server, httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.TransportError):
+            await client.post(server.base_url)
+    assert server.failures == []

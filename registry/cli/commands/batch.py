@@ -1,14 +1,24 @@
 """`batch`: a file of prompts, each exactly once in the results."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from registry.cli.terminal import status
-from registry.cli.terminal.arguments import Json, Model, Workers, value_of
+from registry.cli.terminal.arguments import (
+    Json,
+    JsonSchema,
+    MaxTokens,
+    Model,
+    Pool,
+    System,
+    Temperature,
+    Workers,
+    value_of,
+)
 from registry.cli.terminal.command import Action, Command
+from registry.cli.terminal.prompts import make_task, read_schema, read_text
 from registry.cli.terminal.status import UsageError
 
 if TYPE_CHECKING:
@@ -17,25 +27,33 @@ if TYPE_CHECKING:
 
 Input = Annotated[
     Path,
-    typer.Argument(help="OpenAI batch JSONL, JSON lines, CSV or Parquet; - is standard input."),
+    typer.Argument(
+        metavar="INPUT", help="OpenAI batch JSONL, JSON lines, CSV or Parquet; - is standard input."
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The results: .parquet, or else OpenAI's batch format."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The results: .parquet, or else OpenAI's batch format.",
+    ),
 ]
 MaxInFlight = Annotated[
-    int | None, typer.Option(min=1, help="Rows at once; else what the pool can take.")
+    int | None, typer.Option(min=1, metavar="N", help="Rows at once; else what the pool can take.")
 ]
-Rpm = Annotated[int | None, typer.Option(min=1, help="Requests a minute.")]
-Tpm = Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")]
+Rpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests a minute.")]
+Tpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens a minute.")]
 MaxCost = Annotated[
     int | None, typer.Option(min=1, metavar="TOKENS", help="Stop after this many tokens.")
 ]
 MaxFailures = Annotated[
-    int | None, typer.Option(min=0, help="Stop once more rows than this have failed.")
+    int | None, typer.Option(min=0, metavar="N", help="Stop once more rows than this have failed.")
 ]
 Attempts = Annotated[
-    int, typer.Option(min=1, help="How often a row is sent while the engine fails at it.")
+    int,
+    typer.Option(min=1, metavar="N", help="How often a row is sent while the engine fails at it."),
 ]
 Ray = Annotated[
     str | None,
@@ -44,7 +62,7 @@ Ray = Annotated[
     ),
 ]
 RayActors = Annotated[
-    int | None, typer.Option(min=1, help="Actors that answer; else one for each node.")
+    int | None, typer.Option(min=1, metavar="N", help="Actors that answer; else one for each node.")
 ]
 
 
@@ -63,31 +81,30 @@ def run(
     input: Input,
     output: Output = None,
     workers: Workers = None,
-    pool: Annotated[str | None, typer.Option(help="The pool of the workers file.")] = None,
+    pool: Pool = None,
     format: Annotated[
-        str | None, typer.Option(help="openai, jsonl, csv or parquet; else the file decides.")
+        str | None,
+        typer.Option(metavar="NAME", help="openai, jsonl, csv or parquet; else the file decides."),
     ] = None,
     prompt_column: Annotated[
-        str, typer.Option(help="The column that holds the prompt.")
+        str, typer.Option(metavar="COLUMN", help="The column that holds the prompt.")
     ] = "prompt",
     template: Annotated[
-        str | None, typer.Option(help="A prompt with {column} in it, or @FILE with one.")
+        str | None,
+        typer.Option(metavar="TEXT", help="A prompt with {column} in it, or @FILE with one."),
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option(help="The column that names each row in the results.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="The column that names each row in the results."),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="A system message for each row.")] = None,
+    system: System = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Send prompts as they are, not as chat messages.")
     ] = False,
     model: Model = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The longest answer, in tokens.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(min=0)] = None,
-    json_schema: Annotated[
-        Path | None, typer.Option(help="A file with the JSON schema that each answer must have.")
-    ] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    json_schema: JsonSchema = None,
     field: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Any other field of each request; repeatable."),
@@ -180,6 +197,8 @@ def _output(input: Path, output: Path | None) -> Path:
         return output
     if str(input) == "-":
         raise UsageError("--output is needed for rows from standard input")
+    if not input.name or input.is_dir():
+        raise UsageError(f"{input} is a folder: name a file of prompts")
     return input.with_name(f"{input.stem}.output.jsonl")
 
 
@@ -214,10 +233,7 @@ def _on_ray(address: str | None, actors: int | None) -> "OnRay | None":
 def _template(text: str | None) -> str | None:
     if text is None or not text.startswith("@"):
         return text
-    try:
-        return Path(text[1:]).read_text()
-    except OSError as error:
-        raise UsageError(f"--template: {text[1:]}: {error.strerror or error}") from error
+    return read_text(Path(text[1:]), "--template")
 
 
 def _format(name: str | None) -> Any:
@@ -237,25 +253,15 @@ def _fields(
         "model": model,
         "max_tokens": max_tokens,
         "temperature": temperature,
-        "response_format": None if json_schema is None else _schema(json_schema),
+        "response_format": None if json_schema is None else read_schema(json_schema),
     }
+    make_task({**fields, "messages": [{"role": "user", "content": "x"}]})  # check the options
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not (name and separator):
             raise UsageError(f"--field must be KEY=VALUE, got {pair!r}")
-        try:
-            fields[name] = json.loads(text)
-        except ValueError:
-            fields[name] = value_of(text, "str")
+        fields[name] = value_of(text, "Any")
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _schema(path: Path) -> dict[str, Any]:
-    try:
-        schema = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--json-schema: {path}: {error}") from error
-    return {"type": "json_schema", "json_schema": {"name": path.stem, "schema": schema}}
 
 
 COMMAND = Command(

@@ -1,10 +1,9 @@
 """`chat`: an interactive conversation in the terminal."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 import attrs
-import typer
 
 from adapter_api import Cancelled
 from adapter_api.task import new_id
@@ -12,9 +11,11 @@ from registry.cli.terminal import status
 from registry.cli.terminal.arguments import (
     Adapter,
     BaseUrl,
+    MaxTokens,
     Model,
     Options,
     Pool,
+    System,
     Temperature,
     Url,
     Workers,
@@ -46,11 +47,8 @@ def chat(
     adapter: Adapter = "openai-http",
     base_url: BaseUrl = None,
     model: Model = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="A system message.")] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", "-n", help="The limit of tokens of each answer."),
-    ] = None,
+    system: System = None,
+    max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     option: Options = None,
     workers: Workers = None,

@@ -37,6 +37,7 @@ from registry.cli.terminal.show import console, show_rows
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless, one_line
+from registry.near import nearest
 
 _MARKS = {
     Status.PASSED: "green",
@@ -61,11 +62,15 @@ def conformance(
     model: Model = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Run only these checks, and what they need; repeatable."),
+        typer.Option(
+            metavar="CHECK", help="Run only these checks, and what they need; repeatable."
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", "-r", help="Write NAME.json and NAME.md into this folder."),
+        typer.Option(
+            "--report", "-r", metavar="FOLDER", help="Write NAME.json and NAME.md into this folder."
+        ),
     ] = None,
     absent: Annotated[
         list[str] | None,
@@ -141,7 +146,13 @@ def _chosen(names: list[str]) -> tuple[Check, ...]:
     try:
         return with_needs(names) if names else CHECKS
     except LookupError as error:
-        raise UsageError(f"{error}; see worker-adapters conformance --list") from error
+        known = [check.name for check in CHECKS]
+        unknown = next(name for name in names if name not in known)
+        near = nearest(unknown, known)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise UsageError(
+            f"--only: there is no check {unknown!r}; {hint}see worker-adapters conformance --list"
+        ) from error
 
 
 def _absent(pairs: list[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from adapter_api import End, Error, Started, TaskRequest, Token, TokenEvent
 from adapter_api.frames import to_frame
 from registry import AdapterHost, BoundAdapter
 from registry.cli.terminal import status
+from registry.cli.terminal.arguments import Port
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.output import summary
 from registry.cli.terminal.packages import need_gateway
@@ -39,9 +40,7 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", "-s", help="Serve the scripted engine until Ctrl-C.")
     ] = False,
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="The port of --serve.")
-    ] = 8000,
+    port: Port = 8000,
 ) -> Action:
     """Stream from a scripted engine over real HTTP; needs nothing else installed.
 

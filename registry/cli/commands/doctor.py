@@ -32,6 +32,7 @@ from registry.cli.terminal.show import console
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wording import config_problem
 
 PACKAGES = ("attrs", "cattrs", "httpx", "httptools", "msgspec", "pluggy", "rich", "typer")
 OPTIONAL = ("h2", "prometheus-client", "starlette", "uvicorn", "uvloop", "opentelemetry-api")
@@ -174,7 +175,7 @@ def _engine(name: str, base_url: str | None, pairs: list[str] | None) -> Iterato
         unset = base_url is None and not pairs
         level = "note" if unset else "problem"
         hint = "; name a server to examine it: worker-adapters doctor URL" if unset else ""
-        yield found(name, f"is not configured: {one_line(error)}{hint}", level)
+        yield found(name, f"is not configured: {_problems(error)}{hint}", level)
         return
     except RegistryError as error:
         yield found(name, str(error), "problem")
@@ -183,6 +184,13 @@ def _engine(name: str, base_url: str | None, pairs: list[str] | None) -> Iterato
     health = asyncio.run(_health(adapter))
     level = "ok" if health.ready else "problem"
     yield found("health", f"{health.state}: {health.message or 'no details'}", level)
+
+
+def _problems(error: ConfigError | UsageError) -> str:
+    """Return what is wrong with the options, in the terms of the command line."""
+    if isinstance(error, ConfigError):
+        return "; ".join(map(config_problem, error.problems))
+    return one_line(error)
 
 
 def _sent(adapter: BoundAdapter) -> Iterator[tuple[str, str]]:
@@ -196,8 +204,14 @@ def _sent(adapter: BoundAdapter) -> Iterator[tuple[str, str]]:
         value = getattr(config, field.name, None)
         if field.secret:
             yield field.name, "set, and sent there" if value else "not set: nothing is sent"
-        elif value is not None and str(value) != (field.default or ""):
+        elif value is not None and not _is_default(value, field.default):
             yield field.name, _without_userinfo(str(value))
+
+
+def _is_default(value: object, default: str | None) -> bool:
+    if default == f"{type(value).__name__}()":  # made by a factory
+        return value == type(value)()
+    return default in (repr(value), str(value))
 
 
 async def _health(adapter: BoundAdapter) -> Any:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    job_id: Annotated[str, typer.Argument(help="The job_id of its task and of its frames.")],
+    job_id: Annotated[
+        str, typer.Argument(metavar="JOB_ID", help="The job_id of its task and of its frames.")
+    ],
     state: State = None,
     as_json: Json = False,
 ) -> Action:

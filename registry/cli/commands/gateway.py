@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.cli.terminal import status
-from registry.cli.terminal.arguments import Handoff, Workers
+from registry.cli.terminal.arguments import Drain, Handoff, Host, Port, Workers
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.packages import need_gateway, need_otel
 from registry.cli.terminal.status import UsageError
@@ -20,12 +20,13 @@ def gateway(
     context: typer.Context,
     workers: Workers = None,
     handoff: Handoff = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="The port; 0 for a free one.")
-    ] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     keys: Annotated[
-        Path | None, typer.Option("--keys", "-k", help="The key file; `gateway key` makes keys.")
+        Path | None,
+        typer.Option(
+            "--keys", "-k", metavar="FILE", help="The key file; `gateway key` makes keys."
+        ),
     ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Listen beyond this machine without keys.")
@@ -39,10 +40,14 @@ def gateway(
         typer.Option(metavar="ORIGIN", help="Let web pages of this origin in; repeatable."),
     ] = None,
     keep_alive: Annotated[
-        float, typer.Option(min=0, help="Seconds of silence before a comment is sent; 0: never.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Silence before a comment is sent; 0: never."),
     ] = 15.0,
     stall: Annotated[
-        float, typer.Option(min=0, help="Seconds for a client to read what it was sent; 0: any.")
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long a client may take to read; 0: any time."
+        ),
     ] = 60.0,
     break_off: Annotated[
         bool, typer.Option("--break-off", help="Break the connection where a stream fails.")
@@ -51,11 +56,12 @@ def gateway(
         int, typer.Option(min=1, metavar="BYTES", help="The largest body of a request.")
     ] = 64 << 20,
     notice: Annotated[
-        float, typer.Option(min=0, help="Seconds of not-ready before new requests are refused.")
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Time of not-ready before new requests are refused."
+        ),
     ] = 0.0,
-    drain: Annotated[
-        float, typer.Option(min=0, help="Seconds for jobs to end after a signal.")
-    ] = 30.0,
+    drain: Drain = 30.0,
     access_log: Annotated[
         bool, typer.Option(help="Log each request on standard error, as JSON.")
     ] = True,
@@ -104,9 +110,11 @@ def gateway(
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="The name of the key in the file and the logs.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the key in the file and the logs.")
+    ],
     keys: Annotated[
-        Path | None, typer.Option("--keys", "-k", help="The key file to add it to.")
+        Path | None, typer.Option("--keys", "-k", metavar="FILE", help="The key file to add it to.")
     ] = None,
 ) -> Action:
     """Make a key for a client. The key is shown once; the file gets only its hash."""
@@ -117,7 +125,9 @@ def key(
 
         try:
             made, lines = add_key(name, keys)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise UsageError(f"--keys: {keys}: {error.strerror or error}") from error
+        except ValueError as error:
             raise UsageError(str(error)) from error
         say(made)
         if keys is None:

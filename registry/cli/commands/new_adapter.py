@@ -32,14 +32,17 @@ _TEMPLATES = "templates"
 
 
 def new_adapter(
-    name: Annotated[str, typer.Argument(help="Lower case with hyphens, such as acme-echo.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Lower case with hyphens, such as acme-echo.")
+    ],
     http: Annotated[bool, typer.Option("--http", help="For an engine behind HTTP.")] = False,
     into: Annotated[
-        Path | None, typer.Option("--into", help="The folder to write; by default ./NAME.")
+        Path | None,
+        typer.Option("--into", metavar="FOLDER", help="The folder to write; by default ./NAME."),
     ] = None,
     distribution: Annotated[
         str | None,
-        typer.Option(help="What pip installs; by default worker-adapters-NAME."),
+        typer.Option(metavar="NAME", help="What pip installs; by default worker-adapters-NAME."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Take a name that is in use here.")
@@ -66,8 +69,12 @@ def _write(name: str, distribution: str, folder: Path, *, http: bool, force: boo
     _check_folder(folder)
     for path, text in rendered(name, distribution, http=http):
         file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            where = error.filename or file
+            raise UsageError(f"--into: {where}: {error.strerror or error}") from error
         say(file)
     quoted = shlex.quote(str(folder))
     say(f"""

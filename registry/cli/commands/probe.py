@@ -1,6 +1,7 @@
 """`probe`: examine a server's behaviour with small jobs through its adapter."""
 
 import asyncio
+import textwrap
 from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
@@ -24,11 +25,13 @@ from registry.cli.terminal.arguments import (
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.streams import say
 from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wording import in_our_words
 
 MAX_TOKENS = 8
 LONG_TOKENS = 1500
 DEADLINE_S = 60.0
 PROMPT = "hello world"
+MESSAGE_LENGTH = 120
 WRONG_KEY = "sk-probe-with-a-wrong-key"
 
 
@@ -66,15 +69,20 @@ class Fact:
 
 def _shown(outcome: Outcome) -> str:
     if outcome.error is not None:
-        return f"{outcome.error.code} ({outcome.error.message[:100]})"
+        return _failure(outcome.error)
     assert outcome.end is not None
     end, metrics = outcome.end, outcome.end.metrics
-    prompt = "?" if metrics.prompt_tokens is None else metrics.prompt_tokens
+    prompt = "unknown" if metrics.prompt_tokens is None else metrics.prompt_tokens
     usage = f"{prompt}+{metrics.tokens_generated} {metrics.usage_source}"
     return (
         f"{len(outcome.pieces)} events, usage {usage}, finish_reason {end.finish_reason}, "
         f"proof {end.proof}"
     )
+
+
+def _failure(error: WorkerError) -> str:
+    said = textwrap.shorten(in_our_words(error.message), MESSAGE_LENGTH, placeholder=" ...")
+    return f"{error.code} ({said})"
 
 
 class Probe:
@@ -126,7 +134,9 @@ class Probe:
     async def _health(self) -> str:
         status = await self._adapter.health()
         self._live = status.live
-        return f"{status.state}, live {status.live}, ready {status.ready}: {status.message}"
+        known = (("live", status.live), ("ready", status.ready))
+        words = (word if value else f"not {word}" for word, value in known)
+        return f"{status.state}, {', '.join(words)}: {status.message}"
 
     async def _version(self) -> str:
         props = await self._adapter.props()
@@ -140,7 +150,8 @@ class Probe:
 
     async def _capacity(self) -> str:
         props = await self._adapter.props()
-        return f"context {props.context_length or '?'}, slots {props.slots_total or '?'}"
+        context, slots = props.context_length or "unknown", props.slots_total or "unknown"
+        return f"context {context}, slots {slots}"
 
     async def _prompt(self) -> str:
         return _shown(await self._outcome(self._task()))
@@ -185,7 +196,7 @@ class Probe:
             began = monotonic()
             outcome = await self._outcome(self._task(max_tokens=1))
         except WorkerError as error:
-            return f"{error.code} ({error.message[:100]})"
+            return _failure(error)
         again = "" if outcome.error is None else f": {_shown(outcome)}"
         next_ms = (monotonic() - began) * 1000
         return f"connection closed in {cancelled_ms:.0f} ms, next job took {next_ms:.0f} ms{again}"

@@ -11,12 +11,19 @@ import typer
 from adapter_api import InvalidRequest, TaskRequest, WorkerError
 from registry import BoundAdapter
 from registry.cli.terminal import status
-from registry.cli.terminal.arguments import BaseUrl, Model, Options, get_adapter, one_url
+from registry.cli.terminal.arguments import (
+    BaseUrl,
+    Model,
+    Options,
+    get_adapter,
+    is_address,
+    one_url,
+)
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import say
 from registry.cli.terminal.text import harmless, one_line
-from registry.cli.terminal.wording import task_problem
+from registry.cli.terminal.wording import in_our_words, task_problem
 
 PROMPT = "Count from one to nine."
 DEADLINE_S = 120.0
@@ -36,17 +43,24 @@ def record(
         typer.Option(
             "--prompt",
             "-p",
+            metavar="TEXT",
             help="A prompt, sent plain and as a chat message; repeatable.",
         ),
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask as a chat message only.")] = False,
     model: Model = None,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", "-n", help="The limit of tokens of each answer.")
+        int,
+        typer.Option("--max-tokens", "-n", metavar="N", help="The limit on tokens of each answer."),
     ] = 32,
     adapter: Annotated[
         str,
-        typer.Option("--adapter", "-a", help="An adapter with the options base_url and record."),
+        typer.Option(
+            "--adapter",
+            "-a",
+            metavar="NAME",
+            help="An adapter with the options base_url and record.",
+        ),
     ] = "openai-http",
     base_url: BaseUrl = None,
     option: Options = None,
@@ -58,6 +72,8 @@ def record(
         *urls, path = targets
         if len(urls) > 1:
             raise UsageError("record takes a URL and a FILE, nothing more")
+        if is_address(path):
+            raise UsageError("missing argument FILE: name the file to write, behind the URL")
         file, url = Path(path), one_url(urls[0] if urls else None, base_url)
         fields = {"model": model, "max_tokens": max_tokens, "deadline_s": DEADLINE_S}
         try:
@@ -97,7 +113,7 @@ def show_recording(file: Path) -> int:
     """Print what a recording holds.
 
     Returns:
-        The exit status: FAILED if nothing was recorded, or the file could not be completed.
+        The exit status: FAILED if no server answered, or the file could not be completed.
     """
     *lines, rest = file.read_bytes().split(b"\n") if file.exists() else [b""]
     kinds = Counter(json.loads(line)["type"] for line in lines)
@@ -108,6 +124,9 @@ def show_recording(file: Path) -> int:
     say(f"{file}: {kinds['request']} exchanges, {kinds['chunk']} chunks, {size} bytes")
     if rest or kinds["end"] < kinds["request"]:
         status.complain(f"{file} could not be written to its end")
+        return status.FAILED
+    if not kinds["response"]:
+        status.complain(f"no server answered: {file} has no answer to replay")
         return status.FAILED
     return status.OK
 
@@ -131,7 +150,7 @@ async def _ask(adapter: BoundAdapter, tasks: list[TaskRequest]) -> None:
                 text = await adapter.submit(task).text()
                 _tell(kind, f"a whole answer of {len(text)} characters")
             except WorkerError as error:
-                _tell(kind, str(error))
+                _tell(kind, in_our_words(str(error)))
 
 
 def _tell(name: str, result: str) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.terminal.arguments import Handoff, State, Workers
+from registry.cli.terminal.arguments import Drain, Handoff, State, Workers
 from registry.cli.terminal.command import Action, Command
 
 
@@ -15,14 +15,16 @@ def serve(
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", min=1, help="Jobs that run or wait at once; as many are read ahead."
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Jobs that run or wait at once; as many are read ahead.",
         ),
     ] = 100,
-    drain: Annotated[
-        float, typer.Option(min=0, help="Seconds for jobs to end after Ctrl-C, SIGTERM or SIGHUP.")
-    ] = 30.0,
+    drain: Drain = 30.0,
     look: Annotated[
-        float, typer.Option(min=0.05, help="Seconds between two looks at the files.")
+        float,
+        typer.Option(min=0.05, metavar="SECONDS", help="The time between two looks at the files."),
     ] = 1.0,
 ) -> Action:
     """Run tasks from standard input on pools; JSON lines in and out, no port opened.

@@ -10,7 +10,7 @@ import typer
 
 from adapter_api.faults import SCENARIOS, Connection, FaultServer, Request, Scenario
 from registry.cli.terminal import status
-from registry.cli.terminal.arguments import Json
+from registry.cli.terminal.arguments import Host, Json, Port, cannot_listen
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import show_rows
 from registry.cli.terminal.streams import say
@@ -20,8 +20,8 @@ EXAMPLE = "fin-after-tokens"
 
 
 def serve_faults(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free port.")] = 0,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
     fault_gets: Annotated[
         bool, typer.Option("--fault-gets", help="GET requests get the fault too, not a model list.")
     ] = False,
@@ -33,7 +33,10 @@ def serve_faults(
     def action() -> int:
         if list_faults:
             return list_all_faults(as_json=as_json)
-        return asyncio.run(_serve(host, port, fault_gets=fault_gets))
+        try:
+            return asyncio.run(_serve(host, port, fault_gets=fault_gets))
+        except OSError as error:
+            raise cannot_listen(host, port, error) from error
 
     return action
 

@@ -8,12 +8,15 @@ import typer
 from registry.cli.terminal.arguments import (
     Adapter,
     BaseUrl,
+    JsonSchema,
+    MaxTokens,
     Model,
     Options,
     Pool,
     Temperature,
     Url,
     Workers,
+    is_address,
     one_url,
 )
 from registry.cli.terminal.command import Action, Command
@@ -26,39 +29,54 @@ from registry.cli.terminal.prompts import (
     read_schema,
     read_tools,
 )
+from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out
 
 
 def submit(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="The prompt. Without one, or with -, standard input is the prompt."),
+        typer.Argument(
+            metavar="PROMPT",
+            help="The prompt. Without one, or with -, standard input is the prompt.",
+        ),
     ] = None,
     url: Url = None,
     adapter: Adapter = "openai-http",
     base_url: BaseUrl = None,
     model: Model = None,
-    max_tokens: Annotated[
-        int | None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: Annotated[
+        float | None,
         typer.Option(
-            "--max-tokens", "-n", help="The limit of tokens; without it, the engine's own."
+            metavar="NUMBER", help="Sample from this share of the likeliest tokens: 0 to 1."
         ),
     ] = None,
-    temperature: Temperature = None,
-    top_p: Annotated[float | None, typer.Option(help="0 to 1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the answer repeatable.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Makes the answer repeatable.")
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Text to end at; repeatable.")
     ] = None,
     deadline: Annotated[
         float | None,
-        typer.Option("--deadline", "-d", help="Seconds from submit to the last token."),
+        typer.Option(
+            "--deadline", "-d", metavar="SECONDS", help="The limit from submit to the last token."
+        ),
     ] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", "-c", help="Send the prompt as a user's chat message.")
+        bool,
+        typer.Option(
+            "--chat",
+            "-c",
+            help="Send the prompt as a chat message, as --system, --image, --tools and "
+            "--json-schema do.",
+        ),
     ] = False,
     system: Annotated[
-        str | None, typer.Option("--system", "-s", help="A system message; implies --chat.")
+        str | None,
+        typer.Option("--system", "-s", metavar="TEXT", help="A system message."),
     ] = None,
     image: Annotated[
         list[Path] | None,
@@ -66,21 +84,14 @@ def submit(
             "--image",
             "-i",
             metavar="FILE",
-            help="An image for the model; repeatable; implies --chat.",
+            help="An image for the model; repeatable.",
         ),
     ] = None,
     tools: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="A JSON file of tools the model may call; implies --chat."
-        ),
+        typer.Option(metavar="FILE", help="A JSON file of tools the model may call."),
     ] = None,
-    json_schema: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A JSON schema file the answer must match; implies --chat."
-        ),
-    ] = None,
+    json_schema: JsonSchema = None,
     reasoning: Annotated[
         bool | None,
         typer.Option(
@@ -96,6 +107,11 @@ def submit(
     pool: Pool = None,
 ) -> Action:
     """Run one job and stream its answer to standard output."""
+    given = url or base_url or workers
+    if given is None and prompt is not None and is_address(prompt):
+        raise UsageError(
+            f"{prompt} was taken for the prompt: type one before it, or - for standard input"
+        )
     begin = chosen(adapter, one_url(url, base_url), option, workers, pool)
 
     def action() -> int:

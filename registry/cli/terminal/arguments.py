@@ -1,6 +1,8 @@
 """Options that several commands share, and how they become an adapter's options."""
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,13 +26,17 @@ def _complete_names(incomplete: str) -> Iterable[str]:
 Name = Annotated[
     str,
     typer.Argument(
-        help="The adapter's name, or distribution:name.", autocompletion=_complete_names
+        metavar="NAME",
+        help="The adapter's name, or distribution:name.",
+        autocompletion=_complete_names,
     ),
 ]
 OptionalName = Annotated[
     str | None,
     typer.Argument(
-        help="The adapter's name, or distribution:name.", autocompletion=_complete_names
+        metavar="NAME",
+        help="The adapter's name, or distribution:name.",
+        autocompletion=_complete_names,
     ),
 ]
 Adapter = Annotated[
@@ -38,6 +44,7 @@ Adapter = Annotated[
     typer.Option(
         "--adapter",
         "-a",
+        metavar="NAME",
         help="The adapter's name, or distribution:name.",
         autocompletion=_complete_names,
     ),
@@ -64,7 +71,10 @@ Options = Annotated[
         help="Any other option of the adapter, as `describe` lists them; repeatable.",
     ),
 ]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="The engine's name of the model.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="The engine's name of the model."),
+]
 Workers = Annotated[
     Path | None,
     typer.Option(
@@ -74,13 +84,58 @@ Workers = Annotated[
         help="A workers file, which declares pools and their replicas.",
     ),
 ]
-Pool = Annotated[str | None, typer.Option("--pool", "-p", help="The pool of --workers to use.")]
-Handoff = Annotated[Path | None, typer.Option(help="A folder where engines leave handoff files.")]
+Pool = Annotated[
+    str | None,
+    typer.Option("--pool", "-p", metavar="NAME", help="The pool of --workers to use."),
+]
+Handoff = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="A folder where engines leave handoff files."),
+]
 State = Annotated[
     Path | None,
     typer.Option("--state", metavar="FOLDER", help="The state folder of a run of `serve`."),
 ]
-Temperature = Annotated[float | None, typer.Option("--temperature", "-t", help="0 or more.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", "-t", metavar="NUMBER", help="The randomness of the answer: 0 or more."
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        "-n",
+        metavar="N",
+        help="The limit on tokens of an answer; without it, the engine's own.",
+    ),
+]
+System = Annotated[
+    str | None, typer.Option("--system", "-s", metavar="TEXT", help="A system message.")
+]
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A JSON schema for the answer, which is then JSON or a failure.",
+    ),
+]
+Drain = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long jobs have to end after Ctrl-C, SIGTERM or SIGHUP.",
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        "--port", "-p", min=0, max=65535, metavar="PORT", help="The port; 0 for a free one."
+    ),
+]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 
 
@@ -93,6 +148,11 @@ def one_url(url: str | None, base_url: str | None) -> str | None:
     if url is not None and base_url is not None and url != base_url:
         raise UsageError("two addresses were given, URL and --base-url: leave one out")
     return base_url if url is None else url
+
+
+def is_address(text: str) -> bool:
+    """Return whether a word is the address of a server."""
+    return text.startswith(("http://", "https://")) and not any(map(str.isspace, text))
 
 
 def get_adapter(name: str, base_url: str | None, pairs: list[str] | None) -> BoundAdapter:
@@ -167,6 +227,14 @@ def value_of(text: str, kind: str) -> Any:
     if not isinstance(value, list) and any(k.startswith(_LISTS) for k in kinds):
         return [part.strip() for part in text.split(",") if part.strip()]
     return value
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
+    """Return the complaint about an address that --host and --port name."""
+    # asyncio puts the address and the reason into one text.
+    number = error.errno or 0
+    why = os.strerror(number) if number in errno.errorcode else error
+    return UsageError(f"cannot listen on {host}:{port}: {why}; choose with --host or --port")
 
 
 def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from registry.batch import BatchError, Limits, Plan, Summary, run_plan
 from registry.batch.files import whole_file
 from registry.batch.journal import count
+from registry.batch.results import errors_path
 from registry.batch.runs import AnyRun, Begin, journal_path
 from registry.cli.terminal import status
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
@@ -97,7 +98,8 @@ def run_batch(plan: Plan, workers: Path | None, on_ray: OnRay | None = None) -> 
         raise UsageError(str(error)) from error
     except OSError as error:
         file = error.filename or plan.output
-        status.note(f"{file}: {error.strerror or error}; then the same command again resumes")
+        why = error.strerror or error
+        status.complain(f"{file}: {why}; once that is mended, the same command again resumes")
         return status.FAILED
     return _conclude(summary, plan, caught)
 
@@ -305,8 +307,12 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
         codes = sorted(summary.failures.items(), key=lambda item: -item[1])
         counts = ", ".join(f"{code} {number}" for code, number in codes)
         status.note(f"failures in this run: {counts}; the reasons are in the results")
+    failed_rows = errors_path(plan.output)
     for path in summary.files:
-        status.note(f"results: {path}")
+        if path != failed_rows:
+            status.note(f"results: {path}")
+        elif summary.failed:
+            status.note(f"failed rows: {path}")
     if summary.left:
         why = f" ({summary.stopped})" if summary.stopped else ""
         status.note(f"the run stopped{why}: the same command again resumes")

@@ -2,10 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from adapter_api import Cancelled, End, Error, TaskRequest, TokenStream, WorkerError
+from adapter_api import (
+    Answer,
+    Cancelled,
+    End,
+    Error,
+    JsonError,
+    TaskRequest,
+    TokenStream,
+    WorkerError,
+)
 from registry.cli.terminal import status
 from registry.cli.terminal.output import Output
 from registry.cli.terminal.wording import in_our_words
@@ -53,9 +62,8 @@ async def _run(begin: Begin, task: TaskRequest, output: Output) -> int:
         failure, caught = await show_job(submit(task), output)
     if failure is not None:
         return _report(failure, output, caught)
-    if output.answer is not None and output.answer.cut:
-        status.note(_cut(task))
-    return status.OK
+    assert output.answer is not None  # a job without failure has an End
+    return _conclude(output.answer, task)
 
 
 async def show_job(stream: TokenStream, output: Output) -> tuple[WorkerError | None, list[int]]:
@@ -81,9 +89,47 @@ async def show_job(stream: TokenStream, output: Output) -> tuple[WorkerError | N
     return failure, caught
 
 
-def _cut(task: TaskRequest) -> str:
+def _conclude(answer: Answer, task: TaskRequest) -> int:
+    """Print remarks on a whole answer and return the exit status.
+
+    Text is of use also where it is cut or a refusal. JSON that was asked for and tool calls are
+    for programs: such an answer is a failure if a program cannot take all of it.
+    """
+    problems = list(_unusable(answer, task))
+    for problem in problems:
+        status.complain(problem)
+    if problems:
+        return status.FAILED
+    if answer.refused:
+        status.note("the model refused to answer; what was printed is its refusal")
+    elif answer.cut:
+        status.note(f"the answer was cut off by the limit on tokens{_limit(task)}")
+    return status.OK
+
+
+def _unusable(answer: Answer, task: TaskRequest) -> Iterator[str]:
+    """Yield why a program cannot use the answer that was asked for."""
+    for call in answer.invalid_tool_calls:
+        reason = "was cut off" if call.reason == "cut" else "is not JSON"
+        yield f"a call of {call.name} {reason} and must not be run: {call.arguments}"
+    called = answer.tool_calls or answer.invalid_tool_calls
+    if task.response_format is None or (called and not answer.text.strip()):
+        return
+    try:
+        answer.json()
+    except JsonError as error:
+        match error.reason:
+            case "refused":
+                yield "the model refused to answer; what was printed is its refusal, not JSON"
+            case "cut":
+                yield f"the JSON was cut off by the limit on tokens{_limit(task)}"
+            case "not_json":
+                yield str(error)
+
+
+def _limit(task: TaskRequest) -> str:
     given = f"--max-tokens {task.max_tokens}" if task.max_tokens else "the engine's default"
-    return f"the answer was cut off by the limit of tokens ({given}); raise it with --max-tokens"
+    return f" ({given}); raise it with --max-tokens"
 
 
 def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:

@@ -31,12 +31,21 @@ class ChangeLog:
         logger.info("%s is %s%s", where, state, because)
 
 
+_FACTS = ("job_id", "pool_id", "replica_id")
+
+
 class OneLineFormatter(logging.Formatter):
-    """Formats records as lines that cannot steer the terminal."""
+    """Formats records as lines that cannot steer the terminal.
+
+    Messages of jobs and engines have no names in them: those follow in parentheses.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record on one line."""
-        return harmless(one_line(super().format(record)))
+        given = ((name, getattr(record, name, None)) for name in _FACTS)
+        facts = ", ".join(f"{name} {value}" for name, value in given if value)
+        line = super().format(record)
+        return harmless(one_line(f"{line} ({facts})" if facts else line))
 
 
 _LOGGERS = ("worker_adapters.serving", "worker_adapters.workers")

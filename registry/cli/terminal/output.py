@@ -8,7 +8,6 @@ from rich.text import Text
 from adapter_api import Answer, End, Error, Reasoning, Token, TokenEvent
 from adapter_api.frames import to_frame
 from registry.cli.terminal.show import console
-from registry.cli.terminal.status import note
 from registry.cli.terminal.streams import out
 from registry.cli.terminal.text import harmless, one_line
 from registry.cli.terminal.wrapping import WordWrap
@@ -92,9 +91,6 @@ class Output:
     def _show_calls(self, end: End) -> None:
         for call in end.tool_calls:
             self._write(f"{harmless(call.name)}({harmless(one_line(call.arguments))})\n")
-        for broken in end.invalid_tool_calls:
-            reason = "was cut off" if broken.reason == "cut" else "is not JSON"
-            note(f"a call of {broken.name} {reason} and must not be run: {broken.arguments}")
 
     def _sum_up(self, end: End) -> None:
         if self._terminal and sys.stderr.isatty():

@@ -119,6 +119,18 @@ def messages_of(text: str, system: str | None, images: list[Path]) -> list[dict[
     return [user] if system is None else [{"role": "system", "content": system}, user]
 
 
+def read_text(path: Path, option: str) -> str:
+    """Return the content of a text file.
+
+    Raises:
+        UsageError: If it cannot be read, or is not UTF-8.
+    """
+    try:
+        return _read(path, option, MAX_JSON_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{option}: {path} is not UTF-8: {error.reason}") from None
+
+
 def _read(path: Path, option: str, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from registry.cli.terminal import status
+from registry.cli.terminal.arguments import cannot_listen
 from registry.cli.terminal.logs import ChangeLog, log_to_stderr
 from registry.cli.terminal.loops import loop_factory
-from registry.cli.terminal.status import UsageError
 from registry.gateway.run import GatewayPlan, run
 
 Serve = Callable[[GatewayPlan, Callable[[str], None]], Coroutine[Any, Any, int | None]]
@@ -36,9 +36,7 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             cut_by = runner.run(serve(plan, _say_where))
     except OSError as error:
-        where = f"{plan.server.host}:{plan.server.port}"
-        why = error.strerror or error
-        raise UsageError(f"cannot listen on {where}: {why}; choose with --port") from error
+        raise cannot_listen(plan.server.host, plan.server.port, error) from error
     return status.OK if cut_by is None else status.after_signal(cut_by)
 
 

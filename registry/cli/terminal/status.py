@@ -21,7 +21,10 @@ HUNG_UP = 129  # after SIGHUP
 
 TABLE = {
     OK: "success: the answer is whole, the engine accepts work, the adapter conforms",
-    FAILED: "a job failed, the engine is not ready, or the adapter does not conform",
+    FAILED: (
+        "a job failed or its answer is unusable, the engine is not ready, or the adapter does not "
+        "conform"
+    ),
     USAGE: "wrong usage or configuration",
     NO_ADAPTER: "no such adapter, or a broken one",
     INCOMPLETE: "conformance: nothing failed, but not everything could be examined",
@@ -33,9 +36,9 @@ TABLE = {
 """Every exit status and its meaning; docs/reference/cli.md has the same table."""
 
 MEANINGS = (
-    "Exit status: 0 success, 1 a job failed or the engine is not ready, 2 wrong usage or "
-    "configuration, 3 no such adapter or a broken one, 4 not everything could be examined, "
-    "129 hung up, 130 cancelled (Ctrl-C), 141 the reader of the output went away, "
+    "Exit status: 0 success, 1 a job failed, its answer is unusable, or the engine is not ready, "
+    "2 wrong usage or configuration, 3 no such adapter or a broken one, 4 not everything could be "
+    "examined, 129 hung up, 130 cancelled (Ctrl-C), 141 the reader of the output went away, "
     "143 terminated."
 )
 

@@ -23,6 +23,8 @@ _OPTIONS = {
 """The command line's own option for an option of an adapter or a field of a task."""
 
 # A suggestion to set an option of the adapter in Python, as in "set api='chat'".
+# A key is never an option of the command line, as in "Set api_key (or ORCHD_OPENAI_API_KEY)".
+_SET_KEY = re.compile(r"\b[Ss]et \w+ \(or (\w+)\)")
 _SET = re.compile(r"\bset (\w+)(?:=| to )'(\w+)'")
 
 
@@ -41,6 +43,7 @@ def complain_about(error: RegistryError | WorkerError) -> None:
 def in_our_words(text: str) -> str:
     """Return an error's text with advice for the command line instead of for Python."""
     text = text.replace("; in a running process call registry.refresh() after that", "")
+    text = _SET_KEY.sub(r"Set \1", text)
     return _SET.sub(lambda found: f"use --option {found[1]}={found[2]}", text)
 
 

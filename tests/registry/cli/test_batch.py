@@ -285,7 +285,7 @@ def test_a_json_schema_file(
     )
     options = ("--workers", str(workers), "-m", "m", "--json-schema", str(schema))
     assert cli("batch", "run", rows, *options).code == 0
-    named = {"name": "label", "schema": {"type": "object"}}
+    named = {"name": "label", "schema": {"type": "object"}, "strict": True}
     formats = [body["response_format"] for body in server.bodies]
     assert formats == [{"type": "json_schema", "json_schema": named}] * 5
 

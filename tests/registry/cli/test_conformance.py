@@ -155,7 +155,7 @@ def test_a_list_of_the_checks(cli: Cli) -> None:
     ("arguments", "code", "message"),
     [
         ((), 2, "missing argument NAME"),
-        (("mock", "--only", "cancle"), 2, "no check named 'cancle'"),
+        (("mock", "--only", "cancle"), 2, "there is no check 'cancle'; did you mean 'cancel'?"),
         (("mock", "--option", "delay=1"), 2, "delay_s"),
         (("mock", "--absent", "speed=slow"), 2, "one of seed, messages"),
         (("mock", "--absent", "seed"), 2, "CAPABILITY=WHY"),

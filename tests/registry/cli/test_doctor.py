@@ -12,6 +12,9 @@ Cli = Callable[..., Any]
 Serve = Callable[..., WordServer]
 
 
+SECRETS = {"api_key", "basic_auth", "azure_token_provider", "proxy"}
+
+
 def findings(done: Any) -> dict[tuple[str, str], tuple[str, str]]:
     """Level and value by section and name."""
     rows = (line.split("\t") for line in done.out.splitlines())
@@ -30,6 +33,8 @@ def test_without_an_engine(cli: Cli) -> None:
     level, value = found["engine", "openai-http"]
     assert level == "note"
     assert "worker-adapters doctor URL" in value
+    assert "--base-url is needed: give it here, or set ORCHD_OPENAI_URL" in value
+    assert "$" not in value
 
 
 def test_what_would_be_sent_where(cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +51,8 @@ def test_what_would_be_sent_where(cli: Cli, serve: Serve, monkeypatch: pytest.Mo
     assert found["engine", "requests go to"] == ("ok", url)
     assert found["engine", "api_key"] == ("ok", "set, and sent there")
     assert found["engine", "health"][1].startswith("healthy")
+    secrets = {name for section, name in found if section == "engine"} - {"base_url"}
+    assert secrets == {"requests go to", "health", *SECRETS}, "options with their defaults"
     for secret in ("sk-secret", "pw", "me:"):
         assert secret not in done.out + done.err
 

@@ -3,6 +3,7 @@
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_an_unknown_command(cli: Cli) -> None:
     """One line; status 2."""
     done = cli("nonsense")
     assert done.code == 2
-    assert done.err == "error: No such command 'nonsense'; see worker-adapters --help\n"
+    assert done.err == "error: no such command 'nonsense'; see worker-adapters --help\n"
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +84,42 @@ def test_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         monkeypatch.setattr(sys, "stdout", out)
         assert run(["list"]) == 141
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_standard_stream_that_is_closed(descriptor: int) -> None:
+    """Without standard output nothing is done and the status says so; the others may be closed.
+
+    Complaints never go to standard output in the place of standard error.
+    """
+    command = [sys.executable, "-m", "registry.cli", "submit", "-", "--adapter", "mock"]
+    closing = f'"$@" {descriptor}{"<" if descriptor == 0 else ">"}&-'
+    done = subprocess.run(
+        ["sh", "-c", closing, "sh", *command], capture_output=True, text=True, input="hi"
+    )
+    if descriptor == 1:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "error: standard output is closed: there is nowhere to print to\n"
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "Once upon a time there was a test.\n"
+
+
+def test_an_interruption_before_anything_is_imported() -> None:
+    """Ctrl-C while the command is imported ends the process without a traceback."""
+    program = (
+        "import builtins, os, signal\n"
+        "from registry.cli import main\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'registry.cli.entry':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 if Path("/dev/full").exists():  # elsewhere no disk is full on demand

@@ -25,3 +25,11 @@ def test_without_a_file_the_lines_for_it_are_shown(cli: Callable[..., Any], tmp_
     file.write_text("\n".join(lines))
     assert note == "note: add these lines to the key file:"
     assert cli("gateway", "key", "laptop", "--keys", str(file)).code == 2
+
+
+def test_a_key_file_that_cannot_be_written(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """The message names the option and the file, in words."""
+    path = tmp_path / "none" / "keys.toml"
+    done = cli("gateway", "key", "x", "--keys", str(path))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"error: --keys: {path}: No such file or directory\n"

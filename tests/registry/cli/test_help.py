@@ -1,7 +1,9 @@
 """Help and shell completion: what users see before they know anything."""
 
 import inspect
+import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from registry.cli.app import MODULES, commands
+from registry.cli.entry import run
 from registry.cli.terminal import status
 
 Cli = Callable[..., Any]
@@ -41,6 +44,34 @@ def test_the_list_of_commands_is_whole(cli: Cli) -> None:
     assert re.findall(r"^  ([a-z-]+)  ", shown, re.MULTILINE) == NAMES
     listed = " ".join(shown.split())
     assert [name for name in NAMES if f"{name} {_described(name)}" not in listed] == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "batch run", "batch retry-failed", "gateway key"])
+def test_help_names_values_as_people_do(cli: Cli, name: str) -> None:
+    """An option takes SECONDS or a FILE, never a type of Python such as <int range>."""
+    shown = cli(*name.split(), "-h").out.partition("Examples:")[0]
+    usage, _, rest = shown.partition("\n")
+    assert re.findall(r"[{[][a-z][^A-Z]*[]}]", usage) == []
+    options = rest.partition("Options:\n")[2]
+    assert re.findall(r"^  -.*<[a-z].*>.*", options, re.MULTILINE) == []
+
+
+class _Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_help_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help has every option's whole name, however narrow the terminal is."""
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    assert run(["batch", "run", "--help"]) == 0
+    shown = sys.stdout.getvalue()
+    assert "--prompt-column COLUMN" in shown
+    assert "…" not in shown
+    assert "\x1b" not in shown
 
 
 def test_a_command_imports_its_own_module_only() -> None:

@@ -40,6 +40,13 @@ def test_a_record_is_one_line_of_json() -> None:
     assert "ValueError: a" in data["exception"]
 
 
+def test_a_plain_record_names_its_job() -> None:
+    """Messages have no names in them; those that the record carries follow."""
+    record = _record("the job failed", job_id="j1", pool_id="chat", replica_id=None)
+    line = OneLineFormatter("%(message)s").format(record)
+    assert line == "the job failed (job_id j1, pool_id chat)"
+
+
 def test_a_plain_record_is_one_harmless_line() -> None:
     """Texts from elsewhere neither steer the terminal nor forge a second record."""
     assert OneLineFormatter("%(message)s").format(_record("a\n\x1b[2Jb")) == "a; \ufffd[2Jb"

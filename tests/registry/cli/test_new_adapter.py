@@ -259,7 +259,7 @@ def test_the_next_commands_are_of_this_environment(
         ("acme--echo", "such as acme-echo"),
         ("2acme", "lower-case"),
         ("", "lower-case"),
-        ("-acme", "No such option"),
+        ("-acme", "no such option"),
         ("class", "class is a keyword of Python"),
         ("test-conformance", "another Python module"),
         ("tests", "another Python module"),
@@ -308,7 +308,7 @@ def test_a_file_is_no_folder(cli: Cli, tmp_path: Path) -> None:
     assert done.code == 2
     assert f"{file} is not a folder" in done.err
     done = cli("new-adapter", "acme-echo", "--into", str(file / "below"))
-    assert done.code == 1
+    assert done.code == 2
     assert str(file) in done.err
 
 

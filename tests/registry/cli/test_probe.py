@@ -14,7 +14,7 @@ async def test_the_facts_of_a_sound_server() -> None:
     async with WordServer(api_key="right-key", delay_s=0.001) as server:
         adapter = registry.get("openai-http", base_url=server.base_url, api_key="right-key")
         facts = await facts_of(adapter, "words")
-    assert facts["health"].startswith("healthy, live True, ready True")
+    assert facts["health"].startswith("healthy, live, ready")
     assert facts["models"] == "words"
     assert "usage 2+8 engine, finish_reason length, proof finish_reason" in facts["prompt"]
     assert "proof finish_reason" in facts["messages"]
@@ -37,5 +37,5 @@ async def test_adapters_without_keys_can_be_probed() -> None:
     assert facts["wrong key"] == "the adapter has no key"
     assert facts["stop"] == "no text to stop at"
     assert facts["cancel"] == "the answer was over before it could be cancelled"
-    assert facts["capacity"] == "context ?, slots ?"
-    assert "usage ?+1 counted" in facts["prompt"]
+    assert facts["capacity"] == "context unknown, slots unknown"
+    assert "usage unknown+1 counted" in facts["prompt"]

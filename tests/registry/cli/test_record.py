@@ -40,6 +40,20 @@ def test_a_server_is_recorded_and_replayed(
     assert all(f'{word}\\"' in path.read_text() for word in words)
 
 
+def test_nothing_but_failures(cli: Cli, tmp_path: Path) -> None:
+    """Where no server answers at all, there is nothing to replay, and the status says so."""
+    path = tmp_path / "r.jsonl"
+    done = cli("record", "http://127.0.0.1:1", str(path))
+    assert done.code == 1
+    assert done.err == f"error: no server answered: {path} has no answer to replay\n"
+
+
+def test_an_address_without_a_file(cli: Cli) -> None:
+    """The address is not taken for the file."""
+    done = cli("record", "http://127.0.0.1:1")
+    assert (done.code, done.err.startswith("error: missing argument FILE")) == (2, True)
+
+
 class _Refusing(BaseHTTPRequestHandler):
     """A gateway that knows no key, and repeats it."""
 

@@ -25,7 +25,7 @@ def test_the_text_is_streamed(cli: Cli, serve: Serve) -> None:
     assert done.out.count("\n") == 1
     assert done.out.endswith("\n")
     assert done.err.startswith(
-        "note: the answer was cut off by the limit of tokens (--max-tokens 6)"
+        "note: the answer was cut off by the limit on tokens (--max-tokens 6)"
     )
     assert done.err.count("\n") == 1
 
@@ -118,11 +118,11 @@ def test_the_environment_is_enough(cli: Cli, serve: Serve, monkeypatch: pytest.M
     ("arguments", "code", "said"),
     [
         (["--max-tokens", "0"], 2, "--max-tokens must be an integer of at least 1, got 0"),
-        (["--max-tokens", "many"], 2, "Invalid value for '--max-tokens'"),
+        (["--max-tokens", "many"], 2, "invalid value for '--max-tokens'"),
         (["--temperature", "-1"], 2, "--temperature must be"),
         (["--option", "nonsense=1"], 2, "--option nonsense: unknown option"),
         (["--option", "stall_timeout_s=soon"], 2, "--option stall_timeout_s: expected float"),
-        (["--unheard-of"], 2, "No such option: --unheard-of"),
+        (["--unheard-of"], 2, "no such option: --unheard-of"),
         (["--adapter", "openai-htp"], 3, "did you mean 'openai-http'?"),
     ],
 )
@@ -141,6 +141,23 @@ def test_a_prompt_that_is_no_text(cli: Cli, arguments: list[str]) -> None:
     done = cli("submit", *arguments, "--base-url", "http://127.0.0.1:1", stdin=b"\xff")
     assert done.code == 2
     assert "not valid text" in done.err
+
+
+def test_an_address_in_the_place_of_the_prompt(cli: Cli) -> None:
+    """`git diff | worker-adapters submit URL` says what is missing, and sends nothing."""
+    done = cli("submit", "http://127.0.0.1:1", stdin="the prompt")
+    assert (done.code, done.out) == (2, "")
+    assert "http://127.0.0.1:1 was taken for the prompt" in done.err
+    assert "- for standard input" in done.err
+
+
+def test_a_refused_key(cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice names the variable: a key is never an option of the command line."""
+    monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "sk-wrong")
+    done = cli("submit", "hi", serve(api_key="sk-secret").base_url)
+    assert done.code == 1
+    assert "Set ORCHD_OPENAI_API_KEY to a key" in done.err
+    assert "api_key" not in done.err
 
 
 def test_without_a_prompt(cli: Cli) -> None:
