@@ -51,8 +51,8 @@ _T = TypeVar("_T")
 class BoundAdapter(Generic[_C]):
     """One adapter, ready to use (ORCH-3055, ORCH-3056). It satisfies `adapter_api.Adapter`.
 
-    pluggy broadcasts and an adapter is addressed, so each has its own plugin manager that holds the
-    adapter and the application's middleware and nothing else.
+    pluggy calls all plugins that have a hook, but a job is for one adapter. So each BoundAdapter
+    has its own plugin manager with just the adapter and the application's middleware.
 
     Use it with `async with`, or call `start` and `aclose`. It starts by itself before the first
     call that needs the engine. It is used in one running event loop at a time; after that loop has
@@ -143,8 +143,8 @@ class BoundAdapter(Generic[_C]):
     def place(self, pool_id: str, replica_id: str, observers: Observers) -> None:
         """Make the adapter a replica of a host.
 
-        Notices of the adapter name the host's pool and replica from now on, whatever its config
-        names. The adapter's observers become observers of the host.
+        From now on, notices of the adapter name the host's pool and replica instead of those in its
+        config. The adapter's observers become observers of the host.
         """
         if self._report is None:
             self._report = AdapterReport(observers, self._notice())
@@ -272,12 +272,12 @@ class BoundAdapter(Generic[_C]):
         return HealthStatus(HealthState.UNHEALTHY, message, live=False, ready=False)
 
     async def props(self) -> EngineProps:
-        """Return what the engine can do; empty if the adapter does not implement it."""
+        """Return the engine's properties; empty if the adapter does not implement the hook."""
         await self._ensure_started()
         return await self._ask("props", EngineProps) if self._has("props") else EngineProps()
 
     async def engine_version(self) -> str:
-        """Return the engine's version; "unknown" if the adapter does not implement it."""
+        """Return the engine's version; "unknown" if the adapter does not implement the hook."""
         await self._ensure_started()
         return await self._ask("engine_version", str) if self._has("engine_version") else "unknown"
 
@@ -289,8 +289,8 @@ class BoundAdapter(Generic[_C]):
         return answer
 
     async def _call(self, hook: str, **arguments: object) -> Any:
-        """Return a hook's answer. Its SystemExit, which would end the event loop, and its
-        GeneratorExit, which would end the caller, are its failures."""
+        """Return a hook's result. SystemExit would end the event loop, and GeneratorExit the
+        caller: both become failures of the hook."""
         try:
             return await answer_of(partial(getattr(self._hooks, hook), **arguments))
         except (SystemExit, RaisedGeneratorExit) as exc:
@@ -304,7 +304,8 @@ class BoundAdapter(Generic[_C]):
     # Lifecycle
 
     async def start(self) -> None:
-        """Acquire what the adapter needs. A second call does nothing; a failed one may be repeated.
+        """Acquire the adapter's resources. A second call does nothing; a failed one may be
+        repeated.
 
         Raises:
             EngineUnavailable: If the adapter is closed.

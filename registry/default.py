@@ -1,4 +1,4 @@
-"""The default Registry, made when the first of its methods is used: `registry.get` and others."""
+"""The default Registry, created on first use of one of its methods, such as `registry.get`."""
 
 from registry.registry import Registry
 

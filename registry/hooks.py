@@ -1,4 +1,4 @@
-"""What lies between a bound adapter and its hooks: pluggy, and answers of the wrong kind."""
+"""How a bound adapter calls its hooks: through pluggy, with checks of the results."""
 
 import asyncio
 import types
@@ -82,7 +82,7 @@ def submit_failure(error: BaseException, *, shared: bool) -> Exception:
     """Return the failure of a job whose submit hook raised.
 
     Args:
-        error: What it raised.
+        error: The exception.
         shared: Whether middleware may have raised it.
     """
     if isinstance(error, WorkerError):
@@ -95,7 +95,7 @@ def submit_failure(error: BaseException, *, shared: bool) -> Exception:
 
 
 def iterated(events: object, name: str) -> AsyncIterator[TokenEvent]:
-    """Return an iterator over what the submit hook of adapter `name` returned."""
+    """Return an iterator over the result of the submit hook of adapter `name`."""
     if isinstance(events, AsyncIterable) and not isinstance(events, AsyncIterator):
         events = aiter(events)
     if isinstance(events, AsyncIterator):
@@ -110,7 +110,7 @@ def iterated(events: object, name: str) -> AsyncIterator[TokenEvent]:
 
 
 def watched(stream: TokenStream, task: TaskRequest, watcher: StreamWatcher) -> TokenStream:
-    """Return the stream, watched, or one around it."""
+    """Return the stream with `watcher`, or a stream around it if it can no longer be watched."""
     try:
         return stream.watch(watcher)
     except RuntimeError:  # a middleware's own stream, which it has begun to read

@@ -1,4 +1,4 @@
-"""What one registry may use at one moment: the installed adapters, the blocked and the loaded."""
+"""The adapters of one registry at one moment: installed, blocked and loaded ones."""
 
 import os
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Installed:
         self._loaded: dict[AdapterRecord, LoadedAdapter] = {}
 
     def names(self) -> list[str]:
-        """Return the names of which at least one record may be used, sorted."""
+        """Return the names with at least one usable record, sorted."""
         return [name for name in self.catalogue.names() if not self._all_blocked(name)]
 
     def records(self, name: str) -> tuple[AdapterRecord, ...]:
@@ -94,7 +94,7 @@ class Installed:
 
 
 def blocked_names(blocked: Iterable[str] | str | None) -> frozenset[str]:
-    """Return the blocked names, of BLOCKED_VARIABLE if none are given."""
+    """Return the blocked names, from BLOCKED_VARIABLE if none are given."""
     if blocked is None:
         blocked = os.environ.get(BLOCKED_VARIABLE, "")
     if isinstance(blocked, str):

@@ -11,12 +11,12 @@ from registry.plugins.discovery import AdapterRecord
 from registry.plugins.guard import attempt
 
 MAX_IDLE = 32
-"""Idle adapters kept for each event loop: enough for a program that varies a few options, few
-enough that their idle connections matter to no server."""
+"""Idle adapters kept for each event loop: enough for a program that varies a few options, and so
+few that their idle connections do not burden a server."""
 
 
 class _Kept:
-    """One adapter with the streams it was asked for, as far as they are still referenced."""
+    """One adapter with its streams that are still referenced."""
 
     def __init__(self, record: AdapterRecord, adapter: BoundAdapter) -> None:
         self.record = record
@@ -70,7 +70,7 @@ class KeptAdapters:
         """Close the adapters of the running loop and of loops that have ended.
 
         Raises:
-            ExceptionGroup: What closing them raised, after all were closed or failed to.
+            ExceptionGroup: The exceptions raised by closing them, after closing all was tried.
         """
         kept, errors = self._here(), []
         while kept:
@@ -84,7 +84,7 @@ class KeptAdapters:
             raise ExceptionGroup("adapters could not be closed", errors)
 
     def _here(self) -> list[_Kept]:
-        """Return what is kept for the running loop and for loops that have ended."""
+        """Return the adapters kept for the running loop and for loops that have ended."""
         running = asyncio.get_running_loop()
         here: list[_Kept] = []
         left: list[_Kept] = []

@@ -1,7 +1,7 @@
 """Middleware around submit: drives the wrappers and closes the streams between them.
 
-`async for` does not close its iterator, and a middleware's author easily forgets to. So every
-stream that a middleware received is closed together with the stream that the caller holds.
+`async for` does not close its iterator, and authors of middleware easily forget to. So every stream
+that a middleware received is closed together with the stream that the caller holds.
 """
 
 from collections.abc import AsyncIterator, Generator, Sequence
@@ -71,8 +71,8 @@ def _not_a_stop(error: BaseException) -> BaseException:
 
 
 def shared_failure(error: BaseException) -> InternalError:
-    """Return the error for an exception of an adapter or of the middleware around it: which of them
-    failed cannot be known."""
+    """Return the error for an exception of an adapter or of the middleware around it, which cannot
+    be told apart."""
     name = type(error).__name__
     failure = InternalError(ErrorCode.INTERNAL, f"the adapter or its middleware failed with {name}")
     failure.__cause__ = error
@@ -83,7 +83,7 @@ class Layered(AsyncIterator[TokenEvent]):
     """A middleware's events; closing them closes the streams below, whatever middleware does.
 
     Args:
-        outermost: What the caller reads.
+        outermost: The stream that the caller reads.
         below: The streams that middleware received, the adapter's first.
     """
 

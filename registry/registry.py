@@ -34,8 +34,8 @@ class Registry:
     Registries share nothing but the imported modules.
 
     Args:
-        middleware: Objects whose `@hookimpl(wrapper=True)` methods go around the hooks of every
-            adapter; the first is the outermost.
+        middleware: Objects whose `@hookimpl(wrapper=True)` methods wrap the hooks of every adapter;
+            the first is the outermost.
         observers: Objects with `@hookimpl` methods of ObserverHooks; they are notified of every
             adapter and its jobs. Without a LoggingObserver among them one is added.
         blocked: Names not to be used, as a list or separated by commas. None reads the environment
@@ -125,12 +125,12 @@ class Registry:
         return _configured(installed.load(installed.record(name)), config, options)
 
     def describe(self, name: str, *, load: bool = True) -> "AdapterInfo":
-        """Return what is known of an adapter; a problem is its status and reason.
+        """Return a description of an adapter; a problem appears as its status and reason.
 
         Args:
             name: The adapter's name, or "distribution:name".
-            load: Whether to load it. If not, nothing is imported, and the status of one that may
-                be broken is "installed".
+            load: Whether to load it. If not, nothing is imported, and the status is "installed"
+                even if the adapter may be broken.
 
         Raises:
             AdapterNotFound: If no installed adapter has that name.
@@ -172,7 +172,7 @@ class Registry:
         """Run a task on the adapter of that name (ORCH-3055); `await` the result to open it.
 
         The adapter is built once for each event loop, name and (equal) config, and kept until
-        `aclose`. The longest unused ones are closed when many different ones are kept.
+        `aclose`. Beyond a maximum number of kept adapters, the least recently used ones are closed.
 
         Args:
             name: The adapter's name, or "distribution:name".
@@ -185,7 +185,7 @@ class Registry:
 
         Raises:
             RegistryError: As `get` does.
-            RuntimeError: Outside of an event loop.
+            RuntimeError: Outside an event loop.
         """
         from registry.kept import KeptAdapters
 
@@ -201,7 +201,7 @@ class Registry:
         return kept.submit(task)
 
     def refresh(self) -> None:
-        """Look again at what is installed, for plugins installed while the process runs, and at
+        """Read the installed adapters again, for plugins installed while the process runs, and
         WORKER_ADAPTERS_BLOCKED, unless `blocked` was given.
 
         Adapters already built, and modules already imported, do not change. The folders of editable
@@ -222,7 +222,7 @@ class Registry:
         """Close the adapters that `dispatch` built in this event loop. Idempotent.
 
         Raises:
-            ExceptionGroup: What closing them raised, after all were closed or failed to.
+            ExceptionGroup: The exceptions raised by closing them, after closing all was tried.
         """
         if self._kept is not None:
             await self._kept.aclose()

@@ -61,7 +61,7 @@ def host(make: Callable[[], AdapterHost]) -> "SyncHost":
 
 
 class _Front(ABC):
-    """Something that `with` starts and closes."""
+    """A context manager that starts on entering and closes on leaving."""
 
     @abstractmethod
     def start(self) -> None: ...
@@ -111,19 +111,19 @@ class SyncAdapter(_Front, Generic[_A]):
         return self._lease.wait(self.adapter.cancel, job_id)
 
     def health(self) -> HealthStatus:
-        """Return how the engine is."""
+        """Return the engine's health."""
         return self._lease.wait(self.adapter.health)
 
     def props(self) -> EngineProps:
-        """Return what the engine can do."""
+        """Return the engine's properties."""
         return self._lease.wait(self.adapter.props)
 
     def engine_version(self) -> str:
-        """Return the engine's version; "unknown" if the adapter does not implement it."""
+        """Return the engine's version; "unknown" if the adapter does not implement the hook."""
         return self._lease.wait(self.adapter.engine_version)
 
     def start(self) -> None:
-        """Acquire what the adapter needs. It starts by itself before the first job, too."""
+        """Acquire the adapter's resources. It starts by itself before the first job, too."""
         self._lease.wait(self.adapter.start)
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class SyncStream(Iterator[TokenEvent]):
                     self._ready.extend(events)
 
     async def _read(self) -> list[TokenEvent]:
-        """Return the next event with the Tokens that arrived with it: one hop for all."""
+        """Return the next event and the Tokens that arrived with it, in one thread switch."""
         event = await anext(self._stream, None)
         return [] if event is None else [event, *self._stream.take_buffered()]
 
@@ -241,7 +241,7 @@ class SyncHost(_Front):
 
     @property
     def host(self) -> AdapterHost:
-        """The host itself, for what may be asked from any thread, such as `snapshot`."""
+        """The host itself, for methods that any thread may call, such as `snapshot`."""
         if self._made is None:
             self.start()
         assert self._made is not None
@@ -292,5 +292,5 @@ class SyncHost(_Front):
             await self._made.aclose()
 
     def start(self) -> None:
-        """Make the host. It is made before the first call, too."""
+        """Create the host. The first call creates it, too."""
         self.call(lambda _: None)

@@ -4,4 +4,4 @@ from adapter_api.errors import WorkerAdaptersError
 
 
 class BatchError(WorkerAdaptersError, ValueError):
-    """A bulk run cannot begin or continue; the message says what to do."""
+    """A bulk run cannot start or continue; the message says what to do."""

@@ -9,7 +9,7 @@ not match was torn by a crash or a full disk: it counts as never written, and it
 The latest line of a row counts, so that failed rows can be run again.
 
 A line is handed to the operating system as soon as its row has ended, so a killed process loses no
-finished row. Lines are forced to the disk in groups, so a power cut loses those of the last group.
+finished row. Lines are synced to the disk in groups, so a power cut loses those of the last group.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ Outcome = Literal["ok", "error"]
 VERSION = 1
 
 SYNC_AFTER_S = 0.1
-"""How long lines gather before they are forced to the disk: a disk syncs some hundred times a
-second at most, and a power cut costs what the engines answer in this time."""
+"""The interval at which lines are synced to the disk. A disk syncs about a hundred times a second
+at most, and a power cut costs the answers of this interval."""
 
 MAX_HEADER_BYTES = 8 << 20
 """Far above any header; a file whose first line is longer is not a journal."""
@@ -267,7 +267,7 @@ def read_header(path: Path) -> Header:
 def count(path: Path) -> tuple[Header, int, int]:
     """Return the header, and how many rows are answered and failed.
 
-    Another process may write the journal meanwhile.
+    Another process may be writing the journal.
 
     Raises:
         BatchError: If the file is not a journal.

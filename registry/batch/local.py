@@ -1,4 +1,4 @@
-"""A bulk run on one machine: rows in, results into the journal, engines kept full."""
+"""A bulk run on one machine: reads rows, keeps the engines busy, and writes the journal."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ _BASE_S, _CAP_S = 0.2, 10.0
 
 @attrs.define
 class Summary:
-    """How far one call of a run is, and its outcome at the end.
+    """The progress of one call of a run, and its outcome at the end.
 
     Args:
         rows: Rows of the input.
@@ -72,7 +72,7 @@ class Summary:
         return self.rows - self.answered - self.failed
 
     def add(self, part: "Summary") -> None:
-        """Add what a part of the run has used."""
+        """Add the tokens and failures of a part of the run."""
         self.tokens_in += part.tokens_in
         self.tokens_out += part.tokens_out
         self.failures.update(part.failures)
@@ -92,7 +92,7 @@ def beyond(limits: Limits, tokens: int, failures: int) -> str:
 
 
 class Results(Protocol):
-    """Where results go; a Journal is one."""
+    """A receiver of results, such as a Journal."""
 
     @property
     def rows(self) -> int:
@@ -169,7 +169,7 @@ class LocalRun:
 
         Raises:
             OSError: If the journal cannot be written.
-            Exception: What `on_result` or the reader of the rows raised.
+            Exception: Any exception of `on_result` or of the reader of the rows.
 
         Cancellation:
             Rows in flight are cancelled; finished rows are in the journal.
@@ -241,14 +241,14 @@ class LocalRun:
             return "", _answered(row, task.job_id, body), prompt_tokens + metrics.tokens_generated
 
     def _is_final(self, error: WorkerError, attempts: int) -> bool:
-        """Return whether the row has failed, and not the engines."""
+        """Return whether the row failed, rather than the engines."""
         if error.code in _EVERY_ROW:
             self.stop(f"every row would fail with {error}")
             return False
         return not error.retriable or attempts >= self._limits.max_attempts
 
     async def _wait(self, error: WorkerError, waits: int) -> bool:
-        """Wait before a row is sent again; return False if the run stops meanwhile."""
+        """Wait before a row is sent again; return False if the run stops during the wait."""
         now, outage_s = asyncio.get_running_loop().time(), self._limits.outage_s
         if self._failing_since is None:
             self._failing_since = now

@@ -10,16 +10,16 @@ LOOK_S = 0.5
 """How often the capacity of the pool is read."""
 
 DEFAULT_AT_ONCE = 16
-"""Jobs at once, to begin with, on a replica whose limit is not known."""
+"""The initial number of concurrent jobs on a replica whose limit is unknown."""
 
 MAX_AT_ONCE = 256
-"""The most jobs at once on such a replica: vLLM batches as many by default."""
+"""The maximum of concurrent jobs on such a replica: vLLM batches as many by default."""
 
 _GROWTH, _GAIN = 1.5, 1.05
-"""More jobs at once are tried, and kept if the rows per second grow by at least the gain."""
+"""The factor by which concurrency is raised, and the gain in rows per second that keeps it."""
 
 _AHEAD = 1.25
-"""More jobs than the replicas take at once, so that a replica never waits for the next row."""
+"""The factor of jobs beyond the replicas' capacity, so that no replica waits for the next row."""
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +127,7 @@ class Pace:
         self.wake()
 
     def wake(self) -> None:
-        """Look again whether a row may be sent."""
+        """Check again whether a row may be sent."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -151,7 +151,7 @@ class Pace:
         return max(self._requests_from, self._tokens_from) - now
 
     def _grow(self, now: float) -> None:
-        """Try more jobs at once on replicas whose limit is not known, while that pays."""
+        """Raise the concurrency on replicas with an unknown limit, as long as throughput grows."""
         if not (self._growing and self._was_full):
             self._ended, self._measured_from = 0, now  # the engines are not what rows wait for
         elif self._ended >= 2 * self._target:

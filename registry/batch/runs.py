@@ -129,7 +129,7 @@ async def run_plan(plan: Plan, host: AdapterHost, begin: Begin | None = None) ->
         begin: Called with the run before its first row, to watch and to stop it.
 
     Raises:
-        BatchError: If the input, the journal or an option does not fit; the message says which.
+        BatchError: If the input, the journal or an option is invalid, or they do not match.
         OSError: If a file cannot be read or written. Finished rows stay in the journal.
 
     Cancellation:

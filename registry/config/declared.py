@@ -67,7 +67,7 @@ def init_fields(cls: type) -> tuple[InitField, ...]:
 
 
 def type_text(kind: Any) -> str:
-    """Return a type as one writes it, without the modules' names."""
+    """Return a type as written in source, without module names."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is None or kind is NoneType:
         return "None"

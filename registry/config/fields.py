@@ -91,7 +91,7 @@ def _is_in_scope(
     texts: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> bool:
-    """Return whether a variable may be used beside explicit options."""
+    """Return whether a variable may be used together with the explicit options."""
     scope = field.attribute.metadata.get("env_scope")
     if not field.secret or scope is None or scope not in fields:
         return True
@@ -162,7 +162,7 @@ def _problem(
     Args:
         problem: The problem.
         fields: The fields of the config class.
-        environment: What came from the environment, by field; None if it is not read.
+        environment: The texts from the environment, by field; None if it is not read.
     """
     texts = environment or {}
     text, option = problem.text, option_of(problem.path)

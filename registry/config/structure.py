@@ -70,8 +70,7 @@ class Problems(Exception):
 def structure(cls: type, data: Mapping[Any, Any]) -> Any:
     """Return the object of the attrs class `cls` that `data` describes.
 
-    Raises:
-        Problems: All that were found.
+    Raises: Problems: With every problem.
     """
     return _converter.get_structure_hook(cls)(data, cls)
 

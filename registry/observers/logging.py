@@ -49,7 +49,7 @@ class LoggingObserver:
     logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("worker_adapters.jobs"))
 
     def gate(self, hook: str) -> Callable[[], bool]:
-        """Return what says whether the logger is enabled for the hook's records."""
+        """Return a function that returns whether the logger is enabled for the hook's records."""
         return partial(self.logger.isEnabledFor, _MOST_SEVERE[hook])
 
     @hookimpl

@@ -81,7 +81,7 @@ class JobMetrics:
         return self.dispatches - self.ended - self.cancels - self.failures.total()
 
     def note_answer(self, job: JobNotice) -> None:
-        """Count what a job brought, whatever its outcome."""
+        """Count the tokens and calls of a job, whatever its outcome."""
         self.retries += max(0, job.attempts - 1)
         self.tokens_in += job.tokens_in or 0
         self.tokens_out += job.tokens_out
@@ -203,7 +203,7 @@ class MetricsObserver:
 
     @hookimpl
     def attempt_ended(self, attempt: AttemptNotice) -> None:
-        """Count how a request ended."""
+        """Count the outcome of a request."""
         with self._lock:
             attempts = self._attempts[attempt.adapter]
             if attempt.code is None:

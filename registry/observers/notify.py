@@ -1,4 +1,4 @@
-"""Observers: calls the hooks of observers, and contains what they raise."""
+"""Observers: calls the hooks of observers, and contains their exceptions."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -98,7 +98,7 @@ class Hook:
 
 
 def _gate(plugin: object, hook: str) -> Callable[[], bool] | None:
-    """Return what says whether the observer wants a call of `hook` now; None if it always does."""
+    """Return a function that returns whether `hook` is wanted now; None if it always is."""
     if isinstance(plugin, LoggingObserver):
         return plugin.gate(hook)
     wants = getattr(plugin, "wants", None)

@@ -122,7 +122,7 @@ class PrometheusObserver:
 
     @hookimpl
     def attempt_ended(self, attempt: AttemptNotice) -> None:
-        """Count how a request ended."""
+        """Count the outcome of a request."""
         self._in_flight(*_replica(attempt.adapter)).dec()
         self._attempts(*_replica(attempt.adapter), attempt.code or "ended").inc()
 
@@ -154,7 +154,7 @@ class PrometheusObserver:
             (self._tokens_out, job.tokens_out),
             (self._tool_calls, job.tool_calls),
         ):
-            series = counter(*owner)  # it appears with its first job, whatever that counts
+            series = counter(*owner)  # created even if it counts 0
             if count:
                 series.inc(count)
         if job.attempts == 0:

@@ -89,7 +89,7 @@ class JobReport:
         owner: The lone adapter, or the host's pool.
         lone: Whether the owner makes the attempts itself.
         placed: Whether the owner's replica_id counts, whatever the answers name.
-        correlation_id: The task's, where the owner made one for it.
+        correlation_id: The correlation_id that the owner made, if the task has none.
 
     Attributes:
         engine: What the latest answer reports of its engine.
@@ -147,7 +147,7 @@ class JobReport:
             self._begin_own()
 
     def started(self, event: Started) -> None:
-        """Remember what the engine reports of itself."""
+        """Note the facts that the engine reports about itself."""
         if self._attempt is not None:
             self._attempt.started(event)
         else:
@@ -205,7 +205,7 @@ class JobReport:
             events.clock.on_retry = self._retried
 
     def note_engine(self, event: Started) -> None:
-        """Use what an answer reports of its engine in all later notices."""
+        """Use the engine's facts from an answer in all later notices."""
         self.engine = event
         if not self._placed:
             self._replica_id = event.replica_id or self._replica_id
@@ -230,7 +230,7 @@ class JobReport:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What the notices of the job and of its attempts have in common."""
+        """The facts that notices of the job and of its attempts share."""
         task, engine = self._task, self.engine
         return {
             "job_id": task.job_id,
@@ -300,7 +300,7 @@ class AttemptReport:
             self._notify("attempt_started", wanting)
 
     def started(self, event: Started) -> None:
-        """Remember what the engine reports of itself."""
+        """Note the facts that the engine reports about itself."""
         self._engine = event
         self._job.note_engine(event)
 
@@ -308,7 +308,7 @@ class AttemptReport:
         """Do nothing: the job reports its first Token."""
 
     def ended(self, end: End | None, error: WorkerError | None, delivered: int) -> None:
-        """Report how the attempt ended."""
+        """Report the outcome of the attempt."""
         wanting = self._observers.wanting("attempt_ended")
         if not wanting:
             return

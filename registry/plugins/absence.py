@@ -24,7 +24,7 @@ _HEADER = re.compile(r"^\s*\[([^\]\n]+)\]", re.MULTILINE)
 
 
 def why_absent(name: str) -> str:
-    """Return the causes that can be seen, one sentence each, and the interpreter that looked.
+    """Return the likely causes, one sentence each, and the interpreter.
 
     Args:
         name: A name that no installed distribution offers, without a distribution's.

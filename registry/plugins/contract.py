@@ -107,7 +107,7 @@ def find_config_class(cls: type) -> tuple[type | None, str | None]:
 
 
 def _not_attrs_class(named: Any) -> str:
-    """Return the problem of a config that is not an attrs class, with advice for its kind."""
+    """Return the problem of a config that is not an attrs class, with matching advice."""
     shown = getattr(named, "__name__", None) or repr(named)
     if attrs.has(type(named)):
         return f"the config {shown} is an object: let `Config` be its class"

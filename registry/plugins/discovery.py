@@ -72,7 +72,7 @@ class Catalogue:
         )
 
     def has_rivals(self, record: AdapterRecord) -> bool:
-        """Return whether another distribution's targets lie in the same top-level package."""
+        """Return whether targets of another distribution are in the same top-level package."""
         package, own = _package(record.target), normalized(record.distribution)
         return any(
             package == _package(target) and normalized(_quick_name(distribution)) != own
@@ -105,10 +105,10 @@ class Catalogue:
 
 
 def scan() -> Catalogue:
-    """Look at every installed distribution.
+    """Read the entry points of every installed distribution.
 
-    Each is read on its own, so that a malformed one affects no other, and only texts that contain
-    our group are parsed, which takes half the time of `importlib_metadata.entry_points`.
+    Each distribution is read on its own, so that a malformed one affects no other. Only files that
+    contain our group are parsed, which takes half the time of `importlib_metadata.entry_points`.
     """
     offers: dict[str, list[_Offer]] = {}
     shadowed: dict[str, list[str]] = {}
@@ -190,7 +190,7 @@ def _folder(distribution: "_Distribution") -> str | None:
 
 
 def _version_key(distribution: "_Distribution") -> list[tuple[float, int]]:
-    """Return what orders versions as PEP 440 does, for those that differ in numbers and phase."""
+    """Return a sort key like PEP 440's, for versions that differ in numbers and phase."""
     words = re.findall(r"[0-9]+|[a-z]+", identify(distribution)[1].lower())
     ranks = {"post": 0.5, "rev": 0.5, "r": 0.5, "dev": -2.0}
     key = [(1.0, int(w)) if w.isdigit() else (ranks.get(w, -1.0), ord(w[0])) for w in words]
@@ -251,8 +251,8 @@ def identify(distribution: "_Distribution") -> tuple[str, str]:
     """Return a distribution's name and version, from its metadata, else from its folder's name,
     else "unknown".
 
-    Two header lines are read by hand: importing the email parser takes longer than all else that a
-    registry does before it imports a plugin.
+    Two header lines are parsed by hand: importing the email parser takes longer than everything
+    else that a registry does before it imports a plugin.
     """
     found: dict[str, str] = {}
     for line in _metadata(distribution).splitlines():

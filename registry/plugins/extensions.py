@@ -1,4 +1,4 @@
-"""The check of the objects that an application gives to a registry: middleware and observers."""
+"""The check of an application's objects for a registry: middleware and observers."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """The guard around synchronous foreign code.
 
-A plugin is other people's code, and more of it runs than its import and constructor: metaclasses,
+A plugin runs foreign code in many places besides its import and constructor: metaclasses,
 converters, validators, the `__repr__` of a default, the `__str__` of an exception. Each may raise
 anything, SystemExit included. Only KeyboardInterrupt, which the user causes, propagates.
 """
@@ -20,12 +20,13 @@ _MAX_REASON_CHARS = 300
 
 
 class Contained:
-    """A context that keeps whatever its block raises, as `error`, instead of letting it out.
+    """A context manager that keeps an exception of its block, as `error`, instead of propagating
+    it.
 
     The block must not await: a task's own cancellation would be lost.
 
     Args:
-        passing: Exceptions of our own that propagate, besides KeyboardInterrupt.
+        passing: Our own exceptions that propagate, in addition to KeyboardInterrupt.
     """
 
     __slots__ = ("_passing", "error")
@@ -58,7 +59,7 @@ def guarded(
     passing: tuple[type[Exception], ...] = (),
     show: Callable[[str], str] = str,
 ) -> _T:
-    """Return what `call` returns, which runs code of the plugin.
+    """Return the result of `call`, which runs code of the plugin.
 
     Args:
         record: The adapter the code belongs to.
@@ -83,7 +84,7 @@ def guarded(
 
 
 def attempt(call: Callable[[], _T], otherwise: _T) -> _T:
-    """Return what `call`, which runs foreign code, returns; `otherwise` if it raises."""
+    """Return the result of `call`, which runs foreign code; `otherwise` if it raises."""
     with Contained():
         return call()
     return otherwise
@@ -97,7 +98,7 @@ def exception_text(error: BaseException) -> str:
 
 
 def short(text: str) -> str:
-    """Return the text, cut to what fits into a message."""
+    """Return the text, cut to fit into a message."""
     return text if len(text) <= _MAX_REASON_CHARS else text[: _MAX_REASON_CHARS - 3] + "..."
 
 

@@ -31,12 +31,12 @@ class AdapterInfo:
     """The description of an installed adapter.
 
     Args:
-        name: The name that was asked for.
+        name: The requested name.
         distribution: The distribution that offers it; several with commas if it is ambiguous.
         version: The version of each.
         target: The target of each, as "module:attribute".
         status: "ok", "blocked", "ambiguous" or "broken"; "installed" if it was not loaded.
-        reason: Why it cannot be used; "" if nothing is known against it.
+        reason: Why it cannot be used; "" if there is no known problem.
         config_fields: Its options; empty unless it is ok.
         notes: Remarks about its installation, such as a shadowed version.
     """
@@ -69,9 +69,9 @@ def load(record: AdapterRecord, *, rivals: bool = False) -> LoadedAdapter:
     """Import an adapter's class and check it against the contract.
 
     Args:
-        record: Which one.
-        rivals: Whether another distribution names a module of that name, too, so that the imported
-            one may not be its own.
+        record: The adapter.
+        rivals: Whether another distribution has a module of the same name, so that the imported
+            module may not be its own.
 
     Raises:
         AdapterLoadError: If it cannot be imported.
@@ -121,7 +121,7 @@ _loading: ContextVar[tuple[AdapterRecord, ...]] = ContextVar("_loading", default
 
 @contextmanager
 def _once(record: AdapterRecord) -> Iterator[None]:
-    """Refuse an adapter that loads itself while it is being loaded."""
+    """Refuse an adapter that requests itself while it is being loaded."""
     outer = _loading.get()
     if record in outer:
         raise load_error(

@@ -1,10 +1,10 @@
-"""Origins of modules: foreign packages that hide a distribution's own, and editable installs.
+"""Origins of modules: packages that shadow a distribution's own, and editable installs.
 
 `adapters` is a namespace package that several distributions fill; one regular package of that name,
 anywhere on sys.path, hides it. Of two modules with one name sys.path picks one for all importers.
 
 The modules of an editable install (`pip install -e`) stay in their project. A `.pth` file in
-site-packages names the folder; Python reads it when it starts, and not for later installations.
+site-packages names the folder. Python reads it only at startup, so it misses later installations.
 """
 
 import csv
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def hiding_package(record: AdapterRecord, module: str) -> str | None:
-    """Return which package hides `module`, and what to do; None if none does."""
+    """Return a sentence about the package that shadows `module`, with advice; None if none does."""
     package, _, rest = module.partition(".")
     if not rest or f"{package}.{rest.partition('.')[0]}" in sys.modules:
         return None
@@ -64,8 +64,9 @@ def _is_elsewhere(module: str, locations: list[str]) -> bool:
 
 
 def foreign_module(record: AdapterRecord, module: ModuleType) -> str | None:
-    """Return which module was imported instead of the distribution's own; None if it is its own, or
-    if that cannot be determined, as with a zipped distribution or an editable install."""
+    """Return a sentence about a module that was imported instead of the distribution's own. None if
+    it is its own, or if that cannot be determined, as with a zipped distribution or an editable
+    install."""
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if origin is None or not os.path.exists(origin):

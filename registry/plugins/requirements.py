@@ -50,7 +50,7 @@ def _unmet(record: AdapterRecord) -> Iterator[str]:
 
 
 def _extra_for(record: AdapterRecord, module: str) -> str | None:
-    """Return the extra that brings a module, or the one that the entry point itself names."""
+    """Return the extra that installs a module, or the extra that the entry point names."""
     top = normalized(module.partition(".")[0])
     for name, _, marker in _requirements(record.distribution):
         extra = _EXTRA.search(marker)

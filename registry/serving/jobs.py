@@ -19,11 +19,11 @@ from registry.host.jobs import Priority
 Phase = Literal["held", "queue", "waiting", "generating"]
 
 RETRY_S = 1.0
-"""How long until a full pool is tried again although none of our jobs has ended in it: others may
-use it, or it may have got more replicas."""
+"""The delay until a full pool is tried again although none of our jobs in it has ended: its other
+jobs may have ended, or it may have more replicas."""
 
 MAX_FAILURES = 20
-"""Failures that are kept for showing: a screenful."""
+"""The number of failures kept for display: a screenful."""
 
 
 class DuplicateJob(ValueError):
@@ -176,7 +176,7 @@ class JobTable(Generic[_J]):
         return Run(self, job, wait)
 
     def enter(self, job: _J) -> None:
-        """Put a job into the table.
+        """Add a job to the table.
 
         Raises:
             DuplicateJob: If a job of this id is in it.
@@ -187,7 +187,7 @@ class JobTable(Generic[_J]):
         self._idle.clear()
 
     def leave(self, job: _J, failure: BaseException | None) -> None:
-        """Take a job out of the table and count its outcome."""
+        """Remove a job from the table and count its outcome."""
         self._held.pop(job.job_id, None)
         del self._jobs[job.job_id]
         if isinstance(failure, WorkerError):
@@ -205,7 +205,7 @@ class JobTable(Generic[_J]):
             self._idle.set()
 
     async def cancel(self, job_id: str) -> bool:
-        """Cancel a job, wherever it is.
+        """Cancel a job, whether it is held, queued or running.
 
         Returns:
             False if the table has no such job.
@@ -284,7 +284,7 @@ class JobTable(Generic[_J]):
             )
 
     def _admit(self) -> None:
-        """Let held jobs begin, in their order, while there is room."""
+        """Start held jobs, in their order, while there is room."""
         for job in list(self._held.values()):
             if not self._has_room():
                 return
@@ -332,7 +332,7 @@ class JobTable(Generic[_J]):
 class Run(Generic[_J]):
     """One job that runs through a table: a context that yields its opened stream.
 
-    Entering it raises DuplicateJob, or the WorkerError that kept the job from being started.
+    Entering it raises DuplicateJob, or the WorkerError that prevented the start.
     Leaving it closes the stream.
 
     Cancellation:

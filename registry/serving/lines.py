@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 MAX_LINE_BYTES = 4 << 20
-"""Longer lines are refused: no prompt needs as much, and a wrong file soon does."""
+"""Longer lines are refused: no prompt needs as much, but a wrong file may have them."""
 
 AHEAD_LINES = 16
 """Lines that are read before they are requested."""

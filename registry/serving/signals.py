@@ -15,7 +15,7 @@ def first_signal(then: Callable[[], None]) -> Iterator[list[int]]:
     ignored if the process was started so, as nohup does.
 
     Args:
-        then: What to do.
+        then: The callback.
 
     Yields:
         The signals that arrived.

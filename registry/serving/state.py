@@ -27,7 +27,7 @@ MAX_JOBS_BYTES = 8 << 20
 folder holds at most twice as much."""
 
 FRESH_S = 5.0
-"""A run writes every second: an older snapshot belongs to one that has ended or hangs."""
+"""A run writes every second: an older snapshot belongs to a run that has ended or hangs."""
 
 _converter = Converter()
 
@@ -43,7 +43,7 @@ class SavedSnapshot:
     Args:
         at_s: When, in seconds since the epoch.
         pid: The run's process.
-        running: False once the run has ended in good order.
+        running: False once the run has ended normally.
         host: The host.
         totals: Numbers of the jobs that have ended.
         failures: The last jobs that failed.

@@ -57,7 +57,7 @@ class StdinJobs:
         return self._table.totals
 
     async def read(self, lines: LineReader) -> None:
-        """Follow the lines to their end. An invalid line gets an error frame."""
+        """Process the lines to their end. An invalid line gets an error frame."""
         number = 0
         async for line in lines:
             number += 1

@@ -1,9 +1,8 @@
 """A pool in virtual time: tries policies on a trace, quickly and the same every time.
 
 The host is the real one, on a loop whose time passes only when there is nothing to do. Only the
-engines are simulated: adapters that sleep. Two runs with one seed give the same report; two
-policies with one seed meet the same jobs, which take as long on every replica as they would have
-under the other.
+engines are simulated: adapters that sleep. Two runs with one seed give the same report. Two
+policies with one seed get the same jobs with the same service times.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from registry.simulate.virtual import VirtualLoop
 POOL = "simulated"
 
 CACHED = 0.25
-"""The share of the time to the first token that is left where the prompt's beginning is cached."""
+"""The fraction of the first-token time that remains if the prompt's beginning is cached."""
 
 HEALTHY = HealthStatus(HealthState.HEALTHY)
 DOWN = HealthStatus(HealthState.UNHEALTHY, "connection refused", live=False, ready=False)
@@ -203,7 +202,7 @@ class _Engine:
 
     @hookimpl
     async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
-        """Answer as the outages of this moment have it."""
+        """Answer according to the current outage."""
         spec = self.spec
         earlier = self.simulation.note_attempt(spec.replica_id, task)
         outage = spec.outage(_now())
@@ -273,7 +272,7 @@ class _Engine:
 
     @hookimpl
     async def health(self) -> HealthStatus:
-        """Say what a server could say at this moment."""
+        """Return the health that a server could report at this moment."""
         outage = self.spec.outage(_now())
         if outage is not None and outage.kind == "refuse":
             return DOWN

@@ -19,9 +19,9 @@ class Outage:
     Args:
         from_s: Its beginning, in seconds of the simulation.
         until_s: Its end.
-        kind: "refuse" (no connection; health checks see it), "hang" (connections without an
-            answer; health checks see it), "busy" (it answers 429, and is healthy), "slow", or "cut"
-            (answers break off in the middle; health checks see nothing).
+        kind: "refuse" (no connection) and "hang" (connections without an answer), which health
+            checks notice; "busy" (it answers 429), "slow" and "cut" (answers break off in the
+            middle), which they do not notice.
         factor: The factor by which everything takes longer while the engine is slow.
     """
 
@@ -45,7 +45,7 @@ class SimulatedReplica:
         weight: Its share of the load compared with the others.
         priority: Replicas with a higher number get work only where none with a lower has room.
         models: The models it lists.
-        swap_s: The time to load another model than the one before.
+        swap_s: The time to load a different model.
         cached_prompts: The number of prompts in its cache; a cached one is answered sooner.
         slots: The maximum number of streams at once of all hosts together, beyond which it answers
             "busy"; None for no maximum.
@@ -138,15 +138,15 @@ class Report:
         outcomes: The number of jobs that ended with "ok", or with each error code.
         attempts: Requests to engines.
         retries: Attempts beyond the jobs' first.
-        waited_s: Half of the jobs waited no longer than the first number for their first replica,
-            99 of 100 no longer than the second. Jobs that never had one are not counted.
-        first_token_s: The same of the time from arrival to the first token.
+        waited_s: The median and the 99th percentile of the wait for the first replica. Jobs that
+            never had one are not counted.
+        first_token_s: The same for the time from arrival to the first token.
         transitions: Every change of a breaker.
         load: Attempts by replica.
         ended_s: When the last job ended.
         swaps: The number of times that an engine loaded another model.
         cache_hits: The number of attempts whose prompt was cached.
-        first_token_p95_s: 95 of 100 jobs had their first token within this time.
+        first_token_p95_s: The 95th percentile of the time to the first token.
         refused: Attempts that an engine refused because it was busy.
     """
 

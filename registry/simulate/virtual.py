@@ -1,7 +1,7 @@
 """A loop whose time passes only when there is nothing else to do.
 
-What runs on it is real code with real timers: a minute takes as long as its work does, and the
-same program gives the same times on a machine of any speed.
+It runs real code with real timers. A virtual minute takes only as long as its work, and the same
+program gives the same times on a machine of any speed.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """
 
     grace_s = 0.0
-    """How long, in real seconds, it looks for input before it jumps."""
+    """How long it waits for input before it jumps, in real seconds."""
 
     def __init__(self, began_at: float = 1000.0) -> None:
         self.now_s = began_at
@@ -65,7 +65,7 @@ class _Jump(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; if nothing is, let the time pass that would have been waited.
+        """Return the ready events; if there are none, advance the clock by the wait.
 
         Raises:
             RuntimeError: If nothing is ready and no timer runs, so that nothing can ever happen.

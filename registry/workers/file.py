@@ -42,7 +42,7 @@ ROUTINGS: Mapping[str, type] = {
 """The routing policies that a file can name."""
 
 MAX_FILE_BYTES = 4 << 20
-"""Far more than a thousand replicas need; a larger file is a wrong path."""
+"""Far more than a thousand replicas need; a larger file is probably the wrong one."""
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -152,7 +152,7 @@ def _toml(text: str, name: str) -> dict[str, Any]:
 
 
 def _table(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return the table of this name; empty if something else, already a problem, is there."""
+    """Return the table of this name; empty if it is something else, which was reported already."""
     table = data.get(key)
     return table if isinstance(table, dict) else {}
 

@@ -13,8 +13,8 @@ from registry.workers.reading import Mark, Unreadable, mark_of
 from registry.workers.spec import ReplicaSpec, Workers, WorkersError, by_key
 
 MAX_READS = 100
-"""Handoff files that one look reads. The others are read by the next looks, so that a folder in
-which everything changes all the time costs a bounded amount of work."""
+"""The maximum number of handoff files read by one look. The next looks read the others, so that the
+work is bounded even if all files of a folder keep changing."""
 
 _Said = ReplicaSpec | WorkersError
 
@@ -25,7 +25,7 @@ class _Handoff:
 
     Attributes:
         mark: The version that was read last.
-        said: The content of the last whole version; None before there was one.
+        said: The content of the last whole version; None before the first one.
         unfinished: Why the version that was read last is not whole; "" if it is.
         missed: The last look did not find the file.
     """
@@ -79,11 +79,11 @@ class Declared:
         return self._together()
 
     def look(self) -> Workers:
-        """Return what the files declare, as far as those that changed have settled.
+        """Return what the files declare, using changed files only once they are stable.
 
-        A workers file has settled when two looks find the same version: the beginning of a file
-        that is being written can be a valid file with fewer replicas. A handoff file counts once it
-        is whole JSON; until then, and until two looks have missed it, its former content stands.
+        A workers file is stable when two looks find the same version, because a partly written file
+        can be valid with fewer replicas. A handoff file counts once it is complete JSON. Until
+        then, and until two looks have missed it, its former content stays in use.
 
         Raises:
             WorkersError: With all problems of all files.

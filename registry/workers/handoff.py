@@ -1,4 +1,4 @@
-"""Handoff files: small JSON files in which engines declare where they serve.
+"""Handoff files: small JSON files in which engines announce their address.
 
 docs/reference/workers-file.md describes the format.
 """
@@ -30,10 +30,10 @@ SUFFIX = ".json"
 """Files with other names are ignored: an engine may write one and rename it."""
 
 MAX_FILES = 10_000
-"""More handoff files than one host has replicas: the folder is the wrong one."""
+"""A folder with more handoff files is probably the wrong one."""
 
 MAX_ENTRIES = 100_000
-"""Entries of a folder that are looked through for handoff files."""
+"""The maximum number of folder entries that are searched for handoff files."""
 
 MAX_FILE_BYTES = 64 << 10
 """A hundred times what a handoff file needs."""
@@ -42,7 +42,7 @@ _PLACES = {"": "url", "base_url": "url", "model": "model"}  # "": the options as
 
 
 class Unfinished(Exception):
-    """The file is not, or no longer, whole JSON: it may be being written."""
+    """The file is not, or no longer, complete JSON: it may be partly written."""
 
 
 @attrs.frozen

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 MAX_DEPTH = 32
-"""Tables and lists in each other: no declaration needs as many, and deeper data would exhaust the
-stack of whatever walks it."""
+"""The maximum nesting of tables and lists. No declaration needs as much, and deeper data could
+exhaust the stack of recursive code."""
 
 Mark: TypeAlias = tuple[int, int, int, int] | None
-"""Changes with the file: its times, its size, and its inode if it was replaced. None if gone."""
+"""Identifies a version of a file: its times, size and inode. None if the file is gone."""
 
 _NONBLOCKING = (
     os.O_RDONLY

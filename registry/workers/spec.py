@@ -18,7 +18,7 @@ from registry.registry import Registry
 _T = TypeVar("_T")
 
 _WHERE_BOUND = ("pool_id", "replica_id")
-"""The options that tell an adapter, for its log, where it is bound."""
+"""The options that give an adapter the names, for its log, under which it is bound."""
 
 
 class WorkersError(ConfigError):
@@ -102,12 +102,12 @@ class PoolSpec:
 
 @attrs.frozen
 class Workers:
-    """Everything that is declared.
+    """All declared pools and replicas.
 
     Args:
         replicas: By pool and replica.
         pools: The policies, by pool.
-        others: The policy of pools that have none of their own.
+        others: The policy of pools without their own.
         lists_replicas: Whether the file has the key `replicas`, even with an empty list.
     """
 

@@ -27,7 +27,7 @@ from registry.workers.spec import PoolSpec, ReplicaSpec, Workers, WorkersError
 logger = logging.getLogger("worker_adapters.workers")
 
 INTERVAL_S = 1.0
-"""Seconds between two looks at the files; a look costs one `stat` for each of them."""
+"""Seconds between two looks at the files; a look costs one `stat` per file."""
 
 AGAIN_S = 10.0
 """Seconds until a version whose adapters did not start is tried again."""
@@ -38,7 +38,7 @@ FROM_ENVIRONMENT = "openai-http"
 NO_ENGINE = Problem(
     "", "no engine is declared: set ORCHD_OPENAI_URL to its address, or give a workers file"
 )
-"""What an environment lacks that names no engine; base_url is the adapter's only needed option."""
+"""The problem of an environment without an engine; base_url is the only required option."""
 
 
 class AdapterHost(Host):
@@ -91,17 +91,17 @@ class AdapterHost(Host):
 
 
 class WorkersWatch:
-    """Binds to a host what files declare, and follows their changes.
+    """Binds the declarations of files to a host, and follows their changes.
 
     A new version is applied atomically or not at all. One with a problem is refused with one
-    warning in the log, and the old version stays bound. What a new version does not change is not
-    touched. A version whose adapters do not start is tried again every ten seconds.
+    warning in the log, and the old version stays bound. Unchanged replicas are not affected. A
+    version whose adapters do not start is tried again every ten seconds.
 
-    Use it with `async with`, which loads the files and follows them until it is left; or call
-    `load` once, and then `look` to look for changes.
+    Use it with `async with`, which loads the files and follows them until the block ends. Or call
+    `load` once, and then `look` to check for changes.
 
     Args:
-        host: Receives the replicas. Replicas bound by others are left alone.
+        host: Receives the replicas. Replicas that were bound otherwise are not affected.
         file: The workers file; None for none.
         handoff: The folder of handoff files; None for none.
         interval_s: Seconds between two looks.
@@ -191,7 +191,7 @@ class WorkersWatch:
     # One version after another
 
     async def _swap(self, workers: Workers) -> None:
-        """Bind what is new, rebind what has changed and unbind what is gone, atomically.
+        """Bind new replicas, rebind changed ones and unbind removed ones, atomically.
 
         Raises:
             WorkersError: If an adapter cannot be built or started. Nothing has changed then.

@@ -1,4 +1,4 @@
-"""Blocks of rows, answered in an actor: over a host of its own, each row once."""
+"""Blocks of rows, answered in an actor by its own host, each row once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Block:
     Attributes:
         rows: How many rows it has.
         results: By the row's number.
-        used: What answering it took now, and why rows are open if some are.
+        used: The usage of this call, and why rows are still open, if some are.
     """
 
     rows: int

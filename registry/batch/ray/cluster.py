@@ -35,7 +35,7 @@ from registry.batch.runs import Begin, Plan, examined, run_journal
 from registry.batch.source import Source
 
 GROUP_ROWS = 64
-"""Rows of a group: what is sent again when its actor is lost."""
+"""Rows of a group, which is sent again when its actor is lost."""
 
 GROUPS_AT_ONCE = 8
 """Groups at once in an actor: their rows fill some engines while the last rows of one end."""
@@ -45,7 +45,7 @@ REPORT_S = 0.1
 """How often an actor reports the tokens and failures of rows in groups that have not ended."""
 
 ACTOR_CPUS = 0.25
-"""What an actor reserves: it waits more than it computes, and the nodes may be the engines' own."""
+"""The CPUs that an actor reserves: it mostly waits, and its node may run an engine, too."""
 
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
@@ -283,7 +283,8 @@ class _Groups:
         await asyncio.to_thread(self._answering.stop, why)
 
     async def _report(self) -> None:
-        """Report what the rows use while they run: a group would be too late for a limit."""
+        """Report usage while rows run: waiting for the end of a group would be too late for a
+        limit."""
         tokens = failures = 0
         while True:
             await asyncio.sleep(REPORT_S)

@@ -1,4 +1,4 @@
-"""The one place that knows when a run on a cluster stops. It needs no Ray."""
+"""The shared stop signal of a run on a cluster. Does not need Ray."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from registry.batch.pace import Limits
 
 
 class Control:
-    """An actor that tells the others when to stop: when the run says so, or at a limit of the run.
+    """An actor that signals the others to stop, on request of the run or at a limit.
 
     Args:
         limits: The limits of the run.

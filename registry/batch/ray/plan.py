@@ -1,4 +1,4 @@
-"""What the actors of a Ray cluster need: data without secrets."""
+"""The plan of an actor on a Ray cluster: data without secrets."""
 
 import hashlib
 import json

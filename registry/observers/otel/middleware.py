@@ -25,8 +25,8 @@ _Submit = Generator[None, AsyncIterator[TokenEvent], AsyncIterator[TokenEvent]]
 class ChunkTimes:
     """Middleware that records the time from each token to the next one.
 
-    Observers are not notified of every token, so this metric is apart: each token costs one more
-    step and one record. The time between two tokens is that between their deliveries.
+    Observers are not notified of every token, so this metric needs middleware: each token costs one
+    more step and one record. The time is measured between the deliveries of two tokens.
 
     Args:
         meter_provider: Makes the metric; by default the application's global one.

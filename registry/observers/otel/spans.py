@@ -35,8 +35,8 @@ class _Job:
         span: The job's.
         began_at_ns: When it began, in nanoseconds since 1970.
         attributes: Those that every measurement of the job has.
-        replica_id: The replica that was asked last.
-        attempt: The span of the attempt under way.
+        replica_id: The replica of the latest attempt.
+        attempt: The span of the attempt in flight.
     """
 
     span: Span

@@ -43,7 +43,7 @@ class Chunks:
     Everything that stays the same in a stream is encoded once.
 
     Args:
-        request: What was asked for.
+        request: The request.
     """
 
     def __init__(self, request: ApiRequest) -> None:
@@ -99,10 +99,10 @@ class Chunks:
         self._numbers = frame.data
 
     def end(self, end: End) -> bytes:
-        """Return what a whole answer ends with."""
+        """Return the events at the end of a whole answer."""
         if self._chat:
             delta: Any = _opaque(end.message_extra, reasoning=self._keeps_reasoning)
-            if end.refused and not self._refuses:  # it came as text: the client hears what it was
+            if end.refused and not self._refuses:  # streamed as text: now it is marked
                 delta["refusal"] = end.message_extra.get("refusal") or ""
             if signed := [
                 {"index": self._places[call.id], **_no_more(call), **extra}
@@ -234,7 +234,7 @@ def _head(request: ApiRequest, *, chunk: bool) -> dict[str, Any]:
 
 
 def _finish(ended: End | Answer) -> str:
-    """Return the finish_reason in a word that clients know: whole calls decide."""
+    """Return a finish_reason that clients know; whole calls take precedence."""
     if ended.finish_reason == "stop" and not (ended.tool_calls or ended.invalid_tool_calls):
         return "stop"
     reason = re.sub(r"[^a-z]+", "_", (ended.finish_reason or "stop").lower())
@@ -259,7 +259,7 @@ def _message(answer: Answer, *, reasoning: bool) -> dict[str, Any]:
 
 
 def _opaque(extra: Mapping[str, Any], *, reasoning: bool) -> dict[str, Any]:
-    """Return the parts of a message that its engine wants back unchanged, such as signatures."""
+    """Return the parts of a message that its engine requires back unchanged."""
     names = (*DETAIL_KEYS, "extra_content") if reasoning else ("extra_content",)
     return {name: extra[name] for name in names if extra.get(name)}
 

@@ -50,7 +50,7 @@ _OWN_CODES = frozenset(
 """Codes that the gateway and its host give themselves, unless an HTTP status came with them."""
 
 _LASTING = frozenset({ErrorCode.QUOTA_EXHAUSTED, ErrorCode.UPSTREAM_AUTH, ErrorCode.EGRESS_DENIED})
-"""Codes that the same request gets again. OpenAI's clients repeat every 429 and 5xx otherwise."""
+"""Permanent errors: OpenAI's clients would otherwise repeat every 429 and 5xx."""
 
 
 @attrs.frozen
@@ -59,8 +59,8 @@ class ApiError(Exception):
 
     Args:
         status: The HTTP status.
-        message: What is wrong and what to do, for a person.
-        code: A word for programs.
+        message: What is wrong and what to do, for people.
+        code: The code, for programs.
         param: The request's field that is wrong, where one is.
         source: "gateway" if the request was refused here, "engine" if an engine refused it.
         retry_after_ms: How long to wait before the next try, in milliseconds.
@@ -120,7 +120,7 @@ def from_worker_error(error: WorkerError) -> ApiError:
 
 
 def shutting_down() -> ApiError:
-    """Return the answer to what comes, or is cut off, at the end of a gateway."""
+    """Return the answer to requests that arrive or are cut off during shutdown."""
     return ApiError(
         503,
         "The gateway is shutting down.",
@@ -144,7 +144,7 @@ def not_found(path: str, served: list[str]) -> ApiError:
 
 
 def _meant(path: str, served: list[str]) -> str | None:
-    """Return the path of which this is one with another base, or with slashes too many."""
+    """Return the served path that this one resembles, with another base or extra slashes."""
     tidy = re.sub("/+", "/", path).rstrip("/")
     found = [each for each in served if len(each) > 1 and tidy.endswith(each.removeprefix("/v1"))]
     return max(found, key=len, default=None)

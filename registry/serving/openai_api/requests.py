@@ -66,7 +66,7 @@ _ID = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_ID_CHARS - 2}}}[!-~])?")
 _MAX_SHOWN_CHARS = 60
 
 MAX_DEADLINE_S = 24 * 3600.0
-"""The longest deadline a client may ask for: a typing error of a unit is found."""
+"""The longest deadline a client may request, so that a wrong unit is noticed."""
 
 
 @attrs.frozen
@@ -192,7 +192,7 @@ def _max_tokens(kind: Kind, fields: Mapping[str, Any]) -> Any:
 
 
 def _logprobs(kind: Kind, fields: Mapping[str, Any]) -> Any:
-    """Return the number of alternatives that are wanted, which the endpoints write differently."""
+    """Return the requested number of alternatives, which the endpoints write differently."""
     if kind == "completion":
         return fields.get("logprobs")
     wanted = _flag(fields, "logprobs")
