@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 import attrs
 
 
+class OptionText(str):
+    """An option as it was typed on a command line, to be read as the option's type."""
+
+
 class InitField(NamedTuple):
     """A field of an attrs class that its constructor takes.
 

@@ -1,11 +1,12 @@
 """An adapter's config: from a mapping, from the environment, and described."""
 
+import json
 import os
 import re
 import typing
 from collections.abc import Mapping
 from enum import Enum
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 from adapter_api.errors import ConfigError, Problem
 from adapter_api.validators import shown
 from registry.config import structure as strict
-from registry.config.declared import InitField, init_fields, option_of, type_text
+from registry.config.declared import InitField, OptionText, init_fields, option_of, type_text
 from registry.config.structure import Problems
 
 _C = TypeVar("_C")
@@ -22,6 +23,9 @@ _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
+
+
+_UNREAD: Any = object()
 
 
 @attrs.frozen
@@ -53,7 +57,7 @@ def structure_config(name: str, cls: type[_C], data: Mapping[str, Any]) -> _C:
     Args:
         name: The adapter's name, for the error.
         cls: The attrs class of the config. Nested attrs classes take mappings or instances.
-        data: The options by name.
+        data: The options by name; an OptionText stands for the value that it means.
 
     Raises:
         ConfigError: With every problem and its path; it holds no secret.
@@ -101,14 +105,17 @@ def _is_in_scope(
 def _structured(
     name: str, cls: type[_C], options: Mapping[str, Any], environment: Mapping[str, str] | None
 ) -> _C:
-    """Structure options and texts of environment variables, which are read as the fields' types."""
-    texts = environment or {}
+    """Structure options and texts, typed or of the environment, which are read as the fields'
+    types."""
+    typed = {key: text for key, text in options.items() if isinstance(text, OptionText)}
+    texts = {**typed, **(environment or {})}
     fields = {field.name: field for field in init_fields(cls)}
-    values = {key: _from_text(texts[key], fields[key].accepts) for key in texts}
+    known = texts.keys() & fields.keys()
+    values = {key: value_of(str(texts[key]), fields[key].accepts) for key in known}
     try:
         return typing.cast(_C, strict.structure(cls, {**options, **values}))
     except Problems as problems:
-        found = [_problem(problem, fields, environment) for problem in problems.items]
+        found = [_problem(problem, fields, texts, environment) for problem in problems.items]
     # Outside of `except`: the original exception may hold a secret.
     raise ConfigError(name, found)
 
@@ -155,6 +162,7 @@ def _default_text(field: InitField) -> str | None:
 def _problem(
     problem: strict.Problem,
     fields: Mapping[str, InitField],
+    texts: Mapping[str, str],
     environment: Mapping[str, str] | None,
 ) -> Problem:
     """Return the problem for the user, with the variable that a value came from, or can come from.
@@ -162,16 +170,17 @@ def _problem(
     Args:
         problem: The problem.
         fields: The fields of the config class.
-        environment: The texts from the environment, by field; None if it is not read.
+        texts: The texts that were read as values, by field.
+        environment: Those from the environment, by field; None if it is not read.
     """
-    texts = environment or {}
+    used = environment or {}
     text, option = problem.text, option_of(problem.path)
     field = fields.get(option)
     if field is None:  # the options do not go together, or the class itself has checked them
-        variables = sorted(str(fields[each].env) for each in texts)
+        variables = sorted(str(fields[each].env) for each in used)
     else:
-        variables = [str(field.env)] if option in texts else []
-        if variables and problem.path == f".{field.name}" and not field.secret:
+        variables = [str(field.env)] if option in used else []
+        if option in texts and problem.path == f".{field.name}" and not field.secret:
             text = re.sub(", got str$", f", got {shown(texts[field.name])}", text)
         if problem.kind == "missing" and field.env and environment is not None:
             text += f", or set {field.env}"
@@ -179,34 +188,50 @@ def _problem(
     return Problem(f"${problem.path}", f"{text}{source}", problem.kind)
 
 
-# Texts of environment variables
+# Texts of command lines and environment variables
 
 
-def _from_text(text: str, kind: Any) -> Any:
-    """Return the value that `text` means for a field of type `kind`; `text` itself if none."""
+def value_of(text: str, kind: Any) -> Any:
+    """Return the value that `text` means for a field of type `kind`; `text` itself if none.
+
+    Booleans and None are words, collections are written with commas or as JSON, and what has
+    fields or keys as JSON.
+    """
+    value = _read(text, kind)
+    return text if value is _UNREAD else value
+
+
+def _read(text: str, kind: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, UnionType):
-        for member in arguments:
-            value = _from_text(text, member)
-            if value is not text:
-                return value
+        # For an optional list, too, "none" is no list; for an optional string it is a string.
+        first = [NoneType] if NoneType in arguments and str not in arguments else []
+        values = (_read(text, member) for member in (*first, *arguments))
+        return next((value for value in values if value is not _UNREAD), _UNREAD)
+    if kind is str:
         return text
+    word = text.strip().lower()
+    if kind is NoneType:
+        return None if word in ("none", "null") else _UNREAD
     if kind is bool:
-        return _BOOLEANS.get(text.strip().lower(), text)
+        return _BOOLEANS.get(word, _UNREAD)
     if kind in (int, float):
         try:
             return kind(text)
         except ValueError:
-            return text
-    if origin in strict.BUILDERS:
-        item = arguments[0]
-        return [_from_text(part.strip(), item) for part in text.split(",") if part.strip()]
-    options = arguments if origin is typing.Literal else _members(kind)
-    return next((option for option in options if _word(option) == text), text)
-
-
-def _members(kind: Any) -> list[Any]:
-    return list(kind) if isinstance(kind, type) and issubclass(kind, Enum) else []
+            return _UNREAD
+    if origin is typing.Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
+        options = arguments or tuple(kind)
+        return next((option for option in options if _word(option) == text), _UNREAD)
+    if word[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    if (origin or kind) in strict.BUILDERS:
+        item = arguments[0] if arguments else str
+        return [value_of(part.strip(), item) for part in text.split(",") if part.strip()]
+    return _UNREAD
 
 
 def _word(option: Any) -> str:

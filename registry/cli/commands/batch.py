@@ -1,5 +1,6 @@
 """`batch`: a file of prompts, each exactly once in the results."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,6 @@ from registry.cli.terminal.arguments import (
     System,
     Temperature,
     Workers,
-    value_of,
 )
 from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.prompts import make_task, read_schema, read_text
@@ -260,7 +260,10 @@ def _fields(
         name, separator, text = pair.partition("=")
         if not (name and separator):
             raise UsageError(f"--field must be KEY=VALUE, got {pair!r}")
-        fields[name] = value_of(text, "Any")
+        try:
+            fields[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            fields[name] = text
     return {name: value for name, value in fields.items() if value is not None}
 
 

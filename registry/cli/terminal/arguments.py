@@ -1,11 +1,10 @@
 """Options that several commands share, and how they become an adapter's options."""
 
 import errno
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,9 +12,7 @@ import registry
 from adapter_api.errors import AdapterLoadError
 from registry import BoundAdapter
 from registry.cli.terminal.status import UsageError
-
-_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_LISTS = ("tuple[", "list[", "set[", "frozenset[", "Sequence[")
+from registry.config.declared import OptionText
 
 
 def _complete_names(incomplete: str) -> Iterable[str]:
@@ -180,53 +177,23 @@ def get_adapter(name: str, base_url: str | None, pairs: list[str] | None) -> Bou
         raise
 
 
-def adapter_options(name: str, base_url: str | None, pairs: list[str] | None) -> dict[str, Any]:
-    """Return the given options for registry.get, which completes them from the environment.
+def adapter_options(
+    name: str, base_url: str | None, pairs: list[str] | None
+) -> dict[str, OptionText]:
+    """Return the given options for registry.get, which reads them as the types of the options and
+    completes them from the environment.
 
     Args and raises as for get_adapter.
     """
     typed = _typed(base_url, pairs or [])
-    if not typed:
-        return {}
-    fields = {field.name: field for field in registry.describe(name).config_fields}
-    for key in typed:
-        field = fields.get(key)
-        if field is not None and field.secret and field.env:
+    fields = registry.describe(name).config_fields if typed else ()
+    for field in fields:
+        if field.name in typed and field.secret and field.env:
             raise UsageError(
-                f"{key} is a secret, and every user of this machine can see a command line: "
+                f"{field.name} is a secret, and every user of this machine can see a command line: "
                 f"set {field.env} instead"
             )
-    return {
-        key: value_of(text, fields[key].type if key in fields else "str")
-        for key, text in typed.items()
-    }
-
-
-def value_of(text: str, kind: str) -> Any:
-    """Return the value that a text means for an option of this type.
-
-    Options that are not strings are read as JSON. Lists may be written with commas, booleans and
-    None as words. Anything else stays text, for the registry to refuse.
-
-    Args:
-        text: The text on the command line or in the environment.
-        kind: The option's type, as `describe` shows it.
-    """
-    kinds = kind.split(" | ")
-    if kinds[0] == "str" or repr(text) in kinds:
-        return text
-    word = text.strip().lower()
-    if "bool" in kinds and word in _BOOLEANS:
-        return _BOOLEANS[word]
-    if "None" in kinds and word == "none":
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = text
-    if not isinstance(value, list) and any(k.startswith(_LISTS) for k in kinds):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return value
+    return typed
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
@@ -237,8 +204,8 @@ def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
     return UsageError(f"cannot listen on {host}:{port}: {why}; choose with --host or --port")
 
 
-def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, str]:
-    typed = {} if base_url is None else {"base_url": base_url}
+def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, OptionText]:
+    typed = {} if base_url is None else {"base_url": OptionText(base_url)}
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
@@ -246,5 +213,5 @@ def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, str]:
             raise UsageError("--option must be KEY=VALUE; one of them has no key or no =")
         if key in typed:
             raise UsageError(f"the option {key} is given twice")
-        typed[key] = text
+        typed[key] = OptionText(text)
     return typed

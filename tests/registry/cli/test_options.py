@@ -6,34 +6,8 @@ from typing import Any
 import pytest
 
 import registry
-from registry.cli.terminal.arguments import get_adapter, value_of
+from registry.cli.terminal.arguments import get_adapter
 from registry.cli.terminal.status import UsageError
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "value"),
-    [
-        ("5", "str", "5"),
-        ("null", "str | None", "null"),
-        ("5", "int | None", 5),
-        ("0.5", "float", 0.5),
-        ("None", "float | None", None),
-        ("null", "float | None", None),
-        ("true", "bool", True),
-        ("Off", "bool", False),
-        ("chat", "'auto' | 'chat'", "chat"),
-        ("1", "'1' | '2'", "1"),
-        ("a, b", "tuple[str, ...] | None", ["a", "b"]),
-        ('[" a"]', "tuple[str, ...]", [" a"]),
-        ("5", "tuple[str, ...]", ["5"]),
-        ('{"a": "b"}', "Mapping[str, str]", {"a": "b"}),
-        ("many", "int", "many"),
-        ("[" * 100_000, "int", "[" * 100_000),
-    ],
-)
-def test_texts_become_values_of_the_options_type(text: str, kind: str, value: Any) -> None:
-    """A typed option is read as the type that `describe` names."""
-    assert value_of(text, kind) == value
 
 
 @pytest.mark.parametrize("pair", ["sk-secret", "=sk-secret", ""])
