@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from adapter_api import ErrorCode, WorkerError
+from adapter_api import ErrorCode, JsonError, WorkerError
 from adapter_api.task import new_id
 from registry.batch.journal import Outcome
 from registry.batch.pace import Limits, Pace
@@ -18,6 +18,7 @@ from registry.batch.rows import Row, TaskRow
 from registry.host import AdapterHost
 from registry.serving.openai_api import answers
 from registry.serving.openai_api.errors import ApiError, from_worker_error
+from registry.serving.usable import json_problem
 
 AnyRow = Row | TaskRow
 
@@ -35,6 +36,9 @@ _EVERY_ROW = frozenset(
     {ErrorCode.UPSTREAM_AUTH, ErrorCode.QUOTA_EXHAUSTED, ErrorCode.EGRESS_DENIED}
 )
 """The next row would fail in the same way: the run stops, and the row stays open."""
+
+UNUSABLE_JSON = "unusable_json"
+"""The code of a row that asked for JSON and whose answer is none: cut, refused, or not JSON."""
 
 _BASE_S, _CAP_S = 0.2, 10.0
 """Bounds of the random wait before a row is sent again."""
@@ -238,7 +242,10 @@ class LocalRun:
             self.progress.tokens_in += prompt_tokens
             self.progress.tokens_out += metrics.tokens_generated
             body = answers.whole(request, answer)
-            return "", _answered(row, task.job_id, body), prompt_tokens + metrics.tokens_generated
+            problem = json_problem(task, answer)
+            result = _answered(row, task.job_id, body, problem)
+            tokens = prompt_tokens + metrics.tokens_generated
+            return "" if problem is None else UNUSABLE_JSON, result, tokens
 
     def _is_final(self, error: WorkerError, attempts: int) -> bool:
         """Return whether the row failed, rather than the engines."""
@@ -275,11 +282,14 @@ class LocalRun:
             self.stop(why)
 
 
-def _answered(row: AnyRow, job_id: str, body: bytes) -> bytes:
+def _answered(row: AnyRow, job_id: str, body: bytes, problem: JsonError | None) -> bytes:
+    error = b"null"
+    if problem is not None:
+        error = b'{"code":%s,"message":%s}' % (_text(UNUSABLE_JSON), _text(str(problem)))
     return (
         b'{"id":"batch_req_%d","custom_id":%s,"response":{"status_code":200,"request_id":%s,'
-        b'"body":%s},"error":null}'
-    ) % (row.number + 1, _text(row.custom_id), _text(job_id), body)
+        b'"body":%s},"error":%s}'
+    ) % (row.number + 1, _text(row.custom_id), _text(job_id), body, error)
 
 
 def _failed(row: AnyRow, error: ApiError) -> bytes:

@@ -80,12 +80,13 @@ def _described(fault: Scenario) -> dict[str, object]:
 async def _serve(host: str, port: int, *, fault_gets: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     lab = FaultServer(host=host, port=port, fault_gets=fault_gets, on_end=_tell)
     # A script fails on leaving if a client sent something outside of its protocol.
     with contextlib.suppress(ExceptionGroup):
         await _until(stop, lab)
-    return status.TERMINATED
+    return status.OK
 
 
 async def _until(stop: asyncio.Event, lab: FaultServer) -> None:

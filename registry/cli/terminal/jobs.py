@@ -10,7 +10,6 @@ from adapter_api import (
     Cancelled,
     End,
     Error,
-    JsonError,
     TaskRequest,
     TokenStream,
     WorkerError,
@@ -19,6 +18,7 @@ from registry.cli.terminal import status
 from registry.cli.terminal.output import Output
 from registry.cli.terminal.wording import in_our_words
 from registry.serving.signals import first_signal
+from registry.serving.usable import json_problem
 
 _NOT_WHOLE = "what was printed is not the whole answer"
 
@@ -112,19 +112,16 @@ def _unusable(answer: Answer, task: TaskRequest) -> Iterator[str]:
     for call in answer.invalid_tool_calls:
         reason = "was cut off" if call.reason == "cut" else "is not JSON"
         yield f"a call of {call.name} {reason} and must not be run: {call.arguments}"
-    called = answer.tool_calls or answer.invalid_tool_calls
-    if task.response_format is None or (called and not answer.text.strip()):
+    error = json_problem(task, answer)
+    if error is None:
         return
-    try:
-        answer.json()
-    except JsonError as error:
-        match error.reason:
-            case "refused":
-                yield "the model refused to answer; what was printed is its refusal, not JSON"
-            case "cut":
-                yield f"the JSON was cut off by the limit on tokens{_limit(task)}"
-            case "not_json":
-                yield str(error)
+    match error.reason:
+        case "refused":
+            yield "the model refused to answer; what was printed is its refusal, not JSON"
+        case "cut":
+            yield f"the JSON was cut off by the limit on tokens{_limit(task)}"
+        case "not_json":
+            yield str(error)
 
 
 def _limit(task: TaskRequest) -> str:

@@ -78,16 +78,15 @@ def test_each_request_has_a_line_with_its_end(lab: tuple[Any, str]) -> None:
     assert ends[2].startswith("the client closed the connection")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
-def test_it_ends_when_told(lab: tuple[Any, str], number: signal.Signals, code: int) -> None:
-    """Ctrl-C and SIGTERM end it, without a traceback, also after a body that is not JSON."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_it_ends_when_told(lab: tuple[Any, str], number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM are its usual end, without a word, also after a body that is not JSON."""
     process, address = lab
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.post(f"{address}/field-named/v1/completions", content=b"{")
     process.send_signal(number)
     _, err = process.communicate(timeout=10)
-    assert process.returncode == code
-    assert "Traceback" not in err
+    assert (process.returncode, err) == (0, "")
 
 
 def test_the_list(cli: Cli) -> None:
