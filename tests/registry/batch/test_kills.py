@@ -184,7 +184,7 @@ async def test_a_full_disk_loses_nothing(forking: "subprocess.Popen[str]", tmp_p
     async with Bulk(forking, tmp_path, 120) as bulk:
         code, err = await bulk.finish(max_file_bytes=20_000)
         assert code == 1
-        assert "File too large; then the same command again resumes" in err
+        assert "File too large; once that is mended, the same command again resumes" in err
         before, asked = bulk.finished(), bulk.asked.copy()
         assert 10 < len(before) < 90
         assert (tmp_path / "out.jsonl.journal").stat().st_size <= 20_000
