@@ -32,7 +32,7 @@ class Limits:
         tokens_per_minute: Tokens of prompts and answers; None for no limit.
         max_tokens: Tokens of prompts and answers after which no row is sent; None for no limit.
         max_failures: Failed rows beyond which no row is sent; None for no limit.
-        max_attempts: How often a row is sent while the engine fails at it.
+        max_attempts: How often a row is sent if the engine fails at it.
         outage_s: Seconds in which every attempt failed, after which no row is sent.
     """
 

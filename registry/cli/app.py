@@ -41,8 +41,8 @@ MODULES = {
     "record": "record",
     "serve-faults": "serve_faults",
 }
-"""The module of each command, in the order of the help: try it, see what is there, use it, run it,
-extend it. A module is imported for its own command and for the help."""
+"""The module of each command, in the order of the help: try, inspect, use, run, extend. A module is
+imported only for its own command and for the help."""
 
 # typer exports only the leaves of click's exceptions, and newer versions bring their own click.
 _ClickException: Any = next(

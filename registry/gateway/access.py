@@ -1,4 +1,4 @@
-"""What all answers have in common: two headers and the access log; which clients are local."""
+"""Common to all answers: two headers, the access log, and whether a client is local."""
 
 import ipaddress
 import json
@@ -26,7 +26,7 @@ _PORT = re.compile(r":[0-9]*\Z")
 
 
 class Access:
-    """What the access log says of one request.
+    """The access log's record of one request.
 
     Args:
         scope: The request.
@@ -115,7 +115,8 @@ class AccessLog:
 def is_local(scope: Mapping[str, Any]) -> bool:
     """Return whether a request comes from this machine itself, not through a proxy on it.
 
-    A page of the web can lead a browser here under a name of its own, so the name counts as well.
+    A web page can direct a browser here under its own host name (DNS rebinding), so the name must
+    match, too.
     """
     for name, value in scope["headers"]:
         if name in _PROXY_HEADERS or (name == b"host" and not _is_local_name(value)):
@@ -125,7 +126,7 @@ def is_local(scope: Mapping[str, Any]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only."""
+    """Return whether an address is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -41,8 +41,8 @@ def app(
 
     Args:
         host: Runs the jobs; the gateway does not close it.
-        keys: The keys of the clients. None lets every client in, so listen on loopback only.
-        settings: What can be set.
+        keys: The keys of the clients. None allows every client, so listen on loopback only.
+        settings: The settings.
         metrics: Returns the body and the content type of `/metrics`; None for none.
         events: The host's observer that keeps the dashboard's events; None for none.
     """
@@ -136,7 +136,7 @@ def _refused(error: ApiError) -> Response:
 
 
 def _http_error(request: Request, error: HTTPException, served: list[str]) -> ApiError:
-    """Return OpenAI's shape for what the router refuses: a path or a method."""
+    """Return the error, in OpenAI's shape, for a path or a method that the router refuses."""
     path = request.url.path
     if error.status_code == 404:
         return not_found(path, served)

@@ -23,7 +23,7 @@ from registry.serving.openai_api.errors import (
 )
 
 _TRACE = ("traceparent", "tracestate")
-"""Headers that are passed to the engine, unless an observer makes traces of its own."""
+"""Headers that are passed to the engine, unless an observer creates its own traces."""
 
 
 class Completions:

@@ -1,6 +1,6 @@
-"""One request on a client's connection, and its answer written straight to the socket.
+"""One request on a client's connection, with its answer written directly to the socket.
 
-An answer through ASGI takes two calls and a dict for each token. Where the server is ours and no
+An answer through ASGI takes two calls and a dict for each token. If the server is ours and no
 middleware is in between, the endpoints use the connection itself.
 """
 
@@ -24,8 +24,8 @@ EXTENSION = "worker_adapters.exchange"
 
 
 LINGER_S = 5.0
-"""How long the rest of a body is read and dropped after its answer: a client that still sends when
-the connection closes gets a reset, and loses the answer."""
+"""How long the rest of a body is read and discarded after its answer. A client that is still
+sending when the connection closes gets a reset, and loses the answer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -77,7 +77,7 @@ class Exchange:
         self._connection = connection
 
     def take_body(self) -> bytearray | None:
-        """Return the whole body if all of it has come, so that there is nothing to wait for."""
+        """Return the whole body if all of it has arrived."""
         cycle = self.cycle
         if cycle.more_body or cycle.disconnected:
             return None
@@ -106,7 +106,7 @@ class Exchange:
             connection.loop.call_soon(lost)
 
     def unwatch(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         watched = self._connection.watched
         if watched is not None and watched[0] is self.cycle:
             self._connection.watched = None

@@ -23,8 +23,8 @@ class Gateway:
 
     Args:
         host: Runs the jobs; the gateway does not close it.
-        keys: The keys of the clients. None lets every client in.
-        settings: What can be set.
+        keys: The keys of the clients. None allows every client.
+        settings: The settings.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Gateway:
         return None if self.keys is None else self.keys.find(scope)
 
     def admit_reader(self, scope: Mapping[str, Any]) -> None:
-        """Let in who may see jobs and figures: this machine, or a key with `metrics`.
+        """Admit clients that may see jobs and metrics: this machine, or a key with `metrics`.
 
-        A browser asks for the key as the password of Basic authentication.
+        A browser prompts for the key as the password of Basic authentication.
 
         Raises:
             ApiError: 401 or 403.

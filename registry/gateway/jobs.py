@@ -1,4 +1,4 @@
-"""The gateway's jobs: in flight, and as the dashboard shows those that have ended."""
+"""The gateway's jobs: those in flight, and the ended ones for the dashboard."""
 
 from time import time
 from typing import Self
@@ -22,7 +22,7 @@ class GatewayJob(Job):
 
     Attributes:
         tokens: How many pieces were delivered.
-        used_tokens: The tokens of prompt and answer, once a whole answer says so.
+        used_tokens: The tokens of prompt and answer, once a whole answer reports them.
         replica_id: The replica that answers, once it does.
         first_token_at: When the first piece came, in seconds of the loop's clock.
     """
@@ -35,7 +35,7 @@ class GatewayJob(Job):
     first_token_at: float | None = attrs.field(default=None, init=False)
 
     def note_end(self, metrics: Metrics) -> None:
-        """Note what a whole answer took."""
+        """Note the tokens of a whole answer."""
         self.used_tokens = (metrics.prompt_tokens or 0) + metrics.tokens_generated
 
 

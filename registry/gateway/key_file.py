@@ -27,10 +27,10 @@ PREFIX = "wa-"
 """The prefix of every gateway key, so that scanners for leaked keys can find it."""
 
 MAX_FILE_BYTES = 1 << 20
-"""Some thousand keys."""
+"""Enough for several thousand keys."""
 
 LOOK_S = 1.0
-"""How long a revoked key is still taken, at most twice this."""
+"""Seconds between two looks at the file. A revoked key is accepted for at most twice this time."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -96,7 +96,7 @@ def read_keys(path: Path) -> Mapping[str, KeyLimits]:
 
 
 def hash_of(key: str) -> str:
-    """Return what the file holds of a key."""
+    """Return the hash of a key, as the file holds it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -127,7 +127,7 @@ def add_key(name: str, path: Path | None) -> tuple[str, str]:
     key, lines = new_key(name)
     if path is not None:
         if path.exists() and name in _read(path):
-            raise ValueError(f"{path} has a key {name!r} already: take another name")
+            raise ValueError(f"{path} has a key {name!r} already: choose another name")
         before = "\n" if path.exists() and path.stat().st_size else ""
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(fd, "a") as file:
@@ -136,7 +136,7 @@ def add_key(name: str, path: Path | None) -> tuple[str, str]:
 
 
 class KeysWatch:
-    """Follows a key file: new keys are let in and revoked ones refused without a restart.
+    """Follows a key file: new keys are accepted and revoked ones refused without a restart.
 
     A version with a problem is refused with one warning in the log, and the old keys stay.
 
@@ -161,7 +161,7 @@ class KeysWatch:
     def look(self) -> Mapping[str, KeyLimits] | None:
         """Return the keys of a new version of the file; None if there is none.
 
-        A file is read once two looks have found it the same, as it may be being written.
+        A file is read once two looks have found it unchanged, as it may be partly written.
 
         Raises:
             ConfigError: If the new version cannot be used; once for each version.

@@ -1,4 +1,4 @@
-"""The keys of a gateway's clients: who may ask, how often, and for how many tokens."""
+"""The keys of a gateway's clients, with their limits on requests and tokens."""
 
 import base64
 import hmac
@@ -18,10 +18,10 @@ _WINDOW_S = 60.0
 
 @attrs.define(eq=False)
 class _Window:
-    """What was counted in the last minute, in steps of a second.
+    """The counts of the last minute, in steps of a second.
 
     Args:
-        step_s: How far apart two counts are at least. The later one of two is added to the earlier.
+        step_s: The minimum distance of two counts. A closer one is added to the earlier.
     """
 
     step_s: float
@@ -54,11 +54,11 @@ class _Window:
 
 @attrs.define(eq=False)
 class Key:
-    """One key, and what is in flight with it.
+    """One key, and its jobs in flight.
 
     Args:
         name: Its name in the file, the logs and the dashboard.
-        limits: What the file says of it.
+        limits: Its limits in the file.
     """
 
     name: str
@@ -137,7 +137,8 @@ class Keyring:
         return len(self._keys)
 
     def replace(self, limits: Mapping[str, KeyLimits]) -> None:
-        """Take other keys. One that stays keeps its counts; jobs of one that goes run to their end.
+        """Replace the keys. Remaining keys keep their counts; jobs of removed ones run to their
+        end.
 
         Args:
             limits: The keys by name.
@@ -155,8 +156,8 @@ class Keyring:
 
         Args:
             scope: The request.
-            basic: Whether the key may be the password of Basic authentication, which browsers ask
-                for. They send it with requests of other sites, too: only for what changes nothing.
+            basic: Whether the key may be the password of Basic authentication, as browsers send it.
+                They send it with requests from other sites, too, so allow it for reading only.
 
         Raises:
             ApiError: 401 if there is none, or an unknown one.

@@ -1,4 +1,4 @@
-"""The pool that serves a model, from the facts that the host has already."""
+"""Finds the pool that serves a model, from the host's known facts."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ ANY = "*"
 
 
 class KnowsModels(Protocol):
-    """A host, as far as this module needs it."""
+    """The part of a host that this module needs."""
 
     def models(self) -> Mapping[str, tuple[str, ...]]:
         """Return the names that each pool is known to serve, by pool_id."""
@@ -71,7 +71,7 @@ class ModelDirectory:
             return next(iter(pools))
         raise ApiError(
             400,
-            "model must be given: GET /v1/models lists what there is.",
+            "model must be given: GET /v1/models lists the models.",
             code="invalid_value",
             param="model",
         )

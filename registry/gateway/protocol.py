@@ -11,14 +11,15 @@ from registry.gateway.reply import AsgiReply, Message, Receive, Send
 from registry.serving.openai_api.errors import ApiError
 
 MAX_HEAD_BYTES = 64 << 10
-"""The largest head of a request: some times what balancers allow."""
+"""The largest head of a request: several times what load balancers allow."""
 
 _LARGE_HEAD = ApiError(
     431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.", code="head_too_large"
 )
 _UPGRADE = re.compile(rb"(\A|\n)upgrade:", re.IGNORECASE)
-"""A wish for another protocol, such as h2c, which Java's client has with its first request. The
-parser would take the body for that protocol, so the header is renamed: the wish may be ignored."""
+"""The header of an upgrade request, such as h2c, which Java's client sends with its first request.
+The parser would take the body for that protocol. The upgrade is optional, so the header is
+renamed."""
 
 _FULL = ApiError(
     503, "The gateway has its maximum of connections.", code="overloaded", retry_after_ms=1000
@@ -68,7 +69,7 @@ class GatewayProtocol(Connection):
         self._refuse(ApiError(400, f"This is not HTTP: {msg}", code="invalid_http"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer what never became a request, and close the connection."""
+        """Answer input that is not a valid request, and close the connection."""
         self._have_head()
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:

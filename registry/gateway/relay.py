@@ -1,4 +1,4 @@
-"""One job's way from the host's stream to the client's connection."""
+"""Relays a job's events from the host's stream to the client's connection."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,10 +24,10 @@ async def stream_answer(
 ) -> None:
     """Relay a job's events as server-sent events.
 
-    What came in one read leaves in one write.
+    Events that were read together are written together.
 
     Args:
-        request: What the client wants.
+        request: The client's request.
         stream: The job's events.
         reply: The answer.
         job: Gets the counts.

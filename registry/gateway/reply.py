@@ -54,7 +54,7 @@ class Reply(ABC):
         return self.access.status != 0
 
     def start(self, status: int, headers: Headers, length: int | None = None) -> None:
-        """Decide on the head; it leaves with the first piece.
+        """Set the head, which is sent with the first piece.
 
         Args:
             status: The status.
@@ -80,12 +80,12 @@ class Reply(ABC):
             last: Whether it is the last one.
 
         Returns:
-            What to await before the next piece; None if there is nothing to wait for.
+            An awaitable to await before the next piece; None if there is nothing to wait for.
         """
 
     @abstractmethod
     def beat(self) -> None:
-        """Send a comment, so that no proxy takes a long wait for a dead connection."""
+        """Send a comment, so that no proxy mistakes a long wait for a dead connection."""
 
     async def fail(self, error: ApiError) -> None:
         """End the answer with an error: with its status if that is possible, else as an event."""
@@ -102,7 +102,7 @@ class Reply(ABC):
             await sent
 
     async def aclose(self) -> None:  # noqa: B027 (one kind has nothing to release)
-        """Release what sends the answer."""
+        """Release the resources of the answer."""
 
 
 class AsgiReply(Reply):
@@ -159,7 +159,7 @@ class Pulse:
     Args:
         reply: The answer.
         keep_alive_s: Seconds without a byte after which a comment is sent; 0 for none.
-        stall_s: Seconds for which a client may leave what it was sent unread; 0 for no limit.
+        stall_s: Seconds for which a client may leave data unread; 0 for no limit.
         stalled: Called once when the client has taken longer.
     """
 
@@ -174,7 +174,7 @@ class Pulse:
         self._timer = reply.loop.call_later(min(limits), self._look) if limits else None
 
     def stop(self) -> None:
-        """Do nothing more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

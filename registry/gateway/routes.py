@@ -1,4 +1,4 @@
-"""The paths that tell what a gateway knows: models, jobs, health and metrics."""
+"""The paths that report a gateway's facts: models, jobs, health and metrics."""
 
 from collections.abc import Callable
 from typing import Any

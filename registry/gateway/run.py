@@ -28,9 +28,9 @@ class GatewayPlan:
         workers: The file that declares pools and replicas; None for none.
         handoff: The folder of handoff files; None for none. Without file and folder there is the
             one replica that the environment describes.
-        keys: The key file; None lets every client in.
+        keys: The key file; None allows every client.
         no_auth: Whether the gateway may listen off loopback without keys.
-        settings: What can be set for its answers.
+        settings: The settings of its answers.
         server: How it listens and stops.
         observers: Further observers of its host.
     """
@@ -66,10 +66,10 @@ class GatewayPlan:
 
 
 async def run(plan: GatewayPlan, listening: Callable[[str], None]) -> int | None:
-    """Serve what the plan's files declare until a signal comes.
+    """Serve the pools that the plan's files declare until a signal arrives.
 
     Args:
-        plan: What to serve.
+        plan: The parts of the gateway.
         listening: Called with the base URL once requests are accepted.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The gateway's server: uvicorn, with time limits on clients and a shutdown in order."""
+"""The gateway's server: uvicorn, with time limits on clients and a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ which would otherwise send requests on connections that are just being closed.""
 
 
 CUT_S = 1.0
-"""How long jobs that are cut off have to tell their clients, some of which do not read."""
+"""The time for cancelled jobs to send their error to clients, some of which do not read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,8 +36,8 @@ class ServerSettings:
         port: The port; 0 for a free one.
         header_s: Seconds within which the head of a request must have come.
         max_connections: The maximum number of connections; requests on further ones get a 503.
-        notice_s: Seconds from the signal until new requests are refused. Meanwhile readiness is
-            503, so that balancers take the gateway out.
+        notice_s: Seconds from the signal until new requests are refused. During that time readiness
+            is 503, so that load balancers remove the gateway.
         grace_s: Seconds that jobs get to end after that.
     """
 

@@ -41,10 +41,11 @@ Output = Annotated[
     ),
 ]
 MaxInFlight = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Rows at once; else what the pool can take.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Concurrent rows; else what the pool can take."),
 ]
-Rpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests a minute.")]
-Tpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens a minute.")]
+Rpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Requests per minute.")]
+Tpm = Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens per minute.")]
 MaxCost = Annotated[
     int | None, typer.Option(min=1, metavar="TOKENS", help="Stop after this many tokens.")
 ]
@@ -53,7 +54,7 @@ MaxFailures = Annotated[
 ]
 Attempts = Annotated[
     int,
-    typer.Option(min=1, metavar="N", help="How often a row is sent while the engine fails at it."),
+    typer.Option(min=1, metavar="N", help="How often a row is sent if the engine fails at it."),
 ]
 Ray = Annotated[
     str | None,
@@ -62,7 +63,7 @@ Ray = Annotated[
     ),
 ]
 RayActors = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Actors that answer; else one for each node.")
+    int | None, typer.Option(min=1, metavar="N", help="Number of actors; else one per node.")
 ]
 
 
@@ -182,7 +183,7 @@ def retry_failed(
 
 
 def show_status(input: Input, output: Output = None, as_json: Json = False) -> Action:
-    """Print how far a run is, while it runs and afterwards."""
+    """Print the progress of a run, while it runs and afterwards."""
 
     def action() -> int:
         from registry.cli.terminal.bulk import show_batch

@@ -39,7 +39,7 @@ HELP = """\
 /quit          end the chat; Ctrl-D does the same"""
 
 MAX_MESSAGES = 1000
-"""Messages of a conversation that are kept; no model reads as many."""
+"""The maximum number of messages kept of a conversation; no model reads as many."""
 
 
 def chat(
@@ -145,7 +145,7 @@ class _Chat:
             status.complain(f"unknown command {command}; /help lists them")
 
     async def _turn(self, text: str, typed: Typed) -> None:
-        """Ask, print the answer, and remember both if the answer is whole."""
+        """Send the question, print the answer, and keep both if the answer is whole."""
         asked = {"role": "user", "content": text}
         system = [] if self._system is None else [{"role": "system", "content": self._system}]
         messages = [*system, *self._messages, asked]

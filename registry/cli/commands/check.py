@@ -33,7 +33,7 @@ def check(
         typer.Option(
             "--isolated",
             "-i",
-            help="Load each adapter in a process of its own, which it may crash or hang.",
+            help="Load each adapter in a separate process, in case it crashes or hangs.",
         ),
     ] = False,
     as_json: Json = False,
@@ -79,7 +79,7 @@ COMMAND = Command(
 
 
 def _checked(name: str) -> Iterator[AdapterInfo]:
-    """Yield what loading the adapter shows; of an ambiguous name also each distribution's."""
+    """Yield the result of loading the adapter; for an ambiguous name, one per distribution."""
     info = registry.describe(name)
     if info.status != "ambiguous":
         yield _built(info)
@@ -107,7 +107,7 @@ def _built(info: AdapterInfo) -> AdapterInfo:
 
 
 def _checked_in_child(name: str) -> Iterator[AdapterInfo]:
-    """Yield what a child process finds, or that loading the adapter killed it."""
+    """Yield the findings of a child process, or that loading the adapter killed it."""
     command = [sys.executable, "-m", "registry.cli", "check", name, "--json"]
     try:
         done = subprocess.run(

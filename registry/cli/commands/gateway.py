@@ -37,7 +37,7 @@ def gateway(
     ] = None,
     cors: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Let web pages of this origin in; repeatable."),
+        typer.Option(metavar="ORIGIN", help="Allow web pages of this origin; repeatable."),
     ] = None,
     keep_alive: Annotated[
         float,
@@ -72,7 +72,8 @@ def gateway(
     """Serve OpenAI's API over pools of engines, with failover, keys and a dashboard.
 
     Any client of OpenAI's API works: set its base URL to http://127.0.0.1:8080/v1. Without files
-    there is one replica: the one that ORCHD_OPENAI_URL and its kind describe. The dashboard is at
+    there is one replica: the one that ORCHD_OPENAI_URL and the related variables describe. The
+    dashboard is at
     http://127.0.0.1:8080/.
     """
     if context.invoked_subcommand is not None:

@@ -45,7 +45,7 @@ def new_adapter(
         typer.Option(metavar="NAME", help="What pip installs; by default worker-adapters-NAME."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Take a name that is in use here.")
+        bool, typer.Option("--force", "-f", help="Use a name that is already taken here.")
     ] = False,
 ) -> Action:
     """Write a new distribution: an adapter, its entry point, and the test that proves it right."""

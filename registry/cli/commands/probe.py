@@ -86,12 +86,12 @@ def _failure(error: WorkerError) -> str:
 
 
 class Probe:
-    """The questions to one server.
+    """The examinations of one server.
 
     Args:
         adapter: The adapter that speaks to it; closed after the last question.
-        model: The model to ask for; None takes the one that the server lists if it lists one only,
-            and otherwise leaves it to adapter and server.
+        model: The model to request. None uses the server's model if it lists only one, and
+            otherwise leaves the choice to adapter and server.
     """
 
     def __init__(self, adapter: BoundAdapter, model: str | None) -> None:
@@ -177,7 +177,7 @@ class Probe:
     async def _unknown_model(self) -> str:
         task = attrs.evolve(self._task(), model="no-such-model")
         outcome = await self._outcome(task)
-        return _shown(outcome) if outcome.error else "takes any name"
+        return _shown(outcome) if outcome.error else "accepts any name"
 
     async def _cancel(self) -> str:
         task = self._task(max_tokens=LONG_TOKENS)
@@ -212,7 +212,7 @@ class Probe:
         wrong = attrs.evolve(config, api_key=WRONG_KEY)
         async with registry.get(self._adapter.name, wrong) as adapter:
             outcome = await run(adapter, self._task(max_tokens=1), 2 * DEADLINE_S)
-        return _shown(outcome) if outcome.error else "takes any key"
+        return _shown(outcome) if outcome.error else "accepts any key"
 
 
 async def _print_facts(probe: Probe) -> int:

@@ -47,7 +47,9 @@ def record(
             help="A prompt, sent plain and as a chat message; repeatable.",
         ),
     ] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Ask as a chat message only.")] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Send prompts as chat messages only.")
+    ] = False,
     model: Model = None,
     max_tokens: Annotated[
         int,
@@ -137,7 +139,7 @@ def _tasks(prompt: str, *, chat_only: bool, **fields: Any) -> list[TaskRequest]:
 
 
 async def _ask(adapter: BoundAdapter, tasks: list[TaskRequest]) -> None:
-    """Ask for health and capabilities, and run the tasks; failures are recorded as well."""
+    """Query health and capabilities, and run the tasks; failures are recorded as well."""
     async with adapter:
         found = await adapter.health()
         _tell("health", f"{found.state}, {found.message}")

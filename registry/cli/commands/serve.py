@@ -30,7 +30,8 @@ def serve(
     """Run tasks from standard input on pools; JSON lines in and out, no port opened.
 
     Follows the workers file and the handoff files as they change. Without any file there is one
-    replica: the one that ORCHD_OPENAI_URL and its kind describe. No task is lost to a full queue:
+    replica: the one that ORCHD_OPENAI_URL and the related variables describe. No task is lost to a
+    full queue:
     it waits. At the end there is a summary, and the status is 1 if a job failed.
     """
 

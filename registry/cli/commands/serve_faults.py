@@ -55,7 +55,7 @@ def list_all_faults(*, as_json: bool) -> int:
         say(json.dumps([_described(fault) for fault in faults], indent=2, ensure_ascii=False))
     else:
         rows = [(f.name, f.summary, str(f.expect).replace("`", "")) for f in faults]
-        show_rows(("fault", "the server", "a sound client's outcome"), rows)
+        show_rows(("fault", "the server", "outcome in a correct client"), rows)
     return status.OK
 
 

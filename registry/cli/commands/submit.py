@@ -100,7 +100,7 @@ def submit(
         ),
     ] = None,
     frames: Annotated[
-        bool, typer.Option("--frames", "-f", help="Print events as JSON frames, one a line.")
+        bool, typer.Option("--frames", "-f", help="Print events as JSON frames, one per line.")
     ] = False,
     option: Options = None,
     workers: Workers = None,

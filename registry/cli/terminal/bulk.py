@@ -1,4 +1,4 @@
-"""Bulk runs on a terminal: progress, interruption, and what to do next."""
+"""Bulk runs on a terminal: progress, interruption, and next steps."""
 
 import asyncio
 import contextlib
@@ -32,13 +32,13 @@ from registry.serving.signals import first_signal
 from registry.workers import AdapterHost
 
 LINE_S = 5.0
-"""How often a line of progress is printed without a terminal."""
+"""The interval of progress lines when there is no terminal."""
 
 LOOK_S = 0.25
-"""How often the progress is read."""
+"""The interval at which the progress is read."""
 
 WINDOW_S = 10.0
-"""Rates are those of this last time."""
+"""The window of the rates."""
 
 LIVE_S = 60.0
 """A run that has not written its rates for this long hangs or has ended."""
@@ -83,7 +83,7 @@ def run_batch(plan: Plan, workers: Path | None, on_ray: OnRay | None = None) -> 
         cannot be written, and the signal's if a signal left rows.
 
     Raises:
-        UsageError: If the input, the journal or an option does not fit.
+        UsageError: If the input, the journal or an option is invalid, or they do not match.
     """
     log_to_stderr()
     # Failed rows are counted and written; a line for each attempt would drown everything else.
@@ -92,7 +92,7 @@ def run_batch(plan: Plan, workers: Path | None, on_ray: OnRay | None = None) -> 
         with _spooled(plan) as ready, asyncio.Runner(loop_factory=loop_factory()) as runner:
             summary, caught = runner.run(_run(ready, workers, on_ray))
     except KeyboardInterrupt:
-        status.note("rows in flight are given up; the same command again resumes")
+        status.note("rows in flight are abandoned; the same command again resumes")
         raise
     except BatchError as error:
         raise UsageError(str(error)) from error
@@ -131,7 +131,7 @@ def _reason(error: Exception) -> str:
 
 
 def show_batch(output: Path, *, as_json: bool) -> int:
-    """Print how far a run is.
+    """Print the progress of a run.
 
     Raises:
         UsageError: If there is no such run.

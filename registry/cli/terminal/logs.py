@@ -14,7 +14,7 @@ class ChangeLog:
 
     @hookimpl
     def replica_changed(self, change: ReplicaNotice) -> None:
-        """Log a new state, except one that is not known yet."""
+        """Log a new state, except one that is unknown."""
         if change.after != "unknown":
             why = "" if change.after == "ready" else change.message
             self._log(change, change.after or "gone", why)

@@ -1,4 +1,4 @@
-"""The views of `worker-adapters top`: of a run's state folder, or of engines that it queries."""
+"""The views of `worker-adapters top`: of a run's state folder, or of queried engines."""
 
 import asyncio
 import contextlib
@@ -50,8 +50,8 @@ def _saved(folder: Path) -> View:
         raise status.UsageError(str(error)) from None
     if saved is None:
         raise status.UsageError(
-            f"no run has left its state in {folder}: start one with `worker-adapters serve`, name "
-            "its folder with --state, or ask the engines with --workers FILE"
+            f"there is no state of a run in {folder}: start one with `worker-adapters serve`, name "
+            "its folder with --state, or query the engines with --workers FILE"
         )
     note = ""
     if not saved.running:

@@ -19,7 +19,7 @@ _COLUMNS = (
     "pool", "state", "in flight", "queue", "tokens/s", "first token", "jobs", "failed", "engine",
 )  # fmt: skip
 _EXPENDABLE = ("engine", "jobs", "first token", "tokens/s")
-"""The columns that a narrow terminal loses, in this order."""
+"""The columns that are dropped on a narrow terminal, in this order."""
 
 _GAP = 2
 _STYLES = {"ready": "green", "busy": "yellow", "loading": "yellow", "draining": "yellow"}
@@ -46,7 +46,7 @@ class View:
 
 @attrs.frozen
 class Overview:
-    """A view as rich shows it. The terminal's width decides on the columns.
+    """A view for rich. The terminal's width decides which columns are shown.
 
     Args:
         view: The view.

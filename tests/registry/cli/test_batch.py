@@ -356,7 +356,7 @@ def test_a_second_signal_gives_up_what_is_in_flight(
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
     assert process.returncode == 130
-    assert "given up; the same command again resumes" in process.communicate()[1]
+    assert "abandoned; the same command again resumes" in process.communicate()[1]
     assert (tmp_path / "in.output.jsonl").read_text() == ""
 
 

@@ -168,7 +168,7 @@ def test_where_no_run_has_been(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     done = cli("top", "--once")
     assert done.code == 2
-    assert f"no run has left its state in {tmp_path}/worker-adapters" in done.err
+    assert f"there is no state of a run in {tmp_path}/worker-adapters" in done.err
     assert "worker-adapters serve" in done.err
     (tmp_path / "snapshot.json").write_text("{}")
     done = cli("top", "--once", "--state", str(tmp_path))
