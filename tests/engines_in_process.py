@@ -1,6 +1,7 @@
 """Engines in process that do what a test says, for tests of the host."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -134,6 +135,19 @@ class Clock:
 def task(job_id: str = "job", **fields: Any) -> TaskRequest:
     """A job that fails rather than hangs the test."""
     return TaskRequest(prompt="x", job_id=job_id, **{"deadline_s": 10.0, **fields})
+
+
+async def bound(host: AdapterHost, *engines: Engine, **options: object) -> None:
+    """Bind the engines to pool "p" by their names, and check them."""
+    for engine in engines:
+        host.bind("p", engine.name, engine.bound(), **options)  # type: ignore[arg-type]
+    await host.check("p")
+
+
+async def answered_by(host: AdapterHost, count: int, **fields: object) -> Counter[str]:
+    """The engines that answer `count` jobs, one after another."""
+    texts = [await host.submit("p", task(str(n), **fields)).text() for n in range(count)]
+    return Counter(text[0] for text in texts)
 
 
 async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:

@@ -8,24 +8,17 @@ import pytest
 
 from adapter_api import (
     Cancelled,
-    End,
     Error,
     ErrorCode,
     InternalError,
-    Metrics,
     MetricsFrame,
-    Started,
     StreamClock,
-    TaskRequest,
     Token,
     TokenStream,
     WorkerError,
 )
 from adapter_api.events import tokens_of
-
-TASK = TaskRequest(prompt="x", job_id="job")
-STARTED = Started("job", "engine", "1")
-END = End(Metrics(3), "stop", "finish_reason")
+from tests.scripted import END, STARTED, TASK
 
 
 def stream_of(*events: Any, clock: StreamClock | None = None) -> TokenStream:

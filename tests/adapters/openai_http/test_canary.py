@@ -163,11 +163,11 @@ PLACES = ["refusal", "page", "redirect", "error event", "odd line", "not JSON", 
           "finish_reason", "native_finish_reason", "numbers", "models", "health"]  # fmt: skip
 
 
-async def _shown(url: str, recording: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return everything that the adapter shows of a server."""
+async def _shown(recording: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> list[str]:
+    """Return everything that the adapter shows of a job and of probes."""
     caplog.clear()
     shown: list[str] = []
-    adapter = registry.get("openai-http", base_url=url, api_key=KEY, record=str(recording))
+    adapter = registry.get("openai-http", **options, record=str(recording))
     try:
         shown += [repr(adapter), repr(await adapter.health()), repr(await adapter.props())]
         task = TaskRequest(messages=[{"role": "user", "content": "hi"}], max_attempts=1)
@@ -196,7 +196,7 @@ async def _check(
         for name in spellings:
             text = SPELLINGS[name]
             recording = folder / f"{name}.jsonl"
-            shown = await _shown(f"{server.base_url}/v1", recording, caplog)
+            shown = await _shown(recording, caplog, base_url=f"{server.base_url}/v1", api_key=KEY)
             shown.append(recording.read_text("utf-8"))
             leaks = [leak for leak in map(_leak, shown) if leak]
             assert not leaks, (name, leaks[0])

@@ -18,7 +18,7 @@ from registry import AdapterHost
 from registry.serving.lines import LineReader, LineWriter
 from registry.serving.state import StateWriter
 from registry.serving.stdin import StdinJobs
-from tests.adapters.openai_http.test_canary import KEY, SPELLINGS, _answer, _leak
+from tests.adapters.openai_http.test_canary import KEY, SPELLINGS, _answer, _leak, _shown
 
 Options = dict[str, Any]
 
@@ -47,24 +47,6 @@ async def _proxy_answer(where: str, text: str, request: Request, wire: Wire) -> 
         await _answer(where, text, request, wire)
 
 
-async def _shown(options: Options, recording: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return everything that is shown of a job and of probes."""
-    caplog.clear()
-    shown: list[str] = []
-    adapter = registry.get("openai-http", **options, record=str(recording))
-    try:
-        shown += [repr(adapter), repr(await adapter.health()), repr(await adapter.props())]
-        try:
-            shown.append(repr([event async for event in adapter.submit(TASK)]))
-        except WorkerError as error:
-            shown += [*traceback.format_exception(error), repr(vars(error))]
-        shown.append(await adapter.engine_version())
-    finally:
-        await adapter.aclose()
-    shown += [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
-    return shown
-
-
 async def _check(
     holder: str, where: str, names: list[str], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,7 +61,7 @@ async def _check(
         for name in names:
             text = SPELLINGS[name]
             recording = folder / f"{name}.jsonl"
-            shown = await _shown(options, recording, caplog)
+            shown = await _shown(recording, caplog, **options)
             for said in (*shown, recording.read_text("utf-8")):
                 assert not _leak(said), (name, _leak(said))
         assert server.requests

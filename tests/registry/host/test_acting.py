@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 
 import pytest
 
@@ -16,7 +15,7 @@ from adapter_api import (
     hookimpl,
 )
 from registry.host import AdapterHost, LeastLoaded, LoadedModel, PoolPolicy
-from tests.engines_in_process import Engine, task, until
+from tests.engines_in_process import Engine, answered_by, bound, task, until
 from tests.virtual_time import in_virtual_time
 
 NO_MODEL = NotFound(ErrorCode.UPSTREAM_NOT_FOUND, "no model m", status=404)
@@ -45,18 +44,6 @@ def serving(name: str, *models: str, says: str | None = None, **fields: object) 
     engine = Serving(name, **fields)  # type: ignore[arg-type]
     engine.models, engine.says = models, says
     return engine
-
-
-async def bound(host: AdapterHost, *engines: Engine, **options: object) -> None:
-    for engine in engines:
-        host.bind("p", engine.name, engine.bound(), **options)  # type: ignore[arg-type]
-    await host.check("p")
-
-
-async def answered_by(host: AdapterHost, count: int, **fields: object) -> Counter[str]:
-    """The engines that answer `count` jobs, one after another."""
-    texts = [await host.submit("p", task(str(n), **fields)).text() for n in range(count)]
-    return Counter(text[0] for text in texts)
 
 
 # Models

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections import Counter
 
 import pytest
 
@@ -17,23 +16,11 @@ from adapter_api import (
     hookimpl,
 )
 from registry.host import AdapterHost, BreakerPolicy, PoolPolicy
-from tests.engines_in_process import DOWN, LOADING, Engine, states, task, until
+from tests.engines_in_process import DOWN, LOADING, Engine, answered_by, bound, states, task, until
 from tests.scripted import collect
 from tests.virtual_time import in_virtual_time
 
 BUSY = CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", status=429)
-
-
-async def bound(host: AdapterHost, *engines: Engine, **options: object) -> None:
-    for engine in engines:
-        host.bind("p", engine.name, engine.bound(), **options)  # type: ignore[arg-type]
-    await host.check("p")
-
-
-async def answered_by(host: AdapterHost, count: int, **fields: object) -> Counter[str]:
-    """The engines that answer `count` jobs, one after another."""
-    texts = [await host.submit("p", task(str(n), **fields)).text() for n in range(count)]
-    return Counter(text[0] for text in texts)
 
 
 # Busy

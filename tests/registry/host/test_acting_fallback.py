@@ -15,16 +15,10 @@ from adapter_api import (
     WorkerReset,
 )
 from registry.host import AdapterHost, BreakerPolicy, PoolPolicy
-from tests.engines_in_process import Engine, states, task, until
+from tests.engines_in_process import Engine, bound, states, task, until
 
 INVALID = InvalidRequest(ErrorCode.INVALID_PARAMS, "bad request", status=400)
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "reset")
-
-
-async def bound(host: AdapterHost, *engines: Engine, **options: object) -> None:
-    for engine in engines:
-        host.bind("p", engine.name, engine.bound(), **options)  # type: ignore[arg-type]
-    await host.check("p")
 
 
 # Fallback

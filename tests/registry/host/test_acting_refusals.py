@@ -1,7 +1,6 @@
 """The host acts on refusals: a job moves on, and a replica is no black hole."""
 
 import asyncio
-from collections import Counter
 
 import pytest
 
@@ -16,7 +15,7 @@ from adapter_api import (
     WorkerReset,
 )
 from registry.host import AdapterHost, BreakerPolicy, PoolPolicy
-from tests.engines_in_process import Engine, task, until
+from tests.engines_in_process import Engine, answered_by, bound, task, until
 
 NO_KEY = AuthenticationFailed(ErrorCode.UPSTREAM_AUTH, "invalid key", status=401)
 NO_MODEL = NotFound(ErrorCode.UPSTREAM_NOT_FOUND, "no model m", status=404)
@@ -25,18 +24,6 @@ NOT_HERE = InvalidRequest(ErrorCode.INVALID_PARAMS, "method not allowed", status
 MOVED = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, "it points elsewhere", status=308)
 INVALID = InvalidRequest(ErrorCode.INVALID_PARAMS, "bad request", status=400)
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "reset")
-
-
-async def bound(host: AdapterHost, *engines: Engine, **options: object) -> None:
-    for engine in engines:
-        host.bind("p", engine.name, engine.bound(), **options)  # type: ignore[arg-type]
-    await host.check("p")
-
-
-async def answered_by(host: AdapterHost, count: int, **fields: object) -> Counter[str]:
-    """The engines that answer `count` jobs, one after another."""
-    texts = [await host.submit("p", task(str(n), **fields)).text() for n in range(count)]
-    return Counter(text[0] for text in texts)
 
 
 # Refusals

@@ -160,20 +160,26 @@ async def test_names_are_resolved_although_the_executor_is_full() -> None:
         await hung
 
 
-async def test_one_lookup_serves_all_that_wait_for_the_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It continues for the others when one of them is cancelled."""
-    gate, asked = Event(), []
+def hung_lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, list[str]]:
+    """Let lookups of names wait; return what they wait for, and the names."""
+    gate, asked = Event(), list[str]()
 
     def getaddrinfo(host: str, port: int, flags: int = 0, **_: Any) -> Sequence[AddressInfo]:
         if flags:
             raise socket.gaierror("a name")
         asked.append(host)
-        gate.wait(5)
+        gate.wait(10)
         return [place(port)]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return gate, asked
+
+
+async def test_one_lookup_serves_all_that_wait_for_the_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It continues for the others when one of them is cancelled."""
+    gate, asked = hung_lookups(monkeypatch)
     resolver = Resolver()
     waiting = [asyncio.create_task(resolver.addresses("slow.example", 80)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -188,16 +194,7 @@ async def test_hung_lookups_are_bounded_and_end_with_the_connect_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A resolver that hangs takes a few threads, and each request its own time only."""
-    gate, asked = Event(), []
-
-    def getaddrinfo(host: str, port: int, flags: int = 0, **_: Any) -> Sequence[AddressInfo]:
-        if flags:
-            raise socket.gaierror("a name")
-        asked.append(host)
-        gate.wait(10)
-        return [place(port)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    gate, asked = hung_lookups(monkeypatch)
     try:
         async with client_of(connect=0.1) as (client, transport):
             names = [f"http://hung{n}.example" for n in range(MAX_LOOKUP_THREADS + 4)]
