@@ -26,12 +26,12 @@ def _files(page: str, folder: Path) -> None:
         (folder / name).write_text(content)
 
 
-def _commands(page: str, folder: Path, url: str) -> str:
+def _commands(page: str, folder: Path, url: str, *, all_succeed: bool = True) -> str:
     """Run the commands that a page shows; return what they print."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", (PAGES / page).read_text(), re.S | re.M)
     environment = os.environ | {"ORCHD_OPENAI_URL": url, "PATH": f"{BIN}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-e", "-c", "".join(blocks)],
+        ["bash", *["-e"] * all_succeed, "-c", "".join(blocks)],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -64,9 +64,9 @@ def test_answer_a_file(url: str, tmp_path: Path) -> None:
 
 
 def test_evaluate_a_prompt(url: str, tmp_path: Path) -> None:
-    """Each answer begins with one of the two labels, and the score counts cut ones, too."""
+    """Each answer is one of the two labels, and the score counts rows that are none, too."""
     _files("evaluate.md", tmp_path)
-    out = _commands("evaluate.md", tmp_path, url)
+    out = _commands("evaluate.md", tmp_path, url, all_succeed=False)  # small models are often cut
     assert re.search(r"first.jsonl: accuracy \d\.\d\d ± \d\.\d\d of 4 rows", out)
     for name in ("first.jsonl", "second.jsonl"):
         for line in (tmp_path / name).read_text().splitlines():

@@ -189,7 +189,9 @@ def test_shell_snippets_run(snippet: Snippet, server_url: str, tmp_path: Path, r
             else:
                 assert words[0] == "worker-adapters"
             done = run(*words, stdin=stdin)
-            assert done.code == 0, f"{line}\n{done.out}{done.err}"
+            # The demo has no model: its one answer is not JSON, and the status says so.
+            no_json = "--json-schema" in words and "unusable_json" in done.err
+            assert done.code == int(no_json), f"{line}\n{done.out}{done.err}"
 
 
 def test_commands_that_nest_stand_only_where_they_are_run() -> None:
