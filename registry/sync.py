@@ -17,7 +17,8 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from adapter_api.adapter import Adapter
 from adapter_api.answer import Answer
-from adapter_api.events import Token, TokenEvent
+from adapter_api.errors import WorkerError
+from adapter_api.events import Error, Token, TokenEvent
 from adapter_api.health import EngineProps, HealthStatus
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
@@ -150,6 +151,9 @@ class SyncStream(Iterator[TokenEvent]):
         self._lock = Lock()
         self._cancelled = False
 
+    def __repr__(self) -> str:
+        return f"<SyncStream of job {self.job_id}>"
+
     def __iter__(self) -> Self:
         return self
 
@@ -202,6 +206,22 @@ class SyncStream(Iterator[TokenEvent]):
             WorkerError: If the answer is not whole.
         """
         return self._lease.wait(self._stream.answer)
+
+    def frames(self) -> Iterator[dict[str, Any]]:
+        """Yield the events as JSON-able dicts; closes the stream.
+
+        It never raises WorkerError: a failure is the last frame, of type "error".
+        """
+        from adapter_api.frames import to_frame  # cattrs takes as long to import as all the rest
+
+        try:
+            with self:
+                for event in self:
+                    yield to_frame(event)
+                    if isinstance(event, Error):
+                        return
+        except WorkerError as error:  # before Started
+            yield to_frame(Error(error))
 
     def cancel(self) -> bool:
         """Stop the job. No Token comes after this returns; False if it had ended."""

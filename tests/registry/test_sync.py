@@ -36,6 +36,8 @@ def test_each_way_to_read() -> None:
         assert [token.text for token in adapter.submit(_task()).tokens()] == WORDS["tokens"]
         assert adapter.submit(_task()).text() == "one two three"
         assert adapter.submit(_task()).answer().text == "one two three"
+        frames = list(adapter.submit(_task()).frames())
+        assert [frame["type"] for frame in frames] == ["started", *["token"] * 3, "end"]
         assert adapter.health().state is HealthState.HEALTHY
         assert adapter.engine_version() == adapter.props().engine_version == "1.0"
         assert not adapter.cancel("unknown")
@@ -54,6 +56,16 @@ def test_a_failure_raises_where_it_is_read() -> None:
         assert caught.value.code == "WORKER_RESET"
         with pytest.raises(WorkerError):
             adapter.submit(_task()).text()
+
+
+@pytest.mark.parametrize(("after", "kinds"), [(0, []), (1, ["started", "token"])])
+def test_a_failure_is_the_last_frame(after: int, kinds: list[str]) -> None:
+    """Frames never raise: before Started and after a Token, the error is a frame."""
+    options = {**WORDS, "error_code": "WORKER_RESET", "error_after": after}
+    with registry.sync.get("mock", options) as adapter:
+        frames = list(adapter.submit(_task()).frames())
+    assert [frame["type"] for frame in frames] == [*kinds, "error"]
+    assert frames[-1]["code"] == "WORKER_RESET"
 
 
 def test_several_threads_share_one_loop() -> None:
