@@ -65,12 +65,29 @@ class Answer:
             WorkerError: The job's own error if it failed; STREAM_TRUNCATED if there is no End.
             ValueError: If a frame is not valid.
         """
-        parts = AnswerParts()
+        texts: list[str] = []
+        reasoning: list[str] = []
+        logprobs: list[TokenLogprob] = []
         for event in map(_to_event, events):
             if isinstance(event, Token):
-                parts.add(event)
+                texts.append(event.text)
+                if isinstance(event, Reasoning):
+                    reasoning.append(event.reasoning)
+                elif isinstance(event, ScoredToken):
+                    logprobs += event.logprobs
             elif isinstance(event, End):
-                return parts.answer(event)
+                return cls(
+                    text="".join(texts),
+                    reasoning="".join(reasoning) or next(_kept_reasoning(event.message_extra), ""),
+                    tool_calls=event.tool_calls,
+                    invalid_tool_calls=event.invalid_tool_calls,
+                    refused=event.refused,
+                    finish_reason=event.finish_reason,
+                    proof=event.proof,
+                    metrics=event.metrics,
+                    logprobs=tuple(logprobs),
+                    message_extra=event.message_extra,
+                )
             elif isinstance(event, Error):
                 raise event.error
         raise StreamingError(ErrorCode.STREAM_TRUNCATED, "the events have no End")
@@ -137,40 +154,6 @@ def _to_event(event: TokenEvent | Mapping[str, Any]) -> TokenEvent:
 
         return from_frame(dict(event))
     return event
-
-
-class AnswerParts:
-    """The parts of an answer that is still being read."""
-
-    __slots__ = ("_logprobs", "_reasoning", "_texts")
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._reasoning: list[str] = []
-        self._logprobs: list[TokenLogprob] = []
-
-    def add(self, token: Token) -> None:
-        """Add the next Token."""
-        self._texts.append(token.text)
-        if isinstance(token, Reasoning):
-            self._reasoning.append(token.reasoning)
-        elif isinstance(token, ScoredToken):
-            self._logprobs += token.logprobs
-
-    def answer(self, end: End) -> Answer:
-        """Return the answer that `end` completes."""
-        return Answer(
-            text="".join(self._texts),
-            reasoning="".join(self._reasoning) or next(_kept_reasoning(end.message_extra), ""),
-            tool_calls=end.tool_calls,
-            invalid_tool_calls=end.invalid_tool_calls,
-            refused=end.refused,
-            finish_reason=end.finish_reason,
-            proof=end.proof,
-            metrics=end.metrics,
-            logprobs=tuple(self._logprobs),
-            message_extra=end.message_extra,
-        )
 
 
 def _kept_reasoning(extra: Mapping[str, Any]) -> Iterator[str]:

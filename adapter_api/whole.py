@@ -4,9 +4,9 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from adapter_api.answer import Answer, AnswerParts
+from adapter_api.answer import Answer
 from adapter_api.errors import WorkerError
-from adapter_api.events import End, Error, Token, TokenEvent
+from adapter_api.events import Error, Token, TokenEvent
 
 
 class WholeReading(AsyncIterator[TokenEvent]):
@@ -50,16 +50,8 @@ class WholeReading(AsyncIterator[TokenEvent]):
             RuntimeError: If a part of the stream was read already.
         """
         self._require_all()
-        parts = AnswerParts()
-        end: End | None = None
         async with self:
-            async for event in self:
-                if isinstance(event, Token):
-                    parts.add(event)
-                elif isinstance(event, End):
-                    end = event
-        assert end is not None  # a stream without it raises
-        return parts.answer(end)
+            return Answer.of([event async for event in self])
 
     async def tokens(self) -> AsyncIterator[Token]:
         """Yield the Tokens; closes the stream.

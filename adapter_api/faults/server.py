@@ -238,7 +238,7 @@ class _Talk(asyncio.Protocol):
         )
         self._writable.set()
         connections = self._server.connections
-        self._record = Connection(len(connections) + 1, _now_s())
+        self._record = Connection(len(connections) + 1)
         connections.append(self._record)
         self._server._talks.add(self)
 

@@ -34,7 +34,6 @@ class Connection:
 
     Args:
         number: 1, 2, ... in the order of arrival.
-        opened_at: When it was accepted.
         closed_by_client_at: When the client was seen to close it, None if it did not.
         closed_by_server_at: When the server closed or reset it, None if it did not.
         requests: The number of requests on it.
@@ -46,7 +45,6 @@ class Connection:
     """
 
     number: int
-    opened_at: float
     closed_by_client_at: float | None = None
     closed_by_server_at: float | None = None
     requests: int = 0

@@ -169,7 +169,7 @@ class FailoverBudget:
         floor_per_s: The attempts that each second adds.
     """
 
-    def __init__(self, ratio: float = 0.2, floor_per_s: float = 1.0) -> None:
+    def __init__(self, ratio: float, floor_per_s: float) -> None:
         self._ratio = ratio
         self._reserve = floor_per_s * WINDOW_S
         self._seconds: deque[list[int]] = deque()  # second, jobs, granted attempts
