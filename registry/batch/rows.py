@@ -1,9 +1,11 @@
 """The rows of a bulk run, read one by one: OpenAI batch files, JSON lines, CSV and Parquet."""
 
+import codecs
 import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +91,10 @@ class TaskRow:
         kind: requests.Kind = "completion" if self.task.messages is None else "chat"
         model = self.task.model or "default"
         return requests.ApiRequest(kind, model, self.task, False, False, "batch")
+
+
+MAX_FIRST_LINES = 100
+"""Lines in which an object is looked for: a file may begin with lines that cannot be read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -228,8 +234,14 @@ def _objects(path: Path, skip: Skip) -> Iterator[tuple[int, dict[str, Any], str]
             while len(line) > MAX_LINE_BYTES and rest and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_LINE_BYTES)  # the rest of a line that is too long
             if skip is None or not skip(number):
-                yield number, *_object(line)
+                yield number, *_object(line if number else line.removeprefix(codecs.BOM_UTF8))
             number += 1
+
+
+def first_object(path: Path) -> dict[str, Any]:
+    """Return the first object of a file of lines, which shows its format; {} if none is near."""
+    found = islice(_objects(path, None), MAX_FIRST_LINES)
+    return next((fields for _, fields, problem in found if not problem), {})
 
 
 def _object(line: bytes) -> tuple[dict[str, Any], str]:

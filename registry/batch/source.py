@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
-import msgspec
 
 from registry.batch.errors import BatchError
-from registry.batch.rows import MAX_LINE_BYTES, READERS, Format, Mapped, Row, Skip
+from registry.batch.rows import READERS, Format, Mapped, Row, Skip, first_object
 from registry.workers.reading import Mark, mark_of
 
 _SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
@@ -103,14 +102,8 @@ def examine(
 def _format_of(path: Path) -> Format:
     if path.suffix.lower() in _SUFFIXES:
         return _SUFFIXES[path.suffix.lower()]
-    with path.open("rb") as file:
-        line = file.readline(MAX_LINE_BYTES)
-    try:
-        fields = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "jsonl"
-    batch = isinstance(fields, dict) and "custom_id" in fields and "body" in fields
-    return "openai" if batch else "jsonl"
+    fields = first_object(path)
+    return "openai" if "custom_id" in fields and "body" in fields else "jsonl"
 
 
 def _sha256(path: Path) -> str:

@@ -163,7 +163,9 @@ class Pool:
             choice = self.policy.routing.choose(task, candidates)
             if choice.replica_id not in candidates.by_id:
                 raise ValueError(f"replica {choice.replica_id!r} was not among the candidates")
-        except Exception as exc:  # an exception of the policy fails this job only
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # of the policy, SystemExit included: fails this job only
             error = InternalError(
                 ErrorCode.INTERNAL,
                 f"the routing policy of pool {self.pool_id!r} failed with {type(exc).__name__}",

@@ -47,6 +47,23 @@ def test_the_batch_format_is_recognized(tmp_path: Path) -> None:
     assert rows[1].request({}).task.messages[0].content == "b"  # type: ignore[index]
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(request("a")) + "\n", encoding="utf-8-sig")
+    source = examine(path, Mapped())
+    assert source.format == "openai"
+    assert [(row.custom_id, row.problem) for row in source.read()] == [("a", "")]
+
+
+@pytest.mark.parametrize("first", ["{broken", "[1]", "[" * 100_000])
+def test_a_broken_first_line_does_not_hide_the_format(tmp_path: Path, first: str) -> None:
+    """Only that row fails."""
+    source = examine(write(tmp_path / "in.jsonl", first, request("a")), Mapped())
+    assert source.format == "openai"
+    assert [bool(row.problem) for row in source.read()] == [True, False]
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_columns_become_prompts(tmp_path: Path, suffix: str) -> None:
     """JSON lines, CSV and Parquet give the same requests for the same columns."""

@@ -277,6 +277,19 @@ async def test_a_policy_chooses_among_the_candidates(host: AdapterHost) -> None:
     assert "'b' was not among the candidates" in str(caught.value.__cause__)
 
 
+async def test_a_policy_cannot_end_the_process(host: AdapterHost) -> None:
+    """SystemExit of a policy fails its job, like any other exception of it."""
+
+    class Exits:
+        def choose(self, task: TaskRequest, candidates: Sequence[Candidate]) -> Choice:
+            raise SystemExit(1)
+
+    host.set_policy("p", PoolPolicy(routing=Exits()))
+    host.bind("p", "a", Engine().bound())
+    with pytest.raises(InternalError, match="policy of pool 'p' failed with SystemExit"):
+        await host.submit("p", task())
+
+
 async def test_a_priority_that_is_none_is_refused(host: AdapterHost) -> None:
     """A misspelt priority fails at once."""
     with pytest.raises(ValueError, match="interactive"):
