@@ -1,5 +1,4 @@
-"""HTTP for adapters: client, stream decoder, retry, errors and redaction; recordings load when
-they are used."""
+"""HTTP for adapters: client, stream decoder, retry, errors, redaction and recordings."""
 
 from typing import TYPE_CHECKING
 

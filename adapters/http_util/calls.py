@@ -53,7 +53,7 @@ class CallParts:
         """Return the calls that may be run, and the others.
 
         Args:
-            cut: The answer reached its limit of tokens, so that arguments may lack their end.
+            cut: The answer reached its limit on tokens, so that arguments may lack their end.
         """
         whole: list[ToolCall] = []
         invalid: list[InvalidToolCall] = []

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 MAX_DELAY_MS = 32_000_000_000
-"""A year. A longer delay, or a negative one, is not a delay."""
+"""A year. Longer and negative values are not delays."""
 
 MAX_FIELD_CHARS = 40
 """The longest name of a field that is read as a delay."""
@@ -51,7 +51,7 @@ _FIELD = (
 """The name of a field with a delay, in snake case."""
 
 _MOMENT = r"(?:resets?|retry|available|try_again)_at"
-"""The name of a field with the moment when the delay is over."""
+"""The name of a field with the time at which the delay is over."""
 
 _POLICY = r";\s{0,3}r=(\d{1,9})\b[^,]{0,80}?;\s{0,3}t=(\d{1,9})\b"
 _OLD_POLICY = r"\bremaining=(\d{1,9})\b.{0,80}?\breset=(\d{1,9})\b"
@@ -67,14 +67,14 @@ _CLOCK = r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)"
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
-    """Return the delay that headers ask for, in milliseconds, or None.
+    """Return the delay that headers request, in milliseconds, or None.
 
-    `retry-after-ms` and `x-ms-retry-after-ms` are the most exact, then Retry-After in seconds or as
-    a date, then the reset of a rate limit that the same answer says is used up.
+    `retry-after-ms` and `x-ms-retry-after-ms` are the most exact. Then comes Retry-After in seconds
+    or as a date, and then the reset of a rate limit that the same answer reports as used up.
 
     Args:
         headers: The answer's headers, names in lower case.
-        now: What a date is measured from; by default the present.
+        now: The reference for dates; by default the current time.
 
     Source: RFC 9110, 10.2.3; draft-ietf-httpapi-ratelimit-headers and its earlier versions; the
     others as OpenAI, Azure, Groq, Anthropic and OpenRouter send them.
@@ -124,7 +124,7 @@ def _reset_ms(headers: Mapping[str, str], now: datetime) -> int | None:
 
 
 def _instant_ms(value: str, now: datetime) -> int | None:
-    """Read a reset: a duration, seconds from now, or a moment in one of three notations."""
+    """Read a reset: a duration, seconds from now, or a point in time in one of three notations."""
     number = _number(value, _MAX_MOMENT_MS)
     if number is None:
         return _until_date(value, now) if "-" in value or "," in value else duration_ms(value)

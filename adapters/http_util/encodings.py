@@ -1,7 +1,8 @@
-"""Forms of a credential in base64, hex and their kin, also encoded twice, whatever surrounds it.
+"""Forms of a credential in base64, hex and similar encodings, also encoded twice, in any context.
 
-An encoding turns groups of bytes into groups of letters. Where a credential begins within a group
-is unknown, so each place gives another row of letters, without those that its neighbours decide.
+An encoding turns groups of bytes into groups of letters. It is unknown where in a group a
+credential
+begins, so each offset gives another row of letters, without those that depend on its neighbours.
 """
 
 import base64

@@ -2,7 +2,7 @@
 
 Servers send error objects, strings, lists, FastAPI's details, Google's details, JSON inside the
 text of a message, plain text, or a page of HTML. One reader turns them all into an ErrorBody: a
-message for people, and the structured facts that decide what the error means (meaning.py).
+message for people, and structured facts from which meaning.py derives the code.
 """
 
 import re
@@ -78,8 +78,8 @@ class ErrorBody(NamedTuple):
         message: The server's words.
         codes: Its codes and types in snake case: "context_length_exceeded", "rate_limit_error".
         param: The request field that it refuses.
-        status: The HTTP status it names, where it names one.
-        retry_after_ms: The delay it asks for.
+        status: The HTTP status that it names, if it names one.
+        retry_after_ms: The delay that it requests.
     """
 
     message: str
@@ -93,7 +93,7 @@ def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> ErrorBody:
     """Read an error body of any shape. Never raises.
 
     Args:
-        body: The bytes that came.
+        body: The received bytes.
         secrets: Credentials to keep out of the message.
     """
     try:
@@ -151,7 +151,7 @@ def snake(code: str) -> str:
 
 @attrs.define
 class _Found:
-    """The facts of a body, collected level by level; what an inner level says goes first."""
+    """The facts of a body, collected level by level; inner levels take precedence."""
 
     message: str = ""
     codes: set[str] = attrs.field(factory=set)
@@ -161,12 +161,13 @@ class _Found:
     retry_after_ms: int | None = None
 
     def stated_status(self) -> int | None:
-        """Return the status. A gateway that wraps a refusal says 500 itself and 400 in its text."""
+        """Return the status. A gateway that wraps a refusal sends 500 itself, and 400 in its
+        text."""
         vague = self.status in (None, 500)
         return self.status_in_text if vague and self.status_in_text else self.status
 
     def read(self, payload: Any, depth: int = 0) -> None:
-        """Collect what `payload` says.
+        """Collect the facts of `payload`.
 
         Raises:
             RecursionError: If it is nested too deeply.
@@ -220,7 +221,7 @@ class _Found:
             self.message = f"{self.message}: {wrapped}" if self.message else wrapped
 
     def _read_fields(self, fields: Mapping[str, Any], depth: int) -> str:
-        """Return the words of a mapping from fields to what is wrong with each."""
+        """Return the text of a mapping from fields to their problems."""
         parts = [(name, self._read_inner(value, depth)) for name, value in [*fields.items()][:9]]
         return "; ".join(f"{name}: {said}" for name, said in parts if said)
 

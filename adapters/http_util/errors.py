@@ -69,9 +69,9 @@ def error_from_response(
 
 
 def _redirection(location: str | None, secrets: Iterable[str]) -> str:
-    """Return what a redirect says: where it points, without credentials and query."""
+    """Return a text about a redirect and its target, without credentials and query."""
     if not location:
-        return ", a redirect that does not say where to"
+        return ", a redirect without a target"
     target = tidy(location.partition("?")[0], secrets)[:MAX_LOCATION_CHARS]
     return f", a redirect to {target}. Redirects are not followed: set base_url to where the API is"
 
@@ -102,7 +102,7 @@ def error_from_payload(payload: Any, *, secrets: Iterable[str] = ()) -> WorkerEr
 def error_from_exception(
     exc: Exception, *, answering: bool = False, secrets: Iterable[str] = ()
 ) -> WorkerError:
-    """Return the error for what httpx, or the transport behind it, raised.
+    """Return the error for an exception of httpx, or of the transport behind it.
 
     Args:
         exc: Usually an httpx.TransportError.

@@ -1,7 +1,7 @@
-"""Which objects report a failure, whatever their shape. No I/O.
+"""Recognizes objects that report a failure, whatever their shape. No I/O.
 
-A name that speaks of an error, with a value that says something, is an error wherever it stands:
-alone, beside choices, one level down. The other signs are weaker: `message` alone may be a notice.
+A name about an error, with a meaningful value, is an error in any place: alone, beside choices, or
+one level down. The other signs are weaker: `message` alone may be a notice.
 """
 
 import re
@@ -18,7 +18,7 @@ _USUAL = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "provider"}
     | {"service_tier"}
 )
-"""Names that nearly every chunk holds and that say nothing about errors."""
+"""Names that nearly every chunk has and that do not concern errors."""
 
 _SKIPPED = _USUAL - {"object"}
 
@@ -28,10 +28,10 @@ _NAME = (
     r"|failed(?:_(?:message|reason))?"
 )
 _NUMBERED = r"(?:\w+_)?(?:error|errno|failed|(?:\w+_)?err\w{0,2}_?code)"
-"""Names under which a number tells an error; under others it may count errors."""
+"""Names under which a number indicates an error; under others it may count errors."""
 
 _BROKEN = r"^(?:is_|was_|has_been_)?(?:aborted|cancell?ed|interrupted|timed_out)$"
-"""Names of what breaks an answer off, if their value is true."""
+"""Names which mean, if their value is true, that the answer was broken off."""
 
 _GOOD_CODES = ("", 0, "0", 200, "200")  # what gateways put beside `"message": "success"`
 _GOOD_WORDS = frozenset(
@@ -43,10 +43,10 @@ _STATUSES = ("status", "status_code", "http_status", "http_code")
 _KINDS = ("type", "event", "state", "status", "kind", "object")
 _RESULTS = ("result", "outcome")
 _FAILED_RESULT = r"^(?:error|exception|fail|failed|failure)$"
-"""A result is mostly a text of its own, so only the word alone counts."""
+"""A result is mostly free text, so only the word alone counts."""
 _FAILED_KIND = r"(?:^|(?<!\bno)_)(?:error|errored|exception|failed|failure|fail)$"
 _BROKEN_KIND = r"(?:^|_)(?:incomplete|aborted|cancell?ed|timeout|timed_out|rejected|expired)$"
-"""Kinds of events without an answer. Beside an answer, its finish_reason tells more."""
+"""Kinds of events without an answer. Beside an answer, its finish_reason is more reliable."""
 
 _NOTICES = frozenset(
     {
@@ -85,7 +85,7 @@ def failure_in(part: Mapping[str, Any], known: Container[str]) -> dict[str, Any]
 
 
 def _reports_failure(plain: Mapping[str, Any]) -> bool:
-    """Return whether names or values of an object say that something failed."""
+    """Return whether names or values of an object report a failure."""
     said = plain.get("message") or plain.get("msg")
     return bool(
         any(_names_error(name) and _says(name, value) for name, value in plain.items())
@@ -100,7 +100,7 @@ def _reports_failure(plain: Mapping[str, Any]) -> bool:
 
 
 def _holds_failure(key: str, value: dict[str, Any], *, alone: bool) -> bool:
-    """Return whether an object inside an event says that the request failed or was blocked."""
+    """Return whether an object inside an event reports that the request failed or was blocked."""
     if key == "base_resp":  # MiniMax
         return value.get("status_code") not in (None, *_GOOD_CODES)
     if key == "prompt_feedback":  # Google
@@ -146,7 +146,7 @@ def _names_error(name: str) -> bool:
 
 
 def _says(name: str, value: Any) -> bool:
-    """Return whether the value under an error's name says something."""
+    """Return whether the value under an error's name is meaningful."""
     if isinstance(value, str):
         return not _is_good(value)
     if isinstance(value, int | float):

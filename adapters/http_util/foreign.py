@@ -19,10 +19,10 @@ MAX_CAUSES = 16
 def clean_copy(exc: httpx.HTTPError, secrets: Iterable[str] = ()) -> httpx.HTTPError:
     """Return an exception of the same kind with a safe text, and without request and causes.
 
-    Raise it outside of the `except` block, or it gets the original as its context.
+    Raise it outside the `except` block, or it gets the original as its context.
 
     Args:
-        exc: Raised by a client or transport that is not ours.
+        exc: The exception of a client or transport that is not ours.
         secrets: Credentials in use.
     """
     text = safe_text(str(exc), secrets)

@@ -7,9 +7,9 @@ Order of the evidence, from the most to the least reliable:
 3. the HTTP status, or the status that the body names;
 4. codes and words that only name a kind (busy, unavailable, invalid).
 
-An unknown word decides nothing: the status does, and without one the error counts
-as a failure of the engine. wordings.py holds the families of wordings, since every engine and
-gateway has its own.
+Unknown words decide nothing: then the status decides, and without one the error counts as a failure
+of the engine. wordings.py holds the families of wordings, because every engine and gateway has its
+own.
 """
 
 import re
@@ -62,17 +62,17 @@ _BY_STATUS = {
 }
 
 _ANY_REFUSAL = frozenset({None, 400, 403, 404, 409, 413, 422, 424, 500})
-"""Statuses with which an error about the key, the model or the request may come: None inside a
-stream, 500 from servers that do not tell their failures from the client's."""
+"""Statuses that may accompany an error about the key, the model or the request: None inside a
+stream, 500 from servers that do not distinguish their own failures from the client's."""
 
 
 def code_for(status: int | None, body: ErrorBody, *, delayed: bool = False) -> ErrorCode:
-    """Return the code for an HTTP status and what the body adds to it.
+    """Return the code for an HTTP status and an error body.
 
     Args:
         status: The answer's status; of an error inside a stream, the status that the body names.
-        body: What the error says.
-        delayed: The headers say how long to wait.
+        body: The content of the error.
+        delayed: The headers request a delay.
     """
     if status is not None and status < 400:
         return ErrorCode.UPSTREAM_PROTOCOL
@@ -87,7 +87,7 @@ def _specific(status: int | None, body: ErrorBody, *, delayed: bool) -> ErrorCod
     if any(_matches(LONG_QUOTA, code) for code in body.codes):
         return QUOTA
     if BUSY in named and body.retry_after_ms is not None:
-        # Google and others call a limit per minute a quota, and say when it is over.
+        # Google and others call a limit per minute a quota, and report when it is over.
         return BUSY if status in (None, 400, 403, 429, 500, 503) else None
     for code in (QUOTA, FILTER, OVERFLOW):
         if code in named and not (code is OVERFLOW and _matches(RATES, body.message)):
@@ -137,7 +137,7 @@ def _general(status: int | None, body: ErrorBody) -> ErrorCode:
 
 
 def _is_overflow(message: str) -> bool:
-    """Return whether a message says that the prompt does not fit the model."""
+    """Return whether a message means that the prompt does not fit the model."""
     counts = _compiled(COUNTS).search(message)
     if counts is not None and int(counts[2]) < int(counts[1]):
         return False  # the prompt fits; the number of tokens to generate is too large
@@ -173,7 +173,8 @@ def _may_refuse(status: int | None) -> bool:
 
 
 def _by_codes(codes: Iterable[str]) -> frozenset[ErrorCode]:
-    """Return what a body's codes name. The first pattern that fits a code decides about it."""
+    """Return the cause that a body's codes name. For each code the first matching pattern
+    counts."""
     return frozenset(filter(None, map(_by_code, codes)))
 
 

@@ -1,8 +1,8 @@
 """The request of a job, without the work of a general HTTP client.
 
-Building httpx's request and response objects takes longer than sending the one and waiting for the
-other. A client from `make_client` over our own transport adds nothing to a POST, so the POST goes
-straight to the transport. With any other client it goes the usual way.
+Building httpx's request and response objects takes longer than sending the request and waiting for
+the response. A client from `make_client` over our own transport adds nothing to a POST, so the POST
+goes directly to the transport. With any other client it goes through the client.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
@@ -52,7 +52,7 @@ class Posted(Protocol):
 
 
 class _Response:
-    """The answer of another client than ours."""
+    """The answer of a client other than ours."""
 
     def __init__(self, response: httpx.Response, secrets: Iterable[str], *, resent: bool) -> None:
         self.status = response.status_code

@@ -13,15 +13,15 @@ from adapter_api.validators import integer, number
 _T = TypeVar("_T")
 
 REPEATABLE_STATUSES = frozenset({408, 425, 429, 449, 498, 502, 503, 504, 521, 522, 523, 529})
-"""Statuses that say the request was not worked on, or may be sent again. 498 is Groq's exceeded
-flex capacity, 529 an overloaded site; 521 to 523 are Cloudflare's for an origin that it could
-not reach."""
+"""Statuses which mean that the request was not processed, or may be sent again. 498 is Groq's
+exceeded flex capacity, 529 an overloaded site; 521 to 523 are Cloudflare's for an origin that it
+could not reach."""
 
 BUDGET_RESERVE = 100.0
 """Retries an adapter may make before its requests have earned any."""
 
 BUDGET_PER_REQUEST = 0.2
-"""The share that each job adds to the budget: in the long run at most one retry for five jobs."""
+"""The amount that each job adds to the budget: at most one retry for five jobs on average."""
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class RetryPolicy:
         base_s: Seconds.
         multiplier: Growth from one delay to the next.
         cap_s: The longest delay of our own, in seconds.
-        retry_after_cap_s: The longest delay a server may ask for; a longer one fails at once.
+        retry_after_cap_s: The longest delay a server may request; a longer one fails at once.
         seed: Makes the delays repeatable, for tests. None: random.
     """
 
@@ -91,14 +91,14 @@ class RetryBudget:
 class Unanswered(EngineUnavailable):
     """The request went out and no answer began in time.
 
-    The server may have worked on it, so only the caller can decide whether to send it again.
+    The server may have processed it, so only the caller can decide whether to send it again.
     """
 
 
 def may_repeat(error: BaseException) -> bool:
     """Return whether the request behind `error` may be sent again.
 
-    That is so if the server refused it before any work, or the connection was never made.
+    This is the case if the server refused it before any work, or the connection was never made.
     """
     if not isinstance(error, WorkerError) or not error.retriable:
         return False
@@ -117,14 +117,14 @@ async def try_and_retry(
     rng: random.Random,
     on_retry: Callable[[WorkerError, int, float], None],
 ) -> _T:
-    """Return what `attempt` returns, repeating it while `may_repeat` holds for its error.
+    """Return the result of `attempt`, repeating it while `may_repeat` holds for its error.
 
-    A delay that the server asks for takes the place of the backoff. No delay begins that does not
-    fit the deadline, or that the server asks for beyond `policy.retry_after_cap_s`.
+    A delay that the server requests replaces the backoff. A delay that does not fit the deadline,
+    or a requested one beyond `policy.retry_after_cap_s`, is not begun.
 
     Args:
         attempt: Sends the request once.
-        policy: How often, and with which delays.
+        policy: The maximum number of attempts, and their delays.
         clock: The job's clock.
         budget: Shared by the jobs of one adapter.
         rng: The source of jitter; with a seed the delays repeat.

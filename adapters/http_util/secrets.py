@@ -1,4 +1,4 @@
-"""Credentials: putting them into requests, and keeping them out of everything that is shown.
+"""Credentials: adding them to requests, and keeping them out of shown texts.
 
 Nothing here reads the environment (HTU-CAP-1005, HTU-1004, OC-ADAPT-OAI 6020).
 """
@@ -16,19 +16,19 @@ from adapters.http_util.spellings import known_spans
 REDACTED = "[redacted]"
 
 MAX_SEARCHED_CHARS = 16 << 10
-"""The maximum part of a text that is searched for credentials, and so the maximum shown of it."""
+"""The maximum length of a text that is searched for credentials, and therefore shown."""
 
 MAX_SHOWN_CHARS = 500
 """The maximum length of a shown server message; some put whole prompts into an error."""
 
 MAX_NAME_CHARS = 128
-"""Texts up to this length are remembered with their safe form."""
+"""Texts up to this length are cached with their safe form."""
 
 _Target = TypeVar("_Target", bound=MutableMapping[str, str] | httpx.Request)
 
 
 def check_credential(value: str, where: str) -> str:
-    """Return `value` if it can stand in a header.
+    """Return `value` if it is valid in a header.
 
     Args:
         value: A key or token.
@@ -81,10 +81,10 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def safe_text(text: str, secrets: Iterable[str] = (), max_chars: int = MAX_SHOWN_CHARS) -> str:
-    """Return what a server or a foreign library said as one line that is safe to show.
+    """Return a text of a server or a foreign library as one line that is safe to show.
 
     Args:
-        text: Its words: a message, a name, a version, a finish reason.
+        text: A message, a name, a version, a finish reason.
         secrets: Credentials in use.
         max_chars: The longest result; a longer text ends in "...".
 
@@ -119,7 +119,7 @@ def _without(spans: Iterable[tuple[int, int]], text: str) -> str:
 
 
 def credential_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of what looks like a credential in `text`."""
+    """Yield start and end of everything in `text` that looks like a credential."""
     for match in _secret().finditer(text):
         yield match.start() + len(_kept(match)), match.end()
 
@@ -174,7 +174,7 @@ _BEFORE = ("name", "pair", "field", "scheme")
 
 
 def _kept(match: "re.Match[str]") -> str:
-    """Return the part of a match that stays: the name or scheme before the credential."""
+    """Return the part of a match that is kept: the name or scheme before the credential."""
     return next((match[name] for name in _BEFORE if match[name]), "")
 
 
@@ -205,7 +205,7 @@ _OPENS_NOTHING = frozenset({"cache", "idempotency", "public", "ratelimit", "surr
 def is_secret_header(name: str) -> bool:
     """Return whether a header of this name is assumed to hold a credential.
 
-    In doubt it is, because hiding too much does little harm. Counts of tokens, ids, limits,
+    If in doubt it is, because hiding too much does little harm. Counts of tokens, ids, limits,
     names in the plural and challenges (`www-authenticate`) stay readable.
     """
     words = [word.rstrip("0123456789") for word in re.split(r"[-_.]", name.lower())]

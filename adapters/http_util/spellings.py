@@ -1,4 +1,4 @@
-"""Finds known credentials in a text, however they are spelled there.
+"""Finds known credentials in a text, in any spelling.
 
 A server may repeat a key URL-encoded, HTML- or JSON-escaped, in base64 or hex, in another case,
 wrapped, or cut. The text is decoded with a map back to the original, and searched for pieces.
@@ -22,7 +22,7 @@ MAX_LAYERS = 3
 """The maximum number of times an escape may itself be escaped."""
 
 MAX_ENCODED_CHARS = 512
-"""Longer credentials, which are signed tokens, are not searched for in base64 and its kin."""
+"""Longer credentials, which are signed tokens, are not searched for in base64 and similar forms."""
 
 MAX_PIECED_CHARS = 4096
 """The maximum part of a very long credential that is searched for in pieces."""
@@ -89,7 +89,7 @@ class _Known(NamedTuple):
 
 
 def known_spans(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
-    """Return where credentials, or pieces of them, stand in `text`.
+    """Return the positions of credentials, or pieces of them, in `text`.
 
     Args:
         text: The text to search; the time grows linearly with it.
@@ -117,10 +117,10 @@ def known_spans(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
 
 
 def begun_at(text: str, secrets: Iterable[str]) -> int:
-    """Return where at the end of `text` a credential, or an escape, may have begun.
+    """Return the position at the end of `text` where a credential or an escape may begin.
 
     Returns:
-        The place, or the length of `text`.
+        The position, or the length of `text`.
     """
     cut = _CUT_ESCAPE.search(text, max(0, len(text) - 64))
     end = len(text) if cut is None else cut.start()
@@ -209,7 +209,7 @@ def _known(secret: str) -> _Known:
 
 
 def _folded(text: str) -> str:
-    """Return a text as it is searched for, which in base 85 may hold what looks like an escape."""
+    """Return a text in the form that is searched, which in base 85 may contain apparent escapes."""
     return _decode(text).text.translate(_FOLD)
 
 

@@ -8,26 +8,26 @@ import attrs
 from adapters.http_util.lines import MAX_LINE_BYTES, DecodeLimitError
 
 MAX_EVENT_BYTES = 8 << 20
-"""Bound of the data of one event: as much as one line may hold."""
+"""Maximum size of the data of one event: as much as one line may hold."""
 
 MAX_EVENT_LINES = 65_536
-"""Bound of the data lines of one event. Decoding as many takes some 30 ms."""
+"""Maximum number of data lines of one event. Decoding that many takes about 30 ms."""
 
 MAX_NOISE_BYTES = 2 << 20
-"""Bound of what may come between two events: comments, blank lines, other fields. A server that
-sends a ping each second passes it after 14 hours."""
+"""Maximum size of comments, blank lines and other fields between two events. A server that sends a
+ping each second exceeds it after 14 hours."""
 
 NOISE_LINE_BYTES = 16
 """Added to the length of each such line, because a blank line costs time, too."""
 
 MAX_UNKNOWN_BYTES = 64 << 10
-"""Bound of the unknown lines that are kept: enough for any error message."""
+"""Maximum size of the unknown lines that are kept: enough for any error message."""
 
 MAX_EMPTY_EVENTS = 16
-"""Bound of the names of events without data that are kept: a server has one or two, as ping."""
+"""Maximum number of kept names of events without data: a server has one or two, such as ping."""
 
 MAX_NAME_CHARS = 64
-"""Bound of such a name."""
+"""Maximum length of such a name."""
 
 MAX_BLOCK_BYTES = 64 << 10
 """An unfinished event longer than this is read line by line: searching for its end on every piece
@@ -62,7 +62,7 @@ class SSEDecoder:
 
     Args:
         max_line_bytes: The longest line, without its end.
-        max_event_bytes: The most data in one event.
+        max_event_bytes: The maximum size of the data of one event.
 
     Attributes:
         unknown: Lines so far that are neither fields of an event nor comments, such as a bare JSON

@@ -34,7 +34,7 @@ from adapters.http_util.transport.client import read_up_to
 _T = TypeVar("_T")
 
 MAX_REFUSAL_BYTES = 64 << 10
-"""The maximum part of a refusal's body that is read: more than any error message."""
+"""The maximum size read of a refusal's body: more than any error message."""
 
 REFUSAL_S = 2.0
 """How long the body of a refusal may take to arrive after its status."""
@@ -126,7 +126,7 @@ class AnswerStream(Generic[_T]):
         """Note that the answer is whole, and read the end of its body to keep the connection.
 
         Raises:
-            WorkerError: What the server says in a line that is not part of a stream, and came
+            WorkerError: The server's error in a line that is not part of a stream, and that came
                 together with the end of the answer.
         """
         self._check_unknown()
@@ -176,7 +176,7 @@ async def open_stream(
         url: Where to send it.
         payload: The body, sent as JSON.
         decoder: For the answer.
-        clock: The job's clock, which its TokenStream has, too.
+        clock: The job's clock, the same as that of its TokenStream.
         task: The job; its correlation_id, or else job_id, is sent as X-Correlation-Id.
         headers: In ASCII, with the credentials.
         secrets: Credentials to keep out of errors.

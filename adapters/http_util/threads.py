@@ -1,7 +1,7 @@
-"""Daemon threads for calls that may hang, bounded, and apart from asyncio's shared executor.
+"""Daemon threads for calls that may hang: bounded, and separate from asyncio's shared executor.
 
-A hung call in the shared executor takes a thread from everything else that uses it, such as
-asyncio's own name resolution, and holds up the end of the process.
+A hung call in the shared executor would occupy a thread that others need, such as asyncio's own
+name resolution, and would delay the end of the process.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class DaemonThreads:
     """Runs blocking functions, each in a thread; calls beyond the bound wait in order.
 
     Args:
-        max_threads: How many calls run at the same time.
+        max_threads: The maximum number of concurrent calls.
         name: The name of the threads.
     """
 

@@ -50,7 +50,7 @@ class MockAdapter:
 
     def __init__(self, config: MockConfig | None = None, /, **options: Any) -> None:
         if config is not None and options:
-            raise TypeError("give options in the MockConfig, not beside it")
+            raise TypeError("put the options into the MockConfig, not beside it")
         self.config = MockConfig(**options) if config is None else config
         self._streams = StreamTable()
         self._closed = False

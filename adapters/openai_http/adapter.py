@@ -231,5 +231,5 @@ def _config_of(given: object, options: dict[str, Any]) -> OpenAIHttpConfig:
             "; write OpenAIHttpAdapter(**options) for options in a mapping"
         )
     if options:
-        raise TypeError("give options in the OpenAIHttpConfig, not beside it")
+        raise TypeError("put the options into the OpenAIHttpConfig, not beside it")
     return given

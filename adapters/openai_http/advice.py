@@ -1,7 +1,7 @@
-"""Advice on refusals that do not themselves say what the caller can do.
+"""Advice for refusals that do not include any.
 
-Wrong advice is worse than none, so it is given only where the status, the codes and the words of
-the refusal agree on the cause.
+Wrong advice is worse than none, so it is given only if the status, the codes and the words of the
+refusal agree on the cause.
 """
 
 import re
@@ -30,12 +30,12 @@ def advice(
     chat: bool,
     from_prompt: bool,
 ) -> str:
-    """Return what to do about a refusal, or "".
+    """Return advice for a refusal, or "".
 
     Args:
         status: The answer's status.
-        code: What the refusal means.
-        body: What it says.
+        code: The code of the refusal.
+        body: Its content.
         headers: The answer's headers, names in lower case.
         key: What to do if the key is the cause (Credentials.advice).
         chat: Whether the request went to the chat endpoint.

@@ -7,8 +7,8 @@ Phases:
     any       --[DONE]------------------------------>  CLOSED
     any       --anything unreadable, an error------->  CLOSED, and the answer fails with it
 
-The reader of the body waits in OPEN with the limits of the job, in FINISHED only briefly for what
-may follow, and not at all in CLOSED. `finish` gives the verdict, whatever ended the body.
+In OPEN, the reader of the body waits with the limits of the job. In FINISHED it waits only briefly
+for what may follow, and in CLOSED not at all. `finish` gives the verdict, whatever ended the body.
 """
 
 from collections.abc import Callable, Iterable
@@ -58,11 +58,11 @@ _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"
 """Names of events that only keep the connection open; their data may be anything."""
 
 MAX_SHOWN_CHARS = 120
-"""The maximum part of an unreadable event that an error shows."""
+"""The maximum length of an unreadable event that an error shows."""
 
 MAX_JOINED = 4096
-"""Chunks that may stand in one event, of a server that forgets the blank lines between them.
-Reading so many takes some 40 ms."""
+"""The maximum number of chunks in one event, from a server that omits the blank lines between them.
+Reading that many takes about 40 ms."""
 
 
 class AnswerReader:
@@ -93,7 +93,7 @@ class AnswerReader:
             deliver_reasoning=wanted.reasoning, salt=wanted.salt, tags=reasoning_tags
         )
         self.facts = Facts(secrets)
-        """What the answer states about itself."""
+        """The facts that the answer states about itself."""
         self._choices = Choices(
             self._pieces,
             self._finish,
@@ -118,7 +118,7 @@ class AnswerReader:
 
     @property
     def pieces(self) -> int:
-        """How many pieces of any kind came: text, reasoning under any name, calls."""
+        """The number of pieces of any kind so far: text, reasoning under any name, calls."""
         return self._pieces.count + self._pieces.other_work
 
     @property
@@ -134,7 +134,7 @@ class AnswerReader:
     # Reading
 
     def feed(self, piece: bytes) -> list[Token]:
-        """Return the Tokens that a piece of the body brings. Errors are kept for `finish`."""
+        """Return the Tokens in a piece of the body. Errors are kept for `finish`."""
         try:
             framing = self._framing
             decode = framing.decode or framing.feed  # Python calls what is in a variable faster
@@ -159,7 +159,7 @@ class AnswerReader:
 
     def _fail(self, error: WorkerError | DecodeLimitError) -> None:
         if not isinstance(error, WorkerError):
-            limit = f"the stream passes a limit: {error}"
+            limit = f"the stream exceeds a limit: {error}"
             error = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, limit)
         self._failure = error.with_traceback(None)
         self.phase = Phase.CLOSED
@@ -189,7 +189,7 @@ class AnswerReader:
         return tokens
 
     def read_plain(self, lines: bytes) -> list[Token] | None:
-        """Return the Tokens of events that each bring one thing and nothing else, as nearly all do.
+        """Return the Tokens of events that each have one part and nothing else, as nearly all do.
 
         Args:
             lines: The data of the events, with a line feed between them.
@@ -236,7 +236,7 @@ class AnswerReader:
         self._finish.end_event(pieces.count, answered=answered)
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
-        """Add the Tokens of an event to `tokens`, leniently where nothing is lost by it.
+        """Add the Tokens of an event to `tokens`, leniently if nothing is lost by that.
 
         Raises:
             WorkerError: If the event is an error, or not valid here.
@@ -340,7 +340,7 @@ class AnswerReader:
         media = MEDIA.intersection(self._pieces.unread)
         if media and not (self._pieces.answered or self._pieces.said_nothing):
             shown = ", ".join(sorted(media))
-            raise _protocol_error(f"the answer is only {shown}, which no event here holds")
+            raise _protocol_error(f"the answer is only {shown}, for which there is no event")
 
     def _calls(self) -> tuple[tuple[ToolCall, ...], tuple[InvalidToolCall, ...]]:
         """Return the calls that may be run, and the others."""
@@ -365,7 +365,7 @@ class AnswerReader:
 
 
 def _documents(data: bytes) -> list[bytes]:
-    """Return the documents of an event: more than one may stand in it, one a line."""
+    """Return the documents of an event, which may have several, one per line."""
     if data.startswith(b"data:"):  # a gateway has put it before an event that had it
         data = data.removeprefix(b"data:").lstrip()
     if b"\n" not in data or _is_json(data):

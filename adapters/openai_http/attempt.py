@@ -1,4 +1,4 @@
-"""The attempts at one job: its clock, its requests, the refusals and the key that is renewed."""
+"""The attempts of one job: its clock, its requests, refusals and the renewal of its key."""
 
 import asyncio
 import logging
@@ -46,13 +46,13 @@ from adapters.openai_http.tool_choice import ignored_choice
 logger = logging.getLogger("worker_adapters.openai_http")
 
 MAX_ERROR_BYTES = 64 << 10
-"""The maximum part of an error body that is read: more than any error message."""
+"""The maximum size read of an error body: more than any error message."""
 
 ERROR_BODY_S = 2.0
 """How long an error body may take to arrive after its status."""
 
 MAX_REFUSALS = 3
-"""How many times one job is sent again because the server refuses a field."""
+"""How many times a job is sent again because the server refuses a field."""
 
 
 SUCCESSES = frozenset(range(200, 300)) - {204, 205}
@@ -61,7 +61,7 @@ SUCCESSES = frozenset(range(200, 300)) - {204, 205}
 
 @attrs.define(eq=False)
 class Job:
-    """One job on its way through its attempts.
+    """One job with its attempts.
 
     Args:
         task: The job.
@@ -116,7 +116,7 @@ class Job:
     def note_pieces(self, count: int, tokens: list[Token]) -> None:
         """Note how many pieces the engine generated, and the Tokens that are delivered next.
 
-        A new piece is progress, so that a new wait begins; with a Token the stream begins it.
+        A new piece is progress, so a new wait begins; if there is a Token, the stream begins it.
         """
         if count == self._pieces:
             return
@@ -200,7 +200,7 @@ class Job:
                 )
 
     async def _read_refusal(self, posted: Posted, secrets: tuple[str, ...]) -> bytes:
-        """Return the body of a refusal, as far as it comes in time, and release the connection."""
+        """Return the part of a refusal's body that arrives in time, and release the connection."""
         # If the body takes too long, the job ends with the status alone.
         status, headers = posted.status, posted.headers
         self.clock.rename(partial(error_from_response, status, headers, b"", secrets=secrets))
@@ -208,7 +208,7 @@ class Job:
             async with asyncio.timeout(ERROR_BODY_S):
                 return await read_up_to(posted.read, MAX_ERROR_BYTES)
         except (TimeoutError, httpx.HTTPError):
-            return b""  # the status says enough
+            return b""  # the status is enough
         finally:
             await posted.aclose()
 
@@ -237,7 +237,7 @@ class Job:
     # What is reported
 
     def started(self, connected: Connected, answer: AnswerReader) -> Started:
-        """Return the event that the engine accepted the job."""
+        """Return the Started event of an accepted job."""
         server = connected.server
         refused = server.refused_fields(self.model, tools=bool(self.task.tools))
         return Started(
@@ -267,7 +267,7 @@ class Job:
         )
 
     def check(self, connected: Connected, verdict: Verdict) -> None:
-        """Log what is unusual about a whole answer, which no error can report."""
+        """Log unusual properties of a whole answer, which are not errors."""
         calls = (*verdict.tool_calls, *verdict.invalid_tool_calls)
         if ignored := ignored_choice(self.task, calls):
             self.note(connected, ignored)

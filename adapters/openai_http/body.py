@@ -11,18 +11,18 @@ from adapters.openai_http.outcome import Phase
 
 LINGER_S = 1.0
 """How long to wait, after the finish_reason, for usage and [DONE] together. The answer is whole
-already, and nothing that comes prolongs the wait."""
+already, and nothing that arrives extends the wait."""
 
 SETTLE_S = 0.05
 """How long to wait, after [DONE], for the end of the body, which keeps the connection usable."""
 
 DEADLINE_MARGIN_S = 0.05
-"""The part of the deadline that lingering leaves, so that a whole answer comes in time."""
+"""The time that lingering leaves before the deadline, so that a whole answer is in time."""
 
 
 MAX_PIECE_BYTES = 64 << 10
-"""The maximum that is decoded at once: the most expensive 64 KiB take some 25 ms. A connection may
-hold more, and other transports give any amount; between pieces the event loop runs."""
+"""The maximum size decoded at once: the most expensive 64 KiB take about 25 ms. A connection may
+hold more, and other transports return any amount; between pieces the event loop runs."""
 
 _NO_CODING = ("", "identity", "none", "utf-8", "utf8")
 """Contents of Content-Encoding that name no compression. Web frameworks advise `none` to keep
@@ -53,10 +53,10 @@ class Body:
         self._linger_until: float | None = None
 
     def read(self, phase: Phase) -> Awaitable[bytes]:
-        """Return what comes next, for `cut`; b"" at the end, or when nothing more is waited for.
+        """Return the next data, for `cut`; b"" at the end, or when the wait is over.
 
         Args:
-            phase: How far the answer has come; not CLOSED.
+            phase: The phase of the answer; not CLOSED.
 
         Raises:
             httpx.HTTPError: If the connection broke before the finish_reason.

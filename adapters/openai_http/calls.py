@@ -1,7 +1,7 @@
-"""The calls of an answer, assembled from what servers stream as `tool_calls`. No I/O.
+"""The calls of an answer, assembled from the streamed `tool_calls`. No I/O.
 
 Servers disagree on nearly everything: whether a piece has an index, whether the index is right,
-which piece has the id and the name, and whether they are repeated. The rules here read all of them:
+which piece has the id and the name, and whether they are repeated. These rules handle all of them:
 
 1. An entry belongs to the call at its index. Another id at that index opens another call. Without
    an index the id decides; without both, a new name opens a call, else the latest one continues.
@@ -33,10 +33,10 @@ MAX_CALLS = 256
 """Parallel calls of one answer: OpenAI's own limit on offered tools is 128."""
 
 MAX_NAME_CHARS = 1024
-"""OpenAI allows 64 characters in a name; some gateways put a namespace before it."""
+"""OpenAI allows 64 characters in a name; some gateways prepend a namespace."""
 
 MAX_ID_CHARS = 64 << 10
-"""Gateways hide a model's signature, some kilobytes of base64, in the id."""
+"""Gateways embed a model's signature, several kilobytes of base64, in the id."""
 
 MAX_ARGUMENT_CHARS = 8 << 20
 """The arguments of all calls together: whole files are written through a tool."""
@@ -45,8 +45,8 @@ MAX_OPAQUE_BYTES = 4 << 20
 """Signatures and other keys of all calls together."""
 
 MAX_CHECKED_CHARS = 64 << 10
-"""Arguments longer than this are not parsed to see whether a call without index and id has ended:
-doing so with each piece would take quadratic time."""
+"""Longer arguments are not parsed to find out whether a call without index and id has ended:
+parsing them for each piece would take quadratic time."""
 
 MAX_PLACEHOLDER_CHARS = 16
 """The maximum length of a `{}` with blanks around it."""
@@ -54,7 +54,7 @@ MAX_PLACEHOLDER_CHARS = 16
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLACEHOLDER = "{}"
 _ARGUMENTS = ("arguments", "input", "args", "parameters")
-"""Names of a call's arguments: OpenAI's, of its custom tools, Google's and Cohere's."""
+"""Names of a call's arguments: OpenAI's, those of its custom tools, Google's and Cohere's."""
 _FLAT_KEYS = ("name", *_ARGUMENTS)
 _OWN_KEYS = frozenset({"index", "id", "tool_call_id", "type", "function", "custom", *_FLAT_KEYS})
 
@@ -70,7 +70,7 @@ class CallPiece(NamedTuple):
 
 @attrs.define(eq=False)
 class _Call:
-    """One call as far as it has come. `wire_id` is the server's id, `id` the one reported."""
+    """One call so far. `wire_id` is the server's id, `id` the reported one."""
 
     wire_id: str = ""
     id: str = ""
@@ -132,13 +132,13 @@ class Calls:
     # Reading
 
     def read(self, entries: Any) -> Iterator[CallPiece]:
-        """Yield what `tool_calls` of one event adds to the calls.
+        """Yield the pieces that `tool_calls` of one event adds to the calls.
 
         Args:
             entries: The value on the wire: a list, one entry, or nothing.
 
         Raises:
-            StreamingError: UPSTREAM_PROTOCOL for a wrong type or a passed bound.
+            StreamingError: UPSTREAM_PROTOCOL for a wrong type or an exceeded bound.
         """
         if not entries and not isinstance(entries, int | float):
             return
@@ -154,7 +154,8 @@ class Calls:
                 yield piece
 
     def read_function_call(self, entry: Any) -> Iterator[CallPiece]:
-        """Yield what a `function_call` adds; it counts only in an answer without tool_calls."""
+        """Yield the pieces of a `function_call`, which counts only in an answer without
+        tool_calls."""
         if not entry or (self._calls and not self._legacy):
             return
         if not isinstance(entry, dict):
@@ -166,12 +167,12 @@ class Calls:
 
     @property
     def lacks_arguments(self) -> bool:
-        """True if no arguments came of some call, which may have been about to come."""
+        """True if some call has no arguments yet, which might still have come."""
         return not all(call.arguments.strip() for call in self._calls)
 
     @property
     def extent(self) -> int:
-        """A measure of what came so far, reported or held back."""
+        """A measure of the data received so far, reported or held back."""
         return len(self._calls) + self._chars
 
     def read_extra(self, extra: Mapping[str, Any]) -> None:

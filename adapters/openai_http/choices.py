@@ -1,7 +1,7 @@
 """The choices of a chunk, read into pieces and an ending. No I/O.
 
-A choice brings its parts in a delta, in a message, or beside them. A message that repeats what
-deltas brought is not read again; what no delta brought is, so that nothing gets lost.
+A choice has its parts in a delta, in a message, or beside them. From a message that repeats the
+deltas, only the parts that no delta had are read, so that nothing is lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,9 +46,9 @@ class Choices:
     """Reads the choices of one answer.
 
     Args:
-        pieces: Makes Tokens of what the choices bring.
-        finish: Is given each finish_reason.
-        facts: Are given the usage in a choice.
+        pieces: Makes Tokens of the choices' parts.
+        finish: Receives each finish_reason.
+        facts: Receives the usage in a choice.
         logprobs: Read the log-probabilities.
         error_text: Text that begins with this is a failure (a trait of the dialect).
         secrets: Credentials to keep out of error messages.
@@ -179,7 +179,7 @@ class Choices:
                 self._from_messages[channel] += now - earlier
 
     def _unsaid(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return the parts of a message of which deltas brought nothing."""
+        """Return the parts of a message that no delta had."""
         said = [
             name
             for names, came, brought in zip(

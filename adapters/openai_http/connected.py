@@ -13,19 +13,19 @@ from adapters.openai_http.endpoints import Endpoints
 from adapters.openai_http.server import Server
 
 PROBE_CONNECTIONS = 4
-"""Connections for health, version and models, beside those for jobs, so that neither waits for the
-other. A check sends its requests one after the other, and few checks run at once."""
+"""Connections for health, version and models, in addition to those for jobs, so that neither waits
+for the other. A check sends its requests one after the other, and few checks run at once."""
 
 
 @attrs.define(eq=False)
 class Connected:
-    """The clients of one adapter, with their credentials and what is known of the server.
+    """The clients of one adapter, with their credentials and the known facts about the server.
 
     Args:
         client: Sends jobs.
         credentials: The key.
-        server: What is known of the server.
-        own: The clients to close at the end; not one that the caller gave.
+        server: The known facts about the server.
+        own: The clients to close at the end, without the caller's own.
     """
 
     client: httpx.AsyncClient
@@ -64,7 +64,7 @@ class Connected:
 
 
 def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
-    """Return the clients that `config` asks for. Nothing is sent.
+    """Return the clients for `config`. Nothing is sent.
 
     Raises:
         ImportError: If an extra is missing.
@@ -79,7 +79,7 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
 
 
 def _clients(config: OpenAIHttpConfig, secrets: tuple[str, ...]) -> tuple[httpx.AsyncClient, ...]:
-    """Return the client for jobs, and behind it the one for probes, if there is one."""
+    """Return the client for jobs, followed by the one for probes, if there is one."""
     if config.client is not None:
         return (config.client,)
     options, transport = config.client_options(), config.used_transport(secrets)

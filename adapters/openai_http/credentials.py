@@ -27,16 +27,16 @@ TOKEN_LIFETIME_S = 300.0
 at least five minutes before it ends. Source: azure.identity.get_bearer_token_provider."""
 
 MAX_REMEMBERED = 32
-"""How many tokens are kept out of texts after newer ones have taken their place: an answer to an
-earlier request may still come."""
+"""How many replaced tokens are still kept out of texts: an answer to an earlier request may still
+come."""
 
 
 MAX_KEY_THREADS = 4
-"""Calls of a function for the key that run at the same time. They are not asyncio's own threads, so
-that hung ones stop nothing else."""
+"""The maximum number of concurrent calls of a function for the key. They do not use asyncio's own
+threads, so that hung ones block nothing else."""
 
 KEY_VARIABLE, URL_VARIABLE = "ORCHD_OPENAI_API_KEY", "ORCHD_OPENAI_URL"
-"""The variables that the registry takes api_key and base_url from; read here only to explain a
+"""The variables from which the registry takes api_key and base_url; read here only to explain a
 refusal."""
 
 
@@ -75,7 +75,7 @@ class Credentials:
     """The headers that authenticate a request, and the texts that must never be shown.
 
     Args:
-        config: The options with the credentials. A token provider goes before api_key.
+        config: The options with the credentials. A token provider takes precedence over api_key.
     """
 
     def __init__(self, config: OpenAIHttpConfig) -> None:
@@ -131,7 +131,7 @@ class Credentials:
 
         Raises:
             AuthenticationFailed: If the function for the key fails.
-            InvalidRequest: If the key cannot stand in a header.
+            InvalidRequest: If the key is not valid in a header.
         """
         if self._provider is not None:
             return {"Authorization": f"Bearer {await self._provided(self._provider)}"}

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 ReasoningStyle = Literal[
     "as_it_came", "none", "reasoning", "reasoning_content", "both", "with_calls", "parts"
 ]
-"""How reasoning of earlier answers goes back: not at all, under one name or both, under
-`reasoning_content` beside calls only, or as parts of the content."""
+"""How reasoning of earlier answers is sent back: not at all, under one name or both, under
+`reasoning_content` only beside calls, or as parts of the content."""
 
 
 class Dialect(NamedTuple):
@@ -26,8 +26,8 @@ class Dialect(NamedTuple):
         always_finishes: It never ends a whole answer without a finish_reason, so `[DONE]` alone
             proves nothing.
         error_text: It reports failures as text that begins with this, in place of the answer.
-        reasoning: How it wants the reasoning of earlier answers.
-        empty_content: The content it wants beside calls that came without text; None for null.
+        reasoning: The form in which it accepts the reasoning of earlier answers.
+        empty_content: The content that it requires with calls that have no text; None for null.
         short_call_ids: It accepts only ids of nine alphanumerics.
         message_keys: The only keys of a message that it accepts; None for any.
         hosts: Host names, or endings of them, that are always this server.
@@ -35,11 +35,11 @@ class Dialect(NamedTuple):
         version_header: The response header that holds its version.
         fingerprint: A pattern of its `system_fingerprint`. Its group "version" is the engine's
             version, as the version endpoint reports it.
-        model_is_version: Its model names are dated, and so a version where nothing better is known.
+        model_is_version: Its model names are dated, so one is the version if no better is known.
         owned_by: The owner in its model list.
         completion_id: A pattern of the ids of its completions.
-        model: A pattern of the model names in its completions, where the id is not enough.
-        server: A pattern of its Server header, where the id is not enough.
+        model: A pattern of the model names in its completions, if the id is not enough.
+        server: A pattern of its Server header, if the id is not enough.
     """
 
     name: str
@@ -71,8 +71,8 @@ UNKNOWN = Dialect(name="unknown", engine="openai-compatible", model_is_version=T
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 UNKNOWN_FINISHING = UNKNOWN._replace(always_finishes=True, completion_id=rf"(chat)?cmpl-{_UUID}")
-"""A server with such ids: llama-cpp-python, Dynamo, or another. What they have in common is that a
-whole answer has a finish_reason, so `[DONE]` alone does not prove one."""
+"""A server with such ids: llama-cpp-python, Dynamo, or another. All of them end a whole answer with
+a finish_reason, so `[DONE]` alone does not prove one."""
 
 READINESS_PATHS = (
     *("/readiness", "/readyz", "/health/readiness", "/ready", "/health/ready"),

@@ -1,6 +1,6 @@
 """Meanings of a finish_reason: a whole answer, one cut by its length, a failure, or a filter.
 
-Words that mean success are listed. Words that mean a failure or a filter are recognised by their
+Words that mean success are listed. Words that mean a failure or a filter are recognized by their
 parts, wherever they occur. Everything else is unknown, and an unknown word never proves an answer.
 """
 
@@ -16,7 +16,7 @@ from adapters.http_util import safe_text
 from adapters.openai_http.filters import withheld
 
 MAX_REASON_CHARS = 256
-"""A finish_reason is a word or two. What follows this many characters is neither read nor kept."""
+"""A finish_reason is a word or two. Characters beyond this number are neither read nor kept."""
 
 
 class Ending(StrEnum):
@@ -57,7 +57,7 @@ _LENGTH = frozenset(
     }
 )  # fmt: skip
 
-# Parts are recognised by their beginnings, which all forms of a word share. Some servers leave out
+# Parts are recognized by their beginnings, which all forms of a word share. Some servers leave out
 # the separator behind "content", as in "contentfilter". Compiled when the first such word comes.
 _FILTERED = (
     r"(?:^|_)(?:content_?)?(?:"
@@ -83,7 +83,7 @@ _PREFIX = re.compile(r"(?:(?:finish|finished|stop|end|done)_?)?reason_")
 
 
 def classify(reason: str) -> Ending:
-    """Return what `reason` means, whatever its case, its separators, its prefix and its details."""
+    """Return the meaning of `reason`, regardless of case, separators, prefix and details."""
     return _classify(reason[:MAX_REASON_CHARS])
 
 
@@ -109,7 +109,7 @@ def _listed(word: str) -> Ending | None:
 
 @lru_cache(maxsize=128)
 def names_calls(reason: str | None) -> bool:
-    """Return whether a finish_reason says that the model called tools."""
+    """Return whether a finish_reason means that the model called tools."""
     return reason is not None and _plain(reason) in _CALLS
 
 
@@ -131,8 +131,8 @@ _DETAIL_ENDS = (
 """OpenRouter's `native_finish_reason`, and the same words of other gateways."""
 
 _STATUSES = ("status", "Status")
-"""What a Responses API says of its end. With every chunk it may say "in_progress" or "incomplete":
-it counts only beside a finish_reason."""
+"""The status in a Responses API. Every chunk may have "in_progress" or "incomplete", so it counts
+only beside a finish_reason."""
 
 OF_CHUNKS = frozenset(
     {"choices", "created", "id", "model", "object", "system_fingerprint", "usage"}
@@ -260,7 +260,8 @@ class Finish:
             self._note(status, classify(status))
         self._new = False
         if self._at == pieces and self._before[0] is Ending.LENGTH and self.ending is Ending.WHOLE:
-            self.ending, self.reason = self._before  # a gateway says "stop" after the engine's word
+            # A gateway sends "stop" after the engine's reason.
+            self.ending, self.reason = self._before
         self._before = (self.ending, self.reason)
         self._resumed = self._resumed or -1 < self._at < pieces
         self._at = pieces
@@ -268,7 +269,7 @@ class Finish:
         self._after_answer = answered and not self._resumed
 
     def may_be_last(self, pieces: int) -> bool:
-        """Return whether the answer is whole as it stands, and only usage is worth waiting for."""
+        """Return whether the answer is already whole, so that only usage may still follow."""
         return self._after_answer and self._at == pieces
 
     def proof(self, pieces: int, *, done: bool) -> Proof | None:

@@ -33,7 +33,7 @@ _HOST = re.compile(
 def parse_url(text: str) -> httpx.URL | None:
     """Return `text` as a URL; None if it is not one, or if its host is not a name or an address.
 
-    It raises nothing, because httpx's errors repeat a password as an invalid port.
+    This never raises, because httpx's errors may repeat a password as an invalid port.
     """
     try:
         url = httpx.URL(text)
@@ -44,7 +44,7 @@ def parse_url(text: str) -> httpx.URL | None:
 
 
 def show_url(base_url: str) -> str:
-    """Return a base_url as it may be shown: without userinfo and query."""
+    """Return a base_url in a form that is safe to show: without userinfo and query."""
     text = re.sub(r"(?<=://)[^/?#]*@", "[redacted]@", base_url)
     start, separator, query = text.partition("?")
     secret = separator and not re.fullmatch(r"api-version=[\w.-]*", query)
@@ -65,7 +65,7 @@ class Endpoints:
         models: The URL of the model list; None where there is none.
         root: The URL that health and version paths are relative to.
         key_header: The header that takes an api_key.
-        pasted: The endpoint that base_url named as a whole: every job goes there.
+        pasted: The endpoint whose whole URL is the base_url: every job goes there.
         userinfo: "user:password" from base_url; it is in none of the URLs.
         hidden: Parts of base_url that no text may show.
     """
@@ -96,7 +96,7 @@ def resolve(
 
     Args:
         base_url: Its address, or the whole URL of an endpoint, which is used unchanged.
-        azure: It is Azure OpenAI, whatever its host's name is.
+        azure: The server is Azure OpenAI, whatever its host name.
         azure_deployment: The deployment's name; it makes the server Azure OpenAI, too.
         api_version: Azure's api-version.
         api_path: Where the API is below base_url; None: /v1, unless base_url names a version.
@@ -199,7 +199,7 @@ def _parse(text: str) -> httpx.URL:
 
 
 def _path(url: httpx.URL) -> str:
-    """Return the path as it stands in the URL: decoding it would change %2F and %3F."""
+    """Return the path unchanged: decoding it would change %2F and %3F."""
     return url.raw_path.partition(b"?")[0].decode("ascii")
 
 

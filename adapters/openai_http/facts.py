@@ -21,7 +21,7 @@ class Facts:
     Attributes:
         model: The first model that is named; "" if none is.
         fingerprint: The first `system_fingerprint`.
-        completion_id: The first id, which shows what server answers. It is not safe to show.
+        completion_id: The first id, which may identify the server. It is not safe to show.
     """
 
     __slots__ = (
@@ -49,8 +49,8 @@ class Facts:
         self.note_names(payload.get("id"), payload.get("model"), payload.get("system_fingerprint"))
 
     def note_names(self, completion_id: object, model: object, fingerprint: object) -> None:
-        """Note the names in a chunk. The first that says something stays: Started must not depend
-        on how much came in one read."""
+        """Note the names in a chunk. The first non-empty one is kept: Started must not depend on
+        how much arrived in one read."""
         if not self.completion_id and isinstance(completion_id, str):
             self.completion_id = completion_id[:MAX_NAME_CHARS]
         if not self.model and isinstance(model, str):
@@ -78,6 +78,6 @@ class Facts:
         return read_usage(self._usage) or read_usage(self._fallback_usage)
 
     def own_numbers(self) -> dict[str, Any]:
-        """Return what the engine counted beyond what Metrics holds, as it sent it."""
+        """Return the engine's numbers that Metrics does not hold, unchanged."""
         usage = self._fallback_usage if self._usage is None else self._usage
         return own_numbers(usage, self._beside_usage, self._secrets)

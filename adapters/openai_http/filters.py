@@ -1,7 +1,7 @@
 """Signs beside an answer that a content filter withheld a part of it. No I/O.
 
 Azure annotates each piece: `content_filter_results: {"hate": {"filtered": true}}` means that text
-is missing, whatever the finish_reason says. Google's ratings say `blocked`.
+is missing, whatever the finish_reason. Google's ratings have `blocked`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _SIGNS = ("filtered", "blocked")
 _OWN_SIGNS = ("content_filtered", *_SIGNS)
 """The same beside the text itself."""
 _WITHIN = "provider_specific_fields"
-"""Where LiteLLM puts what it does not know."""
+"""The key under which LiteLLM puts unknown fields."""
 
 MAX_DEPTH = 4
 """Levels of nesting that are read: a list of prompts, their results, a category, its details."""

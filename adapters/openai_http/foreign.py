@@ -1,4 +1,4 @@
-"""Answers of other APIs, which a wrong base_url brings, recognized by the fields of one event.
+"""Answers of other APIs, caused by a wrong base_url, recognized by the fields of one event.
 
 Without this they would end as an answer without a choice, which looks like a failure of the engine
 and is retried.
@@ -17,7 +17,7 @@ MAX_FIELDS = 16
 """Fields of an event whose names are shown."""
 
 MAX_FIELDS_CHARS = 120
-"""The maximum shown of the names of an event's fields."""
+"""The maximum shown length of the names of an event's fields."""
 
 _USUAL = frozenset({"choices", "created", "id", "model", "object", "usage"})
 
@@ -29,7 +29,7 @@ class _Api(NamedTuple):
 
     Args:
         name: Its name in the error.
-        advice: What to do instead.
+        advice: The advice in the error.
         signs: Return whether an event is one of this API.
     """
 
@@ -142,11 +142,12 @@ def refuse_foreign(event: Any) -> None:
         if api.signs(event):
             raise StreamingError(
                 ErrorCode.UPSTREAM_PROTOCOL,
-                f"what answers is {api.name}, not OpenAI's chat or completions: {api.advice}",
+                f"the server answers with {api.name}, not OpenAI's chat or completions: "
+                f"{api.advice}",
             )
 
 
 def strange_fields(event: Mapping[str, Any]) -> str:
-    """Return the names of an event's fields that no chunk of OpenAI's has, to be shown."""
+    """Return the names, safe to show, of an event's fields that no chunk of OpenAI's has."""
     names = (repr(name) for name in islice(event, MAX_FIELDS) if name not in _USUAL)
     return safe_text(", ".join(names), (), MAX_FIELDS_CHARS)

@@ -1,7 +1,7 @@
-"""The body of an answer as events, whatever kind of body it is. No I/O.
+"""The body of an answer as events, whatever the kind of body. No I/O.
 
-A body is a stream of server-sent events, one JSON document (some servers answer a streaming request
-with it), chunks as lines of JSON, or a page of HTML that a proxy put in its place.
+A body may be a stream of server-sent events, chunks as lines of JSON, one JSON document (as some
+servers answer a streaming request), or a page of HTML from a proxy.
 """
 
 import re
@@ -23,16 +23,16 @@ DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
 MAX_JSON_BYTES = 16 << 20
-"""A JSON answer to a streaming request, whole: far above any model's longest output."""
+"""The maximum size of a JSON answer to a streaming request: far above any model's output."""
 
 MAX_FIRST_LINE_BYTES = 64 << 10
 """The longest first line that is read to find out whether each line is a document of its own."""
 
 MAX_PAGE_BYTES = 64 << 10
-"""The maximum part of a page of HTML that is read: enough to identify it."""
+"""The maximum size read of a page of HTML: enough to identify it."""
 
 MAX_BLANK_BYTES = 4 << 10
-"""Blanks before the answer, with which some servers keep the connection alive until it begins."""
+"""The maximum of blanks before the answer, with which some servers keep the connection alive."""
 
 Events = bytes | list[ServerSentEvent]
 """Events; as bytes where each is one line of data and nothing else."""
@@ -46,7 +46,7 @@ _ERROR_NAME = re.compile(
 
 
 def names_error(event: str) -> bool:
-    """Return whether the name of an event says that it is an error."""
+    """Return whether the name of an event means that it is an error."""
     return _ERROR_NAME.match(event.encode("utf-8", "replace")) is not None
 
 
@@ -134,8 +134,8 @@ class Framing:
     def unknown(self) -> WorkerError | None:
         """Return the error in a line that is neither SSE nor a comment, or in an empty event.
 
-        A field of another name is valid SSE and means nothing, unless its name or its value says
-        that it is an error.
+        A field of another name is valid SSE and is ignored, unless its name or its value indicates
+        an error.
         """
         for name in self._decoder.empty_events:
             if names_error(name):
@@ -143,7 +143,7 @@ class Framing:
         while self._checked < len(self._decoder.unknown):
             line = self._decoder.unknown[self._checked].strip()
             self._checked += 1
-            if line == DONE:  # without `data:` it proves nothing, and denies nothing
+            if line == DONE:  # without `data:` it is neither a proof nor an error
                 continue
             said = _words(line)
             if line and (not _FIELD.match(line) or _is_said(line, said)):

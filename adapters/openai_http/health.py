@@ -1,7 +1,7 @@
 """The meaning of answers to a health check. No I/O.
 
-No status alone decides: a 200 may carry an error (LM Studio answers every path so), a 403 may be
-about the model list only, and a 503 may mean loading, busy or broken.
+No status is sufficient alone. A 200 may carry an error (LM Studio's answer to every path), a 403
+may concern only the model list, and a 503 may mean loading, busy or broken.
 """
 
 import re
@@ -45,7 +45,7 @@ _SCOPE = (
     r"|\bnot (?:permitted|allowed|authorized) to\b|\blimited to\b|\brestricted\b"
     r"|\bdoes ?n[o'\u2019]t have (?:\w{1,12} )?(?:access|permission)"
 )
-"""Words of a refusal that is about what the key may do, not about the key."""
+"""Words of a refusal that concerns the key's permissions, not the key."""
 
 _KEY = r"(?i)\b(?:api[ _-]?keys?|tokens?|credentials?|unauthori[sz]ed|authenticat\w*)\b"
 
@@ -56,9 +56,9 @@ class Reply(NamedTuple):
     Args:
         status: The HTTP status; 0 if there was no answer.
         json: The decoded body; None if it is not JSON.
-        error: What the body says if it is an error, whatever the status.
-        text: What a refusal says, its status included.
-        why: Why there was no answer.
+        error: The content of the body if it is an error, whatever the status.
+        text: The text of a refusal, including its status.
+        why: The reason why there was no answer.
         headers: The answer's headers.
     """
 
@@ -113,15 +113,15 @@ class Reply(NamedTuple):
 
     @property
     def said(self) -> str:
-        """The server's words, cut to what fits a status."""
+        """The server's words, cut to fit into a status."""
         return (self.text or (self.error.message if self.error else ""))[:MAX_SAID_CHARS]
 
 
 def reports_error(payload: Any) -> bool:
     """Return whether the JSON of a success is an error object, or a list of them.
 
-    A report of a server's state holds counts of failures, the last error, and messages that are
-    good news. So fewer names count than in the events of an answer.
+    A report of a server's state may hold counts of failures, the last error, and positive messages.
+    So fewer names count than in the events of an answer.
     """
     if isinstance(payload, list):
         objects = [item for item in payload if isinstance(item, dict)]
@@ -170,15 +170,15 @@ def of_models(reply: Reply, *, vouched: bool) -> HealthStatus:
         return _doubt("the key may not list its models")
     if vouched and reply.has_no_such_path and reply.status != 400:
         return HealthStatus(HealthState.HEALTHY, "ready")
-    # A list that fails says little about the endpoints for jobs; an unreachable upstream does.
+    # A failing list does not mean that jobs fail; an unreachable upstream does.
     if reply.status in (400, 500) or (vouched and (reply.status == 0 or reply.status >= 500)):
         return _doubt(f"it does not list its models: {reply.why or reply.said}")
     return of_endpoint(reply)
 
 
 def refuses_key(reply: Reply) -> bool:
-    """Return whether the key itself is refused. A 403 may be about the requested resource, and some
-    servers answer 401 where a key may not do what was requested."""
+    """Return whether the key itself is refused. A 403 may concern the requested resource, and some
+    servers answer 401 if a key lacks a permission."""
     if reply.error is None:
         return reply.status != 403
     if re.search(_SCOPE, " ".join((reply.error.message, *reply.error.codes))):

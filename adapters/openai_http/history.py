@@ -1,7 +1,7 @@
-"""The messages of a chat in the form that one dialect wants them.
+"""The messages of a chat in the form that a dialect requires.
 
-Calls, ids and reasoning of earlier answers go back to the server, and servers differ in what they
-accept. A history may come from another server than the one that it is sent to.
+Calls, ids and reasoning of earlier answers go back to the server, and servers accept different
+forms. A history may come from a server other than the one it is sent to.
 """
 
 import re
@@ -17,7 +17,7 @@ _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 def wire_messages(messages: Iterable[Message], dialect: Dialect) -> list[dict[str, Any]]:
-    """Return the messages as `dialect` wants them."""
+    """Return the messages in the form of `dialect`."""
     return [_wire_message(message, dialect) for message in messages]
 
 

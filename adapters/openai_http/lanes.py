@@ -1,10 +1,10 @@
 """The fast lanes of a stream: chunks whose whole content is declared in types.
 
-Nearly every chunk brings a piece of text, or a piece of a call's arguments, and nothing else: many
-of these are decoded at once. The first and the last ones also bring names and a finish_reason: they
-are decoded one by one. msgspec checks the types in C. A chunk with anything else in it, known or
-not, is refused, in a batch the whole batch, and `AnswerReader` reads it, which is slower and
-forgiving: an unknown name may report a failure.
+Nearly every chunk has only a piece of text, or a piece of a call's arguments: many of these are
+decoded at once. The first and the last ones also have names and a finish_reason: they are decoded
+one by one. msgspec checks the types in C. A chunk with anything else, known or not, is refused, and
+so is its whole batch. Then `AnswerReader` reads it, which is slower but lenient: an unknown name
+may report a failure.
 """
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -19,11 +19,11 @@ _Object = Literal["text_completion", "chat.completion.chunk"] | None
 
 
 MAX_USUAL_BYTES = 16 << 10
-"""Bound of a usual chunk: what its counts hold is decoded whatever it is."""
+"""Maximum size of a usual chunk: its counts are decoded whatever they hold."""
 
 
 class _Alone(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """A choice with one part and nothing else that says anything."""
+    """A choice with one part and nothing else of meaning."""
 
     index: Literal[0] = 0
     finish_reason: None = None
@@ -116,7 +116,7 @@ _T = TypeVar("_T")
 
 
 class _Chunk(msgspec.Struct, Generic[_T], gc=False, forbid_unknown_fields=True):
-    """A chunk with one choice. What the first one says of its names is enough."""
+    """A chunk with one choice. Its names are not read: those of the first chunk are enough."""
 
     choices: tuple[_T]
     id: str | None = None
@@ -188,7 +188,7 @@ def completion_texts(lines: bytes) -> list[str] | None:
     """Return the text of each chunk, none of them empty; None if any chunk is unusual.
 
     Args:
-        lines: One chunk a line. Empty lines count for nothing, as empty events do.
+        lines: One chunk per line. Empty lines are ignored, like empty events.
     """
     try:
         return [chunk.choices[0].text for chunk in _completions(lines)]
@@ -197,7 +197,7 @@ def completion_texts(lines: bytes) -> list[str] | None:
 
 
 def chat_texts(lines: bytes) -> list[str] | None:
-    """Return what completion_texts does, of chat chunks."""
+    """Return the same as completion_texts, for chat chunks."""
     try:
         return [chunk.choices[0].delta.content for chunk in _chats(lines)]
     except _UNUSUAL:
@@ -205,7 +205,8 @@ def chat_texts(lines: bytes) -> list[str] | None:
 
 
 def filtered_texts(lines: bytes) -> list[str] | None:
-    """Return what chat_texts does, of a server that says what its filter did with each piece."""
+    """Return the same as chat_texts, for a server that reports its filter's result for each
+    piece."""
     try:
         choices = [chunk.choices[0] for chunk in _filtered_chats(lines)]
     except _UNUSUAL:
@@ -250,7 +251,7 @@ def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
 
 
 def usual_chunk(line: bytes) -> UsualChunk | None:
-    """Return a chunk that is as it should be; None if there is anything else in it."""
+    """Return a usual chunk; None if there is anything else in it."""
     if len(line) > MAX_USUAL_BYTES:
         return None
     try:

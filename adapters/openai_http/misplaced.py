@@ -19,7 +19,7 @@ _NAMES = frozenset(
 """Names under which other APIs have their text."""
 
 MAX_DEPTH = 4
-"""Levels of nesting in which text is looked for, such as `output.choices[0].message.content`."""
+"""Levels of nesting that are searched for text, such as `output.choices[0].message.content`."""
 
 
 def wrapped(payload: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from adapters.openai_http.credentials import Credentials
 from adapters.openai_http.facts import MAX_NAME_CHARS
 
 MAX_MODELS = 1024
-"""Listed models that are kept: large providers have some hundred."""
+"""The maximum number of listed models kept: large providers have several hundred."""
 
 MAX_MODELS_CHARS = 24 << 10
 """The length of their names together. Redacting that many characters takes up to 25 ms."""
@@ -22,7 +22,7 @@ class ModelList:
 
     Args:
         chosen: The model of the adapter's options, if it has one.
-        credentials: What no name may show.
+        credentials: The credentials that no name may show.
 
     Attributes:
         entries: The entries as the server sent them.
@@ -35,7 +35,7 @@ class ModelList:
         self.entries: list[dict[str, Any]] = []
 
     def names(self) -> tuple[str, ...]:
-        """Return the names: what a server says, so without credentials, and bounded."""
+        """Return the names, without credentials and bounded, because they come from a server."""
         names, chars = [], 0
         for entry in self.entries[:MAX_MODELS]:
             name = entry.get("id")

@@ -1,7 +1,7 @@
 """OpenAI's names for the parts of an answer, however a server spells them. No I/O.
 
-Gateways written in Java or C# send `toolCalls` and `FinishReason`. A name in another spelling would
-be an unknown one, and what it holds would get lost: a call, or the proof that the answer is whole.
+Gateways written in Java or C# send `toolCalls` and `FinishReason`. If another spelling were treated
+as unknown, its content would be lost: a call, or the proof that the answer is whole.
 """
 
 from typing import Any
@@ -32,8 +32,8 @@ _BY_LETTERS = {name.replace("_", ""): name for name in _KNOWN}
 def plain(part: dict[str, Any]) -> dict[str, Any]:
     """Return a part of an answer with OpenAI's names in OpenAI's spelling.
 
-    Other names stay as they are: they may have to go back to the server. Of two spellings of one
-    name the one that says something counts.
+    Other names are unchanged: they may have to go back to the server. Of two spellings of one name,
+    the non-empty one counts.
     """
     renamed = {name: known for name in part if (known := _usual(name)) != name}
     if not renamed:

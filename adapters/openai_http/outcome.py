@@ -1,4 +1,4 @@
-"""A job's wishes for its answer, the answer's phases, and its outcome."""
+"""The parts that a job requests, the phases of its answer, and its outcome."""
 
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -34,18 +34,18 @@ class Wanted(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A whole answer: its proof, and what End says of it.
+    """A whole answer: its proof, and the contents of its End.
 
     Args:
-        proof: What proves it whole.
+        proof: The proof that it is whole.
         tokens: Pieces that were held back until the end.
         tool_calls: The calls that may be run.
         invalid_tool_calls: The others.
         refused: The model refused.
-        message_extra: What the next request sends back.
-        said_nothing: Neither text nor a call came, but reasoning.
-        lost_calls: The finish_reason says that tools were called, and no call came.
-        unread: Names under which something came that no event holds, such as "images".
+        message_extra: Keys of the message that the next request sends back.
+        said_nothing: Reasoning came, but neither text nor a call.
+        lost_calls: The finish_reason means that tools were called, but no call came.
+        unread: Names of received parts for which there is no event, such as "images".
     """
 
     proof: Proof

@@ -1,4 +1,4 @@
-"""The JSON of one event, decoded leniently where nothing is lost by it, and in bounded time."""
+"""The JSON of one event, decoded leniently if nothing is lost by that, and in bounded time."""
 
 import json
 import re
@@ -9,11 +9,11 @@ import msgspec
 from adapter_api import ErrorCode, StreamingError
 
 MAX_UNTYPED_BYTES = 1 << 20
-"""JSON above this is decoded into declared types only, which builds few objects."""
+"""Larger JSON is decoded into declared types only, which builds few objects."""
 
 MAX_UNTYPED_VALUES = 50_000
-"""So is JSON with more commas and brackets than this: building its objects would block the event
-loop for longer than 50 ms."""
+"""JSON with more commas and brackets is decoded in the same way: building its objects would block
+the event loop for longer than 50 ms."""
 
 _FEW_BYTES = MAX_UNTYPED_VALUES  # no more values than bytes
 
@@ -97,7 +97,8 @@ def _is_dense(data: bytes) -> bool:
 def _decode_typed(data: bytes) -> Any:
     """Return the fields of a large chunk that carry an answer; others, such as images, are skipped.
 
-    One choice with one call at most: the number of objects is not up to the server.
+    At most one choice with one call is decoded, so that the server cannot choose the number of
+    objects.
     """
     try:
         chunk = _decode_large(data)
@@ -119,5 +120,5 @@ def _decode_typed(data: bytes) -> Any:
 
 
 def _marker(skipped: msgspec.Raw) -> list[str] | None:
-    """Return a sign that something came, in place of what is not read."""
+    """Return a marker in place of a field that is not read."""
     return ["skipped"] if memoryview(skipped).nbytes > len(b"null") else None

@@ -1,4 +1,4 @@
-"""The pieces of one answer: what deltas and messages bring becomes Tokens. No I/O."""
+"""The pieces of one answer: turns the parts of deltas and messages into Tokens. No I/O."""
 
 import io
 from typing import Any
@@ -20,19 +20,19 @@ from adapters.openai_http.thinking import MEDIA, READ, Thinking, content_parts, 
 from adapters.openai_http.unicode import Halves
 
 MAX_REFUSAL_CHARS = 1 << 20
-"""A refusal is kept for the next turn; it is a few sentences."""
+"""The maximum length of a refusal, which is kept for the next turn; it is a few sentences."""
 
 MAX_UNREAD = 16
 """Names of unread fields that are kept."""
 
 MAX_NAME_CHARS = 40
-"""The maximum shown of such a name."""
+"""The maximum shown length of such a name."""
 
 _CALL_KEYS = frozenset({"tool_calls", "tool_call", "function_call", "extra_content"})
 
 
 class Pieces:
-    """Makes Tokens of what an answer brings, and counts them.
+    """Makes Tokens of the parts of an answer, and counts them.
 
     Args:
         deliver_reasoning: Make events of reasoning, instead of only keeping it.
@@ -60,11 +60,12 @@ class Pieces:
         self.index = 0
         """The number of Tokens made."""
         self.count = 0
-        """How many pieces of any kind came: text, reasoning and calls, delivered or not."""
+        """The number of pieces of any kind: text, reasoning and calls, delivered or not."""
         self.other_work = 0
-        """How many deltas showed by other fields that the engine works, as when it thinks."""
+        """The number of deltas whose other fields show that the engine works, as when it
+        reasons."""
         self.unread: set[str] = set()
-        """Names under which something came that is not read; at most MAX_UNREAD."""
+        """Names of received parts that are not read; at most MAX_UNREAD."""
         self.answered = False
         """True once text or a call came."""
         self.spoken = 0
@@ -84,7 +85,7 @@ class Pieces:
 
     @property
     def extents(self) -> tuple[int, int, int]:
-        """How much came of text, of reasoning and of calls."""
+        """The amounts of text, reasoning and calls so far."""
         return self.spoken, self.thought, 0 if self._calls is None else self._calls.extent
 
     @property
@@ -168,7 +169,7 @@ class Pieces:
         """Add the Tokens of a delta or a message: reasoning, text and calls, in this order.
 
         Raises:
-            StreamingError: UPSTREAM_PROTOCOL for a wrong type, a passed bound, or audio.
+            StreamingError: UPSTREAM_PROTOCOL for a wrong type, an exceeded bound, or audio.
         """
         reasoning, works = self.thinking.read(part)
         content, refusal = part.get("content") or part.get("text"), part.get("refusal")
@@ -192,7 +193,7 @@ class Pieces:
             if refusal:
                 self._refuse(refusal, tokens, said=refusal == content)
         if part.get("audio"):
-            raise _protocol_error("the answer is audio, which no event of this contract holds")
+            raise _protocol_error("the answer is audio, for which this contract has no event")
         self._read_calls(part, tokens)
 
     def add_text(
@@ -252,7 +253,8 @@ class Pieces:
         self.unread.update(names[: MAX_UNREAD - len(self.unread)])
 
     def unread_names(self) -> tuple[str, ...]:
-        """Return what a reader of the answer may miss: media, calls, anything if it is empty."""
+        """Return the names of parts that a reader may miss: media, calls, anything if it is
+        empty."""
         if not self.unread:
             return ()
         found = self.unread
@@ -290,7 +292,7 @@ class Pieces:
     # The end
 
     def close(self, tokens: list[Token]) -> None:
-        """Add the Tokens of what was held back.
+        """Add the Tokens that were held back.
 
         Raises:
             StreamingError: UPSTREAM_PROTOCOL if a call never got a name.

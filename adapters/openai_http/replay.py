@@ -28,7 +28,7 @@ _ENDPOINTS = ("/chat/completions", "/completions", "/models")
 
 @attrs.frozen
 class ReplayConfig:
-    """The recording to play, and how to read it. All else is as in openai-http."""
+    """The recording to play, and the options for reading it, as in openai-http."""
 
     path: str = attrs.field(metadata={"help": "The recording"})
     speed: float = attrs.field(
@@ -69,7 +69,7 @@ class ReplayConfig:
 
 @attrs.frozen
 class _Paced(RetryPolicy):
-    """A retry policy whose delays are as fast as the recording is played."""
+    """A retry policy whose delays scale with the speed of the replay."""
 
     speed: float = 0.0
 

@@ -33,7 +33,7 @@ OWNED_FIELDS: dict[str, str] = {
     "n": _NO_N,
     "best_of": _NO_N,
 }  # fmt: skip
-"""Request fields that the adapter sets, with what to do instead. `extra` must not have them."""
+"""Request fields that the adapter sets, with advice. `extra` must not have them."""
 
 DROPPABLE_FIELDS = frozenset(
     {
@@ -41,8 +41,8 @@ DROPPABLE_FIELDS = frozenset(
         "top_p",
     }
 )  # fmt: skip
-"""Fields that may be left out where a server refuses them by name. Without any other one, among
-them every key of `extra`, the request would ask for something else. `max_tokens` is renamed."""
+"""Fields that may be left out if a server refuses them by name. Leaving out any other field, or a
+key of `extra`, would change the meaning of the request. `max_tokens` is renamed."""
 
 
 def request_fields(
@@ -59,12 +59,12 @@ def request_fields(
         task: The job.
         chat: For the chat endpoint, where a prompt becomes one user message.
         model: The model's name; None leaves the field out.
-        dialect: How the server differs.
+        dialect: The server's dialect.
         without: Fields that the server refuses. For a chat, max_tokens is then sent as
-            max_completion_tokens, as OpenAI's newer models demand.
+            max_completion_tokens, as OpenAI's newer models require.
 
     Raises:
-        InvalidRequest: If `extra` has a field that the adapter sets, or asks for audio.
+        InvalidRequest: If `extra` has a field that the adapter sets, or requests audio.
     """
     _check_extra(task)
     body: dict[str, Any] = {"model": model} if model is not None else {}
@@ -137,7 +137,7 @@ def _check_extra(task: TaskRequest) -> None:
     if "audio" in task.extra or (isinstance(modalities, list | tuple) and "audio" in modalities):
         raise _invalid(
             task,
-            "extra asks for audio, which no event of this contract holds: leave out 'audio' and "
+            "extra requests audio, for which this contract has no event: leave out 'audio' and "
             "\"audio\" in 'modalities', and send the text to a speech endpoint",
         )
 
@@ -151,7 +151,7 @@ def _tool(tool: Tool | Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _logprobs(alternatives: int, *, chat: bool) -> dict[str, Any]:
-    """Return the fields that ask for log-probabilities, which differ between the endpoints."""
+    """Return the fields that request log-probabilities, which differ between the endpoints."""
     if not chat:
         return {"logprobs": alternatives}
     return {"logprobs": True} | ({"top_logprobs": alternatives} if alternatives else {})

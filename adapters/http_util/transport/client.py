@@ -16,7 +16,7 @@ from adapters.http_util.transport.stream import BodyStream, StreamTransport
 from adapters.http_util.transport.wire import Origin, origin_of, serialize_head
 
 POOL_TIMEOUT_S = 30.0
-"""How long a request waits for a free connection where no deadline is shorter."""
+"""How long a request waits for a free connection if no deadline is shorter."""
 
 CertFiles = str | tuple[str, str]
 
@@ -173,13 +173,13 @@ class AdapterClient(httpx.AsyncClient):
 
     @property
     def posts_directly(self) -> bool:
-        """Return whether a POST needs nothing of httpx.AsyncClient: our transport, no hooks."""
+        """Return whether a POST can bypass httpx.AsyncClient: it has our transport and no hooks."""
         hooks = self.event_hooks
         return self.stream_transport is not None and not (hooks["request"] or hooks["response"])
 
     def post_head(self, url: httpx.URL, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
-        """Return where a POST goes, and its first bytes. The last ones are kept, because most
-        requests begin like the one before.
+        """Return the destination of a POST, and its first bytes. The latest result is cached,
+        because most requests begin like the previous one.
 
         Args:
             url: Where to send it.
@@ -212,8 +212,8 @@ def make_client(
     The job's StreamClock limits how long an answer may take.
 
     Args:
-        options: How to connect.
-        transport: Used instead of the one make_transport would make.
+        options: The connection settings.
+        transport: A transport to use instead of the one from make_transport.
         record: A new file to which every exchange is written, without credentials.
         replay: A recording that answers instead of a server.
 
@@ -279,7 +279,7 @@ async def read_bounded(response: httpx.Response, max_bytes: int) -> bytes:
 
 
 async def read_up_to(read: Callable[[], Awaitable[bytes]], max_bytes: int) -> bytes:
-    """Return at most `max_bytes` bytes of what `read` returns piece by piece."""
+    """Return at most `max_bytes` bytes of the pieces that `read` returns."""
     pieces, size = [], 0
     while size < max_bytes and (piece := await read()):
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Opening a TCP connection: names are resolved in threads of their own, addresses are raced.
+"""Opening a TCP connection: names are resolved in dedicated threads, addresses are raced.
 
 Source: RFC 8305, "Happy Eyeballs". asyncio's implementation leaks sockets when it is cancelled on
 some Pythons, and uvloop has none, so all event loops share this one.
@@ -21,7 +21,7 @@ ATTEMPT_DELAY_S = 0.25
 """The delay after which the next address is tried in parallel. Source: RFC 8305, 5."""
 
 MAX_LOOKUP_THREADS = 8
-"""Names that are resolved at the same time; requests for one name share a look-up."""
+"""The number of names resolved concurrently; requests for the same name share a look-up."""
 
 AddressInfo = tuple[int, int, int, str, Any]
 """As socket.getaddrinfo returns it."""
@@ -81,7 +81,7 @@ def _by_turns(found: Sequence[AddressInfo]) -> Sequence[AddressInfo]:
 
 
 async def open_socket(addresses: Sequence[AddressInfo]) -> socket.socket:
-    """Connect to the first of the addresses that answers.
+    """Connect to the first address that answers.
 
     Args:
         addresses: In the order in which to try them.
@@ -154,7 +154,7 @@ def connect_error(exc: Exception, place: str) -> httpx.ConnectError:
 
 
 def _advice(verify_code: int) -> str:
-    """Return what helps against a certificate that is not trusted."""
+    """Return advice for a certificate that is not trusted."""
     if verify_code in _OTHER_NAMES:
         return "Write a name into the URL for which the certificate is valid"
     if verify_code in _EXPIRED:

@@ -18,10 +18,10 @@ import httpx
 from adapters.http_util.transport.wakeup import Wakeup
 
 MAX_HEAD_BYTES = 64 << 10
-"""Bound of the status line and headers, or of trailers. Servers commonly send less than 1 KiB."""
+"""Maximum size of the status line and headers, or of trailers. Servers usually send under 1 KiB."""
 
 MAX_UNREAD_BYTES = 256 << 10
-"""Body that waits for its reader, about 1,000 tokens. Above it the socket is not read."""
+"""Maximum size of unread body, about 1,000 tokens. Above it the socket is not read."""
 
 READ_BUFFER_BYTES = 64 << 10
 """The maximum size of one read. Reads do not overlap, so all connections of a loop share it."""
@@ -138,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def reusable(self) -> bool:
-        """Return whether the exchange ended in a way that lets another follow."""
+        """Return whether the exchange ended in a way that allows another one."""
         return (
             self._complete
             and self._keep_alive
@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._has_arrived is None or not self._has_arrived()
 
     def rest(self) -> None:
-        """Prepare the connection for being idle."""
+        """Prepare the connection for idling."""
         self._parser = None
         self._body.clear()
         self.idle_since = self._loop.time()
@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     async def aclose(self) -> None:
-        """Close at once and wait until the socket is closed: one turn of the event loop."""
+        """Close at once and wait until the socket is closed: one iteration of the event loop."""
         self.abort()
         if self._transport is not None and not self._gone.done():
             await asyncio.shield(self._gone)
@@ -283,7 +283,7 @@ class Connection(asyncio.BufferedProtocol):
     def _wake_reader(self) -> None:
         """Resume the reader if there is something for it.
 
-        This comes last in each callback from asyncio, because the reader may do anything with this
+        This must be the last step of each callback from asyncio, because the reader may use this
         connection before it returns.
         """
         found = self._head_done if self._awaits_head else self._body or self._complete

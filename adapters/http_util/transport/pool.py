@@ -25,8 +25,8 @@ Timeouts = Mapping[str, float | None]
 class Pool:
     """The connections of one event loop.
 
-    A connection counts as long as it is in `_open`. It leaves when it could not be made, or when
-    asyncio reports its socket closed, whatever happened to the task that used it.
+    A connection counts as long as it is in `_open`. It is removed when it could not be made, or
+    when asyncio reports its socket closed, whatever happened to the task that used it.
 
     Args:
         loop: The loop, which closes the pool when it ends.

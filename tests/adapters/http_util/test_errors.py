@@ -71,7 +71,7 @@ def test_a_redirect_names_where_it_points(status: int) -> None:
     assert "pw12345678" not in message
     assert "secret-in-a-query" not in message
     nowhere = error_from_response(status, {}, b"").message
-    assert nowhere == f"the server answered {status}, a redirect that does not say where to"
+    assert nowhere == f"the server answered {status}, a redirect without a target"
 
 
 @pytest.mark.parametrize(

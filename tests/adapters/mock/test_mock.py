@@ -65,7 +65,7 @@ async def test_the_ways_to_make_one_are_the_same() -> None:
         ]
     assert runs[0] == runs[1] == runs[2]
     assert (await MockAdapter().submit(TASK).text()).startswith("Once upon a time")
-    with pytest.raises(TypeError, match="give options in the MockConfig"):
+    with pytest.raises(TypeError, match="put the options into the MockConfig"):
         MockAdapter(config, echo=True)
     assert MockAdapter(config) != MockAdapter(config)
     assert repr(MockAdapter(config)) == f"MockAdapter(config={config!r})"

@@ -226,7 +226,7 @@ def test_secrets_are_marked_as_such() -> None:
 
 def test_config_and_options_do_not_mix() -> None:
     """Either a config or a base_url with options."""
-    with pytest.raises(TypeError, match="give options in the OpenAIHttpConfig"):
+    with pytest.raises(TypeError, match="put the options into the OpenAIHttpConfig"):
         OpenAIHttpAdapter(OpenAIHttpConfig(URL), model="x")
 
 

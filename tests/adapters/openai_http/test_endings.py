@@ -1,4 +1,4 @@
-"""Finish reasons: success is listed, failures are recognised, the rest proves nothing."""
+"""Finish reasons: success is listed, failures are recognized, the rest proves nothing."""
 
 import pytest
 from hypothesis import given
