@@ -104,7 +104,7 @@ class Interruption:
         if reader is None or self._interrupted:
             return stopped_by
         if reader is STARTING or reader is asyncio.current_task():
-            # The adapter's own code stops its job. If it cancelled its own task and did not wait #
+            # The adapter's own code stops its job. If it cancelled its own task and did not wait
             # before the next event, the cancellation would arrive later, outside the stream.
             asyncio.get_running_loop().call_soon(self.interrupt, error)
             return stopped_by
