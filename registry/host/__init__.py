@@ -2,7 +2,6 @@
 
 from adapter_api.ledger import Explanation, Step
 from adapter_api.notices import BreakerState, ReplicaState
-from registry.host.binding import Binding
 from registry.host.breaker import BreakerPolicy
 from registry.host.front import HostPool
 from registry.host.host import AdapterHost
@@ -19,7 +18,7 @@ from registry.host.routing import (
     RoutingPolicy,
     SessionAffinity,
 )
-from registry.host.snapshot import HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
+from registry.host.snapshot import Binding, HostSnapshot, PoolHealth, PoolSnapshot, ReplicaSnapshot
 
 __all__ = [
     "AdapterHost",

@@ -12,12 +12,12 @@ from adapter_api.events import End, Error, Started, Token, TokenEvent
 from adapter_api.limits import StreamClock
 from adapter_api.stream import TokenStream
 from adapter_api.task import TaskRequest
-from registry.host.binding import is_other_model
 from registry.host.jobs import JobRecord, Ledger, Priority, copied, of_the_job, too_late
 from registry.host.policy import Verdict, verdict_on
 from registry.host.pool import Progress, Wait
 from registry.host.queue import Queue
 from registry.host.replica import Lease, Replica
+from registry.host.snapshot import is_other_model
 from registry.observers.reports import JobReport
 
 logger = logging.getLogger("worker_adapters.host")

@@ -14,13 +14,13 @@ from adapter_api.stream import TokenStream
 from adapter_api.table import StreamMap
 from adapter_api.task import TaskRequest, new_id, require_task
 from registry.adapter import BoundAdapter
-from registry.host.binding import Binding
 from registry.host.dispatch import Job
 from registry.host.front import HostPool
 from registry.host.jobs import PRIORITIES, Ledger, Priority
 from registry.host.places import Key, Overview, Places, ReplacedMeanwhile, SwapError, prepared
 from registry.host.policy import PoolPolicy
 from registry.host.queue import Queue
+from registry.host.snapshot import Binding
 from registry.observers.notify import Observers
 from registry.observers.reports import JobReport, host_notice
 from registry.registry import Registry

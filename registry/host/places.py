@@ -8,14 +8,13 @@ from contextlib import contextmanager
 
 from adapter_api.health import EngineProps, HealthStatus
 from registry.adapter import BoundAdapter
-from registry.host.binding import Binding
 from registry.host.breaker import Breaker
 from registry.host.policy import PoolPolicy
 from registry.host.pool import Pool
 from registry.host.probing import Prober, result_in_time
 from registry.host.queue import Queue
 from registry.host.replica import Replica
-from registry.host.snapshot import HostSnapshot, PoolHealth
+from registry.host.snapshot import Binding, HostSnapshot, PoolHealth
 from registry.observers.notify import Observers
 
 logger = logging.getLogger("worker_adapters.host")

@@ -11,10 +11,9 @@ from adapter_api.events import Started
 from adapter_api.health import EngineProps, HealthState, HealthStatus
 from adapter_api.notices import ReplicaState
 from registry.adapter import BoundAdapter
-from registry.host.binding import Binding
 from registry.host.breaker import Breaker, Pace, Trial
 from registry.host.routing import Candidate, Candidates
-from registry.host.snapshot import NOT_CHECKED, Rate, ReplicaSnapshot
+from registry.host.snapshot import NOT_CHECKED, Binding, Rate, ReplicaSnapshot
 
 NEW_SHARE = 0.2
 """The weight of the newest time in the recent one."""

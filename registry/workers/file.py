@@ -16,9 +16,9 @@ from adapter_api.errors import Problem
 from adapter_api.keys import without_keys
 from adapter_api.validators import must_be, shown
 from registry.config.fields import ConfigField
-from registry.host.binding import ReplicaSettings
 from registry.host.policy import PoolPolicy
 from registry.host.routing import LeastLoaded, LoadedModel, PrefixAffinity, SessionAffinity
+from registry.host.snapshot import ReplicaSettings
 from registry.near import nearest
 from registry.registry import Registry
 from registry.workers.reading import Unreadable, is_too_deep, read_text

@@ -11,8 +11,8 @@ from registry.adapter import BoundAdapter
 from registry.config import structure as strict
 from registry.config.declared import hide, option_of
 from registry.config.fields import ConfigField
-from registry.host.binding import Binding, ReplicaSettings
 from registry.host.policy import PoolPolicy
+from registry.host.snapshot import Binding, ReplicaSettings
 from registry.registry import Registry
 
 _T = TypeVar("_T")

@@ -19,11 +19,11 @@ from adapter_api import (
 from adapter_api.faults import Request, Wire
 from adapters.openai_http import OpenAIHttpAdapter
 from registry import AdapterHost, PoolPolicy
-from registry.host.binding import Binding
 from registry.host.breaker import Breaker, BreakerPolicy
 from registry.host.pool import Pool, Progress, Wait
 from registry.host.replica import Replica
 from registry.host.routing import Choice
+from registry.host.snapshot import Binding
 from tests.engines_in_process import READY, Engine, states, task, until
 from tests.fake_openai import FakeOpenAI
 from tests.virtual_time import in_virtual_time, now_s
