@@ -204,6 +204,7 @@ class _Lines:
 
     _reason: str | None = None
     _more: int = 0
+    _width: int = _WIDTH
 
     def show(self, result: Result) -> None:
         """Print a verdict."""
@@ -217,14 +218,15 @@ class _Lines:
             return
         self.end()
         self._reason = remark if absent else None
-        line = Text(f"{result.check:<{_WIDTH}} ")
+        width = self._width = min(_WIDTH, console().width // 3)
+        line = Text(f"{result.check:<{width}} ")
         line.append(f"{result.status:<12}", _MARKS[result.status])
         line.append(f" {remark}", "" if result.status is Status.FAILED else "dim")
-        console().print(line)
+        console().print(line, soft_wrap=True)
 
     def end(self) -> None:
         """Print how many checks were left out of the lines before."""
         if self._more:
             more = f"{self._more} more"
-            console().print(Text(f"{more:<{_WIDTH}} absent       for the same reason", "dim"))
+            console().print(Text(f"{more:<{self._width}} absent       for the same reason", "dim"))
         self._more = 0

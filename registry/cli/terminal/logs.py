@@ -48,6 +48,11 @@ class OneLineFormatter(logging.Formatter):
         return harmless(one_line(f"{line} ({facts})" if facts else line))
 
 
+def _is_told_once(record: logging.LogRecord) -> bool:
+    """Return whether ChangeLog does not log the same with its reason: it does for replicas."""
+    return record.name != "worker_adapters.jobs" or hasattr(record, "job_id")
+
+
 _LOGGERS = ("worker_adapters.serving", "worker_adapters.workers")
 
 
@@ -65,6 +70,8 @@ def log_to_stderr(*, as_json: bool = False) -> None:
     handler = logging.StreamHandler()
     plain = OneLineFormatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else plain)
+    if not as_json:
+        handler.addFilter(_is_told_once)
     root.addHandler(handler)
     root.setLevel(logging.INFO if as_json else logging.WARNING)
     for name in _LOGGERS:

@@ -81,6 +81,8 @@ async def _run(host: AdapterHost, state: StateWriter, settings: Settings) -> int
     )
     with first_signal(stop.set) as caught:
         async with files:
+            if sys.stdin.isatty():
+                status.note("type tasks, each a line of JSON; Ctrl-D ends the input")
             writer = LineWriter(out().fileno(), lambda _: gone.set())
             jobs = StdinJobs(host, writer, state, settings.max_jobs)
             async with _saving(jobs):

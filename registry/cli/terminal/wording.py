@@ -35,7 +35,7 @@ def complain_about(error: RegistryError | WorkerError) -> None:
         if len(problems) == 1:
             complain(problems[0])
         else:
-            complain(f"{error.name} cannot be used with these settings", problems)
+            complain(f"{error.name} cannot be used", problems)
     else:
         complain(in_our_words(str(error)))
 

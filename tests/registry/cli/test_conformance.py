@@ -184,3 +184,11 @@ def test_on_a_terminal_one_reason_is_printed_once(
     assert [line[:2] for line in lines[-3:-1]] == [["proxied", "absent"], ["1", "more"]]
     assert lines[-2][2:] == ["absent", "for", "the", "same", "reason"]
     assert done.out.count("it is not an HTTP adapter") == 1
+
+
+def test_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of checks leave room for remarks, which the terminal itself wraps."""
+    monkeypatch.setattr(conformance, "out", Terminal)
+    monkeypatch.setenv("COLUMNS", "48")
+    shown = cli("conformance", "mock", "--only", "identity").out
+    assert "identity         passed       mock 1.0\n" in shown

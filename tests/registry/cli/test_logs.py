@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from registry.cli.terminal.logs import JsonFormatter, OneLineFormatter
 
@@ -50,3 +51,21 @@ def test_a_plain_record_names_its_job() -> None:
 def test_a_plain_record_is_one_harmless_line() -> None:
     """Texts from elsewhere neither steer the terminal nor forge a second record."""
     assert OneLineFormatter("%(message)s").format(_record("a\n\x1b[2Jb")) == "a; \ufffd[2Jb"
+
+
+def test_a_replica_is_told_once(start: Start, tmp_path: Path) -> None:
+    """The log of a run has the change of a replica with its reason, and no second line for it."""
+    workers = tmp_path / "workers.toml"
+    workers.write_text(
+        '[[replicas]]\npool = "p"\nreplica = "r0"\nadapter = "openai-http"\n'
+        'options = { base_url = "http://127.0.0.1:1" }\n'
+    )
+    line = '{"job_id": "j1", "prompt": "hi"}\n'
+    options = ("--workers", str(workers), "--state", str(tmp_path / "state"))
+    process = start("serve", *options, stdin=subprocess.PIPE)
+    _, err = process.communicate(line, timeout=60)
+    assert process.returncode == 1
+    lines = err.splitlines()
+    assert sum("replica r0 of pool p is down: cannot connect" in line for line in lines) == 1
+    assert not [line for line in lines if "the engine is" in line]
+    assert [line for line in lines if "the job failed" in line and "(job_id j1, pool_id p" in line]

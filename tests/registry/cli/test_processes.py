@@ -153,8 +153,9 @@ def test_without_the_extra(missing: str) -> None:
 def terminal(start: Start) -> Callable[..., tuple[int, str]]:
     """Runs a command on a terminal of its own; returns its status and what was shown."""
 
-    def run(*arguments: str) -> tuple[int, str]:
+    def run(*arguments: str, typed: str = "") -> tuple[int, str]:
         ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
         process = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         shown = bytearray()
@@ -213,3 +214,15 @@ def test_help_on_a_terminal(terminal: Callable[..., tuple[int, str]]) -> None:
     assert code == 0
     assert "--json-schema FILE " in shown
     assert "╭" not in shown
+
+
+def test_serve_says_what_it_waits_for(
+    terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """On a terminal nothing would show that tasks are to be typed."""
+    workers = tmp_path / "workers.toml"
+    workers.write_text('[[replicas]]\npool = "p"\nreplica = "r0"\nadapter = "mock"\n')
+    options = ("--workers", str(workers), "--state", str(tmp_path / "state"))
+    code, shown = terminal("serve", *options, typed="\x04")
+    assert code == 0
+    assert "note: type tasks, each a line of JSON; Ctrl-D ends the input" in shown
