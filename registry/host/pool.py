@@ -368,8 +368,10 @@ class Pool:
 
 
 def _said(replica: Replica) -> str:
-    message = replica.shown_message
-    return f"{replica.replica_id} is {replica.shown_state}" + (f" ({message})" if message else "")
+    message, state = replica.shown_message, replica.shown_state
+    # A replica that refuses the key, for example, is alive and not ready, but nothing is loading.
+    shown = "not ready" if message and state == "loading" else state
+    return f"{replica.replica_id} is {shown}" + (f" ({message})" if message else "")
 
 
 def _ms(seconds: float) -> int:

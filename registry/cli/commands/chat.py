@@ -22,14 +22,14 @@ from registry.cli.terminal.arguments import (
     one_url,
 )
 from registry.cli.terminal.command import Action, Command
-from registry.cli.terminal.jobs import Closable, Submit, show_job
+from registry.cli.terminal.jobs import Closable, Submit, Words, show_job
 from registry.cli.terminal.output import Output
 from registry.cli.terminal.pools import chosen
 from registry.cli.terminal.prompts import make_task
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless
 from registry.cli.terminal.typed import Typed
-from registry.cli.terminal.wording import in_our_words
+from registry.cli.terminal.wording import in_our_words, in_words_of_the_file
 
 HELP = """\
 /cancel        stop the answer that is being printed; Ctrl-C does the same
@@ -63,7 +63,8 @@ def chat(
         with asyncio.Runner() as runner:
             worker, submit = runner.run(begun())
             try:
-                return _Chat(runner, submit, fields, system).run()
+                words = in_our_words if workers is None else in_words_of_the_file
+                return _Chat(runner, submit, fields, system, words).run()
             finally:
                 runner.run(worker.aclose())
 
@@ -95,6 +96,7 @@ class _Chat:
     _submit: Submit
     _fields: dict[str, Any]
     _system: str | None
+    _words: Words
     _messages: list[dict[str, Any]] = attrs.field(factory=list, init=False)
     _session_id: str = attrs.field(factory=new_id, init=False)
     failed: bool = attrs.field(default=False, init=False)
@@ -163,6 +165,6 @@ class _Chat:
             self._messages += [asked, output.answer.message().to_wire()]
             del self._messages[:-MAX_MESSAGES]
         elif self.failed:
-            status.complain(in_our_words(str(failure)))
+            status.complain(self._words(str(failure)))
         else:
             status.note("stopped; the question is not part of the conversation")

@@ -31,6 +31,7 @@ from registry.cli.terminal.prompts import (
 )
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out
+from registry.cli.terminal.wording import in_our_words, in_words_of_the_file
 
 
 def submit(
@@ -132,7 +133,8 @@ def submit(
             fields["messages"] = messages_of(text, system, image or [])
         else:
             fields["prompt"] = text
-        return run_job(begin, make_task(fields), frames=frames)
+        words = in_our_words if workers is None else in_words_of_the_file
+        return run_job(begin, make_task(fields), frames=frames, words=words)
 
     return action
 

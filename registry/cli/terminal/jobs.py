@@ -32,11 +32,13 @@ class Closable(Protocol):
 
 Submit = Callable[[TaskRequest], TokenStream]
 
+Words = Callable[[str], str]
+
 Begin = Callable[[], tuple[Closable, Submit]]
 """Called in the event loop; returns the object to close and the function that submits."""
 
 
-def run_job(begin: Begin, task: TaskRequest, *, frames: bool) -> int:
+def run_job(begin: Begin, task: TaskRequest, *, frames: bool, words: Words = in_our_words) -> int:
     """Run `task`, print its answer, and close what ran it.
 
     SIGINT, SIGTERM and SIGHUP cancel the job; this returns when its connection is closed. The
@@ -46,6 +48,7 @@ def run_job(begin: Begin, task: TaskRequest, *, frames: bool) -> int:
         begin: Opens what runs it.
         task: The job.
         frames: Print every event as a JSON frame instead of the text.
+        words: Puts an error's advice into the words of what the user wrote.
 
     Returns:
         The exit status.
@@ -53,15 +56,15 @@ def run_job(begin: Begin, task: TaskRequest, *, frames: bool) -> int:
     Raises:
         BrokenPipeError: If the reader of our output went away; the job is cancelled.
     """
-    return asyncio.run(_run(begin, task, Output(frames=frames)))
+    return asyncio.run(_run(begin, task, Output(frames=frames), words))
 
 
-async def _run(begin: Begin, task: TaskRequest, output: Output) -> int:
+async def _run(begin: Begin, task: TaskRequest, output: Output, words: Words) -> int:
     worker, submit = begin()
     async with contextlib.aclosing(worker):
         failure, caught = await show_job(submit(task), output)
     if failure is not None:
-        return _report(failure, output, caught)
+        return _report(failure, output, caught, words)
     assert output.answer is not None  # a job without failure has an End
     return _conclude(output.answer, task)
 
@@ -129,9 +132,9 @@ def _limit(task: TaskRequest) -> str:
     return f" ({given}); raise it with --max-tokens"
 
 
-def _report(failure: WorkerError, output: Output, caught: list[int]) -> int:
+def _report(failure: WorkerError, output: Output, caught: list[int], words: Words) -> int:
     """Print why there is no whole answer and return the exit status."""
     cancelled = isinstance(failure, Cancelled) and bool(caught)
-    text = "cancelled" if cancelled else in_our_words(str(failure))
+    text = "cancelled" if cancelled else words(str(failure))
     status.complain(f"{text}; {_NOT_WHOLE}" if output.tokens else text)
     return status.after_signal(caught[0]) if cancelled else status.FAILED

@@ -22,9 +22,12 @@ _OPTIONS = {
 }
 """The command line's own option for an option of an adapter or a field of a task."""
 
+# Advice about a key, which is never an option of the command line: "Set api_key (or VARIABLE)".
+_SET_KEY = re.compile(r"\bSet (\w+) \(or (\w+)\)")
+_KEY_OF_ANOTHER = re.compile(
+    r"the server that (\w+) names, and base_url was given\. Set \w+ for this server"
+)
 # A suggestion to set an option of the adapter in Python, as in "set api='chat'".
-# A key is never an option of the command line, as in "Set api_key (or ORCHD_OPENAI_API_KEY)".
-_SET_KEY = re.compile(r"\b[Ss]et \w+ \(or (\w+)\)")
 _SET = re.compile(r"\bset (\w+)(?:=| to )'(\w+)'")
 
 
@@ -43,8 +46,15 @@ def complain_about(error: RegistryError | WorkerError) -> None:
 def in_our_words(text: str) -> str:
     """Return an error's text with advice for the command line instead of for Python."""
     text = text.replace("; in a running process call registry.refresh() after that", "")
-    text = _SET_KEY.sub(r"Set \1", text)
+    text = _SET_KEY.sub(r"Set \2", text)
+    text = _KEY_OF_ANOTHER.sub(r"the server that \1 names. Set \1 to the address of this one", text)
     return _SET.sub(lambda found: f"use --option {found[1]}={found[2]}", text)
+
+
+def in_words_of_the_file(text: str) -> str:
+    """Return an error's text with advice for a workers file, where adapters have their options."""
+    text = _SET_KEY.sub(r"In the workers file, set secrets = { \1 = ... }", text)
+    return _SET.sub(lambda found: f"set {found[1]} = {found[2]!r} in the workers file", text)
 
 
 def option_name(field: str) -> str:

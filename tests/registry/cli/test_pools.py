@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.registry.cli.conftest import Engine
 from tests.word_server import WordServer
 
 Cli = Callable[..., Any]
@@ -101,3 +102,21 @@ def test_ctrl_c_cancels(
     assert json.loads(out.splitlines()[-1])["code"] == "CANCELLED"
     assert err == "error: cancelled; what was printed is not the whole answer\n"
     until(lambda: server.running == 0)
+
+
+@pytest.mark.parametrize("command", [("submit", "-"), ("chat",)], ids=str)
+def test_a_refused_key_of_a_workers_file(
+    cli: Cli, tmp_path: Path, command: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    """The advice is for the file: no option and no usual variable reaches its adapters."""
+    refusing = Engine(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    request.addfinalizer(refusing.close)
+    path = tmp_path / "workers.toml"
+    path.write_text(
+        '[[replicas]]\npool = "p"\nreplica = "r0"\nadapter = "openai-http"\n'
+        f'options = {{ base_url = "{refusing.base_url}" }}\n'
+    )
+    done = cli(*command, "--workers", str(path), stdin="hi\n")
+    assert done.code == 1
+    assert "UPSTREAM_AUTH" in done.err
+    assert "In the workers file, set secrets = { api_key = ... } to a key" in done.err

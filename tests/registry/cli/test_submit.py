@@ -160,6 +160,17 @@ def test_a_refused_key(cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) 
     assert "api_key" not in done.err
 
 
+def test_a_key_of_another_server(cli: Cli, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice names the variable of the address: a key cannot be given beside it."""
+    monkeypatch.setenv("ORCHD_OPENAI_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ORCHD_OPENAI_API_KEY", "sk-secret")
+    done = cli("submit", "hi", serve(api_key="sk-secret").base_url)
+    assert done.code == 1
+    assert "No key was sent." in done.err
+    assert "Set ORCHD_OPENAI_URL to the address of this one" in done.err
+    assert "api_key" not in done.err
+
+
 def test_without_a_prompt(cli: Cli) -> None:
     """A missing argument is one line that says where to look."""
     done = cli("submit")

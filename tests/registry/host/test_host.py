@@ -122,7 +122,7 @@ async def test_the_wait_for_a_loading_replica_is_bounded(host: AdapterHost) -> N
     """After ready_wait_s the job fails; the error is retriable."""
     host.set_policy("p", PoolPolicy(ready_wait_s=0.05))
     host.bind("p", "a", Engine(status=LOADING).bound())
-    with pytest.raises(EngineUnavailable, match="a is loading") as caught:
+    with pytest.raises(EngineUnavailable, match="a is not ready") as caught:
         await host.submit("p", task())
     assert caught.value.retriable
 
