@@ -54,7 +54,7 @@ class HostPool:
     async def health(self) -> HealthStatus:
         """Return the pool's health as last checked, breakers included. It does not wait."""
         try:
-            return (await self.host.health(self.name)).status
+            return await self.host.health(self.name)
         except LookupError as error:
             return HealthStatus(HealthState.UNHEALTHY, str(error), live=False, ready=False)
 

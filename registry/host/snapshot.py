@@ -261,25 +261,20 @@ NOT_CHECKED = HealthStatus(HealthState.UNHEALTHY, "not checked yet", live=False,
 """The health of a replica before its first check."""
 
 
-@attrs.frozen
-class PoolHealth:
+@attrs.frozen(kw_only=True)
+class PoolHealth(HealthStatus):
     """The health of a pool: healthy if all of its replicas are, unhealthy if none accepts work.
+
+    It is live if some replica's process answers, and ready if some replica accepts work: it is
+    ready, and its breaker is not open.
 
     Args:
         pool_id: Its name.
-        state: healthy, degraded or unhealthy.
-        message: One sentence for a person.
-        live: Whether some replica's process answers.
-        ready: Whether some replica accepts work: ready, and its breaker is not open.
         replicas: The health of each replica as last checked, by replica_id.
         breakers: The state of each replica's breaker, by replica_id.
     """
 
     pool_id: str
-    state: HealthState
-    message: str
-    live: bool
-    ready: bool
     replicas: Mapping[str, HealthStatus]
     breakers: Mapping[str, BreakerState] = attrs.field(factory=dict)
 
@@ -302,16 +297,11 @@ class PoolHealth:
         if open_ones:
             message += f"; the breaker of {', '.join(sorted(open_ones))} is open"
         return cls(
-            pool_id,
             state,
             message,
             live=any(status.live for status in found.values()),
             ready=bool(ready),
+            pool_id=pool_id,
             replicas=found,
             breakers=breakers,
         )
-
-    @property
-    def status(self) -> HealthStatus:
-        """The same as an adapter's health."""
-        return HealthStatus(self.state, self.message, live=self.live, ready=self.ready)
