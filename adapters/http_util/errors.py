@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from adapter_api import (
+    AuthenticationFailed,
     CapacityExceeded,
     EngineUnavailable,
     ErrorCode,
@@ -28,6 +29,9 @@ from adapters.http_util.meaning import code_for
 from adapters.http_util.retry import Unanswered
 from adapters.http_util.secrets import redact
 from adapters.http_util.transport.connecting import NoTls, UntrustedCertificate
+
+PROXY_ADVICE = "The proxy requires credentials: write them into proxy, as http://user:password@host"
+"""Advice for a proxy's 407."""
 
 MAX_LOCATION_CHARS = 200
 """The maximum shown of a redirect's target: enough for the server and the path."""
@@ -122,7 +126,9 @@ def error_from_exception(
         return EngineUnavailable(
             ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}", retriable=False
         )
-    if isinstance(exc, httpx.ConnectError | httpx.ProxyError | httpx.UnsupportedProtocol):
+    if isinstance(exc, httpx.ProxyError):
+        return _refused_by_proxy(said)
+    if isinstance(exc, httpx.ConnectError | httpx.UnsupportedProtocol):
         return EngineUnavailable(ErrorCode.POOL_UNAVAILABLE, f"cannot connect: {said}")
     if isinstance(exc, httpx.TimeoutException):
         if answering:
@@ -135,6 +141,19 @@ def error_from_exception(
     if answering:
         return StreamingError(ErrorCode.STREAM_TRUNCATED, f"the answer is cut off: {said}")
     return WorkerReset(ErrorCode.WORKER_RESET, f"the connection broke: {said}")
+
+
+def _refused_by_proxy(said: str) -> WorkerError:
+    """Return the error for a proxy that opens no tunnel; its answer begins with the status."""
+    if said.startswith("407"):
+        return AuthenticationFailed(
+            ErrorCode.UPSTREAM_AUTH, f"the proxy answered {said}. {PROXY_ADVICE}"
+        )
+    return EngineUnavailable(
+        ErrorCode.POOL_UNAVAILABLE,
+        f"cannot connect: the proxy answered {said}",
+        retriable=not said.startswith("403"),  # it forbids this server
+    )
 
 
 def _broke_off(exc: Exception) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from adapter_api import ErrorCode
 from adapters.http_util import ErrorBody
+from adapters.http_util.errors import PROXY_ADVICE
 
 _ABOUT_KEYS = re.compile(
     r"\b(?:api[ _-]?keys?|(?:access|bearer|auth\w*)[ _-]tokens?|credentials?|authenticat\w*"
@@ -50,7 +51,7 @@ def advice(
 
 def _about_credentials(status: int, body: ErrorBody, headers: Mapping[str, str], key: str) -> str:
     if status == 407:
-        return "The proxy requires credentials: write them into proxy, as http://user:password@host"
+        return PROXY_ADVICE
     challenge = headers.get("www-authenticate", "").lower()
     if status == 401 and challenge.startswith("basic"):
         return 'The server requires HTTP Basic authentication: set basic_auth to "user:password"'

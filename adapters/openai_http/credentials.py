@@ -4,9 +4,12 @@ Basic."""
 import asyncio
 import inspect
 import os
+import traceback
 from base64 import b64encode
 from collections import deque
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import httpx
 
@@ -52,7 +55,15 @@ def _encode(user_and_password: str) -> str:
     return b64encode(user_and_password.encode()).decode("ascii")
 
 
+def _place_of(exc: BaseException) -> str:
+    """Return the file and the line that raised `exc`, to be shown."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
 async def _ask(source: KeySource, what: str, threads: DaemonThreads) -> str:
+    failure = ""
+    value: Any = None
     try:
         if inspect.iscoroutinefunction(source):
             value = await source()
@@ -60,10 +71,17 @@ async def _ask(source: KeySource, what: str, threads: DaemonThreads) -> str:
             value = await threads.call(source)  # it may go to the network, and hang
             if inspect.isawaitable(value):
                 value = await value
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        failure = type(exc).__name__  # the function's own: nothing here was cancelled
     except Exception as exc:
+        failure = f"{type(exc).__name__}{_place_of(exc)}"
+    if failure:  # without a cause: the text of the function's exception may contain a key
         raise AuthenticationFailed(
-            ErrorCode.UPSTREAM_AUTH, f"{what} failed with {type(exc).__name__}"
-        ) from exc
+            ErrorCode.UPSTREAM_AUTH, f"{what} failed with {failure}"
+        ) from None
     if not isinstance(value, str):
         raise AuthenticationFailed(
             ErrorCode.UPSTREAM_AUTH, f"{what} gave a {type(value).__name__}, not a string"

@@ -4,13 +4,20 @@ import asyncio
 import functools
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from adapter_api import AuthenticationFailed, EngineUnavailable, TaskRequest, WorkerError
+from adapter_api import (
+    AuthenticationFailed,
+    EngineUnavailable,
+    ErrorCode,
+    TaskRequest,
+    WorkerError,
+)
 from adapter_api.faults import Request, Wire
 from adapters.http_util import redact
 from adapters.openai_http import OpenAIHttpAdapter, OpenAIHttpConfig, credentials
@@ -289,6 +296,33 @@ async def test_a_key_never_shows(serving: Serving, caplog: pytest.LogCaptureFixt
     everything = f"{error!r} {error} {error.__cause__!r} {caplog.text} {message}"
     assert key not in everything
     assert other not in everything
+
+
+async def test_the_exception_of_a_key_function_never_shows(serving: Serving) -> None:
+    """Its text may contain the key. The error names its kind and its place, and has no cause."""
+
+    def fetch() -> str:
+        raise ValueError("the vault said my-own-unusual-credential")
+
+    async with serving(well, api_key=fetch) as (server, adapter):
+        error = await _failure(adapter)
+        message = (await adapter.health()).message
+    assert error.code is ErrorCode.UPSTREAM_AUTH
+    assert "the api_key function failed with ValueError at test_credentials.py:" in error.message
+    shown = "".join(traceback.format_exception(error)) + str(message)
+    assert "unusual" not in shown
+    assert server.requests == []
+
+
+async def test_a_key_function_cannot_cancel_who_asks(serving: Serving) -> None:
+    """A CancelledError of its own is a failure like any other."""
+
+    async def fetch() -> str:
+        raise asyncio.CancelledError
+
+    async with serving(well, api_key=fetch) as (_, adapter):
+        assert (await _failure(adapter)).code is ErrorCode.UPSTREAM_AUTH
+        assert not (await adapter.health()).ready
 
 
 async def test_an_earlier_key_never_shows_either(serving: Serving, keys: Callable[[], str]) -> None:
