@@ -209,7 +209,7 @@ def _is_content(value: object) -> bool:
 
 
 def _to_calls(value: Any) -> tuple[ToolCall, ...]:
-    if value is None:
+    if value is None or value == ():
         return ()
     if not is_list(value):
         raise invalid("tool_calls", "a list of calls", value)
@@ -217,7 +217,7 @@ def _to_calls(value: Any) -> tuple[ToolCall, ...]:
 
 
 def _no_own_keys(_: object, __: object, value: Mapping[str, Any]) -> None:
-    own = [key for key in value if key in _OWN_KEYS]
+    own = value and [key for key in value if key in _OWN_KEYS]
     if own:
         raise invalid("extra", f"without {', '.join(_OWN_KEYS)}, which have fields", own)
 
@@ -285,7 +285,7 @@ def to_message(value: object, where: str) -> Message:
     """
     if isinstance(value, Message):
         return value
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise invalid(where, 'a Message or a {"role", "content"} mapping', value)
     if value.keys() == _PLAIN_KEYS:  # most messages
         return below(where, Message, value["role"], value["content"])
