@@ -26,7 +26,7 @@ _TASK_FIELDS: dict[Kind, tuple[str, ...]] = {
         "response_format",
         "reasoning_effort",
     ),
-    "completion": (*_BOTH, "prompt"),
+    "completion": (*_BOTH, "prompt", "response_format"),
 }
 """Fields of a request that a TaskRequest has under the same name."""
 
@@ -59,11 +59,26 @@ _CONSUMED: dict[Kind, frozenset[str]] = {
 }
 """Fields that are read here. Every other one goes to the engine as it is, unless it is null."""
 
+_ELSEWHERE: dict[Kind, frozenset[str]] = {
+    "chat": _CONSUMED["completion"] - _CONSUMED["chat"],
+    "completion": _CONSUMED["chat"] - _CONSUMED["completion"],
+}
+"""Fields that only the other endpoint has."""
+
 _REPLACED = {"functions": "tools", "function_call": "tool_choice"}
 _NEVER_SENT = frozenset({"best_of", *_REPLACED})
 
+_HALF = re.compile(
+    rb"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w"
+)
+"""One half of a surrogate pair, as JavaScript writes a text that was cut in a character."""
+
 _ID = re.compile(rf"[!-~](?:[ -~]{{0,{MAX_ID_CHARS - 2}}}[!-~])?")
 _MAX_SHOWN_CHARS = 60
+
+MAX_MESSAGES = 20_000
+"""Messages and calls of a chat. Each takes some microseconds, in which no other stream goes on; the
+longest context of a model has room for fewer."""
 
 MAX_DEADLINE_S = 24 * 3600.0
 """The longest deadline a client may request, so that a wrong unit is noticed."""
@@ -101,7 +116,9 @@ def decode(body: bytes | bytearray) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise ApiError(400, f"The body is not JSON: {exc}.", code="invalid_json") from exc
+        half = _HALF.search(body)
+        why = f"{half[0].decode()} is half of a character" if half else exc
+        raise ApiError(400, f"The body is not JSON: {why}.", code="invalid_json") from exc
     if not isinstance(fields, dict):
         raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
     return fields
@@ -147,11 +164,15 @@ def read(
     for old, newer in _REPLACED.items():
         if fields.get(old) is not None:
             raise _invalid(old, f"is not supported: use {newer}, which has replaced it")
+    for name in fields.keys() & _ELSEWHERE[kind]:
+        if fields[name] is not None:
+            other = "/v1/completions" if kind == "chat" else "/v1/chat/completions"
+            raise _invalid(name, f"is a field of {other}, not of this endpoint")
     given = {name: fields[name] for name in _TASK_FIELDS[kind] if fields.get(name) is not None}
     if kind == "completion":
         given["prompt"] = _prompt(fields.get("prompt"))
     else:
-        given.setdefault("messages", ())
+        _check_size(given.setdefault("messages", ()))
         given["include_reasoning"] = _flag(fields, "include_reasoning") is not False
     given |= {
         "max_tokens": _max_tokens(kind, fields),
@@ -176,6 +197,20 @@ def read(
         include_usage=include_usage,
         priority="batch" if headers.get("x-priority") == "batch" else "interactive",
     )
+
+
+def _check_size(messages: object) -> None:
+    if (
+        isinstance(messages, list)
+        and len(messages)
+        + sum(
+            len(calls)
+            for message in messages
+            if isinstance(message, dict) and isinstance(calls := message.get("tool_calls"), list)
+        )
+        > MAX_MESSAGES
+    ):
+        raise _invalid("messages", f"must have at most {MAX_MESSAGES} messages and calls")
 
 
 def _prompt(value: object) -> str:

@@ -35,6 +35,12 @@ PATH = "/v1/chat/completions"
         ({**CHAT, "max_completion_tokens": "5"}, "max_completion_tokens"),
         ({**CHAT, "top_logprobs": 2}, "top_logprobs"),
         ({**CHAT, "max_tokens": 0}, "max_tokens"),
+        ({**CHAT, "prompt": "x"}, "prompt"),
+        ({"model": "mock", "messages": CHAT["messages"] * 20_001}, "messages"),
+        (
+            {"model": "mock", "messages": [{"role": "assistant", "tool_calls": [{}] * 20_000}]},
+            "messages",
+        ),
         ({"model": "mock"}, "messages"),
         ({"model": "mock", "messages": [{"role": "user"}]}, "messages[0].content"),
     ],
@@ -103,6 +109,31 @@ async def test_a_path_with_another_base_names_the_right_one(
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "unknown_url"
     assert answer.json()["error"]["message"].endswith(f"Did you mean {meant}?")
+
+
+async def test_a_field_of_the_other_endpoint_is_named(
+    start: Start, http: httpx.AsyncClient
+) -> None:
+    """A field of chats in a completion is refused by its own name; a null one is absent."""
+    served = await start()
+    for name in ("messages", "max_completion_tokens", "tools"):
+        fields = {"model": "mock", "prompt": "x", name: [], "tool_choice": None}
+        answer = await http.post(f"{served.url}/v1/completions", json=fields)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, name)
+        assert error["message"] == f"{name} is a field of {PATH}, not of this endpoint."
+
+
+@pytest.mark.parametrize("text", ["a\ud83d", "\ude00", "\ud83d\ude00\ud83d", "\ud83dx"])
+async def test_half_of_a_character_is_named(
+    start: Start, http: httpx.AsyncClient, text: str
+) -> None:
+    """JavaScript sends a text that was cut within a character as half of a surrogate pair."""
+    served = await start()
+    fields = {**CHAT, "messages": [{"role": "user", "content": text}]}
+    answer = await http.post(served.url + PATH, content=json.dumps(fields).encode())
+    assert answer.status_code == 400
+    assert "is half of a character" in answer.json()["error"]["message"]
 
 
 async def test_an_unknown_model_is_not_found(start: Start, http: httpx.AsyncClient) -> None:
