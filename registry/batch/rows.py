@@ -4,7 +4,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -169,7 +169,7 @@ def _jsonl(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
 
 def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
     csv.field_size_limit(MAX_LINE_BYTES)
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file, restkey=_REST)
         _check_columns(path, mapped, reader.fieldnames or ())
         for number, fields in enumerate(reader):
@@ -177,8 +177,19 @@ def _csv(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:
                 if _REST in fields:
                     problem = "the line has more values than the header has columns"
                     yield _unreadable(number, problem)
+                elif not _is_utf8(fields.values()):
+                    yield _unreadable(number, "the line is not UTF-8: convert the file to it")
                 else:
                     yield _row(mapped, number, fields)
+
+
+def _is_utf8(values: Iterable[str | None]) -> bool:
+    """Return whether no value has bytes that were kept as surrogates."""
+    try:
+        "".join(value or "" for value in values).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parquet(path: Path, mapped: Mapped, skip: Skip) -> Iterator[Row]:

@@ -60,8 +60,10 @@ def run_app(arguments: Sequence[str]) -> int:
         RegistryError, WorkerError, UsageError: Expected failures, for the caller to show.
     """
     try:
+        if not arguments or arguments[0] == "help":  # `help submit` is `submit --help`
+            arguments = [*arguments[1:], "--help"]
         app = _app(commands(arguments))
-        action = app(list(arguments) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        action = app(list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except _ClickException as error:
         command = error.ctx.command_path if getattr(error, "ctx", None) else PROGRAM
         said = without_keys(error.format_message().rstrip("."))

@@ -193,8 +193,13 @@ def show_status(input: Input, output: Output = None, as_json: Json = False) -> A
     return action
 
 
+_OTHER_TABLES = (".csv", ".tsv", ".xlsx", ".xls")
+
+
 def _output(input: Path, output: Path | None) -> Path:
     if output is not None:
+        if output.suffix.lower() in _OTHER_TABLES:
+            raise UsageError(f"--output: {output}: results are .parquet or OpenAI's batch format")
         return output
     if str(input) == "-":
         raise UsageError("--output is needed for rows from standard input")

@@ -306,7 +306,7 @@ def _conclude(summary: Summary, plan: Plan, caught: list[int]) -> int:
     if summary.failures:
         codes = sorted(summary.failures.items(), key=lambda item: -item[1])
         counts = ", ".join(f"{code} {number}" for code, number in codes)
-        status.note(f"failures in this run: {counts}; the reasons are in the results")
+        status.note(f"failures in this run: {counts}; each failed row has its reason")
     failed_rows = errors_path(plan.output)
     for path in summary.files:
         if path != failed_rows:

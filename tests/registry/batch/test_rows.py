@@ -56,6 +56,15 @@ def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path) -> None:
     assert [(row.custom_id, row.problem) for row in source.read()] == [("a", "")]
 
 
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    """A row whose bytes are not UTF-8 fails; its prompt is never sent with characters lost."""
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"prompt,id\ncaf\xe9,1\ncaf\xc3\xa9,2\n")
+    bad, good = examine(path, Mapped()).read()
+    assert bad.problem == "the line is not UTF-8: convert the file to it"
+    assert (good.problem, good.body["messages"][0]["content"]) == ("", "caf\u00e9")
+
+
 @pytest.mark.parametrize("first", ["{broken", "[1]", "[" * 100_000])
 def test_a_broken_first_line_does_not_hide_the_format(tmp_path: Path, first: str) -> None:
     """Only that row fails."""

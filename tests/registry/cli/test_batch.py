@@ -90,7 +90,7 @@ def test_failed_rows_and_retry_failed(
     broken = workers('error_code = "CONTENT_FILTER"')
     done = cli("batch", "run", rows, "--workers", broken, "--template", "<{prompt}>")
     assert done.code == 1
-    assert "failures in this run: content_filter 5; the reasons are in the results" in done.err
+    assert "failures in this run: content_filter 5; each failed row has its reason" in done.err
     assert f"batch retry-failed {rows} -o {tmp_path}/in.output.jsonl sends the failed" in done.err
     assert len(ids(tmp_path / "in.output.errors.jsonl")) == 5
     done = cli("batch", "retry-failed", rows, "--workers", workers())

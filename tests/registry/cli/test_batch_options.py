@@ -19,6 +19,7 @@ Cli = Callable[..., Any]
         (["rows.csv", "--json-schema", "list.json"], "--json-schema: list.json must hold a JSON"),
         (["rows.csv", "--json-schema", "none.json"], "--json-schema: none.json: No such file"),
         (["rows.csv", "--max-tokens", "0"], "--max-tokens must be an integer of at least 1, got 0"),
+        (["rows.csv", "-o", "out.csv"], "--output: out.csv: results are .parquet or OpenAI's"),
         (["rows.csv", "-t", "-1"], "--temperature must be a finite number of at least 0"),
     ],
 )

@@ -56,6 +56,13 @@ def test_help_names_values_as_people_do(cli: Cli, name: str) -> None:
     assert re.findall(r"^  -.*<[a-z].*>.*", options, re.MULTILINE) == []
 
 
+def test_help_as_a_command(cli: Cli) -> None:
+    """`help` and `help submit` are what people try first."""
+    assert cli("help").out == cli("--help").out
+    assert cli("help", "batch", "run").out == cli("batch", "run", "--help").out
+    assert cli("help", "nonsense").code == 2
+
+
 class _Terminal(io.StringIO):
     """A file that says it is a terminal."""
 
