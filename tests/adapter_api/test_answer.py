@@ -122,7 +122,7 @@ def test_json_parses_what_is_json(value: Any) -> None:
         (_answer("", tool_calls=(CALL,)), "not_json", "the answer has only tool calls"),
     ],
 )
-def test_json_says_why_there_is_none(answer: Answer, reason: str, says: str) -> None:
+def test_json_errors_give_the_reason(answer: Answer, reason: str, says: str) -> None:
     """Refused, cut and not JSON have different reasons; ValueError catches them all."""
     with pytest.raises(ValueError, match=says) as caught:
         answer.json()

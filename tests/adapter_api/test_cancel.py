@@ -118,7 +118,7 @@ async def test_cancel_is_idempotent_and_false_after_the_end() -> None:
         assert await done.cancel() is False
 
 
-async def test_ten_cancel_a_job_that_nobody_reads() -> None:
+async def test_ten_tasks_cancel_an_unread_job() -> None:
     """The first closes the events, the others wait until that is done."""
     script = Script(STARTED, 60, cleanup=(0.02,))
     stream = await script.stream()

@@ -31,7 +31,7 @@ async def _play(*events: TokenEvent) -> AsyncIterator[TokenEvent]:
 
 
 @in_virtual_time
-async def test_the_clock_tells_what_is_left() -> None:
+async def test_the_clock_returns_the_remaining_time() -> None:
     """remaining_s and fits speak of the deadline; without one everything fits."""
     clock = StreamClock(10.0)
     work(1.0)
@@ -45,7 +45,7 @@ async def test_the_clock_tells_what_is_left() -> None:
     assert StreamClock().fits(1e9)
 
 
-def test_nothing_is_taken_back_where_nobody_reads() -> None:
+def test_nothing_is_uncancelled_without_a_reader() -> None:
     """An interruption between two reads waits for the next one and cancels no task."""
     clock = StreamClock()
     clock.interrupt(late())
@@ -89,7 +89,7 @@ async def test_tokens_set_no_timers() -> None:
 
 
 @in_virtual_time
-async def test_no_timer_spins_while_nobody_waits() -> None:
+async def test_no_timer_spins_without_a_waiter() -> None:
     """A consumer that is busy for long is watched by nothing but the deadline."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:

@@ -113,7 +113,7 @@ def test_retriable_follows_the_code_unless_said(code: ErrorCode) -> None:
     assert WorkerError.of(code, "x", retriable=False).retriable is False
 
 
-def test_an_error_says_what_it_knows() -> None:
+def test_an_error_shows_its_facts() -> None:
     """Data in attributes, one line as text; what is not known is None."""
     error = WorkerError.of("ADMISSION_REJECT", "busy")
     assert error.fields() == {

@@ -50,7 +50,8 @@ def test_their_fields_are_those_of_the_contract() -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    """Only what every engine tells must be given; a count is ours unless the engine counted."""
+    """Only facts that every engine reports are required; a count is ours unless the engine
+    counted."""
     assert Started("j", "e", "1") == Started("j", "e", "1", None, None, None)
     assert Token("a", 0).logprob is None
     assert Metrics(3) == Metrics(3, None, None, 0.0, "counted", 1)

@@ -74,7 +74,7 @@ async def _behind_a_task() -> AsyncIterator[TokenEvent]:
 def test_an_adapter_that_swallows_its_deadline_is_abandoned(
     events: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reader gets DEADLINE_UNMET after a bounded wait; the adapter's code is left alone."""
+    """The reader gets DEADLINE_UNMET after a bounded wait; the adapter's code is abandoned."""
 
     async def go() -> None:
         began_at = now_s()

@@ -49,7 +49,7 @@ def test_health_is_a_value() -> None:
 
 
 def test_unknown_props_are_none_or_empty() -> None:
-    """ORCH-3603: an engine that tells nothing has props all the same, and its own mappings."""
+    """ORCH-3603: an engine that reports nothing still has props, with its own mappings."""
     props = EngineProps()
     assert props == EngineProps("unknown", None, (), None, None, None, None, {}, {})
     assert props.features is not EngineProps().features

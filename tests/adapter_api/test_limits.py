@@ -38,7 +38,7 @@ async def test_a_limit_on_silence_ends_the_job() -> None:
 
 @in_virtual_time
 async def test_a_limit_needs_no_error_of_its_own() -> None:
-    """By default silence is DECODE_TIMEOUT; the message tells the limit."""
+    """By default silence is DECODE_TIMEOUT; the message names the limit."""
 
     async def silent(clock: StreamClock) -> AsyncIterator[TokenEvent]:
         clock.allow(0.02)
@@ -147,7 +147,7 @@ async def test_a_stream_that_makes_progress_is_never_cut() -> None:
 
 @pytest.mark.parametrize("deadline_s", [None, 10.0])
 @in_virtual_time
-async def test_a_slow_consumer_is_no_stall(deadline_s: float | None) -> None:
+async def test_a_slow_consumer_is_not_a_stall(deadline_s: float | None) -> None:
     """Only waiting for the engine counts, before a token as after one."""
 
     async def quick(clock: StreamClock) -> AsyncIterator[TokenEvent]:

@@ -77,7 +77,8 @@ async def test_a_failure_before_started_raises(how: str) -> None:
 
 
 async def test_the_happy_path_is_started_tokens_metrics_end() -> None:
-    """ADAPT-3001, WA-INT-3001: events come through as they are, then iteration stops for good."""
+    """ADAPT-3001, WA-INT-3001: events come through as they are, then iteration stops
+    permanently."""
     steps = [STARTED, *tokens(3), MetricsFrame({"a": 1}), END]
     script = Script(*steps)
     stream = script.stream()
@@ -109,7 +110,7 @@ async def test_a_yielded_error_is_the_same_as_a_raised_one() -> None:
         await Script(Error(error)).stream()
 
 
-async def test_an_error_tells_of_the_job_it_ended() -> None:
+async def test_an_error_names_the_job_it_ended() -> None:
     """An adapter that keeps one error object for all jobs does not mix them up."""
     error = WorkerReset("WORKER_RESET", "gone")
     for job_id in ("one", "two"):
@@ -216,7 +217,7 @@ async def test_a_foreign_exception_is_internal_with_its_cause() -> None:
     assert isinstance(seen[-1].__cause__, KeyError)
 
 
-async def test_what_is_no_exception_goes_on() -> None:
+async def test_base_exceptions_propagate() -> None:
     """A KeyboardInterrupt propagates; the job is over."""
     script = Script(STARTED, KeyboardInterrupt("now"))
     stream = await script.stream()

@@ -188,7 +188,7 @@ async def test_the_table_cancels_by_job_id() -> None:
     assert all(s.closed for s in scripts)
 
 
-async def test_the_table_forgets_what_nobody_holds() -> None:
+async def test_the_table_forgets_unreferenced_streams() -> None:
     """It keeps no stream alive."""
     table = StreamTable()
     stream = table.add(Script(STARTED, END).stream())
@@ -220,7 +220,7 @@ async def test_a_map_finds_every_stream_of_a_key_while_it_lives() -> None:
     assert len(streams) == 0
 
 
-async def test_what_is_at_hand_can_be_taken_at_once() -> None:
+async def test_buffered_tokens_can_be_taken_at_once() -> None:
     """take_buffered gives the rest of a list that the adapter gave; reading continues after it."""
     stream = Script(STARTED, tokens(4)[:3], tokens(4)[3], END).stream()
     async with stream:

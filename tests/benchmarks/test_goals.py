@@ -42,7 +42,7 @@ def test_a_failed_client_is_refused() -> None:
     assert finding.refused == "floor failed: OSError: gone"
 
 
-def test_what_was_not_measured_is_no_finding() -> None:
+def test_unmeasured_goals_are_not_findings() -> None:
     """Peers may be missing."""
     assert judge({}) == []
 

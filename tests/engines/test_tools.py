@@ -95,7 +95,7 @@ async def test_every_tool_choice_ends_in_the_call(adapter: OpenAIHttpAdapter, ch
     assert _calls(await _ask(adapter, "@weather", tool_choice=choice)) == [("get_weather", OSLO)]
 
 
-async def test_parallel_calls_are_told_apart(adapter: OpenAIHttpAdapter) -> None:
+async def test_parallel_calls_are_distinguished(adapter: OpenAIHttpAdapter) -> None:
     """Two calls with ids of their own."""
     answer = await _ask(adapter, "@parallel", parallel_tool_calls=True)
     assert _calls(answer) == [("get_weather", OSLO), ("get_time", {"zone": "UTC"})]

@@ -38,7 +38,7 @@ async def test_stream_is_whole():
 
 
 async def test_attributes_and_repr():
-    """It tells where it comes from, and its repr shows no config."""
+    """It names its origin, and its repr shows no config."""
     adapter = BoundAdapter(
         Least(), name="made", distribution="d", version="1", config={"api_key": "hunter2"}
     )
@@ -79,7 +79,7 @@ async def test_token_stream_is_used_as_it_is():
     assert await stream.text() == "onetwothree"
 
 
-async def test_iterable_that_is_no_iterator():
+async def test_iterable_that_is_not_an_iterator():
     """An object with only `__aiter__` is iterated."""
 
     class Lines(AsyncIterable[TokenEvent]):
@@ -160,7 +160,7 @@ async def test_cancelling_a_health_check():
             await bind(Hanging()).health()
 
 
-async def test_a_hook_that_is_no_coroutine_harms_its_own_call_only():
+async def test_a_hook_that_is_not_a_coroutine_fails_only_its_own_call():
     """Its GeneratorExit is an InternalError, as that of any other hook."""
 
     class Rude(Least):

@@ -148,7 +148,7 @@ async def test_cancel_stops_the_stream():
         assert not await adapter.cancel("whole")
 
 
-async def test_cancel_asks_the_adapter_too():
+async def test_cancel_calls_the_adapters_hook_too():
     """The cancel hook is called, too; it may know jobs of its own."""
     whole = Whole()
     async with bind(whole) as adapter:
@@ -160,7 +160,7 @@ async def test_cancel_asks_the_adapter_too():
     assert not await adapter.cancel("only the engine knows it")
 
 
-async def test_cancel_before_start_asks_nobody():
+async def test_cancel_before_start_calls_no_hook():
     """An adapter that has not started has no jobs."""
     whole = Whole()
     assert not await bind(whole).cancel("j")

@@ -31,7 +31,7 @@ def bind(adapter: object, *middleware: object) -> BoundAdapter:
 
 
 class Upper:
-    """Makes the text upper case; `log` tells the order of things."""
+    """Makes the text upper case; `log` records the order of events."""
 
     def __init__(self, log: list[str], name: str = "") -> None:
         self.log = log

@@ -230,7 +230,7 @@ async def test_aclose_ends_streams_and_can_be_repeated(counted):
     await registry.aclose()
 
 
-async def test_aclose_asks_all_before_it_fails(counted):
+async def test_aclose_closes_all_before_it_fails(counted):
     """One adapter that cannot be closed does not keep the others open."""
     registry = Registry()
     for size in (13, 2):

@@ -168,7 +168,7 @@ class Cache:
 
 
 @pytest.mark.parametrize("as_stream", [False, True])
-async def test_an_answer_from_a_cache_is_told(as_stream: bool) -> None:
+async def test_an_answer_from_a_cache_is_reported(as_stream: bool) -> None:
     """The job is reported as the caller sees it, and the engine receives no request (ORCH-3027)."""
     recorder = Recorder()
     registry = Registry(middleware=[Cache(as_stream=as_stream)], observers=[recorder])

@@ -164,7 +164,7 @@ def test_describe_without_loading(fresh_python):
 # Broken ones beside good ones
 
 
-def test_broken_plugins_disturb_nobody(samples):
+def test_broken_plugins_affect_no_other(samples):
     """Every broken adapter fails by itself; those beside it work before and after."""
     samples("malformed_neighbour", "broken_pack", "acme_echo")
     registry = Registry()

@@ -224,7 +224,7 @@ async def stall_in_refusal(wire: Wire) -> None:
 # Deadline
 
 
-async def _tokens_for_ever(pause_s: float, wire: Wire) -> None:
+async def _endless_tokens(pause_s: float, wire: Wire) -> None:
     await wire.head()
     while True:
         await wire.text("x")
@@ -237,7 +237,7 @@ def _late() -> Iterable[Scenario]:
         ("tokens-for-ever", "sends tokens endlessly, as fast as it can", 0.0),
         ("slow-tokens-for-ever", "sends a token now and then, endlessly", TICK_S),
     ):
-        script = partial(_tokens_for_ever, pause_s)
+        script = partial(_endless_tokens, pause_s)
         yield Scenario(name, what, script, expect, task={"deadline_s": 0.3})
 
 

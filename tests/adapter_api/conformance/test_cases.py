@@ -75,7 +75,7 @@ def test_a_subclass_and_a_fixture_are_enough(tmp_path: Path) -> None:
     assert "conforms to version 1" in (tmp_path / "conformance-report" / "right.md").read_text()
 
 
-def test_a_failure_says_the_rule_and_what_to_do(run: Run) -> None:
+def test_a_failure_shows_the_rule_and_advice(run: Run) -> None:
     """The first mistake is reported; the checks that depend on it are skipped."""
     chosen = "answers or indexes or frames or cancel or lab"
     status, printed = run(TEST.format(name="wrong-indexes"), "-rs", "-k", chosen)

@@ -145,7 +145,7 @@ def test_the_right_adapter_passes_every_check(subject_of: SubjectOf) -> None:
     assert {result.check: result.remark for result in results if result.status != "passed"} == {}
 
 
-def test_an_iterator_that_cannot_be_closed_is_no_mistake(subject_of: SubjectOf) -> None:
+def test_an_iterator_that_cannot_be_closed_is_valid(subject_of: SubjectOf) -> None:
     """The contract asks for an AsyncIterator; only closing it cannot be examined."""
     [closing] = [check for check in CHECKS if check.name == "closing"]
     assert run_check(closing, subject_of("right-iterator")).status is Status.ABSENT
@@ -159,7 +159,7 @@ def test_needs_name_earlier_checks() -> None:
         seen.add(check.name)
 
 
-def test_every_check_says_its_rule_and_requirement() -> None:
+def test_every_check_names_its_rule_and_requirement() -> None:
     """A report explains itself."""
     for check in CHECKS:
         assert check.summary.endswith("."), check.name

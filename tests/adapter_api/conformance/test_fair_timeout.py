@@ -100,7 +100,7 @@ def shared_processor() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("shared_processor")
-def test_the_system_tells_what_other_processes_took() -> None:
+def test_the_system_reports_time_of_other_processes() -> None:
     """While it is ready to run; waiting for something else is not meant."""
     before = delayed_s()
     _use_processor(0.1)
@@ -108,7 +108,7 @@ def test_the_system_tells_what_other_processes_took() -> None:
     assert taken_s > 0.03 if os.path.isdir("/proc/self/task") else taken_s == 0
 
 
-def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_does_not_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then a limit is a limit."""
     monkeypatch.setattr(fair_timeout, "_THREADS", "/nowhere")
     assert delayed_s() == 0.0

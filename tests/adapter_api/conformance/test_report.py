@@ -48,7 +48,9 @@ def test_conforms(statuses: list[Status], conforms: bool | None) -> None:
         ),
     ],
 )
-def test_a_part_is_no_proof(statuses: list[Status], conforms: bool | None, verdict: str) -> None:
+def test_a_partial_report_proves_nothing(
+    statuses: list[Status], conforms: bool | None, verdict: str
+) -> None:
     """A report of some of the checks says which, and can only say that an adapter is wrong."""
     report = attrs.evolve(_report(*statuses), missing=["cancel", "leaks"])
     assert report.conforms is conforms
@@ -89,7 +91,7 @@ def test_files(tmp_path: Path) -> None:
     assert all(path.read_text(encoding="utf-8") for path in paths)
 
 
-def test_a_name_that_is_no_file_name(tmp_path: Path) -> None:
+def test_a_name_that_is_not_a_file_name(tmp_path: Path) -> None:
     """Whatever an adapter is called, its report is in the folder."""
     report = attrs.evolve(_report(Status.PASSED), adapter="acme/../echo b")
     assert [path.name for path in report.write(tmp_path)] == [

@@ -72,9 +72,7 @@ def test_a_check_without_end_is_a_verdict(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 @pytest.mark.parametrize("beside", [False, True], ids=["itself", "a-task"])
-def test_what_is_no_exception_is_a_verdict_too(
-    exc: BaseException, remark: str, beside: bool
-) -> None:
+def test_base_exceptions_are_verdicts_too(exc: BaseException, remark: str, beside: bool) -> None:
     """An adapter cannot end the run, from wherever it raises."""
 
     async def explode(_: Subject) -> None:
@@ -122,7 +120,7 @@ def test_the_users_interrupt_ends_the_run() -> None:
 
 
 def test_the_users_interrupt_cannot_be_swallowed() -> None:
-    """It ends the run also where an adapter makes something else of it."""
+    """It ends the run even if an adapter converts it to something else."""
 
     async def swallow(_: Subject) -> None:
         try:

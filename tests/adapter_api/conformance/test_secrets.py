@@ -54,7 +54,7 @@ def test_a_name_that_does_not(judge_options: Judge, name: str) -> None:
     assert judge_options({name: attrs.field(default="none")}).status is Status.ABSENT
 
 
-def test_a_number_is_no_secret(judge_options: Judge) -> None:
+def test_a_number_is_not_a_secret(judge_options: Judge) -> None:
     """A limit on the wait for a token only sounds like one."""
     for hint in (float, float | None):
         limit = attrs.field(default=None, type=hint)
@@ -88,7 +88,7 @@ def test_the_authors_own_value(judge_options: Judge) -> None:
     assert judge_options(hidden, key="acme:0123456789").status is Status.PASSED
 
 
-def test_what_is_no_text_has_nothing_to_show(judge_options: Judge) -> None:
+def test_options_that_are_not_text_show_nothing(judge_options: Judge) -> None:
     """A secret of another type, such as a function, is not tried with a text."""
 
     def must_be_callable(_: object, __: object, value: object) -> None:

@@ -144,7 +144,7 @@ def test_other_fields_hold_no_delay(name: str) -> None:
 
 
 @given(st.text(max_size=80) | st.from_regex(r"(try again|wait) (in )?[0-9. a-z]{0,40}"))
-def test_no_text_does_harm(text: str) -> None:
+def test_any_text_is_safe(text: str) -> None:
     """A delay of at least nothing, or none."""
     for delay_ms in (delay_in_words_ms(text), duration_ms(text)):
         assert delay_ms is None or delay_ms >= 0
@@ -157,7 +157,7 @@ GOOGLE = (
 )
 
 
-def test_a_delay_in_the_body_counts_where_no_header_tells_one() -> None:
+def test_a_delay_in_the_body_counts_if_no_header_has_one() -> None:
     """Google's RetryInfo, and the words of others; a header is more exact."""
     error = error_from_response(429, {}, GOOGLE)
     assert (error.code, error.retry_after_ms) == (ErrorCode.ADMISSION_REJECT, 1200)
@@ -167,7 +167,7 @@ def test_a_delay_in_the_body_counts_where_no_header_tells_one() -> None:
     assert error_from_payload({"error": "busy, retry in 2s", "code": 503}).retry_after_ms == 2000
 
 
-def test_a_final_error_asks_for_no_delay() -> None:
+def test_a_final_error_requests_no_delay() -> None:
     """A rate limit's reset comes with every answer, and says nothing of a wrong request."""
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
     assert error_from_response(400, headers, b"").retry_after_ms is None

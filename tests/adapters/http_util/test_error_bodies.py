@@ -120,7 +120,7 @@ def test_every_shape_of_an_error_body_is_read(payload: Any, expected: ErrorBody)
     ],
     ids=lambda v: str(v)[:40],
 )  # fmt: skip
-def test_what_is_no_json_is_read_as_text(body: bytes, message: str) -> None:
+def test_bodies_that_are_not_json_are_read_as_text(body: bytes, message: str) -> None:
     """One printable line of bounded length, without markup."""
     assert read_error_body(body) == ErrorBody(message)
 
@@ -165,7 +165,7 @@ def test_wrong_types_in_every_field_do_no_harm(payload: Any, status: int | None)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b'{"detail": null}', b"{}", b'""'])
-def test_a_refusal_without_words_says_its_status_alone(body: bytes) -> None:
+def test_a_refusal_without_words_shows_only_its_status(body: bytes) -> None:
     """A missing message is not shown as None."""
     assert error_from_response(400, {}, body).message == "the server answered 400"
     assert error_from_payload(json.loads(body or b"null")).message.endswith(": it gave no reason")

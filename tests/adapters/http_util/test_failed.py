@@ -103,6 +103,6 @@ def test_a_message_alone_may_be_a_notice(words: str) -> None:
 
 
 @pytest.mark.parametrize("found", NOTHING, ids=str)
-def test_what_says_nothing_is_no_failure(found: dict[str, Any]) -> None:
+def test_meaningless_values_are_not_failures(found: dict[str, Any]) -> None:
     assert not is_error({"id": "a", "choices": [], **found})
     assert not is_error({**ANSWER, **found})

@@ -80,7 +80,7 @@ def test_a_code_may_name_the_day(code: str) -> None:
 
 
 @pytest.mark.parametrize("words", [words for words in LONG if "midnight" not in words])
-def test_a_told_delay_is_honoured(words: str) -> None:
+def test_a_requested_delay_is_honoured(words: str) -> None:
     """A limit of the last 24 hours may be over in a minute, if the server says so."""
     body = json.dumps({"error": {"message": words, "code": "rate_limit_exceeded"}}).encode()
     error = error_from_response(429, {"retry-after": "7"}, body)

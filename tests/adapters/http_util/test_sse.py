@@ -281,7 +281,7 @@ def test_small_pieces_take_linear_time(piece: bytes) -> None:
     assert_linear(feed, 200)
 
 
-def test_a_long_event_of_short_lines_is_no_long_line() -> None:
+def test_a_long_event_of_short_lines_is_not_a_long_line() -> None:
     """Switching to lines in the middle of an event counts each line for itself."""
     decoder = SSEDecoder(max_line_bytes=100, max_event_bytes=10_000)
     for _ in range(50):

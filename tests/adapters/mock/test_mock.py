@@ -111,7 +111,7 @@ async def test_an_answer_may_be_empty() -> None:
     assert (end.metrics.tokens_generated, end.metrics.time_to_first_token_ms) == (0, None)
 
 
-async def test_echo_says_the_prompt() -> None:
+async def test_echo_answers_with_the_prompt() -> None:
     """Word by word; of a chat, the texts of its messages."""
     echo = MockAdapter(echo=True)
     assert await echo.submit(TASK).text() == "say it again"
@@ -261,7 +261,7 @@ async def test_a_text_is_not_taken_for_its_letters() -> None:
         MockAdapter(tokens="abc")
 
 
-def test_every_option_says_what_it_does() -> None:
+def test_every_option_is_described() -> None:
     """One sentence each, for `describe`."""
     fields = registry.describe("mock").config_fields
     assert [f.name for f in fields] == [f.name for f in attrs.fields(MockConfig)]

@@ -148,7 +148,7 @@ async def test_connections_are_used_again(serving: Serving) -> None:
     [(False, ErrorCode.POOL_UNAVAILABLE), (True, ErrorCode.DECODE_TIMEOUT)],
 )
 @pytest.mark.parametrize("limit", ["first_token_timeout_s", "deadline_s"])
-async def test_a_silent_server_is_given_up(
+async def test_a_silent_server_times_out(
     serving: Serving, head: bool, code: ErrorCode, limit: str
 ) -> None:
     """HTU-ERR-4002: one budget for head and first token, one request, and the deadline over all."""
@@ -171,7 +171,7 @@ async def test_a_silent_server_is_given_up(
     assert error.retriable is bool(options)
 
 
-async def test_pings_between_tokens_are_no_progress(serving: Serving) -> None:
+async def test_pings_between_tokens_are_not_progress(serving: Serving) -> None:
     """The wait runs from the last token, not from the first ping after it."""
 
     async def script(request: Request, wire: Wire) -> None:
@@ -281,7 +281,7 @@ async def test_an_error_of_the_options_comes_as_one() -> None:
         assert isinstance(await failure_of(adapter), InvalidRequest)
 
 
-async def test_the_egress_list_is_asked_before_anything_is_sent(serving: Serving) -> None:
+async def test_the_egress_list_is_checked_before_anything_is_sent(serving: Serving) -> None:
     """ORCH-3080: a host that is not named is EGRESS_DENIED, for jobs and for health."""
     async with serving(egress_allow=("api.openai.com",)) as (server, adapter):
         with pytest.raises(EgressDenied):

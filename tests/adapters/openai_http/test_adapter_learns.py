@@ -85,7 +85,7 @@ async def test_a_better_source_of_the_version_is_never_replaced(serving: Serving
         assert (await _started(adapter)).engine_version == "b2-bb-full"
 
 
-async def test_started_tells_what_was_sent_and_who_answers(serving: Serving) -> None:
+async def test_started_names_what_was_sent_and_which_engine_answers(serving: Serving) -> None:
     """The engine's word for the model goes before ours; replica and seed are reported."""
     task = TaskRequest(prompt="x", model="alias", seed=3, job_id="j")
     named = piece("a", "stop")

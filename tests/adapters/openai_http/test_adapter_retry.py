@@ -35,7 +35,7 @@ from tests.virtual_time import now_s
 # Retry
 
 
-async def test_busy_servers_are_asked_again(
+async def test_requests_to_busy_servers_are_repeated(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     """WA-INT-3003, OC-ADAPT-OAI 6030, ORCH-3027, ORCH-3300: 503, 429 and 502 are repeated and

@@ -91,7 +91,7 @@ async def test_a_challenge_for_basic_auth_names_the_option(serving: Serving) -> 
         fails(429, "too many chat requests"),
     ],
 )
-async def test_a_url_in_a_text_is_no_sign_of_a_missing_endpoint(
+async def test_a_url_in_a_text_does_not_mean_a_missing_endpoint(
     serving: Serving, handler: Handler
 ) -> None:
     """Routers repeat the path of the request in every error."""

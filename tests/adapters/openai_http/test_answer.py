@@ -65,7 +65,7 @@ def test_a_character_cut_in_two_is_joined() -> None:
     assert "".join(_texts(piece("a"), halves[0])) == "ax\ufffd"
 
 
-def test_a_message_after_deltas_is_no_delta() -> None:
+def test_a_message_after_deltas_is_not_a_delta() -> None:
     """The whole text again is not appended (hermes-browser-extension#11)."""
     again = {"choices": [{"index": 0, "message": {"content": "ab"}, "finish_reason": "stop"}]}
     assert _texts(delta({"content": "a"}), delta({"content": "b"}), again) == ["a", "b"]

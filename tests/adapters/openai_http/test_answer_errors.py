@@ -224,7 +224,7 @@ def test_a_failure_that_comes_as_text() -> None:
         {"usage": {"prompt_tokens": "x", "completion_tokens": -5}},
     ],
 )
-def test_what_says_nothing_is_tolerated(payload: Any) -> None:
+def test_meaningless_payloads_are_tolerated(payload: Any) -> None:
     """Null, empty and missing fields are neither tokens nor errors."""
     *tokens, end = _read(piece("a"), payload, piece("b", "stop"))
     assert [t.text for t in tokens] == ["a", "b"]

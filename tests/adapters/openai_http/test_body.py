@@ -153,7 +153,7 @@ async def test_blanks_before_an_answer_are_nothing(serving: Serving, blanks: byt
             assert await adapter.submit(PROMPT).text() == (text if body[:1] == b"{" else OK)
 
 
-async def test_endless_blanks_are_no_answer(serving: Serving) -> None:
+async def test_endless_blanks_are_not_an_answer(serving: Serving) -> None:
     """They take neither memory nor more time than the first token may."""
 
     async def script(request: Request, wire: Wire) -> None:
@@ -190,7 +190,7 @@ NO_ANSWERS: list[tuple[bytes, ErrorCode, str]] = [
 
 
 @pytest.mark.parametrize(("body", "code", "says"), NO_ANSWERS, ids=lambda v: str(v)[:40])
-async def test_a_200_that_is_no_answer(
+async def test_a_200_that_is_not_an_answer(
     serving: Serving, body: bytes, code: ErrorCode, says: str
 ) -> None:
     """HTML, nothing, text, cut JSON, errors in JSON: one error each, one request."""

@@ -316,7 +316,7 @@ def test_what_is_kept_has_a_bound(bound: str, monkeypatch: pytest.MonkeyPatch) -
 
 @st.composite
 def _streams(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-    """Draw calls in pieces, interleaved, in one of the ways that tell them apart."""
+    """Draw calls in pieces, interleaved, in one of the ways that distinguish them."""
     arguments = draw(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=8), max_size=2),
                               min_size=1, max_size=3))  # fmt: skip
     texts = [json.dumps(value, ensure_ascii=draw(st.booleans())) for value in arguments]

@@ -171,7 +171,7 @@ def test_an_adapter_is_made_in_each_way_there_is() -> None:
 
 
 @pytest.mark.parametrize("given", [{"base_url": URL}, None, 5])
-def test_anything_else_is_no_way_to_make_an_adapter(given: Any) -> None:
+def test_an_adapter_cannot_be_made_from_anything_else(given: Any) -> None:
     """The message says how options in a mapping are given."""
     with pytest.raises(TypeError, match=r"from a base_url or an OpenAIHttpConfig.*\*\*options"):
         OpenAIHttpAdapter(given)
@@ -266,7 +266,7 @@ def test_the_registry_reports_the_same(options: dict[str, Any], says: str) -> No
 
 
 @pytest.mark.parametrize("proxy", ["user:pw-not-shown@host:88", "pw-not-shown", "http://", ""])
-def test_a_proxy_that_is_no_url_is_refused_unseen(proxy: str) -> None:
+def test_a_proxy_that_is_not_a_url_is_refused_unseen(proxy: str) -> None:
     """The message says what a proxy looks like, and does not repeat a password (HTU-1004)."""
     with pytest.raises(ValueError, match="proxy must be a URL") as caught:
         OpenAIHttpConfig("http://localhost", proxy=proxy)

@@ -117,7 +117,7 @@ async def test_azure_has_a_header_of_its_own() -> None:
     assert await Credentials(entra).headers() == {"Authorization": "Bearer t-1"}
 
 
-async def test_a_key_function_is_asked_for_each_request(serving: Serving) -> None:
+async def test_a_key_function_is_called_for_each_request(serving: Serving) -> None:
     """Sync, async, or an object that is called, so that keys can be rotated."""
     keys = iter(["key-1", "key-2"])
 
@@ -137,7 +137,7 @@ async def test_a_key_function_is_asked_for_each_request(serving: Serving) -> Non
         assert headers == [f"Bearer {key}" for key in sent]
 
 
-async def test_a_key_function_is_not_asked_again_after_401(serving: Serving) -> None:
+async def test_a_key_function_is_not_called_again_after_401(serving: Serving) -> None:
     """It has just been asked: a refused key is the answer."""
     async with serving(fails(401), api_key=Provider()) as (server, adapter):
         assert isinstance(await _failure(adapter), AuthenticationFailed)

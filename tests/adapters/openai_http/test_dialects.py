@@ -111,7 +111,7 @@ def test_by_chunk(
 
 
 def test_an_id_that_several_servers_have_does_not_name_one() -> None:
-    """Dynamo and llama-cpp-python have the same ids; the Server header tells them apart, and both
+    """Dynamo and llama-cpp-python have the same ids; the Server header distinguishes them, and both
     end every whole answer with a finish_reason."""
     dynamo = by_chunk(None, f"chatcmpl-{UUID}", "m", None)
     assert dynamo is not None
@@ -138,7 +138,7 @@ def test_an_id_that_several_servers_have_does_not_name_one() -> None:
 def test_the_version_in_a_fingerprint(
     dialect: str, fingerprint: str | None, version: str | None
 ) -> None:
-    """The same text as the version endpoint gives, so that it never changes with the source."""
+    """The same text as the version endpoint gives, so that it never depends on the source."""
     assert version_in(DIALECTS.get(dialect, UNKNOWN), fingerprint) == version
 
 

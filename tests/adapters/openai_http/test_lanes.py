@@ -346,7 +346,7 @@ def test_another_chunk_ends_the_lane_of_reasoning(other: dict[str, Any]) -> None
     assert _thinking().read_plain(lines) is None
 
 
-def test_reasoning_that_nobody_wants_is_progress() -> None:
+def test_unwanted_reasoning_is_progress() -> None:
     reader = AnswerReader()
     _read(_line(delta({"reasoning": "hm"})), reader)
     assert reader.read_plain(_line(delta({"reasoning": "so"}))) == []
@@ -386,7 +386,7 @@ _SIGNS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("where", ["chunk", "choice", "delta"])
 @pytest.mark.parametrize(("name", "value"), _SIGNS)
 def test_a_sign_beside_a_text_is_seen_wherever_it_comes(name: str, value: Any, where: str) -> None:
-    """No lane overlooks what the slow reader heeds: in the middle of many plain chunks, too."""
+    """No lane overlooks what the slow reader reads: in the middle of many plain chunks, too."""
     chunk = delta({"content": "b"})
     places = {"chunk": chunk, "choice": chunk["choices"][0], "delta": chunk["choices"][0]["delta"]}
     places[where][name] = value

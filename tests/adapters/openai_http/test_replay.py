@@ -155,7 +155,7 @@ async def test_waits_before_the_next_request_are_not_waited(
     serving: Serving, tmp_path: Path
 ) -> None:
     """A server asks to be left alone for long: with speed 0 the replay asks again at once, and
-    still tells what was asked for."""
+    still lists the recorded requests."""
     path = tmp_path / "r.jsonl"
 
     async def busy(request: Request, wire: Wire) -> None:
@@ -188,7 +188,7 @@ async def test_health_is_played(serving: Serving, tmp_path: Path) -> None:
         assert (await replay.props()).models == props.models != ()
 
 
-async def test_several_jobs_at_once_are_told_apart(server: FaultServer, tmp_path: Path) -> None:
+async def test_concurrent_jobs_are_distinguished(server: FaultServer, tmp_path: Path) -> None:
     """Answers that arrive interleaved are played to those who ask for them."""
     path = tmp_path / "r.jsonl"
     tasks = [TaskRequest(prompt=f"job {n}", model="m") for n in range(8)]

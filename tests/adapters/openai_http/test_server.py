@@ -223,7 +223,7 @@ async def test_a_check_of_an_unknown_server_costs_nothing(serving: Serving) -> N
             assert {request.method for request in server.requests} == {"GET"}
 
 
-async def test_a_litellm_proxy_is_asked_for_its_readiness(serving: Serving) -> None:
+async def test_readiness_of_a_litellm_proxy_is_queried(serving: Serving) -> None:
     """Recognized by a header of its model list; /health is never requested."""
     listed = json.dumps({"data": [{"id": "m"}]}).encode()
     routes = {
@@ -254,7 +254,7 @@ async def test_busy_slots(serving: Serving, busy: int) -> None:
 
 
 @pytest.mark.parametrize("slots", [fails(501, "disabled"), answers({"slots": 1}), answers([])])
-async def test_slots_that_are_not_told(serving: Serving, slots: Handler) -> None:
+async def test_slots_that_are_not_reported(serving: Serving, slots: Handler) -> None:
     """The endpoint may be off: unknown, and no doubt about the server's health."""
     routes = {"/health": recording("llama-server/a_get_health.txt"), "/slots": slots}
     status = await health(serving, routes)

@@ -114,7 +114,7 @@ async def test_a_provider_that_hangs_costs_a_bounded_time() -> None:
     [b"\xff\xfe", b"[" * 5000, b"null", b"5", b'{"data": [1, {}]}', b'{"data": {"id": 1}}',
      b'{"version": 5}', b'{"version": ""}', b'{"data": [{"id": "m", "owned_by": [1]}]}'],
 )  # fmt: skip
-async def test_garbage_is_no_exception(serving: Serving, junk: bytes) -> None:
+async def test_garbage_raises_no_exception(serving: Serving, junk: bytes) -> None:
     """Whatever comes back, health, props and version answer."""
     async with serving(answers(junk), dialect="llama-server") as (_, adapter):
         assert (await adapter.health()).live

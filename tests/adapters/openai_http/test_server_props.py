@@ -86,7 +86,7 @@ async def test_what_transformers_does_not_tell(serving: Serving) -> None:
         ({}, None),
     ],
 )
-async def test_where_the_context_length_is_told(
+async def test_where_the_context_length_is_reported(
     serving: Serving, fields: dict[str, Any], context: int | None
 ) -> None:
     """By vLLM, llama-server and others; anything but a positive integer is unknown."""
@@ -113,7 +113,7 @@ async def test_of_several_models_the_configs_is_described(serving: Serving) -> N
 # The version
 
 
-async def test_an_unknown_server_is_asked_at_the_usual_places(serving: Serving) -> None:
+async def test_an_unknown_server_is_queried_at_the_usual_places(serving: Serving) -> None:
     """/version, then /api/version; what it answers, later jobs' Started carries."""
     routes = {
         "/version": in_turn(answers({"hello": "world"}), fails(404), answers([1])),
@@ -156,7 +156,7 @@ async def test_the_version_of_vllm_is_never_a_name_and_never_changes(serving: Se
         ("localai", "/version", "version"),
     ],
 )
-async def test_where_each_dialect_tells_its_version(
+async def test_where_each_dialect_reports_its_version(
     serving: Serving, dialect: str, path: str, key: str
 ) -> None:
     """One request; asked once, as the best source has spoken then."""

@@ -100,7 +100,7 @@ def test_a_template_follows_the_answer() -> None:
         assert lane.calls == before
 
 
-def test_an_answer_without_a_template_is_not_searched_for_ever() -> None:
+def test_an_answer_without_a_template_is_searched_only_for_a_while() -> None:
     """Random padding differs in each chunk; from then on each read costs one call of the lane."""
     lane = _CountingLane()
     template = Template()
@@ -111,7 +111,7 @@ def test_an_answer_without_a_template_is_not_searched_for_ever() -> None:
     assert lane.calls == before + 1
 
 
-def test_a_name_that_is_also_a_text_is_no_place_for_it() -> None:
+def test_a_name_that_is_also_a_text_is_not_a_place_for_it() -> None:
     """A model may generate its own name, or any other string of its chunk."""
     chunk = delta({"content": "gpt"}) | {"model": "gpt", "id": "gpt"}
     template = Template()

@@ -325,7 +325,7 @@ class Health(RightAdapter):
 
 
 class Props(RightAdapter):
-    """Fails where its engine does not tell."""
+    """Fails where its engine does not report it."""
 
     @hookimpl
     async def props(self) -> EngineProps:
@@ -333,7 +333,7 @@ class Props(RightAdapter):
 
 
 class EngineVersion(RightAdapter):
-    """Says nothing where its engine does not tell."""
+    """Returns nothing where its engine does not report it."""
 
     @hookimpl
     async def engine_version(self) -> str:

@@ -23,7 +23,7 @@ def _tasks(response_format: dict[str, Any] | None) -> list[TaskRequest]:
 
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
 @in_virtual_time
-async def test_what_is_no_json_is_an_error_row(kind: str, tmp_path: Path) -> None:
+async def test_answers_that_are_not_json_are_error_rows(kind: str, tmp_path: Path) -> None:
     """It has the answer, a code and a reason; it is not sent again, and it counts as failed."""
     engine = ScriptedEngine()
     output = tmp_path / "out.jsonl"

@@ -339,7 +339,7 @@ def test_a_signal_drains_and_says_how_to_go_on(
     assert contents(tmp_path / "in.output.jsonl") == [f"prompt {n}" for n in range(200)]
 
 
-def test_a_second_signal_gives_up_what_is_in_flight(
+def test_a_second_signal_abandons_rows_in_flight(
     start: Callable[..., "subprocess.Popen[str]"],
     workers: Callable[..., str],
     rows: str,

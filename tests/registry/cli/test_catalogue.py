@@ -92,7 +92,7 @@ def test_describe_an_unknown_one(cli: Callable[..., Any]) -> None:
     assert "did you mean 'openai-http'?" in done.err
 
 
-def test_the_version_is_told(cli: Callable[..., Any]) -> None:
+def test_the_version_is_shown(cli: Callable[..., Any]) -> None:
     """`--version` names the distribution and its version."""
     done = cli("--version")
     assert done.code == 0

@@ -85,7 +85,7 @@ def test_an_unknown_name(cli: Cli) -> None:
     assert "openai-http" in done.err
 
 
-def test_a_blocked_name_is_no_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_name_is_not_a_problem(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blocked adapter is not a defect."""
     monkeypatch.setenv("WORKER_ADAPTERS_BLOCKED", "mock")
     done = cli("check")

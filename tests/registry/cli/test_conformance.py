@@ -43,7 +43,7 @@ def test_an_adapter_that_does_not(cli: Cli, samples: Callable[..., None]) -> Non
     assert done.out.endswith(f"{part}\n")
 
 
-def test_a_part_is_told_as_a_part(cli: Cli, tmp_path: Path) -> None:
+def test_a_partial_report_is_marked_as_partial(cli: Cli, tmp_path: Path) -> None:
     """With --only nothing is said of the whole, in either form of the report."""
     arguments = ("--only", "order", "--report", str(tmp_path))
     done = cli("conformance", "openai-http", *arguments)
@@ -69,7 +69,7 @@ def test_an_adapter_that_ends_the_process(cli: Cli, samples: Callable[..., None]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "folder"])
-def test_a_report_that_cannot_be_written_is_told_first(cli: Cli, tmp_path: Path, name: str) -> None:
+def test_a_report_that_cannot_be_written_fails_first(cli: Cli, tmp_path: Path, name: str) -> None:
     """An unwritable report fails before any check runs; the message names the path."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "mock.json").mkdir(parents=True)
@@ -80,7 +80,7 @@ def test_a_report_that_cannot_be_written_is_told_first(cli: Cli, tmp_path: Path,
     assert done.err.count("\n") == 1
 
 
-def test_a_name_that_is_no_file_name(
+def test_a_name_that_is_not_a_file_name(
     cli: Cli, site: Any, adapter_source: str, tmp_path: Path
 ) -> None:
     """A slash in an adapter's name is none in its report's path."""

@@ -26,7 +26,7 @@ def test_help_is_plain_in_a_pipe(cli: Cli, arguments: list[str]) -> None:
     assert done.out.isascii()
 
 
-def test_help_tells_where_keys_come_from(cli: Cli) -> None:
+def test_help_shows_where_keys_come_from(cli: Cli) -> None:
     """An API key comes from the environment only, and the help says so."""
     assert "ORCHD_OPENAI_API_KEY" in cli("submit", "--help").out
 
@@ -76,7 +76,9 @@ def test_interrupted_while_it_waits_for_the_prompt(
     assert capsys.readouterr() == ("", "error: cancelled\n")
 
 
-def test_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_without_a_reader(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A closed pipe gives no error message, and is not written to again at exit."""
     reader, writer = os.pipe()
     os.close(reader)

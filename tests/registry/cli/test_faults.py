@@ -79,7 +79,7 @@ def test_each_request_has_a_line_with_its_end(lab: tuple[Any, str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
-def test_it_ends_when_told(lab: tuple[Any, str], number: signal.Signals) -> None:
+def test_it_ends_on_a_signal(lab: tuple[Any, str], number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM are its usual end, without a word, also after a body that is not JSON."""
     process, address = lab
     with pytest.raises(httpx.RemoteProtocolError):

@@ -37,7 +37,7 @@ def test_an_engine_that_is_not_there(cli: Cli) -> None:
         (["health=unhealthy", "ready=yes"], 1),
     ],
 )
-def test_the_status_tells_whether_it_takes_work(cli: Cli, options: list[str], code: int) -> None:
+def test_the_status_shows_whether_it_accepts_work(cli: Cli, options: list[str], code: int) -> None:
     """A degraded engine that accepts work is not a failure; one that does not is."""
     pairs = [word for option in options for word in ("--option", option)]
     assert cli("health", "--adapter", "mock", *pairs).code == code

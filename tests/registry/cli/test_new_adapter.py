@@ -300,7 +300,7 @@ def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_file_is_no_folder(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(cli: Cli, tmp_path: Path) -> None:
     """Also where it is empty, and where it stands in the way of the folder."""
     file = tmp_path / "afile"
     file.write_text("")

@@ -11,7 +11,7 @@ from registry.cli.terminal.status import UsageError
 
 
 @pytest.mark.parametrize("pair", ["sk-secret", "=sk-secret", ""])
-def test_what_is_no_pair_is_not_repeated(pair: str) -> None:
+def test_an_invalid_pair_is_not_repeated(pair: str) -> None:
     """A malformed --option is refused without showing it: it may hold a key (HTU-1004)."""
     with pytest.raises(UsageError, match="KEY=VALUE") as caught:
         get_adapter("openai-http", None, [pair])

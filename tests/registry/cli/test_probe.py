@@ -24,7 +24,7 @@ async def test_the_facts_of_a_sound_server() -> None:
     assert facts["wrong key"].startswith("UPSTREAM_AUTH")
 
 
-async def test_a_server_that_is_not_there_is_asked_once() -> None:
+async def test_an_absent_server_is_queried_once() -> None:
     """Nothing raises, and the error is there once instead of as the answer to every question."""
     facts = await facts_of(registry.get("openai-http", base_url="http://127.0.0.1:9"))
     assert list(facts) == ["health"]

@@ -79,7 +79,7 @@ def test_the_second_signal_does_not_wait(
     assert process.stderr.read() == "error: cancelled\n"
 
 
-def test_signals_end_it_while_nobody_reads(
+def test_signals_end_it_without_a_reader(
     start: Start, engine: Callable[..., Any], until: Until
 ) -> None:
     """The second signal ends a command whose reader has stopped reading."""
@@ -120,7 +120,7 @@ def test_a_reader_that_leaves_ends_it_quietly(start: Start, serve: Serve, until:
 
 
 @pytest.mark.parametrize("command", [["list"], ["describe", "openai-http"], ["demo"]])
-def test_a_closed_pipe_is_no_trouble_elsewhere(start: Start, command: list[str]) -> None:
+def test_a_closed_pipe_causes_no_other_error(start: Start, command: list[str]) -> None:
     """Every command ends quietly when the reader of its output goes away."""
     process = start(*command)
     assert process.stdout is not None

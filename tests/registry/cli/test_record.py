@@ -158,7 +158,7 @@ def test_nothing_to_record(cli: Cli, tmp_path: Path) -> None:
     assert "nothing was sent" in done.err
 
 
-def test_a_recording_that_stopped_is_told(
+def test_a_recording_that_stopped_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The disk was full: the status says that the recording is not whole. Other line ends than

@@ -136,7 +136,7 @@ def test_wrong_usage(cli: Cli, arguments: list[str], code: int, said: str) -> No
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["a\udcff"]])
-def test_a_prompt_that_is_no_text(cli: Cli, arguments: list[str]) -> None:
+def test_a_prompt_that_is_not_text(cli: Cli, arguments: list[str]) -> None:
     """Bytes that are not text, typed or from standard input, are refused."""
     done = cli("submit", *arguments, "--base-url", "http://127.0.0.1:1", stdin=b"\xff")
     assert done.code == 2
@@ -179,7 +179,7 @@ def test_without_a_prompt(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("frames", [True, False])
-def test_nobody_answers(cli: Cli, frames: bool) -> None:
+def test_no_server_answers(cli: Cli, frames: bool) -> None:
     """A server that is not there fails the job: status 1, as an error frame too (WA-INT-3008)."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

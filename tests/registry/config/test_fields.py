@@ -64,7 +64,7 @@ def test_all_problems_come_together():
 
 
 def test_error_names_the_adapter_and_survives_pickling():
-    """A ConfigError tells whose options are wrong, in this process and in another."""
+    """A ConfigError names the adapter whose options are wrong, in this process and in another."""
     with pytest.raises(ConfigError, match="configuration of 'made'") as caught:
         structure_config("made", Config, {})
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -87,7 +87,7 @@ def test_config_without_options():
 
 
 def test_missing_option_without_a_variable():
-    """An option that no variable can give is only asked for."""
+    """An option without a variable is only reported as missing."""
 
     @attrs.frozen
     class Plain:
@@ -155,7 +155,7 @@ def test_secrets_of_a_config():
 
 
 def test_fields_are_described():
-    """Each option tells type, default, variable, help and secrecy."""
+    """Each option has its type, default, variable, help and secrecy."""
     fields = {field.name: field for field in describe_fields(Config)}
     assert fields["base_url"] == ConfigField(
         "base_url", "str", None, True, "MADE_URL", "Where the engine is.", False

@@ -79,7 +79,7 @@ def test_an_error_does_not_repeat_a_key(attempt: Callable[[str], object], key: s
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_key_is_shown(name: str) -> None:
+def test_words_that_are_not_keys_are_shown(name: str) -> None:
     """Else the message would not help."""
     assert without_keys(name) == name
     assert keys_in(name) == []

@@ -36,7 +36,7 @@ def client_of(url: str) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
 
 
-async def test_a_refusal_is_no_content(start: Start) -> None:
+async def test_a_refusal_is_not_content(start: Start) -> None:
     """A refusal comes in `refusal`, streamed or not, so that nothing parses it as the answer."""
     served = await start(registry.get("mock", {"tokens": WORDS, "refuses": True}))
     async with client_of(served.url) as client:

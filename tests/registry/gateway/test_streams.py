@@ -245,7 +245,7 @@ async def test_a_whole_answer_is_one_object(start: Start, http: httpx.AsyncClien
     assert answer.headers["x-worker-replica"] == "r0"
 
 
-async def test_a_failed_answer_is_no_object(start: Start, http: httpx.AsyncClient) -> None:
+async def test_a_failed_answer_is_not_an_object(start: Start, http: httpx.AsyncClient) -> None:
     """Without stream a failure in mid-answer is a status, whatever text had come."""
     served = await start(mock(error_code="STREAM_TRUNCATED", error_after=3))
     answer = await http.post(f"{served.url}/v1/chat/completions", json=CHAT)

@@ -64,7 +64,7 @@ async def test_busy_engines_lose_no_job_and_teach_their_limits(seed: int) -> Non
 
 @in_virtual_time
 async def test_busy_answers_end_a_job_at_last() -> None:
-    """A pool that is busy for ever gives the job back; a limit that the task names is kept."""
+    """A pool that stays busy ends the job; a limit that the task sets applies."""
     for limits, asked in (({}, 3 + 8), ({"max_attempts": 2}, 2)):
         engine = Engine(failure=BUSY)
         async with AdapterHost() as host:

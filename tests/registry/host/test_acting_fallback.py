@@ -67,7 +67,7 @@ async def test_a_pool_is_never_its_own_fallback(host: AdapterHost) -> None:
     assert "fallback" not in [step.kind for step in host.explain("job").steps]  # type: ignore[union-attr]
 
 
-async def test_without_a_fallback_that_works_the_first_failure_is_told(host: AdapterHost) -> None:
+async def test_without_a_working_fallback_the_first_failure_is_reported(host: AdapterHost) -> None:
     """The last pool's refusal hides nothing."""
     host.set_policy("p", PoolPolicy(fallback=("spare",), max_attempts=1))
     host.set_policy("spare", PoolPolicy(ready_wait_s=0.0))

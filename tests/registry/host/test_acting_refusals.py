@@ -30,7 +30,7 @@ RESET = WorkerReset(ErrorCode.WORKER_RESET, "reset")
 
 
 @pytest.mark.parametrize("failure", [NO_KEY, NO_MODEL, NO_QUOTA, NOT_HERE, MOVED])
-async def test_a_replica_that_refuses_for_itself_is_no_black_hole(
+async def test_a_replica_that_keeps_refusing_is_not_a_black_hole(
     host: AdapterHost, failure: WorkerError
 ) -> None:
     """The job moves on once, the replica's health is checked, and two in a row rest it."""
@@ -60,7 +60,7 @@ async def test_a_defect_of_one_adapter_loses_no_job(host: AdapterHost) -> None:
         await answered_by(host, 2)
 
 
-async def test_a_replica_whose_answers_cannot_be_read_is_no_black_hole(host: AdapterHost) -> None:
+async def test_a_replica_with_unreadable_answers_is_not_a_black_hole(host: AdapterHost) -> None:
     """A sign-in page instead of an answer: the job moves on once, the breaker counts it."""
     page = StreamingError(ErrorCode.UPSTREAM_PROTOCOL, "HTML", status=200, retriable=False)
     bad = Engine("a", failure=page)
@@ -76,7 +76,7 @@ async def test_a_replica_whose_answers_cannot_be_read_is_no_black_hole(host: Ada
     assert len(host.attempted_replicas("x")) == 2
 
 
-async def test_a_job_that_moved_on_is_told_the_refusal_when_the_other_replica_goes(
+async def test_a_job_that_moved_on_gets_the_refusal_when_the_other_replica_goes(
     host: AdapterHost,
 ) -> None:
     """It waits for the only replica that is left to it; that one is unbound, and closes."""
@@ -97,7 +97,7 @@ async def test_a_job_that_moved_on_is_told_the_refusal_when_the_other_replica_go
     await until(lambda: other.closed == 1)
 
 
-async def test_where_no_other_can_answer_a_refusal_is_told_at_once(host: AdapterHost) -> None:
+async def test_without_another_replica_a_refusal_is_reported_at_once(host: AdapterHost) -> None:
     """The only replica does not rest: no job waits to hear that the key is wrong."""
     bad = Engine("a", failure=NO_KEY)
     await bound(host, bad)

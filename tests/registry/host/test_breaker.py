@@ -162,7 +162,7 @@ def limited(per_request: float, count: int) -> list[bool]:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35, 0.5, 0.65, 0.8])
-def test_chance_is_told_from_a_limit(share: float) -> None:
+def test_chance_is_distinguished_from_a_limit(share: float) -> None:
     """Servers that count requests refuse in patterns; others do it by chance."""
     assert not at_random(limited(share, 64))
     assert not at_random([True] * int(64 * share) + [False] * (64 - int(64 * share)))

@@ -100,11 +100,13 @@ async def cost_of(work: Callable[[], Awaitable[object]]) -> float:
 
 
 async def ratio(
-    cheap: Callable[[], Awaitable[object]], dear: Callable[[], Awaitable[object]], rounds: int = 5
+    cheap: Callable[[], Awaitable[object]],
+    expensive: Callable[[], Awaitable[object]],
+    rounds: int = 5,
 ) -> float:
     """Return the ratio of two costs, each the minimum of several alternating rounds."""
-    costs = [(await cost_of(cheap), await cost_of(dear)) for _ in range(rounds)]
-    return min(dear for _, dear in costs) / min(cheap for cheap, _ in costs)
+    costs = [(await cost_of(cheap), await cost_of(expensive)) for _ in range(rounds)]
+    return min(expensive for _, expensive in costs) / min(cheap for cheap, _ in costs)
 
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
@@ -308,7 +310,7 @@ async def test_a_storm_of_cancels_costs_little_more_than_the_adapters_own(
         if count > 1000:
             gc.collect()  # each storm begins alike
         costs.append((await storms[0](), await storms[1]()))
-    found = min(dear for _, dear in costs) / min(cheap for cheap, _ in costs)
+    found = min(expensive for _, expensive in costs) / min(cheap for cheap, _ in costs)
     say(capsys, f"{count:,} cancels cost {found:.2f} times the adapter's own")
     await host.aclose()
     await bare.aclose()

@@ -87,7 +87,7 @@ async def test_what_may_not_be_repeated_ends_the_job(host: AdapterHost) -> None:
     assert host.snapshot().pools[0].replicas[0].failures == 0
 
 
-async def test_the_error_tells_how_many_attempts_there_were(host: AdapterHost) -> None:
+async def test_the_error_names_the_number_of_attempts(host: AdapterHost) -> None:
     """After several attempts the last one's error names them, also in explain."""
     for name in "abcd":
         host.bind("p", name, Engine(name, failure=REFUSED).bound())
@@ -126,7 +126,7 @@ async def test_the_retry_budget_bounds_the_pool(host: AdapterHost) -> None:
     assert 100 < attempts <= 120
 
 
-async def test_a_replica_is_asked_again_where_there_is_no_other(host: AdapterHost) -> None:
+async def test_a_replica_is_tried_again_if_there_is_no_other(host: AdapterHost) -> None:
     """After a pause the only replica gets the job again."""
     engine = Engine(failure=RESET)
     host.bind("p", "a", engine.bound())
@@ -162,7 +162,7 @@ async def test_a_pause_that_does_not_fit_the_deadline_is_not_begun(host: Adapter
     assert len(engine.tasks) == 1
 
 
-async def test_a_replica_that_asks_for_a_rest_gets_it(host: AdapterHost) -> None:
+async def test_a_replica_that_requests_a_rest_gets_it(host: AdapterHost) -> None:
     """Other jobs pass over a replica that said when it wants to be asked again."""
     busy = Engine("a", failure=CapacityExceeded(ErrorCode.ADMISSION_REJECT, "busy", None, 5000))
     host.bind("p", "a", busy.bound())

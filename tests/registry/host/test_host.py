@@ -140,7 +140,7 @@ async def test_the_limit_bounds_what_runs_on_a_replica(host: AdapterHost) -> Non
 
 
 async def test_the_engines_slots_are_the_limit_if_none_is_given(host: AdapterHost) -> None:
-    """slots_total bounds a replica; the policy's max_in_flight one that tells no slots."""
+    """slots_total bounds a replica; the policy's max_in_flight bounds one that reports no slots."""
     host.set_policy("p", PoolPolicy(max_in_flight=7))
     host.bind("p", "a", Engine(slots=3).bound())
     host.bind("p", "b", Engine().bound())
@@ -323,7 +323,7 @@ async def test_health_and_props_of_a_pool(host: AdapterHost) -> None:
 
 
 async def test_mixed_versions_are_reported(host: AdapterHost) -> None:
-    """The snapshot tells the versions where a pool has more than one (ORCH-3046)."""
+    """The snapshot lists the versions if a pool has more than one (ORCH-3046)."""
     host.bind("p", "a", Engine("a", version="1").bound())
     await host.check("p")
     assert host.snapshot().pools[0].mixed_versions == ()

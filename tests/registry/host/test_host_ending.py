@@ -40,7 +40,7 @@ async def test_cancel_works_in_line(host: AdapterHost) -> None:
 
 
 async def test_no_token_comes_after_cancel_returns(host: AdapterHost) -> None:
-    """cancel ends a running stream with CANCELLED and tells the adapter, too (AH-1004)."""
+    """cancel ends a running stream with CANCELLED and calls the adapter's hook, too (AH-1004)."""
     engine = Engine(count=1000)
     host.bind("p", "a", engine.bound())
     stream = host.submit("p", task())
@@ -151,10 +151,10 @@ async def test_a_host_that_closes_takes_no_job() -> None:
     await asyncio.gather(checking, return_exceptions=True)
 
 
-async def test_nobody_waits_for_ever_for_an_adapter_to_close(
+async def test_an_adapter_that_hangs_on_close_is_abandoned(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that hangs is left to itself, and the log says so."""
+    """One that hangs is abandoned, and the log says so."""
 
     class Hanging(Engine):
         @hookimpl
@@ -167,7 +167,7 @@ async def test_nobody_waits_for_ever_for_an_adapter_to_close(
     assert "closing the adapter of replica a in pool p takes more than 0.05 s" in caplog.text
 
 
-async def test_an_adapter_that_fails_to_close_harms_nobody(caplog) -> None:
+async def test_an_adapter_that_fails_to_close_affects_no_other(caplog) -> None:
     """The failure is logged; the other adapters are closed."""
     bad, good = Engine(close_failure=OSError("secret")), Engine()
     async with AdapterHost() as host:

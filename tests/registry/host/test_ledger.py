@@ -35,7 +35,7 @@ from tests.virtual_time import in_virtual_time
 RESET = WorkerReset(ErrorCode.WORKER_RESET, "scripted")
 
 
-async def test_explain_tells_the_whole_way(host: AdapterHost) -> None:
+async def test_explain_shows_every_step(host: AdapterHost) -> None:
     """Every attempt, skip and choice is in the ledger; unknown jobs are None."""
     host.bind("p", "a", Engine("a", failure=RESET).bound())
     host.bind("p", "b", Engine("b").bound())
@@ -82,7 +82,7 @@ async def test_end_and_error_tell_every_attempt(host: AdapterHost) -> None:
     assert {"attempt", "end"} <= {step["kind"] for step in again.ledger}
 
 
-async def test_a_missed_deadline_tells_it_too(host: AdapterHost) -> None:
+async def test_a_missed_deadline_has_the_ledger_too(host: AdapterHost) -> None:
     """An error that the clock made, and no replica, has the steps up to there."""
     host.bind("p", "a", Engine("a", gate=asyncio.Event()).bound())
     await host.check("p")
@@ -199,7 +199,7 @@ class Witness:
 
 
 @pytest.mark.parametrize("rebound", [False, True])
-async def test_observers_are_told_the_place_where_an_adapter_is_bound(rebound: bool) -> None:
+async def test_notices_name_the_place_where_an_adapter_is_bound(rebound: bool) -> None:
     """From its start to its jobs' ends, whatever its config and its answers say."""
     witness = Witness()
     adapter = Registry(observers=[witness]).get("mock", replica_id="configured")

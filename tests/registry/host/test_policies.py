@@ -41,9 +41,7 @@ def test_what_counts_for_a_breaker() -> None:
         ("ADMISSION_REJECT", 409, "x", "busy"),
     ],
 )
-def test_what_an_answer_says_and_of_whom(
-    code: str, status: int | None, message: str, verdict: str
-) -> None:
+def test_verdicts_on_answers(code: str, status: int | None, message: str, verdict: str) -> None:
     """A 5xx whose text refuses the request is about the job, a full engine is only busy."""
     assert verdict_on(WorkerError.of(code, message, status=status)) == verdict
 

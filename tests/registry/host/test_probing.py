@@ -110,7 +110,7 @@ async def test_an_adapter_that_leaves_the_program_harms_no_other(
     assert well.closed == 1
 
 
-async def test_a_change_is_told_once() -> None:
+async def test_a_change_is_reported_once() -> None:
     """Observers hear of each change of a replica, and not of checks that found nothing new."""
     witness, engine = Witness(), Engine()
     async with AdapterHost(defaults=QUICK, observers=[witness]) as host:
@@ -133,7 +133,7 @@ async def test_a_change_is_told_once() -> None:
     assert witness.replicas[2] == ReplicaNotice("p", "a", "ready", "loading", "loading")
 
 
-async def test_a_breaker_is_told_once() -> None:
+async def test_a_breaker_is_reported_once() -> None:
     """Each transition of a breaker reaches observers, with its reason and its next probe."""
     witness, engine = Witness(), Engine(failure=WorkerReset(ErrorCode.WORKER_RESET, "x"))
     policy = PoolPolicy(breaker=BreakerPolicy(failures=2, open_s=0.05), max_attempts=1)
@@ -153,7 +153,7 @@ async def test_a_breaker_is_told_once() -> None:
     assert 0 < witness.breakers[0].retry_in_ms <= 50
 
 
-async def test_an_observer_that_fails_harms_nobody(host: AdapterHost) -> None:
+async def test_a_failing_observer_affects_nothing(host: AdapterHost) -> None:
     """The host continues, and so do its jobs."""
 
     class Bad:
@@ -166,7 +166,7 @@ async def test_an_observer_that_fails_harms_nobody(host: AdapterHost) -> None:
         assert await host.submit("p", task()).text() == "a0 a1 a2 "
 
 
-async def test_a_hung_check_is_bounded_and_holds_up_nobody(host: AdapterHost) -> None:
+async def test_a_hung_check_is_bounded_and_delays_no_other(host: AdapterHost) -> None:
     """However many checks hang, the others are made, and the hung ones count as down."""
     host.set_policy("p", QUICK)
     hung = [Engine(str(number), hung=True) for number in range(2 * MAX_AT_ONCE)]
@@ -215,7 +215,7 @@ async def test_answers_outweigh_a_check_that_fails(host: AdapterHost) -> None:
     assert states(host) == {"a": "busy"}
 
 
-async def test_properties_are_asked_again_when_an_engine_comes_back(host: AdapterHost) -> None:
+async def test_properties_are_queried_again_when_an_engine_comes_back(host: AdapterHost) -> None:
     """An engine that was down may come back as another version with other slots (ORCH-3603)."""
     host.set_policy("p", QUICK)
     engine = Engine(slots=2)

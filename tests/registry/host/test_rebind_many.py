@@ -56,7 +56,7 @@ def names(host: AdapterHost) -> dict[str, list[str]]:
     return {pool.pool_id: [r.adapter for r in pool.replicas] for pool in host.snapshot().pools}
 
 
-async def test_nobody_in_line_is_served_in_the_middle_of_a_swap() -> None:
+async def test_no_waiting_job_is_served_during_a_swap() -> None:
     """A job that waits goes to what the swap brings, never to what a part of it leaves."""
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1), max_attempts=1, ready_wait_s=0.5)
     async with AdapterHost(defaults=policy) as host:

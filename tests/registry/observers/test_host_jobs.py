@@ -141,7 +141,7 @@ async def test_an_adapter_below_a_host_may_be_used_alone() -> None:
     assert recorder.last("job_ended").replica_id == "r1"
 
 
-async def test_an_attempt_carries_what_the_engine_asked_for() -> None:
+async def test_an_attempt_carries_the_requested_delay() -> None:
     """A busy engine's refusal is an attempt with the wait that the engine asked for."""
     recorder = Recorder()
     async with AdapterHost(observers=[recorder], defaults=PoolPolicy(max_attempts=1)) as host:

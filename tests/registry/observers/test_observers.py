@@ -52,7 +52,7 @@ async def test_a_whole_job_is_reported_step_by_step() -> None:
     assert (ended.job_id, ended.session_id, ended.correlation_id) == (task.job_id, "s", "c1")
     assert (ended.engine, ended.engine_version, ended.model) == ("mock", "1.0", "m")
     assert ended.tokens_out == 9
-    assert ended.tokens_in is None  # the mock does not tell
+    assert ended.tokens_in is None  # the mock does not report it
     assert ended.replica_id == submitted.replica_id == "r7"
     assert ended.attempts == 1
     assert ended.finish_reason == "stop"
@@ -153,7 +153,7 @@ async def test_a_raising_observer_affects_nothing_else(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("raised", [asyncio.CancelledError, GeneratorExit, SystemExit])
-async def test_what_is_no_exception_is_a_failure_of_the_observer(
+async def test_base_exceptions_are_failures_of_the_observer(
     raised: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It ends neither the job nor the program, and the other observers are notified."""

@@ -168,7 +168,7 @@ async def test_only_what_the_engine_counted_is_usage(telemetry: Telemetry) -> No
     assert counts == {"input": 2, "output": 2}
 
 
-async def test_uncounted_tokens_are_no_usage(telemetry: Telemetry) -> None:
+async def test_uncounted_tokens_are_not_usage(telemetry: Telemetry) -> None:
     """Where the engine reports no usage there is no token metric."""
     async with AdapterHost(observers=[telemetry.observer]) as host:
         host.bind("chat", "r1", Engine("r1").bound())

@@ -77,7 +77,7 @@ def test_explicit_subclass_of_the_protocol_passes():
 
 
 def test_all_problems_come_together():
-    """One check tells everything that is wrong."""
+    """One check reports everything that is wrong."""
 
     class Wrong:
         API_VERSION = API_VERSION + 1
@@ -91,7 +91,7 @@ def test_all_problems_come_together():
     assert "API_VERSION" in problems
 
 
-def test_target_that_is_no_class():
+def test_target_that_is_not_a_class():
     """A function or a module as target gets the advice to name the class."""
     assert "not a class" in only_problem(len)
 
@@ -233,7 +233,7 @@ def test_attributes_are_left_alone():
 
 
 @pytest.mark.parametrize("kind", [staticmethod, classmethod])
-def test_hook_that_is_no_ordinary_method(kind):
+def test_hook_that_is_not_an_ordinary_method(kind):
     """A static or class method as a hook is one problem, not also a missing hook."""
 
     class Wrong(Good):

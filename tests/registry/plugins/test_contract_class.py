@@ -63,7 +63,7 @@ NO_CONFIGS = [int, dict, dict[str, int], Options | Good, list[Options], Any, Rec
 
 
 @pytest.mark.parametrize("annotation", NO_CONFIGS)
-def test_config_that_is_no_attrs_class(annotation):
+def test_config_that_is_not_an_attrs_class(annotation):
     """A config class must be one attrs class; what cannot be decorated is to be replaced."""
     wrong = type("Wrong", (Holder,), {"__annotations__": {"config": annotation}})
     problem = only_problem(wrong)

@@ -15,7 +15,7 @@ def test_group_is_the_project():
     assert GROUP == PROJECT
 
 
-def test_record_says_who_offers_what(samples):
+def test_record_names_distribution_and_target(samples):
     """A record holds name, distribution, version and target (ORCH-3054)."""
     samples("acme_echo")
     record = AdapterRecord("acme-echo", "acme-echo", "1.2", "acme_echo:EchoAdapter")
@@ -42,13 +42,13 @@ def test_scan_imports_no_plugin(fresh_python):
     assert out.endswith(" []")
 
 
-def test_malformed_neighbour_harms_nobody(samples):
+def test_malformed_neighbour_affects_no_other(samples):
     """A distribution whose entry points cannot be parsed hides no adapter."""
     samples("malformed_neighbour", "acme_echo")
     assert scan().find("acme-echo")
 
 
-def test_undecodable_neighbour_harms_nobody(site, caplog):
+def test_undecodable_neighbour_affects_no_other(site, caplog):
     """A distribution whose entry points are not text is skipped with a warning."""
     info = site.install("made-binary")
     (info / "entry_points.txt").write_bytes(b"[worker_adapters]\n\xff\xfe = a:b\n")
@@ -75,7 +75,7 @@ def test_malformed_entry_is_a_broken_record(samples, name):
 @pytest.mark.parametrize(
     "line", ["[[[", "[[[ = made:A", "= made:A", "!!", "!! = ??", "two words", "\x1b[31m = made:A"]
 )
-def test_what_is_no_entry_at_all_offers_nothing(site, line):
+def test_lines_that_are_not_entries_offer_nothing(site, line):
     """The lines of a broken file are not adapter names."""
     site.install("made", f"{line}\ngood = made:A\nspaced name = made:B")
     names = scan().names()

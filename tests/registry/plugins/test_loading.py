@@ -45,7 +45,7 @@ def test_good_adapter_loads(samples):
     ],
 )
 def test_each_failure_says_why(samples, name, reason):
-    """Each way to fail has a reason, and the error tells adapter, distribution, version and
+    """Each way to fail has a reason, and the error names adapter, distribution, version and
     target."""
     samples("broken_pack")
     record = record_of(name)
@@ -70,7 +70,7 @@ def test_contract_problems_come_together(samples):
     assert ", from broken-pack 2.0)" in str(caught.value)
 
 
-def test_failures_disturb_nobody(samples):
+def test_failures_affect_no_other_adapter(samples):
     """After all the broken ones, the good one beside them loads."""
     samples("broken_pack")
     names = [name for name in scan().names() if name.startswith("pack-") and name != "pack-ok"]
@@ -254,7 +254,7 @@ def test_foreign_package_in_the_same_folder(site):
     assert "raised RuntimeError: needs a GPU" in text
 
 
-def test_own_package_that_fails_is_no_intruder(site):
+def test_own_package_that_fails_is_not_reported_as_hiding(site):
     """A distribution's own package that fails is not blamed on another one."""
     modules = {"made_own/__init__.py": "1 / 0", "made_own/part.py": ""}
     site.install("made-part", "a = made_own.part:Adapter", modules, record=True)
@@ -264,7 +264,7 @@ def test_own_package_that_fails_is_no_intruder(site):
         load(record_of("a"))
 
 
-def test_own_submodule_that_fails_is_no_intruder(site):
+def test_own_submodule_that_fails_is_not_reported_as_hiding(site):
     """A failure inside the target's own module is that module's."""
     modules = {"made_deep/__init__.py": "", "made_deep/part.py": "1 / 0"}
     site.install("made-part", "a = made_deep.part:Adapter", modules)
@@ -272,14 +272,14 @@ def test_own_submodule_that_fails_is_no_intruder(site):
         load(record_of("a"))
 
 
-def test_missing_namespace_is_no_intruder(site):
+def test_missing_namespace_is_not_reported_as_hiding(site):
     """Without any package of that name the module is just missing."""
     site.install("made-part", "a = made_nowhere.part:Adapter")
     with pytest.raises(AdapterLoadError, match="there is no module made_nowhere"):
         load(record_of("a"))
 
 
-def test_module_without_a_spec_is_no_intruder(site, monkeypatch):
+def test_module_without_a_spec_is_not_reported_as_hiding(site, monkeypatch):
     """A module object that was made by hand cannot be traced, and is accepted."""
     fake = type(sys)("made_fake")
     fake.__spec__ = None
@@ -294,7 +294,7 @@ def test_module_without_a_spec_is_no_intruder(site, monkeypatch):
 
 @pytest.mark.parametrize("record", [True, False])
 def test_the_other_distributions_module(site, another_site, adapter_source, record):
-    """A "distribution:name" never gives the other's class, where the files tell whose it is."""
+    """A "distribution:name" never gives the other's class, if the files show whose it is."""
     modules = {"made_same.py": adapter_source}
     site.install("made-one", "same = made_same:Adapter", modules, record=record)
     another_site.install("made-two", "same = made_same:Adapter", modules, record=record)
@@ -318,7 +318,7 @@ def test_files_that_are_not_listed(site, another_site, adapter_source):
     assert Registry().get("made-one:same").distribution == "made-one"
 
 
-def test_whose_module_cannot_be_told(site, another_site, adapter_source, monkeypatch):
+def test_module_of_unknown_distribution(site, another_site, adapter_source, monkeypatch):
     """A distribution without files or metadata gets what is imported, without a made-up problem."""
 
     def fail(name: str) -> None:

@@ -59,14 +59,14 @@ def test_other_threads_keep_their_stdout():
     assert (out.getvalue(), err.getvalue()) == ("ours\n", "plugin\n" * 2)
 
 
-def test_a_plugin_that_asks_for_itself(site, adapter_source):
+def test_a_plugin_that_requests_itself(site, adapter_source):
     """An import that needs its own result is named, and does not recurse."""
     source = "import registry\nregistry.Registry().get('made')\n" + adapter_source
     site.install("made-it", "made = made_self:Adapter", {"made_self.py": source})
     assert "requests 'made' from the registry while it is imported" in reason_of("made")
 
 
-def test_a_plugin_that_asks_for_another_one(site, adapter_source):
+def test_a_plugin_that_requests_another_one(site, adapter_source):
     """A plugin may load another one while it is imported."""
     source = "import registry\nregistry.Registry().get('other', {})\n" + adapter_source
     modules = {"made_first.py": source, "made_other.py": adapter_source}

@@ -104,7 +104,7 @@ async def test_a_slow_reader_makes_the_writer_wait(pipe: Pipe) -> None:
     os.close(source)
 
 
-async def test_a_reader_that_goes_is_told_once(pipe: Pipe) -> None:
+async def test_a_reader_that_goes_is_reported_once(pipe: Pipe) -> None:
     """A closed pipe is reported, and later lines go nowhere."""
     source, sink = pipe
     gone: list[OSError] = []

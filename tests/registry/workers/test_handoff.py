@@ -67,7 +67,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, changes: dict[str, Any], problem:
     assert str(caught.value).startswith(f"{path}: {problem}")
 
 
-def test_a_file_that_is_no_object(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_object(tmp_path: Path) -> None:
     """A list is whole JSON and no handoff."""
     path = tmp_path / "a.json"
     path.write_text("[]")

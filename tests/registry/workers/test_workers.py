@@ -352,7 +352,7 @@ async def test_the_environment_binds_one_replica(
         assert host.adapter(*key).config.api_key == "sk-1"  # type: ignore[attr-defined]
 
 
-async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_environment_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the URL the error names its variable."""
     monkeypatch.setenv("ORCHD_OPENAI_URL", "example")
     monkeypatch.setenv("ORCHD_OPENAI_POOL", "p")
@@ -364,7 +364,7 @@ async def test_an_environment_that_says_nothing(monkeypatch: pytest.MonkeyPatch)
         AdapterHost.from_environment()
 
 
-async def test_a_replica_says_how_it_is_bound(write: Write) -> None:
+async def test_a_declared_replica_is_bound_with_its_settings(write: Write) -> None:
     """Weight, priority, model and aliases of the file reach the host."""
     text = replica(weight="2.5", priority="1", model='"llama"', aliases='["fast", "small"]')
     async with AdapterHost.from_file(write(text)) as host:

@@ -68,7 +68,7 @@ def test_chunks_are_not_held_back_without_a_reason() -> None:
     assert mask.finish() == []
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_texts_that_are_not_secret_are_kept() -> None:
     """Without credentials nothing is changed; a very short one would tear words apart."""
     assert masked(b"abcabc", []) == masked(b"abcabc", ["abc"]) == b"abcabc"
 

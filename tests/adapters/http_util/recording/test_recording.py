@@ -154,7 +154,7 @@ WHOLE = [HEAD, REQUEST, RESPONSE, CHUNK, END]
         ([HEAD, REQUEST, '{"type":"note","id":1}'], "line 3: unknown type 'note'"),
     ],
 )
-def test_a_file_that_is_no_recording(lines: list[str], problem: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recording(lines: list[str], problem: str, tmp_path: Path) -> None:
     """The error names the file, the line, and what is wrong with it."""
     path = tmp_path / "r.jsonl"
     path.write_text("\n".join(lines) + "\n" * bool(lines), encoding="utf-8")

@@ -62,7 +62,7 @@ def test_http2_without_its_package_is_refused_at_once(monkeypatch: pytest.Monkey
     assert isinstance(make_transport(ClientOptions()), StreamTransport)
 
 
-async def test_our_transport_unless_http2_or_a_proxy_is_asked_for() -> None:
+async def test_our_transport_unless_http2_or_a_proxy_is_configured() -> None:
     """HTU-1001: HTTP/2 and proxies only when named, and then by httpx's own transport."""
     for options, kind in [
         (ClientOptions(), StreamTransport),
@@ -101,7 +101,7 @@ class H2Server(asyncio.Protocol):
         self._transport.write(self._h2.data_to_send())
 
 
-async def test_http2_is_spoken_where_it_is_asked_for_and_only_there(
+async def test_http2_is_used_only_where_it_is_configured(
     authority: trustme.CA, ca_file: str
 ) -> None:
     """HTU-1001: an adapter with http2=True does not make the others of the process offer it."""

@@ -183,7 +183,7 @@ async def test_an_answer_to_half_a_request_ends_the_connection() -> None:
         assert not connection.reusable
 
 
-async def test_bytes_nobody_asked_for_close_an_idle_connection() -> None:
+async def test_unrequested_bytes_close_an_idle_connection() -> None:
     """Before the first request, and between two."""
 
     async def talkative(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,7 +245,7 @@ async def test_an_error_is_not_kept_with_its_frames() -> None:
 # Backpressure
 
 
-async def test_reading_stops_while_nobody_reads() -> None:
+async def test_the_socket_is_not_read_without_a_reader() -> None:
     """At MAX_UNREAD_BYTES the socket is left alone; reading, or ending, lets it flow again."""
     connection, transport = in_memory()
     size = MAX_UNREAD_BYTES + 1000
@@ -262,7 +262,7 @@ async def test_reading_stops_while_nobody_reads() -> None:
     await connection.aclose()
 
 
-async def test_a_whole_answer_that_nobody_read_does_not_block_the_next() -> None:
+async def test_an_unread_whole_answer_does_not_block_the_next() -> None:
     """Resting throws the unread rest away and reads again."""
     connection, transport = in_memory()
     size = MAX_UNREAD_BYTES + 1

@@ -39,7 +39,7 @@ async def test_connections_are_bounded_and_waited_for_in_turn() -> None:
         assert order[3:] == list(range(3, 20))
 
 
-async def test_nobody_pushes_in() -> None:
+async def test_waiting_requests_keep_their_order() -> None:
     """A request that comes when a connection is just given back waits behind those who wait."""
     gate = Gate()
     gate.open = asyncio.Semaphore(100)
@@ -53,7 +53,7 @@ async def test_nobody_pushes_in() -> None:
         assert gate.order == ["/", "/0", "/1", "/2", "/late"]
 
 
-async def test_who_waits_too_long_is_told_and_leaves_no_trace() -> None:
+async def test_waiting_too_long_is_an_error_and_leaves_no_trace() -> None:
     """PoolTimeout; the others keep their places, and the queue does not grow by those who left."""
     gate = Gate()
     timeouts = {"pool": 0.02}

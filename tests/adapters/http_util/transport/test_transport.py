@@ -57,7 +57,7 @@ async def test_answers_that_end_their_connection(answer: bytes) -> None:
         assert len(server.connections) == 3
 
 
-async def test_an_answer_is_told_as_httpx_tells_it() -> None:
+async def test_an_answer_is_reported_as_by_httpx() -> None:
     """Status, reason, headers and version are returned; the body is read only on request."""
     answer = (
         b"HTTP/1.1 418 I'm a teapot\r\nX: 1\r\nX: 2\r\nY: \xe4\r\nZ:\r\nContent-Length: 2\r\n\r\nok"
@@ -218,7 +218,7 @@ async def test_a_line_break_in_a_header_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["X\r\nX-Evil: 1\r\nY", "X Y", "X:", "", "X\0", " X"])
-async def test_what_is_no_header_name_is_refused(name: str) -> None:
+async def test_invalid_header_names_are_refused(name: str) -> None:
     """A header name with a line break is refused, too."""
     async with pool_at(raw(OK)) as (server, client, _):
         with pytest.raises(httpx.LocalProtocolError, match="not a header name"):
@@ -227,7 +227,7 @@ async def test_what_is_no_header_name_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET / HTTP/1.1\r\nX:", "", "G T", "GÉT"])
-async def test_what_is_no_method_is_refused(method: str) -> None:
+async def test_invalid_methods_are_refused(method: str) -> None:
     """A method with a line break is refused, too."""
     async with pool_at(raw(OK)) as (server, client, _):
         with pytest.raises(httpx.LocalProtocolError, match="not an HTTP method"):

@@ -49,7 +49,7 @@ async def test_a_batch_gets_columns(made: Any) -> None:
     assert rows[1]["answer_error_code"] == "invalid_row"
 
 
-async def test_a_repeated_batch_asks_only_the_rest(made: Any, tmp_path: Path) -> None:
+async def test_a_repeated_batch_sends_only_the_rest(made: Any, tmp_path: Path) -> None:
     """Rows in a block's journal are not sent again, in another actor either."""
     checkpoints = tmp_path / "checkpoints"
     table = pyarrow.table({"prompt": ["one", "two"]})
