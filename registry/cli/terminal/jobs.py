@@ -103,11 +103,20 @@ def _conclude(answer: Answer, task: TaskRequest) -> int:
         status.complain(problem)
     if problems:
         return status.FAILED
+    if not answer.text and not answer.tool_calls:
+        status.note(_no_text(answer, task))
     if answer.refused:
         status.note("the model refused to answer; what was printed is its refusal")
     elif answer.cut:
         status.note(f"the answer was cut off by the limit on tokens{_limit(task)}")
     return status.OK
+
+
+def _no_text(answer: Answer, task: TaskRequest) -> str:
+    if not answer.reasoning:
+        return "the answer has no text"
+    shown = "" if task.include_reasoning else "; show it with --reasoning"
+    return f"the answer has no text, only reasoning{shown}"
 
 
 def _unusable(answer: Answer, task: TaskRequest) -> Iterator[str]:

@@ -79,5 +79,6 @@ def config_problem(problem: Problem) -> str:
     name = option_name(option)
     if problem.kind == "missing":
         advice = problem.message.removeprefix("missing; ")
+        name += "=..." if name.startswith("--option ") else ""
         return f"{name} is needed: {advice.replace(f'set {option}=...', 'give it here')}"
     return f"{name}: {in_our_words(problem.message)}"

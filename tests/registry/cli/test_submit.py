@@ -90,9 +90,9 @@ def test_a_line_feed_at_the_end_is_not_doubled(cli: Cli, engine: Callable[..., A
 
 
 def test_an_answer_without_text_prints_nothing(cli: Cli, engine: Callable[..., Any]) -> None:
-    """A whole answer may be empty."""
+    """A whole answer may be empty; the remark tells it from a command that does nothing."""
     done = cli("submit", "hi", "--base-url", engine().base_url)
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out, done.err) == (0, "", "note: the answer has no text\n")
 
 
 def test_half_surrogates_are_printed_as_a_mark(cli: Cli, engine: Callable[..., Any]) -> None:

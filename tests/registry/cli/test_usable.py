@@ -101,15 +101,21 @@ def test_what_a_program_can_use_is_a_success(
     ("delta", "finish_reason", "said"),
     [
         ({"content": "Once upon"}, "length", "note: the answer was cut off by the limit on tokens"),
+        (
+            {"reasoning_content": "Hm."},
+            "stop",
+            "note: the answer has no text, only reasoning; show it with --reasoning",
+        ),
         ({"refusal": "I must not."}, "stop", "note: the model refused to answer"),
     ],
 )
 def test_text_is_of_use_in_any_case(
     cli: Cli, chatting: Callable[..., str], delta: dict[str, Any], finish_reason: str, said: str
 ) -> None:
-    """Text that was cut at the limit on tokens and a refusal succeed, with a remark."""
+    """Text that was cut at the limit on tokens, a refusal, and no text succeed, with a remark."""
     done = cli("submit", "hi", chatting(delta, finish_reason), "--chat")
     assert done.code == 0
-    assert done.out == "".join(delta.values()) + "\n"
+    shown = [text for key, text in delta.items() if key != "reasoning_content"]
+    assert done.out == "".join(f"{text}\n" for text in shown)
     assert done.err.startswith(said)
     assert done.err.count("\n") == 1
