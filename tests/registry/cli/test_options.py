@@ -91,7 +91,7 @@ def test_without_an_address_the_error_says_where_to_give_it(cli: Callable[..., A
     assert done.err.count("\n") == 1
 
 
-def test_a_missing_option_is_shown_as_it_is_typed(cli: Cli) -> None:
+def test_a_missing_option_is_shown_as_it_is_typed(cli: Callable[..., Any]) -> None:
     """Other options than the address are given as --option KEY=VALUE."""
     done = cli("submit", "hi", "--adapter", "replay")
     assert (done.code, done.err) == (2, "error: --option path=... is needed: give it here\n")
