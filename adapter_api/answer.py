@@ -40,7 +40,7 @@ class Answer:
         invalid_tool_calls: The calls that are cut or not JSON; never run them.
         refused: The model refused; `text` is then its refusal.
         finish_reason: The engine's finish_reason; None if it gave none.
-        proof: What proves that the answer is whole.
+        proof: The proof that the answer is whole.
         metrics: The job's numbers.
         logprobs: The log-probabilities of all tokens of the text, in order, if requested.
         message_extra: Keys of the assistant's message on the wire that the next request sends back.

@@ -154,7 +154,7 @@ class End:
     Args:
         metrics: The job's numbers.
         finish_reason: As the engine sent it ("stop", "length", ...); None if it gave none.
-        proof: What proves that the answer is whole: "finish_reason", or "done" for a
+        proof: The proof that the answer is whole: "finish_reason", or "done" for a
             `[DONE]` after at least one choice.
         tool_calls: The calls that may be run, whole and in order.
         invalid_tool_calls: The calls that are cut or not JSON.

@@ -137,7 +137,7 @@ class Interruption:
 
         Args:
             step: An awaitable with `send`, `throw` and `close`.
-            future: What `send` returned.
+            future: The result of `send`.
 
         Raises:
             GaveUp: If the adapter continues waiting for RELEASE_S after a cancellation.

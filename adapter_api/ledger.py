@@ -47,7 +47,7 @@ class Explanation:
         job_id: The job.
         pool_id: Its pool.
         outcome: "ok", an error's code, or None while it runs.
-        steps: What happened, in order.
+        steps: The steps, in order.
         omitted: How many steps after the first ones were left out to bound the memory.
     """
 

@@ -112,7 +112,7 @@ class StreamClock(Interruption):
     def arm(self) -> None:
         """Enforce the limits again and restart the wait: the answer was not whole after all."""
         self._disarmed = False
-        self.is_followed = False  # the alarm of the other clock may have rung for nothing meanwhile
+        self.is_followed = False  # the other clock's alarm may have gone off early
         self.progress()
         self.watch()
 
@@ -196,7 +196,7 @@ class StreamClock(Interruption):
             return late()
         except KeyboardInterrupt:
             raise
-        except BaseException as exc:  # the job has to end all the same
+        except BaseException as exc:  # the job has to end nevertheless
             error = InternalError(
                 ErrorCode.INTERNAL,
                 f"building the error of a time limit failed with {type(exc).__name__}",
@@ -258,5 +258,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _clock(loop: asyncio.AbstractEventLoop | None) -> Callable[[], float]:
     if loop is None or type(loop).time is asyncio.BaseEventLoop.time:
-        return time.monotonic  # what that calls, at a quarter of the cost
+        return time.monotonic  # what loop.time calls, at a quarter of the cost
     return loop.time

@@ -76,7 +76,7 @@ class Tool:
 
     Args:
         name: Its name.
-        description: What it does, for the model.
+        description: Its description, for the model.
         parameters: The JSON schema of its arguments.
         strict: Whether the engine must enforce the schema; None leaves it to the engine.
     """

@@ -75,7 +75,7 @@ class TokenStream(WholeReading):
             self.clock.deadline_at = self.clock.started_at + task.deadline_s
         self._order = CheckedOrder() if checked else EventOrder()
         self._held: list[TokenEvent] = []  # read, but not yet given to the reader
-        self._ready: list[Token] = []  # what came at once, the next one last
+        self._ready: list[Token] = []  # Tokens of one read, the next one last
         self._settled = False  # the next step is known without the adapter
         self._expected: Any = _NOWHERE  # the index of a plain Token, where one may come
         self._count = 0  # Tokens delivered, while `_expected` is _NOWHERE
@@ -153,7 +153,7 @@ class TokenStream(WholeReading):
             await self._begin()
         clock.reader = STARTING
         try:
-            advance = self._advance  # Python calls what is in a variable faster
+            advance = self._advance  # calling a local variable is faster
             step = advance()
             future = step.send(None)
             clock.enter()
@@ -339,7 +339,7 @@ class TokenStream(WholeReading):
     async def _fail(self, error: WorkerError) -> Error:
         """Close with `error`: as the last event after Started, by raising it before."""
         opening = self._order.state is State.OPENING
-        # What is raised gets a traceback that holds this stream; what is kept must not.
+        # A raised error gets a traceback that holds this stream; a kept one must not.
         self._close(twin_of(error) if opening else error)
         try:
             await self._release()

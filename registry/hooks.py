@@ -25,7 +25,7 @@ def manager_of(adapter: object, middleware: tuple[object, ...]) -> pluggy.Plugin
     manager = _Manager(PROJECT)
     for hooks in ADAPTER_HOOKS:
         manager.add_hookspecs(hooks)
-    # pluggy calls what was registered last first.
+    # pluggy calls the last registered plugin first.
     for place, plugin in enumerate([adapter, *reversed(middleware)]):
         manager.register(plugin, name=str(place))
     manager.check_pending()
@@ -120,7 +120,7 @@ def watched(stream: TokenStream, task: TaskRequest, watcher: StreamWatcher) -> T
 async def failing(error: Exception) -> AsyncIterator[TokenEvent]:
     """Fail with `error` at the first step."""
     raise error
-    yield  # what makes it a generator
+    yield  # makes it a generator
 
 
 def _discarded(value: object) -> str:

@@ -18,7 +18,7 @@ class Lease:
     """A use of the shared loop thread, from the first call until it is given back.
 
     Args:
-        what: What uses it, for messages.
+        what: Its user, for messages.
     """
 
     def __init__(self, what: str) -> None:

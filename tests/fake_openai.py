@@ -13,7 +13,7 @@ from adapter_api.faults import Request, Script, ScriptServer, Wire
 from tests.openai_chunks import delta, piece, usage
 
 Handler = Script
-"""What answers the requests to one path."""
+"""The handler of requests to one path."""
 
 TEXTS = ("Hello", " world")
 """The pieces of the answer it gives by itself."""

@@ -47,7 +47,7 @@ class WorkerError(WorkerAdaptersError):
     """A job failed, or an engine cannot serve it.
 
     Args:
-        code: What went wrong; each subclass admits its own codes only.
+        code: The kind of failure; each subclass accepts only its own codes.
         message: One sentence for a person, with what to do where that is known.
         retriable: Whether the same task may succeed when it is sent again, here or
             elsewhere. By default the code decides.

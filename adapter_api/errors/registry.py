@@ -129,7 +129,7 @@ class Problem(NamedTuple):
     Args:
         path: The option, as `$.retry.attempts` or `workers.toml: $.replicas[2].options.api_key`;
             `$` or empty for the options as a whole.
-        message: What is wrong and what to do, without the path.
+        message: The problem and the advice, without the path.
         kind: "unknown" for an option that does not exist, "missing" for one that has to be given,
             "type" for a value of another type, "value" for everything else.
     """

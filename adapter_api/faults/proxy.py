@@ -302,7 +302,7 @@ class FaultProxy(ScriptServer):
 
     Args:
         upstream: The server's base URL, http or https.
-        damage: What happens to answers.
+        damage: The damage to answers.
         path: Damage only answers to requests for this path; None for all POST requests.
 
     Attributes:

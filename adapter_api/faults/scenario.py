@@ -33,7 +33,7 @@ class Expect:
         requests: How many requests the server sees, of all the scenario's jobs together.
         counted: Whether the client has to count tokens itself, as the engine's usage is missing
             or is nonsense. None for a failed job.
-        retry_after_ms: What the error says about waiting.
+        retry_after_ms: The error's retry_after_ms.
         after_s: When the outcome comes, in seconds from the job's submit: not before...
         within_s: ...and, on an idle machine, not after.
         closes: Whether the client must close the connection, as the server leaves it open in the
@@ -97,12 +97,12 @@ class Scenario:
     """One way to misbehave.
 
     Args:
-        name: The first segment of the URL's path that asks for it.
-        summary: What the server does, in the words that follow "The server ...".
+        name: The first segment of the URL's path, which selects it.
+        summary: The server's behaviour, as a continuation of "The server ...".
         script: Answers one request. When it returns without having ended its answer, the server
             closes the connection.
-        expect: What the client makes of it.
-        task: What the job asks for, besides a prompt: deadline_s, temperature, messages instead.
+        expect: The expected outcome in a client.
+        task: Fields of the task besides a prompt: deadline_s, temperature, messages instead.
         jobs: How many jobs are sent, one after the other on one client; the expectation is of
             the last, but for `requests`. The server answers all others as a whole.
         server: The kind of server it imitates, where a client cannot find that out by itself.

@@ -47,7 +47,7 @@ _INSIDE = ("error", "errors", "detail", "details", "innererror", "inner_error", 
            "base_resp", "fault", "raw", "body", "response", "cause", "violations",
            "promptFeedback", "parameters", "data", "rate_limit", "retry_info", "Error", "Response",
            "header", "x_groq")  # fmt: skip
-"""Where objects hold more facts, or texts that are JSON."""
+"""Keys under which objects hold more facts, or texts that are JSON."""
 
 _WRAPPERS = ("base_resp", "fault", "Error", "Response", "header", "x_groq")
 """Objects around a whole error."""
@@ -263,7 +263,7 @@ class _Found:
                 steps = item["loc"] if isinstance(item["loc"], list) else []
                 place = [str(step) for step in steps if step != "body"]
                 fields += place[:1]
-                # The type of a validation error says what is wrong with this field only.
+                # The type of a validation error concerns only this field.
                 said = str(item.get("msg") or item.get("type") or "")
                 said = f"{'.'.join(place)}: {said}" if place else said
             else:

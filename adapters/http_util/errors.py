@@ -52,7 +52,7 @@ def error_from_response(
         headers: The answer's headers, names in lower case.
         body: The part of the body that was read, or the result of read_error_body.
         secrets: Credentials to keep out of the message.
-        hint: What the caller can do, appended to the message.
+        hint: Advice for the caller, appended to the message.
     """
     read = read_error_body(body, secrets) if isinstance(body, bytes) else body
     said = f": {read.message}" if read.message else ""

@@ -105,7 +105,7 @@ def _holds_failure(key: str, value: dict[str, Any], *, alone: bool) -> bool:
         return value.get("status_code") not in (None, *_GOOD_CODES)
     if key == "prompt_feedback":  # Google
         return bool(value.get("blockReason"))
-    if alone or key.startswith("x_"):  # beside an answer, what a provider adds under its own name
+    if alone or key.startswith("x_"):  # a provider's own field beside an answer
         return _reports_failure({_plain(name): inner for name, inner in value.items()})
     return False
 
@@ -132,7 +132,7 @@ def _is_bare(plain: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
 
 
 def _plain(name: str) -> str:
-    return _snake(name[:MAX_WORD_CHARS])  # a bound on what is cached
+    return _snake(name[:MAX_WORD_CHARS])  # bounds the cache
 
 
 @lru_cache(maxsize=256)

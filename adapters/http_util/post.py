@@ -35,7 +35,7 @@ class Posted(Protocol):
 
     @property
     def resent(self) -> bool:
-        """Whether the request was sent twice, because an idle connection had been closed."""
+        """True if the request was sent twice, because an idle connection had been closed."""
         ...
 
     def read(self) -> Awaitable[bytes]:

@@ -148,7 +148,7 @@ def _places(secret: str, text: str) -> Iterator[tuple[int, int]]:
 def _pieces(
     known: _Known, folded: str, grams: Iterable[tuple[int, str]]
 ) -> Iterator[tuple[int, int]]:
-    done = 0  # what stands before this was found already
+    done = 0  # everything before this was found already
     for at, gram in grams:
         if at < done or gram not in known.grams:
             continue

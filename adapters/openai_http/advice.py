@@ -38,7 +38,7 @@ def advice(
         code: The code of the refusal.
         body: Its content.
         headers: The answer's headers, names in lower case.
-        key: What to do if the key is the cause (Credentials.advice).
+        key: The advice if the key is the cause (Credentials.advice).
         chat: Whether the request went to the chat endpoint.
         from_prompt: Whether the task has a prompt, not messages.
     """

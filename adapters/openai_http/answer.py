@@ -69,7 +69,7 @@ class AnswerReader:
     """Reads one answer.
 
     Args:
-        wanted: What the job wants in addition to text.
+        wanted: The parts that the job wants in addition to text.
         decoder: Decodes the stream; None for the default bounds.
         error_text: Text that begins with this is a failure (a trait of the dialect).
         reasoning_tags: Tags around reasoning at the beginning of the text; None to leave them.
@@ -137,7 +137,7 @@ class AnswerReader:
         """Return the Tokens in a piece of the body. Errors are kept for `finish`."""
         try:
             framing = self._framing
-            decode = framing.decode or framing.feed  # Python calls what is in a variable faster
+            decode = framing.decode or framing.feed  # calling a local variable is faster
             batch = decode(piece)
         except (WorkerError, DecodeLimitError) as error:
             self._fail(error)
@@ -310,7 +310,7 @@ class AnswerReader:
         """
         tokens: list[Token] = []
         if self._failure is not None:
-            raise copy(self._failure)  # whose traceback holds this reader, too
+            raise copy(self._failure)  # its traceback holds this reader, too
         pieces = self._pieces
         proof = self._finish.proof(pieces.count, done=self._done) or self._done_proof(
             always_finishes

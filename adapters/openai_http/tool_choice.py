@@ -1,4 +1,4 @@
-"""What a server ignores of a request's choice of tools, seen from the calls of its answer."""
+"""Detects, from the calls of an answer, that a server ignored the request's choice of tools."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -115,7 +115,7 @@ class Pace:
         """Count a row that has ended.
 
         Args:
-            reserved: What `enter` returned.
+            reserved: The result of `enter`.
             tokens: The tokens of its prompt and its answer.
         """
         self.in_flight -= 1
@@ -153,7 +153,7 @@ class Pace:
     def _grow(self, now: float) -> None:
         """Raise the concurrency on replicas with an unknown limit, as long as throughput grows."""
         if not (self._growing and self._was_full):
-            self._ended, self._measured_from = 0, now  # the engines are not what rows wait for
+            self._ended, self._measured_from = 0, now  # rows do not wait for the engines
         elif self._ended >= 2 * self._target:
             rate = self._ended / (now - self._measured_from)
             if rate > self._rate * _GAIN:

@@ -25,7 +25,7 @@ class Source:
         mapped: How columns become requests.
         sha256: The hash of its content.
         rows: How many rows it has.
-        mark: What changes with the file.
+        mark: Identifies the version of the file.
     """
 
     path: Path

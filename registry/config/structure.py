@@ -48,7 +48,7 @@ class Problem(NamedTuple):
 
     Args:
         path: Its place below the object, as ".retry.attempts" or ".stop[2]".
-        text: What is wrong.
+        text: The problem.
         shows_value: Whether `text` may contain the value, or a part of it.
         kind: As in adapter_api.errors.Problem.
     """

@@ -54,7 +54,7 @@ class Breaker:
         self.policy = policy
         self.state = BreakerState.CLOSED
         self.retry_at: float | None = None
-        """When an open breaker lets a probe through; None if it is not open."""
+        """The time at which an open breaker lets a probe through; None if it is not open."""
         self.openings = 0
         """How often it opened."""
         self._failures: deque[float] = deque(maxlen=policy.failures)
@@ -230,7 +230,7 @@ class Pace:
         self.is_back = False
         """True before the first attempt after the replica was away."""
         self.next_at = -math.inf
-        """When the next attempt may begin."""
+        """The time from which the next attempt may begin."""
         self.took_s = FIRST_REST_S
         """The recent duration of an answer, in seconds."""
         self._threshold = math.inf  # up to here the limit grows quickly

@@ -47,7 +47,7 @@ class SwapError(Exception):
     """Replicas could not be swapped, and nothing has changed.
 
     Args:
-        failures: What went wrong, by pool and replica.
+        failures: The failures, by pool and replica.
     """
 
     def __init__(self, failures: Mapping[Key, Exception]) -> None:
@@ -345,7 +345,7 @@ async def close_in_time(adapter: BoundAdapter) -> None:
 
     Raises:
         TimeoutError: If it takes longer than CLOSE_S.
-        Exception: What its closing raised.
+        Exception: Any exception of its close.
     """
     await result_in_time(asyncio.create_task(adapter.aclose()), CLOSE_S)
 

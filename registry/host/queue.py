@@ -114,7 +114,7 @@ class Queue:
         Args:
             progress: The job.
             record: Its ledger.
-            step: What it waits for.
+            step: The decision to wait, with its end.
             priority: Its place among the others.
             is_back: Whether it had a replica before.
 

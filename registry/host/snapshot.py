@@ -16,7 +16,7 @@ from registry.adapter import BoundAdapter
 
 @attrs.frozen(kw_only=True)
 class ReplicaSettings:
-    """What a host is told about a replica beside its adapter.
+    """The settings of a replica in a host, besides its adapter.
 
     Args:
         limit: The maximum number of streams; None: the engine's own, or the policy's.

@@ -92,7 +92,7 @@ class JobReport:
         correlation_id: The correlation_id that the owner made, if the task has none.
 
     Attributes:
-        engine: What the latest answer reports of its engine.
+        engine: The engine's facts from the latest answer.
     """
 
     __slots__ = (

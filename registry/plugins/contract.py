@@ -232,7 +232,7 @@ def _function_problems(name: str, function: FunctionType, hook: _Hook) -> Iterat
 
 
 def _kind(function: FunctionType) -> _Kind:
-    # A decorator around an async function returns what that returns.
+    # A decorator around an async function returns its coroutine.
     for candidate in (function, inspect.unwrap(function)):
         if inspect.isasyncgenfunction(candidate):
             return "async generator"

@@ -176,7 +176,7 @@ def _distributions(shadowed: dict[str, list[str]]) -> Iterable["_Distribution"]:
 def _quick_name(distribution: "_Distribution") -> str:
     """Return the normalized name, from the folder's name where possible: no file is read."""
     try:
-        # Not public, yet what importlib_metadata itself wants of every kind of distribution.
+        # Not public, but importlib_metadata itself uses it for every kind of distribution.
         return str(distribution._normalized_name)  # type: ignore[attr-defined]
     except Exception:
         return f"{_UNKNOWN} {id(distribution)}"

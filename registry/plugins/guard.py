@@ -63,7 +63,7 @@ def guarded(
 
     Args:
         record: The adapter the code belongs to.
-        doing: What the call does, for the message, such as "building it".
+        doing: A description of the call, for the message, such as "building it".
         explain: Describes an exception in more words than its type and text.
         passing: Our own errors, which propagate.
         show: Removes secrets from the description.

@@ -163,7 +163,7 @@ def is_editable(distribution: str) -> bool:
     try:
         text = importlib_metadata.distribution(distribution).read_text("direct_url.json")
         return bool(json.loads(text or "{}").get("dir_info", {}).get("editable"))
-    except Exception:  # absent, or not what the standard says
+    except Exception:  # absent, or not as the standard requires
         return False
 
 

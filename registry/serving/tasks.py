@@ -20,7 +20,7 @@ class BadLine(Exception):
     """An invalid line.
 
     Args:
-        message: What is wrong.
+        message: The problem.
         job_id: The job that the line names, if it names one.
     """
 

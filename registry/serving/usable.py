@@ -1,4 +1,4 @@
-"""Whether an answer is of the form that its task asked for."""
+"""Checks whether an answer has the form that its task requested."""
 
 from adapter_api import Answer, JsonError, TaskRequest
 

@@ -1,4 +1,4 @@
-"""What is compared with what, and what it should come to."""
+"""The ratios that are compared, and their goals."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What else people read such streams with. Each is used as its documentation says."""
+"""Other clients for such streams. Each is used as its documentation says."""
 
 import importlib.util
 from typing import Any

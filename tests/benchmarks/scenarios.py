@@ -1,4 +1,4 @@
-"""What is measured of one client, in one process. Each scenario gives numbers and what was read.
+"""The measurements of one client, in one process. Each scenario returns numbers and the text.
 
 `said` sums up the texts, so that two clients are compared only if they produced the same.
 """

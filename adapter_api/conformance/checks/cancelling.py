@@ -76,7 +76,7 @@ STOPPED = (*WHOLE, "closing", "cancel")
 async def cancel_stops(subject: Subject) -> None:
     """When cancel() returns the job is over: no task that it began continues."""
     async with subject.adapter() as adapter:
-        usual = await whole(adapter, subject.job())  # what all jobs share has begun
+        usual = await whole(adapter, subject.job())  # shared background tasks have begun
         before = asyncio.all_tasks()
         stream = adapter.submit(subject.job(max_tokens=LONG_ANSWER_TOKENS))
         await first_token(stream)

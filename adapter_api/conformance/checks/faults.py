@@ -84,7 +84,7 @@ async def _understood(subject: Subject) -> None:
 async def _chapter(scenarios: Sequence[Scenario], subject: Subject) -> str:
     network = _network(subject)
     slots = asyncio.Semaphore(SIDE_BY_SIDE)
-    if not network.has_dialects:  # such an adapter cannot know what one kind of server means
+    if not network.has_dialects:  # such an adapter cannot know a server's conventions
         scenarios = tuple(fault for fault in scenarios if fault.server is None)
 
     async def one(fault: Scenario) -> _Verdict:

@@ -78,7 +78,7 @@ async def _outcome(adapter: Adapter, task: TaskRequest) -> Outcome:
 async def slow_reader(subject: Subject) -> str:
     """While the stream is not read, memory does not grow."""
     async with subject.adapter() as adapter:
-        await whole(adapter, subject.job())  # what is loaded once is loaded now
+        await whole(adapter, subject.job())  # lazy imports are done
         stream = adapter.submit(subject.job(max_tokens=LONG_ANSWER_TOKENS))
         await first_token(stream)
         try:

@@ -19,7 +19,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 WEATHER = Tool("get_weather", "Return the weather of a city", CITY)
 CHOICE = {"type": "function", "function": {"name": WEATHER.name}}
 LAB_ARGUMENTS = {"city": "Oslo"}
-"""What the lab's engine calls with."""
+"""The arguments of the lab engine's call."""
 
 TOOL_TOKENS = 128
 """Enough for a call, on a model that reasons first."""

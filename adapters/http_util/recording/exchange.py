@@ -122,7 +122,7 @@ class Writer:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # from what could not be written before
+        with contextlib.suppress(OSError):  # an earlier failed write
             self._file.close()
 
     def _line(self, **content: Any) -> None:

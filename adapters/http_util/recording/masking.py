@@ -52,7 +52,7 @@ class Mask:
     A chunk is held back only while its end may be the beginning of a credential.
 
     Args:
-        secrets: What to overwrite.
+        secrets: The secrets to overwrite.
         guess: Overwrite what looks like a credential too. The whole body is then held back, up to
             MAX_HELD_BYTES.
     """

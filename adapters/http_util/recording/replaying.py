@@ -101,7 +101,7 @@ class _Tape:
     def head(self, response: httpx.Response) -> None:
         headers = [(n.decode("latin-1"), self._header(n, v)) for n, v in response.headers.raw]
         self._writer.response(self._exchange, self._ms(), response.status_code, headers)
-        if response.status_code >= 400:  # gateways repeat what they sent, with keys of their own
+        if response.status_code >= 400:  # gateways repeat their own request, with its key
             self._mask = Mask(self._secrets, guess=True)
 
     def chunk(self, data: bytes) -> None:

@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while not self._head_done:
                 if self._error is not None:
-                    raise copy(self._error)  # whose traceback holds this connection
+                    raise copy(self._error)  # its traceback holds this connection
                 await self._wakeup
         finally:
             self._awaits_head = False

@@ -85,7 +85,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
 
         Args:
             origin: Where to send it.
-            wire: What `serialize` returned.
+            wire: The result of `serialize`.
             timeouts: Limits in seconds.
             bodiless: The answer has no body, despite its headers (HEAD).
 

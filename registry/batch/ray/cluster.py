@@ -62,7 +62,7 @@ class Cluster:
     Args:
         address: "HOST:PORT" of the cluster that this machine is a node of; "auto" for the one that
             Ray finds; "local" for a new one on this machine.
-        workers: What a workers file declares; None: the replica that ORCHD_OPENAI_* describe on
+        workers: The content of a workers file; None: the replica that ORCHD_OPENAI_* describe on
             each node.
         actors: How many actors answer; None: one for each node.
     """

@@ -90,6 +90,6 @@ def _toml(value: object) -> str:
         return f"{{{', '.join(f'{_toml(name)} = {_toml(item)}' for name, item in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, str):  # what JSON leaves as it is, TOML takes, except for one character
+    if isinstance(value, str):  # TOML accepts JSON's strings, except for one character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else str(value)

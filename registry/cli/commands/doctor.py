@@ -46,7 +46,7 @@ class Finding:
     """One line of the report.
 
     Args:
-        section: What it belongs to: "installation", "environment", "adapters" or "engine".
+        section: Its part of the report: "installation", "environment", "adapters" or "engine".
         name: The examined item.
         value: The finding; never a secret.
         level: "ok", "note" (worth knowing) or "problem".

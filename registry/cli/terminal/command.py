@@ -13,7 +13,7 @@ class Command:
     """One command of `worker-adapters`.
 
     Args:
-        name: What users type.
+        name: The word that users type.
         function: Takes the command's options, as typer declares them, and returns an Action.
             The first line of its docstring is the command's description.
         examples: Commands that the help shows.

@@ -19,7 +19,7 @@ def run_gateway(plan: GatewayPlan, serve: Serve = run) -> int:
     """Serve until a signal comes.
 
     Args:
-        plan: What to serve.
+        plan: The plan to serve.
         serve: Serves it.
 
     Returns:

@@ -66,7 +66,7 @@ def _private_copy(stream: TextIO) -> Iterator[TextIO]:
             copy.flush()
         except BaseException:
             os.dup2(private, 1)
-            # All output is flushed as it is made: what is left could not be written.
+            # All output is flushed as it is made: the rest could not be written.
             _discard(copy)
             raise
         os.dup2(private, 1)

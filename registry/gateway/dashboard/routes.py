@@ -35,7 +35,7 @@ def dashboard_routes(facts: Facts, admit: Admit) -> list[Route]:
     """Return the routes of the dashboard.
 
     Args:
-        facts: What it shows.
+        facts: The facts that it shows.
         admit: Raises ApiError if a request, given its scope, may not see it.
     """
 

@@ -59,7 +59,7 @@ class ApiError(Exception):
 
     Args:
         status: The HTTP status.
-        message: What is wrong and what to do, for people.
+        message: The problem and the advice, for people.
         code: The code, for programs.
         param: The request's field that is wrong, where one is.
         source: "gateway" if the request was refused here, "engine" if an engine refused it.

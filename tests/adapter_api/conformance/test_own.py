@@ -15,7 +15,7 @@ from adapters.openai_http import OpenAIHttpAdapter
 from tests.fake_openai import FakeOpenAI, chat, completion, streams
 
 HTTP = ("proxied", "proxy-", "faults-", "lab-")
-"""What only an adapter with a base_url can be examined for."""
+"""The checks that only an adapter with a base_url can pass."""
 
 
 class OwnConformance(AdapterConformance):

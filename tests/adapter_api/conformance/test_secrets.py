@@ -1,4 +1,4 @@
-"""Which options are taken for secret, what they are given, and where it is looked for."""
+"""The options that count as secret, the kit's values for them, and the places it searches."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether words about a limit are about the length of the prompt.
+"""Recognizing limits on the length of the prompt by their words.
 
 The tables hold wordings as engines, gateways and clouds send them, and others that look alike.
 """

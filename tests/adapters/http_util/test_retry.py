@@ -1,4 +1,4 @@
-"""When to ask again, and how long to wait before (HTU-1002, ADAPT-3005, WA-INT-3003)."""
+"""Retries and their delays (HTU-1002, ADAPT-3005, WA-INT-3003)."""
 
 import asyncio
 import random

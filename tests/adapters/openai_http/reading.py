@@ -12,7 +12,7 @@ from adapters.openai_http.outcome import Phase, Wanted
 CHAT = Path(__file__).parents[2] / "data" / "chat"
 
 EVERYTHING = Wanted(reasoning=True, history=True, salt="job")
-"""What a job wants that looks at all of its answer."""
+"""The parts wanted by a job that reads all of its answer."""
 
 
 def body_of(events: Iterable[Any]) -> bytes:

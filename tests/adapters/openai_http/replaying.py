@@ -5,7 +5,7 @@ from typing import Any
 from adapter_api import TaskRequest
 
 KEY = "correct-horse-battery-staple"
-"""What no recording holds."""
+"""The text that no recording contains."""
 
 LIMITS = {"first_token_timeout_s": 0.3, "stall_timeout_s": 0.3}
 """Short limits of a replay, for answers that stop."""

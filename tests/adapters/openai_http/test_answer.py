@@ -75,7 +75,7 @@ def test_a_message_after_deltas_is_not_a_delta() -> None:
 
 
 def test_messages_in_place_of_deltas_are_pieces() -> None:
-    """Where no delta ever comes."""
+    """A whole message counts if no delta ever comes."""
     chunks = [{"choices": [{"index": 0, "message": {"content": text}}]} for text in "ab"]
     assert _texts(*chunks) == ["a", "b"]
 

@@ -26,7 +26,7 @@ MESSAGES = TaskRequest(messages=[{"role": "user", "content": "hi"}])
 WHOLE = sse(*completion())
 OK = "Hello world"
 TEXT_OF = {"b": "~\x17\ufffd world\ufffd44as", "c": '5\ufffd\ufffdel naïve"upon'}
-"""What the recorded model answers: completions (b) and chats (c)."""
+"""The recorded model's answers: completions (b) and chats (c)."""
 
 
 TEXT_OF_LCP = {"b": "~\x17 world44as", "c": '5el naïve"upon"L'}
@@ -72,7 +72,7 @@ def _check_recorded(name: str, events: list[Any]) -> None:
 
 
 ENGINES = {"llama-server": "llama.cpp", "transformers-serve": "transformers"}
-"""What Started calls them, where that is not the name of their recordings."""
+"""Their names in Started, if these differ from the names of their recordings."""
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -1,4 +1,4 @@
-"""Where the parts of an answer may stand: in deltas, in messages, in the choice, joined."""
+"""The places of an answer's parts: deltas, messages, the choice, or several of them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What real engines sent for calls, reasoning and scores, however the bytes are split."""
+"""Recorded calls, reasoning and scores of real engines, however the bytes are split."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a recording holds, whatever became of the jobs."""
+"""The contents of a recording, for every outcome of the jobs."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a server ignored of a request's choice of tools."""
+"""Servers that ignore a request's choice of tools."""
 
 from typing import Any
 

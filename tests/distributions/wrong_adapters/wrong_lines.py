@@ -45,7 +45,7 @@ CODES = {
 
 @attrs.frozen
 class LinesConfig:
-    """Where the server is, and for how long to wait for it."""
+    """The server's address, and the limits on waiting for it."""
 
     base_url: str
     timeout_s: float = 20.0
@@ -336,7 +336,7 @@ class EndpointConfig:
 
     @property
     def base_url(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self.endpoint
 
 

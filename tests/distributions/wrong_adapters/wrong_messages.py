@@ -42,7 +42,7 @@ CODES = {
 
 @attrs.frozen
 class MessagesConfig:
-    """Where the server is, and for how long to wait for it."""
+    """The server's address, and the limits on waiting for it."""
 
     base_url: str
     timeout_s: float = 20.0

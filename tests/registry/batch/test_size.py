@@ -16,7 +16,7 @@ from registry.batch.runs import Plan
 from registry.batch.source import examine
 
 BYTES_PER_ROW = 32
-"""What a row may take in memory: its state, where its result is, and what sorting them takes. The
+"""The memory that a row may take: its state, the place of its result, and sorting. The
 objects of one row that were kept would take a thousand."""
 
 _RUN = """

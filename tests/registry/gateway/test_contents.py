@@ -1,4 +1,4 @@
-"""What openai's own package reads from the gateway: refusals, calls, the engine's own numbers."""
+"""The gateway read with openai's own package: refusals, calls, the engine's own numbers."""
 
 from typing import Any
 

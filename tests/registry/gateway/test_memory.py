@@ -1,4 +1,4 @@
-"""What the gateway keeps in memory: nothing of a request that has ended, little of a slow one."""
+"""The gateway's memory: nothing of ended requests, little of slow ones."""
 
 import asyncio
 import gc

@@ -152,7 +152,7 @@ def test_attempts_come_at_the_pace_of_answers() -> None:
 
 
 def limited(per_request: float, count: int) -> list[bool]:
-    """What a server admits that counts requests: the share `per_request` of them, evenly."""
+    """A server that counts requests admits the fraction `per_request` of them, evenly."""
     found, credit = [], 0.0
     for _ in range(count):
         credit = min(2.0, credit + per_request)

@@ -62,7 +62,8 @@ async def test_one_job_tries_a_replica_that_was_left_alone() -> None:
 
 
 async def test_jobs_wait_for_a_breaker_if_that_fits() -> None:
-    """When all are left alone a job waits for the first, or fails at once if it cannot."""
+    """If every breaker is open, a job waits for the first replica, or fails at once if it
+    cannot."""
     policy = PoolPolicy(breaker=BreakerPolicy(failures=1, open_s=0.3), max_attempts=1)
     async with AdapterHost(defaults=policy) as host:
         engine = Engine(failure=RESET)

@@ -1,4 +1,4 @@
-"""What failover and the queue decide by: verdicts on errors, the retry budget, the lanes."""
+"""The policies of failover and the queue: verdicts on errors, the retry budget, the lanes."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What tracing and the times of chunks add to a job."""
+"""The cost of tracing and of chunk times for a job."""
 
 import time
 from typing import Any

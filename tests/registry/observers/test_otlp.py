@@ -1,4 +1,4 @@
-"""What a collector receives over OTLP/HTTP: one trace from the client to the engine."""
+"""A collector receives one trace over OTLP/HTTP, from the client to the engine."""
 
 from collections import Counter
 from collections.abc import Iterator

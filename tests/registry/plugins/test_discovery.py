@@ -1,4 +1,4 @@
-"""What is installed, read from metadata alone."""
+"""Discovery of installed adapters from metadata alone."""
 
 import zipfile
 

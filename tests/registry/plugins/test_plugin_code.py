@@ -1,4 +1,4 @@
-"""What a plugin's own code does while it is loaded: it prints, exits, lacks something, or loops."""
+"""Plugins whose code prints, exits, lacks a module or loops while it is loaded."""
 
 import compileall
 import io

@@ -1,4 +1,4 @@
-"""What stops a run on a cluster, and what its actors report before a block ends."""
+"""Stopping a run on a cluster, and the reports of its actors before a block ends."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor

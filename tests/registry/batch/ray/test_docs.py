@@ -1,4 +1,4 @@
-"""What docs/how-to/batch-ray.md shows, on a cluster of this machine."""
+"""The examples of docs/how-to/batch-ray.md, on a cluster of this machine."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What goes to the actors: everything that they need, and no secret."""
+"""The data sent to actors: everything that they need, and no secret."""
 
 import pickle
 from pathlib import Path
