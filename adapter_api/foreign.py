@@ -10,7 +10,7 @@ from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
 from adapter_api.errors import Cancelled, ErrorCode, InternalError, StreamingError, WorkerError
-from adapter_api.interruption import RELEASE_S, GaveUp
+from adapter_api.interruption import RELEASE_S, Abandoned
 
 logger = logging.getLogger("worker_adapters.stream")
 # A library stays silent unless the application configures logging.
@@ -94,7 +94,7 @@ def warn_of_dropped(job_id: str, opened_at: tuple[str, int]) -> None:
     )
 
 
-def warn_of_untidy(exc: BaseException, job_id: str) -> None:
+def warn_of_cleanup_error(exc: BaseException, job_id: str) -> None:
     """Log an exception of an adapter's cleanup. The outcome of the job stands."""
     # The exception's text may contain a key, so it is logged at DEBUG only.
     logger.warning(
@@ -159,5 +159,5 @@ def what_propagates(
     if isinstance(exc, asyncio.CancelledError):
         return exc
     again = asyncio.CancelledError()
-    again.__cause__ = None if isinstance(exc, GaveUp) else exc
+    again.__cause__ = None if isinstance(exc, Abandoned) else exc
     return again

@@ -62,7 +62,7 @@ class Latch:
             await waiter
 
 
-class GaveUp(BaseException):
+class Abandoned(BaseException):
     """The adapter did not return in time. Never propagates out of TokenStream."""
 
 
@@ -77,9 +77,9 @@ class Interruption:
     """
 
     __slots__ = (
+        "_abandon_timer",
+        "_abandoned",
         "_before",
-        "_gave_up",
-        "_giving_up",
         "_interrupted",
         "reader",
         "stopped_by",
@@ -94,8 +94,8 @@ class Interruption:
         self.was_destroyed = False
         self._interrupted = False
         self._before = 0
-        self._giving_up: asyncio.TimerHandle | None = None
-        self._gave_up = False
+        self._abandon_timer: asyncio.TimerHandle | None = None
+        self._abandoned = False
 
     def interrupt(self, error: WorkerError) -> WorkerError:
         """End the job with `error`, now. Return the error that ends it: the first one given."""
@@ -112,7 +112,7 @@ class Interruption:
         reader.cancel()
         return stopped_by
 
-    def take_back(self) -> bool:
+    def uncancel_reader(self) -> bool:
         """Uncancel the reader if `interrupt` cancelled it.
 
         Returns:
@@ -140,13 +140,13 @@ class Interruption:
             future: The result of `send`.
 
         Raises:
-            GaveUp: If the adapter continues waiting for RELEASE_S after a cancellation.
+            Abandoned: If the adapter continues waiting for RELEASE_S after a cancellation.
         """
         self.was_thrown = False
         try:
             while True:
                 if type(future) is not _Future and isinstance(future, _Future):
-                    yield from self._outlast(step, future)
+                    yield from self._wait_cancellably(step, future)
                     future = step.send(None)
                     continue
                 try:
@@ -165,22 +165,22 @@ class Interruption:
         except StopIteration as stop:
             return stop.value
         finally:
-            if self._giving_up is not None:
-                self._giving_up.cancel()
-                self._giving_up = None
+            if self._abandon_timer is not None:
+                self._abandon_timer.cancel()
+                self._abandon_timer = None
 
-    async def outwait(self, step: Any, future: Any, limit_s: float) -> Any:
+    async def drive_within(self, step: Any, future: Any, limit_s: float) -> Any:
         """Drive `step` in the current task, and abandon it after `limit_s` seconds.
 
         Raises:
-            GaveUp: If it takes longer.
+            Abandoned: If it takes longer.
         """
         self.reader = asyncio.current_task()
         self._before = -1  # counts as cancelled from the beginning
-        self.give_up_after(limit_s)
+        self.abandon_after(limit_s)
         return await self.drive(step, future)
 
-    def _outlast(self, step: Any, future: Any) -> Generator[Any, Any, None]:
+    def _wait_cancellably(self, step: Any, future: Any) -> Generator[Any, Any, None]:
         """Wait for a future that may outlive its cancellation, such as a Task.
 
         Cancelling a task that waits for another task wakes it only when the other one ends. Here it
@@ -212,26 +212,26 @@ class Interruption:
 
     def _note_cancelled(self, step: Any) -> None:
         """Handle the reader's cancellation, which goes to the adapter's code next."""
-        if self._gave_up:
+        if self._abandoned:
             _leave_alone(step)
-            raise GaveUp
+            raise Abandoned
         self.was_thrown = True
 
     def _bound_release(self) -> None:
         """Give an adapter that keeps waiting after its cancellation RELEASE_S to return."""
-        if self._giving_up is None:
-            self.give_up_after(RELEASE_S)
+        if self._abandon_timer is None:
+            self.abandon_after(RELEASE_S)
 
-    def give_up_after(self, limit_s: float) -> None:
+    def abandon_after(self, limit_s: float) -> None:
         """Start a timer that ends the wait if the adapter does not."""
-        self._giving_up = asyncio.get_running_loop().call_later(limit_s, self._give_up)
+        self._abandon_timer = asyncio.get_running_loop().call_later(limit_s, self._abandon)
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
         reader = self.reader
         if reader is None or not self.is_cancelled:  # it was asyncio.timeout in the adapter's code
-            self._giving_up = None
+            self._abandon_timer = None
             return
-        self._gave_up = True
+        self._abandoned = True
         reader.cancel()
         reader.uncancel()
 

@@ -10,11 +10,11 @@ from adapter_api.foreign import (
     error_of,
     name_of,
     warn_of_abandoned,
-    warn_of_untidy,
+    warn_of_cleanup_error,
     what_propagates,
     without_our_frames,
 )
-from adapter_api.interruption import RELEASE_S, GaveUp, Interruption, Latch, cancels_of
+from adapter_api.interruption import RELEASE_S, Abandoned, Interruption, Latch, cancels_of
 
 
 class Source:
@@ -51,17 +51,17 @@ class Source:
 
     def judge(self, exc: BaseException, clock: Interruption) -> BaseException | None:
         """Return what must propagate because the events raised `exc` in a wait of `clock`."""
-        if isinstance(exc, GaveUp):
+        if isinstance(exc, Abandoned):
             self.abandon()
         exc.__traceback__ = without_our_frames(exc.__traceback__)
-        cancelled = clock.take_back()
+        cancelled = clock.uncancel_reader()
         return what_propagates(exc, cancelled=cancelled, destroyed=clock.was_destroyed)
 
     def note_untidy(self, exc: BaseException) -> None:
         """Log an unexpected exception that the adapter raised after its job had ended."""
-        expected = (asyncio.CancelledError, StopAsyncIteration, WorkerError, GaveUp)
+        expected = (asyncio.CancelledError, StopAsyncIteration, WorkerError, Abandoned)
         if not isinstance(exc, expected):
-            warn_of_untidy(exc, self._job_id)
+            warn_of_cleanup_error(exc, self._job_id)
 
     def abandon(self) -> None:
         """Abandon code that does not stop; it keeps running in a task of its own."""
@@ -101,15 +101,15 @@ class Source:
         try:
             if isinstance(self._waits_for, Raised):
                 raise self._waits_for.take()
-            await Interruption().outwait(self._step, self._waits_for, RELEASE_S)
-        except GaveUp:
+            await Interruption().drive_within(self._step, self._waits_for, RELEASE_S)
+        except Abandoned:
             self.abandon()
         except BaseException as exc:
             exc.__traceback__ = without_our_frames(exc.__traceback__)
             cancelled = self.closer is not None and self.closer.cancelling() > self._cancels
             goes_on = what_propagates(exc, cancelled=cancelled, destroyed=False)
             if goes_on is not exc:
-                warn_of_untidy(exc, self._job_id)
+                warn_of_cleanup_error(exc, self._job_id)
         finally:
             self._step = self._waits_for = None
             self._released()

@@ -49,7 +49,7 @@ def test_nothing_is_uncancelled_without_a_reader() -> None:
     """An interruption between two reads waits for the next one and cancels no task."""
     clock = StreamClock()
     clock.interrupt(late())
-    assert clock.take_back() is False
+    assert clock.uncancel_reader() is False
     assert clock.stopped_by is not None
 
 

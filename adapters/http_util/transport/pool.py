@@ -197,7 +197,7 @@ class Pool:
 
     # Returning a connection
 
-    def keep(self, origin: Origin, connection: Connection) -> bool:
+    def put_back(self, origin: Origin, connection: Connection) -> bool:
         """Keep a connection whose exchange is over for the next request.
 
         Returns:

@@ -224,5 +224,5 @@ class BodyStream(httpx.AsyncByteStream):
         """Return or close the connection. Idempotent."""
         if not self._released:
             self._released = True
-            if not self._pool.keep(self._origin, self._connection):
+            if not self._pool.put_back(self._origin, self._connection):
                 await self._connection.aclose()
