@@ -21,6 +21,7 @@ from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import console, style_of
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wording import in_our_words
 
 CHILD_S = 60.0
 """Far longer than any import takes: an adapter that is still loading after it hangs."""
@@ -60,7 +61,7 @@ def check(
         broken = [info for info in found if info.status not in ("ok", "blocked")]
         if not as_json:
             for info in broken:
-                heading, *problems = info.reason.splitlines() or [info.status]
+                heading, *problems = in_our_words(info.reason).splitlines() or [info.status]
                 status.complain(heading, (text.strip().removeprefix("- ") for text in problems))
         return status.NO_ADAPTER if broken else status.OK
 
@@ -169,7 +170,7 @@ def _show(info: AdapterInfo, *, begun: bool) -> None:
         say("\t".join(one_line(cell) for cell in cells))
         return
     line = Text.assemble(
-        (f"{harmless(one_line(state))}  ", style_of(state, STYLES)),
+        (f"{harmless(one_line(state)):<9}  ", style_of(state, STYLES)),
         (harmless(f"{info.distribution} {info.version}"), "dim"),
     )
     console().print(line, soft_wrap=True)

@@ -14,6 +14,7 @@ from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import console
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless, one_line
+from registry.cli.terminal.wording import in_our_words
 
 
 def describe(name: Name, as_json: Json = False) -> Action:
@@ -26,7 +27,7 @@ def describe(name: Name, as_json: Json = False) -> Action:
         else:
             _show(info)
         if info.status != "ok":
-            status.complain(info.reason)
+            status.complain(in_our_words(info.reason))
             return status.NO_ADAPTER
         return status.OK
 

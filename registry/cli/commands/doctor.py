@@ -32,7 +32,7 @@ from registry.cli.terminal.show import console
 from registry.cli.terminal.status import UsageError
 from registry.cli.terminal.streams import out, say
 from registry.cli.terminal.text import harmless, one_line
-from registry.cli.terminal.wording import config_problem
+from registry.cli.terminal.wording import config_problem, in_our_words
 
 PACKAGES = ("attrs", "cattrs", "httpx", "httptools", "msgspec", "pluggy", "rich", "typer")
 OPTIONAL = ("h2", "prometheus-client", "starlette", "uvicorn", "uvloop", "opentelemetry-api")
@@ -159,7 +159,7 @@ def _without_userinfo(text: str) -> str:
 def _adapter(name: str) -> Finding:
     info: AdapterInfo = registry.describe(name)
     level = {"ok": "ok", "blocked": "note"}.get(info.status, "problem")
-    reason = f": {info.reason}" if info.reason else ""
+    reason = f": {in_our_words(info.reason)}" if info.reason else ""
     return Finding(
         "adapters", name, f"{info.status}, {info.distribution} {info.version}{reason}", level
     )

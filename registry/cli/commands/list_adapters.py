@@ -14,6 +14,7 @@ from registry.cli.terminal.command import Action, Command
 from registry.cli.terminal.show import show_rows
 from registry.cli.terminal.streams import say
 from registry.cli.terminal.text import one_line
+from registry.cli.terminal.wording import in_our_words
 from registry.installed import BLOCKED_VARIABLE
 
 STYLES = {
@@ -60,4 +61,4 @@ def _is_installed(name: str) -> bool:
 
 
 def _status(info: AdapterInfo) -> str:
-    return f"{info.status}: {one_line(info.reason)}" if info.reason else info.status
+    return f"{info.status}: {one_line(in_our_words(info.reason))}" if info.reason else info.status

@@ -22,6 +22,8 @@ _OPTIONS = {
 }
 """The command line's own option for an option of an adapter or a field of a task."""
 
+# Which of several adapters is meant, as in "registry.get('acme:echo')".
+_GET = re.compile(r"\bregistry\.get\('([^']+)'\)")
 # Advice about a key, which is never an option of the command line: "Set api_key (or VARIABLE)".
 _SET_KEY = re.compile(r"\bSet (\w+) \(or (\w+)\)")
 _KEY_OF_ANOTHER = re.compile(
@@ -46,6 +48,7 @@ def complain_about(error: RegistryError | WorkerError) -> None:
 def in_our_words(text: str) -> str:
     """Return an error's text with advice for the command line instead of for Python."""
     text = text.replace("; in a running process call registry.refresh() after that", "")
+    text = _GET.sub(r"\1", text)
     text = _SET_KEY.sub(r"Set \2", text)
     text = _KEY_OF_ANOTHER.sub(r"the server that \1 names. Set \1 to the address of this one", text)
     return _SET.sub(lambda found: f"use --option {found[1]}={found[2]}", text)

@@ -78,6 +78,18 @@ def test_one_of_two_distributions(cli: Cli, samples: Callable[..., None]) -> Non
     assert cli("check", "acme-echo:acme-echo").code == 0
 
 
+@pytest.mark.parametrize("command", ["check", "describe", "submit hi --adapter"])
+def test_an_ambiguous_name_is_told_apart_as_it_is_typed(
+    cli: Cli, samples: Callable[..., None], command: str
+) -> None:
+    """The advice is what to type here, not what to write in Python."""
+    samples("acme_echo", "rival_echo")
+    done = cli(*command.split(), "acme-echo")
+    assert done.code == 3
+    assert "name the distribution, as in acme-echo:acme-echo" in done.err
+    assert "registry.get" not in done.err
+
+
 def test_an_unknown_name(cli: Cli) -> None:
     """The error for an unknown name lists the installed adapters."""
     done = cli("check", "openai-htpp")
