@@ -98,7 +98,7 @@ def warn_of_cleanup_error(exc: BaseException, job_id: str) -> None:
     """Log an exception of an adapter's cleanup. The outcome of the job stands."""
     # The exception's text may contain a key, so it is logged at DEBUG only.
     logger.warning(
-        "closing the events of job %s failed with %s",
+        "closing the event stream of job %s failed with %s",
         job_id,
         type(exc).__name__,
         exc_info=exc if logger.isEnabledFor(logging.DEBUG) else None,

@@ -103,7 +103,7 @@ _LAST = {
 
 
 class Violation(Exception):
-    """The adapter broke the contract; the text continues "the adapter gave ..."."""
+    """The adapter broke the contract; the text continues "the adapter yielded ..."."""
 
 
 class EventOrder:

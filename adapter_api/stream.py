@@ -262,7 +262,7 @@ class TokenStream(WholeReading):
             else:
                 self._count, self._expected = delivered, _NOWHERE
         except Violation as violation:
-            return InternalError(ErrorCode.INTERNAL, f"{self._source.name} gave {violation}")
+            return InternalError(ErrorCode.INTERNAL, f"{self._source.name} yielded {violation}")
         except BaseException as exc:
             return Raised(exc, propagates=True)
         return None

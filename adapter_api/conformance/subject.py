@@ -307,7 +307,7 @@ def check_maker(make: Any) -> None:
     """
     if not callable(make):
         raise Misuse(
-            f"make_adapter gave a {type(make).__name__}, not a function that makes a new "
+            f"make_adapter returned a {type(make).__name__}, not a function that makes a new "
             f"adapter each time: write {_WRITE}"
         )
     try:
@@ -316,7 +316,8 @@ def check_maker(make: Any) -> None:
         return
     if not parameters:
         raise Misuse(
-            f"the function that make_adapter gave takes no options of the config: write {_WRITE}"
+            "the function that make_adapter returned takes no options of the config: write "
+            f"{_WRITE}"
         )
 
 
@@ -332,7 +333,7 @@ def check_made(adapter: Any) -> None:
     if asyncio.iscoroutine(adapter):
         adapter.close()  # nothing will await it
     raise Misuse(
-        f"the function that make_adapter gave made a {type(adapter).__name__}, which has no "
+        f"the function that make_adapter returned made a {type(adapter).__name__}, which has no "
         f"{' and no '.join(missing[:3])}: write {_WRITE}, or put your object into a "
         "`registry.BoundAdapter(your_object, name='your-adapter', config=your_config)`"
     )

@@ -84,7 +84,7 @@ async def _ask(source: KeySource, what: str, threads: DaemonThreads) -> str:
         ) from None
     if not isinstance(value, str):
         raise AuthenticationFailed(
-            ErrorCode.UPSTREAM_AUTH, f"{what} gave a {type(value).__name__}, not a string"
+            ErrorCode.UPSTREAM_AUTH, f"{what} returned a {type(value).__name__}, not a string"
         )
     return check_credential(value, f"what {what} gave")
 

@@ -176,7 +176,8 @@ def _built(cls: type, config: object) -> Any:
     adapter = cls(config)
     if not isinstance(adapter, cls):
         raise TypeError(
-            f"{cls.__name__}(config) gave a {type(adapter).__name__}: let __new__ return an object "
+            f"{cls.__name__}(config) returned a {type(adapter).__name__}: let __new__ return an "
+            "object "
             f"of {cls.__name__}"
         )
     return adapter

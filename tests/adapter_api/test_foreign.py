@@ -181,7 +181,7 @@ async def test_contents_of_no_use_are_the_adapters_fault(steps: list[Any], says:
     """INTERNAL names the adapter and what is wrong; text() never returns half an answer."""
     seen = await collect(Script(*steps, END).stream())
     assert isinstance(seen[-1], InternalError)
-    assert "the adapter (Script.events) gave " in seen[-1].message
+    assert "the adapter (Script.events) yielded " in seen[-1].message
     assert says in seen[-1].message
     with pytest.raises(InternalError):
         await Script(*steps, END).stream().text()

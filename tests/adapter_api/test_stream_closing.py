@@ -63,7 +63,7 @@ async def test_a_failing_clean_up_does_not_change_the_outcome(
     caplog.set_level(level, "worker_adapters")
     script = Script(STARTED, END, cleanup=(OSError("sk-secret"),))
     assert await script.stream().text() == ""
-    assert "closing the events of job job failed with OSError" in caplog.text
+    assert "closing the event stream of job job failed with OSError" in caplog.text
     assert ("sk-secret" in caplog.text) is (level == logging.DEBUG)
 
 

@@ -60,7 +60,7 @@ async def _examine_answer(name: str, adapter: Adapter) -> None:
     except WorkerError:
         return
     if not isinstance(found, _RESULT_TYPES[name]):
-        raise Violation(f"{name}() gave a {type(found).__name__}")
+        raise Violation(f"{name}() returned a {type(found).__name__}")
 
 
 _Examine = Callable[[Adapter, BrokenEngine], Awaitable[None]]

@@ -73,9 +73,9 @@ async def checked_health(adapter: Adapter, limit_s: float = ANSWER_LIMIT_S) -> H
     )
     found = await hook_result(adapter.adapter.health(), "health()", limit_s, advice=advice)
     if not isinstance(found, HealthStatus):
-        raise Violation(f"health() gave a {type(found).__name__}, not a HealthStatus")
+        raise Violation(f"health() returned a {type(found).__name__}, not a HealthStatus")
     if found.ready and not found.live:
-        raise Violation("health() says ready and not live")
+        raise Violation("health() reports ready but not live")
     return found
 
 
@@ -95,7 +95,7 @@ async def engine_version(subject: Subject) -> str:
     """engine_version() returns a str, "unknown" if the engine reports none; raises nothing."""
     found: str = await _hook_result_of(subject, "engine_version", str)
     if not found:
-        raise Violation("engine_version() gave '': write 'unknown'")
+        raise Violation("engine_version() returned '': write 'unknown'")
     return found
 
 
@@ -107,7 +107,7 @@ async def _hook_result_of(subject: Subject, hook: str, kind: type[Any]) -> Any:
         await in_time(adapter.start(), "start()", ANSWER_LIMIT_S)
         found = await hook_result(ask(), f"{hook}()")
     if not isinstance(found, kind):
-        raise Violation(f"{hook}() gave a {type(found).__name__}, not a {kind.__name__}")
+        raise Violation(f"{hook}() returned a {type(found).__name__}, not a {kind.__name__}")
     return found
 
 

@@ -47,7 +47,7 @@ def _one(events: Iterable[TokenEvent], kind: type[TokenEvent]) -> TokenEvent:
     for event in events:
         if isinstance(event, kind):
             return event
-    raise Absent(f"the sample job gave no {kind.__name__}")  # which the check `order` reports
+    raise Absent(f"the sample job yielded no {kind.__name__}")  # which the check `order` reports
 
 
 @check("WA-INT-3001")
@@ -64,7 +64,7 @@ async def answers(subject: Subject) -> str:
     if errors:
         raise Violation(f"it failed with {errors[0].error}: check that the engine works")
     if not trace.tokens:
-        raise Violation("it gave no Token: give the kit a task that the engine answers")
+        raise Violation("it yielded no Token: give the kit a task that the engine answers")
     return f"{len(trace.tokens)} Tokens"
 
 
@@ -194,7 +194,7 @@ async def metrics(subject: Subject) -> str:
     if found.usage_source == "counted" and found.tokens_generated != len(trace.tokens):
         raise Violation(
             f"tokens_generated is {found.tokens_generated}, and {len(trace.tokens)} Tokens came: "
-            "say usage_source='engine' if the engine counted them"
+            "set usage_source='engine' if the engine counted them"
         )
     return f"{found.tokens_generated} tokens, {found.usage_source}{await _too_many(subject)}"
 
@@ -207,7 +207,9 @@ async def _too_many(subject: Subject) -> str:
     async with subject.adapter() as adapter:
         trace = await subject.trace(adapter, subject.job(max_tokens=FEW_TOKENS))
     count = len(trace.tokens)
-    return "" if count <= FEW_TOKENS else f"; with max_tokens={FEW_TOKENS} it gave {count} Tokens"
+    return (
+        "" if count <= FEW_TOKENS else f"; with max_tokens={FEW_TOKENS} it yielded {count} Tokens"
+    )
 
 
 WHOLE = ("answers", "order", "indexes", "texts", "terminal", "proof", "identity", "metrics")

@@ -111,7 +111,7 @@ CLASS = """
 RIGHT = "lambda **options: registry.get('right', options)"
 
 MISUSES: list[tuple[dict[str, Any], str]] = [
-    ({"maker": "registry.get('right')"}, "make_adapter gave a BoundAdapter"),
+    ({"maker": "registry.get('right')"}, "make_adapter returned a BoundAdapter"),
     ({"maker": "lambda: registry.get('right')"}, "takes no options of the config"),
     (
         {"maker": "lambda **options: RightAdapter(RightConfig(**options))"},

@@ -66,8 +66,12 @@ BROKEN = {
     adapter("size: int = attrs.field(default=1, converter=exits)"): "making its config raised Sys",
     adapter("size: int = attrs.field(default=1, validator=exits)"): "making its config raised Sys",
     adapter("size: int = attrs.field(factory=exits)"): "making its config raised SystemExit",
-    adapter(body="def __new__(cls, config): return None"): "gave a NoneType: let __new__ return",
-    adapter(body="def __new__(cls, config): return 5"): "gave a int: let __new__ return an object",
+    adapter(
+        body="def __new__(cls, config): return None"
+    ): "returned a NoneType: let __new__ return",
+    adapter(
+        body="def __new__(cls, config): return 5"
+    ): "returned a int: let __new__ return an object",
     adapter(body="def __new__(cls, config): raise OddError"): "raised OddError, which cannot be",
     adapter(body="def __dir__(self): exits()"): "binding it raised SystemExit: its text",
 }
