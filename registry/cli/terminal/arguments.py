@@ -132,6 +132,9 @@ Port = Annotated[
         "--port", "-p", min=0, max=65535, metavar="PORT", help="The port; 0 for a free one."
     ),
 ]
+LOOPBACK = "127.0.0.1"
+"""Where servers listen unless told otherwise."""
+
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print JSON.")]
 
@@ -201,7 +204,8 @@ def cannot_listen(host: str, port: int, error: OSError) -> UsageError:
     # asyncio puts the address and the reason into one text.
     number = error.errno or 0
     why = os.strerror(number) if number in errno.errorcode else error
-    return UsageError(f"cannot listen on {host}:{port}: {why}; choose with --host or --port")
+    options = "--port" if host == LOOPBACK else "--host or --port"
+    return UsageError(f"cannot listen on {host}:{port}: {why}; choose another with {options}")
 
 
 def _typed(base_url: str | None, pairs: Iterable[str]) -> dict[str, OptionText]:

@@ -123,7 +123,8 @@ def _unusable(answer: Answer, task: TaskRequest) -> Iterator[str]:
     """Yield why a program cannot use the answer that was asked for."""
     for call in answer.invalid_tool_calls:
         reason = "was cut off" if call.reason == "cut" else "is not JSON"
-        yield f"a call of {call.name} {reason} and must not be run: {call.arguments}"
+        more = f"; it was the limit on tokens{_limit(task)}" if answer.cut else ""
+        yield f"a call of {call.name} {reason} and must not be run: {call.arguments}{more}"
     error = json_problem(task, answer)
     if error is None:
         return

@@ -105,5 +105,5 @@ def test_a_port_in_use(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("serve-faults", "--port", str(taken.getsockname()[1]))
     assert done.code == 2
-    assert "Address already in use; choose with --host or --port" in done.err
+    assert "Address already in use; choose another with --port\n" in done.err
     assert done.err.count("\n") == 1

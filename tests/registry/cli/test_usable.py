@@ -57,7 +57,11 @@ def _call(arguments: str) -> dict[str, Any]:
         ({"content": '{"degrees": NaN}'}, "stop", "error: the answer is not JSON: "),
         ({"content": ""}, "stop", "error: the answer has no text, and so no JSON"),
         ({"refusal": "I must not say."}, "stop", "error: the model refused to answer"),
-        (_call('{"zo'), "length", "error: a call of get_time was cut off and must not be run"),
+        (
+            _call('{"zo'),
+            "length",
+            'error: a call of get_time was cut off and must not be run: {"zo; it was the limit',
+        ),
         (_call("zone"), "tool_calls", "error: a call of get_time is not JSON and must not be run"),
     ],
 )
