@@ -32,7 +32,7 @@ class Lease:
     def wait(self, function: Callable[..., Awaitable[_T]], *args: Any) -> _T:
         """Run `function` in the loop and return its result.
 
-        An exception in this thread meanwhile, such as KeyboardInterrupt, cancels it.
+        An exception raised in the waiting thread, such as KeyboardInterrupt, cancels it.
 
         Raises:
             RuntimeError: After a fork, after `close`, or in the loop's own thread.

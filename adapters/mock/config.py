@@ -84,9 +84,11 @@ class MockConfig:
         converter=HealthState,
         metadata={"help": "healthy, degraded or unhealthy"},
     )
-    live: bool | None = attrs.field(default=None, metadata={"help": "live, if not as health says"})
+    live: bool | None = attrs.field(
+        default=None, metadata={"help": "Overrides the liveness that health implies"}
+    )
     ready: bool | None = attrs.field(
-        default=None, metadata={"help": "ready, if not as health says"}
+        default=None, metadata={"help": "Overrides the readiness that health implies"}
     )
     error_code: str | None = attrs.field(
         default=None,

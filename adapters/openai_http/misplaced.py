@@ -1,7 +1,7 @@
 """Chunks inside an envelope, and text where no chunk of OpenAI's has it. No I/O.
 
 A gateway may wrap each chunk, as in `{"code": 0, "data": {"choices": ...}}`: the chunk counts. Text
-under a name that is not read would get lost, and the answer would seem to be empty.
+under a name that is not read would be lost, and the answer would seem to be empty.
 """
 
 from collections.abc import Iterator, Mapping

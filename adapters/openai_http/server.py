@@ -60,7 +60,7 @@ class Server:
         config: The adapter's options.
         endpoints: The server's URLs.
         client: Sends the probes.
-        credentials: The key, and what no text may show.
+        credentials: The key, and the secrets to remove from texts.
         probe_timeout_s: Seconds that health, props or engine_version may take.
     """
 

@@ -32,7 +32,7 @@ READ = frozenset(
         *(*REASONING_KEYS, *DETAIL_KEYS),
     }
 )
-"""Names that are read, or that say nothing about the engine's work."""
+"""Known names: the adapter reads them, or they carry no generated content."""
 
 _TEXT_KINDS = (None, "text", "output_text", "text_delta")
 _APPENDED = ("text", "summary", "thinking")
@@ -135,7 +135,7 @@ def content_parts(content: list[Any] | dict[str, Any]) -> tuple[str, str, str]:
     """Return the reasoning, the text and the refusal of a content that is a list of parts, or one.
 
     Raises:
-        StreamingError: UPSTREAM_PROTOCOL for a part of another type, which would get lost.
+        StreamingError: UPSTREAM_PROTOCOL for a part of another type, which would be lost.
     """
     reasoning, text, refusal = [], [], []
     for part in content if isinstance(content, list) else [content]:
