@@ -54,7 +54,8 @@ async def _generate(wire: Wire, source: str, count: int) -> None:
     await wire.head()
     for index in range(count):
         digest = hashlib.blake2b(f"{source} {index}".encode()).digest()
-        await wire.text(f" {_SYLLABLES[digest[0] % 8]}{_SYLLABLES[digest[1] % 8]}")
+        end = "\n" if index % 8 == 5 else ""  # blanks at both ends of a piece belong to the text
+        await wire.text(f" {_SYLLABLES[digest[0] % 8]}{_SYLLABLES[digest[1] % 8]}{end}")
         if count <= _MAX_PACED_TOKENS:
             await wire.sleep(0.001)
     await wire.finish("length")

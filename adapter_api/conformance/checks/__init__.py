@@ -9,6 +9,7 @@ from adapter_api.conformance.checks.faults import FAULTS
 from adapter_api.conformance.checks.hygiene import HYGIENE
 from adapter_api.conformance.checks.load import LOAD
 from adapter_api.conformance.checks.proxied import PROXIED
+from adapter_api.conformance.checks.requests import REQUESTS
 from adapter_api.conformance.checks.secrets import SECRETS
 from adapter_api.conformance.checks.seen import SEEN
 from adapter_api.conformance.checks.silence import SILENCE
@@ -25,7 +26,7 @@ GENERAL: tuple[Check, ...] = (
     *HYGIENE,
     *SECRETS,
 )
-HTTP: tuple[Check, ...] = (*PROXIED, *SILENCE, *SEEN, *FAULTS, *DOWN)
+HTTP: tuple[Check, ...] = (*PROXIED, *REQUESTS, *SILENCE, *SEEN, *FAULTS, *DOWN)
 CHECKS: tuple[Check, ...] = (*GENERAL, *HTTP)
 
 __all__ = ["CHECKS", "GENERAL", "HTTP"]

@@ -32,6 +32,9 @@ takes longer, it must end within twice its duration."""
 LINGER_TRIES = 5
 """The best try counts, so that only a deliberate wait fails."""
 
+LONG_TOKENS = 200
+"""A longer answer of the lab's engine, which is compared, too."""
+
 DELAY_S = 0.2
 
 DRIPPED_BYTES = 400
@@ -46,7 +49,9 @@ async def proxied(subject: Subject) -> str:
     base = await baseline(subject)
     wrong = _differs_from_sent(base)
     if not wrong and subject.network is not None and not subject.network.own:
-        wrong = _differs_from_lab(base)
+        wrong = _differs_from_lab(base) or _differs_from_lab(
+            await baseline(subject, max_tokens=LONG_TOKENS)
+        )
     if wrong:
         raise Violation(wrong)
     for tries_left in reversed(range(LINGER_TRIES)):
@@ -82,7 +87,7 @@ def _differs_from_sent(base: Baseline) -> str:
 
 def _differs_from_lab(base: Baseline) -> str:
     """Return how the outcome differs from what the lab's engine sent; "" if it does not."""
-    text = ""
+    text, reason = "", None
     usage: dict[str, int] = {}
     for piece in base.pieces:
         data = piece.decode().partition("data:")[2].strip()
@@ -91,6 +96,7 @@ def _differs_from_lab(base: Baseline) -> str:
         event = json.loads(data)
         usage = event.get("usage") or usage
         for choice in event["choices"]:
+            reason = choice.get("finish_reason") or reason
             text += choice.get("text") or choice.get("delta", {}).get("content") or ""
     if base.outcome.text != text:
         return f"it read {base.outcome.text[:40]!r}, and the engine sent {text[:40]!r}"
@@ -100,6 +106,8 @@ def _differs_from_lab(base: Baseline) -> str:
         return f"it reports {found.tokens_generated} generated tokens, and the engine said {sent}"
     if found.prompt_tokens not in (None, usage.get("prompt_tokens")):
         return f"it reports a prompt of {found.prompt_tokens} tokens, and the engine another number"
+    if base.outcome.end.finish_reason == "stop" != reason:
+        return f"it reports the finish_reason 'stop', and the engine said {reason!r}"
     return ""
 
 

@@ -48,6 +48,8 @@ def read_recording(path: Path) -> list[Exchange]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, "_Line"]]:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # might never end
+        raise RecordingError(f"{path} is not a regular file")
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as exc:

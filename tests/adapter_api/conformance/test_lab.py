@@ -69,7 +69,7 @@ class NaiveAdapter:
                         count += 1
                 if line == "data: [DONE]":
                     break
-            yield End(Metrics(count), "stop", "finish_reason")
+            yield End(Metrics(count), "length", "finish_reason")
 
     @hookimpl
     async def health(self) -> HealthStatus:

@@ -17,6 +17,7 @@ from adapter_api import (
     InvalidRequest,
     Metrics,
     TaskRequest,
+    Token,
     TokenEvent,
     TokenStream,
     ToolCall,
@@ -209,6 +210,59 @@ class Miscounts(HttpEditor):
             return event
         metrics = attrs.evolve(event.metrics, tokens_generated=event.metrics.tokens_generated + 1)
         return attrs.evolve(event, metrics=metrics)
+
+
+class NeverCut(HttpEditor):
+    """Reports every answer as complete."""
+
+    def edit(self, event: TokenEvent) -> TokenEvent:
+        return attrs.evolve(event, finish_reason="stop") if isinstance(event, End) else event
+
+
+class Strips(HttpEditor):
+    """Drops the line feed at the end of a word."""
+
+    def edit(self, event: TokenEvent) -> TokenEvent:
+        if isinstance(event, Token) and event.text.startswith(" "):
+            return attrs.evolve(event, text=event.text.removesuffix("\n"))
+        return event
+
+
+class Abridges(HttpEditor):
+    """Repeats its last text in answers that are too long for it."""
+
+    def edit(self, event: TokenEvent) -> TokenEvent:
+        long = isinstance(event, Token) and event.index >= 100
+        return attrs.evolve(event, text=" al") if long else event
+
+
+class ChangesTask(RightHttp):
+    """Does not send what the task says."""
+
+    def change(self, task: TaskRequest) -> TaskRequest:
+        raise NotImplementedError
+
+    @hookimpl
+    async def submit(self, task: TaskRequest) -> AsyncIterator[TokenEvent]:
+        async with OpenAIHttpAdapter.submit(self, self.change(task)) as stream:
+            async for event in stream:
+                yield event
+
+
+class LastMessage(ChangesTask):
+    """Sends the last message only."""
+
+    def change(self, task: TaskRequest) -> TaskRequest:
+        if task.messages is None or task.tools:
+            return task
+        return attrs.evolve(task, messages=task.messages[-1:])
+
+
+class NoStop(ChangesTask):
+    """Sends no stop texts."""
+
+    def change(self, task: TaskRequest) -> TaskRequest:
+        return attrs.evolve(task, stop=())
 
 
 class EmptyCalls(HttpEditor):

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import logging
+import os
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -162,6 +163,13 @@ def test_a_file_that_is_not_a_recording(lines: list[str], problem: str, tmp_path
         read_recording(path)
     assert str(path) in str(caught.value)
     assert problem in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """It might never have an end, and reading it would block the event loop."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecordingError, match="pipe is not a regular file"):
+        read_recording(tmp_path / "pipe")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
