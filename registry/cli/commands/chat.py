@@ -124,7 +124,10 @@ class _Chat:
             interrupted = False
             if line is None or line.strip() == "/quit":
                 return status.FAILED if self.failed else status.OK
-            if line.startswith("/"):
+            if not _is_text(line):
+                status.complain("the line is not valid text; nothing was sent")
+                self.failed = True
+            elif line.startswith("/"):
                 self._follow(line)
             elif line.strip():
                 self._runner.run(self._turn(line, typed))
@@ -168,3 +171,11 @@ class _Chat:
             status.complain(self._words(str(failure)))
         else:
             status.note("stopped; the question is not part of the conversation")
+
+
+def _is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import sys
 from collections import deque
@@ -23,6 +24,8 @@ class Typed:
         self._rest = b""
         self._ended = False
         self._interactive = sys.stdin.isatty()
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")
         try:
             self._descriptor: int | None = sys.stdin.fileno()
         except OSError:  # a stream without a file
@@ -33,6 +36,8 @@ class Typed:
 
     def next(self, prompt: str) -> str | None:
         """Return the next line without its line feed; None at the end of the input.
+
+        Bytes that are not text arrive as half surrogates.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
@@ -90,4 +95,4 @@ class Typed:
         if self._ended and self._rest:
             lines.append(self._rest)
         self._rest = self._rest[:MAX_LINE_BYTES]
-        self._lines += [line.decode(errors="replace").rstrip("\r") for line in lines]
+        self._lines += [line.decode(errors="surrogateescape").rstrip("\r") for line in lines]

@@ -158,3 +158,12 @@ def test_a_chat_in_a_pool(cli: Cli, tmp_path: Path) -> None:
     )
     done = cli("chat", "--workers", str(path), stdin="Say it\n")
     assert (done.code, done.out.strip()) == (0, "Say it")
+
+
+def test_a_line_that_is_no_text(cli: Cli, engine: Callable[..., Any]) -> None:
+    """It is refused rather than sent with characters lost; the conversation goes on."""
+    server = engine("ok")
+    done = cli("chat", server.base_url, stdin=b"caf\xe9\n")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: the line is not valid text; nothing was sent\n"
+    assert server.bodies == []
