@@ -225,8 +225,10 @@ WORDS = {
         r"|credentials)"
         r"|authentication (?:failed|required|error|fails)|unauthori[sz]ed|not authori[sz]ed"
         r"|not authenticated"
-        r"|(?:api|access)[ _]?(?:key|token)[ _](?:is |was |has )?(?:not valid|invalid|expired"
-        r"|missing|required|revoked|incorrect|disabled)|permission denied|access denied"
+        r"|(?:api|access|auth|authentication|bearer|security|session)[ _]?(?:key|token)"
+        r"(?: (?:included|provided) in the request)?[ _](?:is |was |has |has been )?(?:not valid"
+        r"|invalid|expired|missing|required|revoked|incorrect|disabled)|permission denied"
+        r"|access denied"
         r"|\blog ?in fail"
         # Chinese: the token or the key is invalid, wrong or expired; authentication failed.
         r"|(?:token|key|\u4ee4\u724c|\u5bc6\u94a5)[^\u3002\n]{0,4}(?:\u975e\u6cd5"

@@ -240,6 +240,21 @@ def test_a_delay_in_headers_that_a_body_repeats_counts() -> None:
     assert (error.code, error.retry_after_ms) == (BUSY, 3000)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Your authentication token has expired",
+        "The security token included in the request is expired",
+        "Bearer token was revoked",
+        "Session token has been disabled",
+        "access_token is invalid",
+    ],
+)
+def test_an_expired_token_is_about_credentials(words: str) -> None:
+    """Also in an answer with status 200: the same request does not help."""
+    assert code_for(None, ErrorBody(words)) is AUTH
+
+
 FIREWALLS = [b"error code: 1010", b"<html><h1>403 Forbidden</h1></html>", b"Blocked by our WAF"]
 
 
