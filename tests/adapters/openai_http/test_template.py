@@ -78,6 +78,12 @@ def test_two_broken_texts_do_not_make_two_whole_ones() -> None:
     assert _learned(chat_texts, _chat).texts(lines, chat_texts) is None
 
 
+def test_one_broken_text_does_not_make_two_whole_ones() -> None:
+    """A quote that the server forgot to escape."""
+    lines = _chat("TEXT").replace(b"TEXT", b'a","b')
+    assert _learned(chat_texts, _chat).texts(lines, chat_texts) is None
+
+
 def test_a_known_template_needs_no_lane() -> None:
     """The reason for the template: the lane is asked once, and once to try the template."""
     lane = _CountingLane()
