@@ -43,7 +43,7 @@ from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.template import MIN_BYTES, Template
+from adapters.openai_http.template import MIN_BYTES, Lane, Template
 from adapters.openai_http.thinking import MEDIA
 
 _Event = TypeVar("_Event", bytes, ServerSentEvent)
@@ -102,7 +102,8 @@ class AnswerReader:
             error_text=error_text,
             secrets=secrets,
         )
-        self._template = Template()
+        self._template: Template | None = None
+        self._undecided = self._choices.undecided
         self._slow = True  # the first event shows which endpoint answers
         self._failure: WorkerError | None = None
         self._done = False
@@ -206,8 +207,7 @@ class AnswerReader:
             tokens = pieces.add_thoughts(lines)
         else:
             lane = self._choices.texts
-            large = len(lines) >= MIN_BYTES
-            texts = self._template.texts(lines, lane) if large else lane(lines)
+            texts = lane(lines) if len(lines) < MIN_BYTES else self._by_template(lines, lane)
             if texts is None:
                 return None
             tokens = tokens_of(texts, pieces.index)
@@ -216,13 +216,18 @@ class AnswerReader:
             self._note_phase()
         return tokens
 
+    def _by_template(self, lines: bytes, lane: Lane) -> list[str] | None:
+        if self._template is None:
+            self._template = Template()
+        return self._template.texts(lines, lane)
+
     def read_line(self, line: bytes, tokens: list[Token]) -> None:
         """Add the Tokens of an event that is one line of data to `tokens`. Raises as `read`."""
         if line == DONE:
             self._done = True
             return
         choices, pieces = self._choices, self._pieces
-        chunk = None if choices.undecided else usual_chunk(line)
+        chunk = None if self._undecided else usual_chunk(line)
         if chunk is None or not (chunk.choices or choices.begun):
             self.read(ServerSentEvent(line), tokens)
             return
@@ -232,7 +237,7 @@ class AnswerReader:
             self.facts.note_usage({"usage": chunk.usage})
         if chunk.choices:
             choices.read_usual(chunk.choices[0], tokens)
-        self._slow = choices.undecided
+        self._slow = self._undecided = choices.undecided
         self._finish.end_event(pieces.count, answered=answered)
 
     def read(self, event: ServerSentEvent, tokens: list[Token]) -> None:
@@ -280,7 +285,8 @@ class AnswerReader:
         if not usual:
             self._finish.read_beside(payload)
         self._choices.read(choices or (), tokens)
-        self._slow = not self._choices.begun or self._choices.undecided
+        self._undecided = self._choices.undecided
+        self._slow = self._undecided or not self._choices.begun
         self._finish.end_event(self._pieces.count, answered=answered)
         if not (self._pieces.answered or self._misplaced or self._pieces.count > pieces):
             self._misplaced = misplaced_text(payload)

@@ -216,20 +216,13 @@ class Job:
         self, connected: Connected, url: httpx.URL, key_headers: dict[str, str], content: bytes
     ) -> Awaitable[Posted]:
         """Send one request and wait for the head of its answer."""
-        config = self.config
         return post(
             connected.client,
             url,
-            headers={
-                "Accept": config.accept,
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-                **config.headers,
-                **key_headers,
-            },
+            headers=connected.headers(key_headers),
             correlation_id=self.correlation_id,
             content=content,
-            connect_timeout_s=config.connect_timeout_s,
+            connect_timeout_s=self.config.connect_timeout_s,
             trace=request_headers(self.task.job_id),
             secrets=connected.credentials.secrets,
         )

@@ -26,14 +26,23 @@ class Connected:
         credentials: The key.
         server: The known facts about the server.
         own: The clients to close at the end, without the caller's own.
+        fixed: The headers that all requests of jobs have.
     """
 
     client: httpx.AsyncClient
     credentials: Credentials
     server: Server
     own: tuple[httpx.AsyncClient, ...]
+    _fixed: dict[str, str]
+    _headers: tuple[dict[str, str], dict[str, str]] | None = attrs.field(default=None, init=False)
     _running: int = attrs.field(default=0, init=False)
     _stopping: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+
+    def headers(self, key_headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers of a job's request: the same object for the same key."""
+        if self._headers is None or self._headers[0] is not key_headers:
+            self._headers = key_headers, {**self._fixed, **key_headers}
+        return self._headers[1]
 
     def begin(self) -> None:
         """Count a job that the server works on."""
@@ -75,7 +84,13 @@ def connect(config: OpenAIHttpConfig, endpoints: Endpoints) -> Connected:
     clients = _clients(config, credentials.secrets)
     server = Server(config, endpoints, clients[-1], credentials)
     own = clients if config.client is None else ()
-    return Connected(clients[0], credentials, server, own)
+    fixed = {
+        "Accept": config.accept,
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        **config.headers,
+    }
+    return Connected(clients[0], credentials, server, own, fixed)
 
 
 def _clients(config: OpenAIHttpConfig, secrets: tuple[str, ...]) -> tuple[httpx.AsyncClient, ...]:

@@ -258,5 +258,7 @@ def usual_chunk(line: bytes) -> UsualChunk | None:
         chunk = _usual(line)
     except _UNUSUAL:
         return None
-    two = any(choice.text and choice.delta is not None for choice in chunk.choices)
-    return None if two else chunk
+    for choice in chunk.choices:
+        if choice.text and choice.delta is not None:
+            return None
+    return chunk

@@ -27,7 +27,7 @@ def ignored_choice(task: TaskRequest, calls: Sequence[ToolCall]) -> str | None:
 
 def _wish(choice: str | Mapping[str, Any] | None) -> tuple[str | None, set[str]]:
     """Return the mode of a tool_choice, and the only names that it allows; none for any name."""
-    if not isinstance(choice, Mapping):
+    if choice is None or not isinstance(choice, Mapping):
         return choice, set()
     allowed = choice.get("allowed_tools")
     if choice.get("type") != "allowed_tools" or not isinstance(allowed, Mapping):

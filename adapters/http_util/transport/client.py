@@ -183,20 +183,23 @@ class AdapterClient(httpx.AsyncClient):
 
         Args:
             url: Where to send it.
-            headers: In ASCII. The client's own headers are added where they are not given.
+            headers: In ASCII, and not changed afterwards. The client's own headers are added where
+                they are not given.
 
         Raises:
             httpx.LocalProtocolError: A header is invalid.
             httpx.UnsupportedProtocol: Not http or https.
         """
-        if self._post is not None and self._post[0] is url and self._post[1] == headers:
-            return self._post[2]
+        if self._post is not None and self._post[0] is url:
+            known = self._post[1]
+            if known is headers or known == headers:
+                return self._post[2]
         given = {name.lower() for name in headers}
         lines = [(b"Host", url.netloc)]
         lines += [line for name, line in self._lines.items() if name not in given]
         lines += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         head = origin_of(url), serialize_head(b"POST", url.raw_path, lines)
-        self._post = (url, dict(headers), head)
+        self._post = (url, headers, head)
         return head
 
 

@@ -211,7 +211,8 @@ class Pool:
         idle.append(connection)
         while idle and not self._is_fresh(idle[0]):
             self._drop(idle.popleft())
-        self._wake()
+        if self._waiters:
+            self._wake()
         return True
 
     def _on_closed(self, connection: Connection) -> None:

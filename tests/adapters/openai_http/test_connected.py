@@ -27,5 +27,5 @@ async def test_one_client_that_cannot_be_closed_leaves_no_other_open() -> None:
     credentials = Credentials(config)
     server = Server(config, config.endpoints(), clients[0], credentials)
     with pytest.raises(OSError, match="stuck"):
-        await Connected(clients[0], credentials, server, clients).aclose()
+        await Connected(clients[0], credentials, server, clients, {}).aclose()
     assert all(client.is_closed for client in clients)
