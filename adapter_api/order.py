@@ -249,11 +249,10 @@ def _kind_of(event: object) -> type | None:
 
 
 def _started(event: Started) -> str | None:
-    for name in ("model", "replica_id"):
-        if getattr(event, name) is not None:
-            problem = _texts(event, name)
-            if problem is not None:
-                return problem
+    if event.model is not None and not isinstance(event.model, str):
+        return "model that is not a string"
+    if event.replica_id is not None and not isinstance(event.replica_id, str):
+        return "replica_id that is not a string"
     if event.seed is not None and type(event.seed) is not int:
         return "a seed that is not an integer"
     return _texts(event, "job_id", "engine", "engine_version")

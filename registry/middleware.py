@@ -26,6 +26,8 @@ def drive(impls: Sequence[pluggy.HookImpl], task: TaskRequest) -> tuple[Any, lis
         What the outermost wrapper returned, and what each wrapper received, the adapter's own
         stream first.
     """
+    if len(impls) == 1:
+        return _call(impls[0], task), []
     adapter, *wrappers = impls
     running: list[Generator[None, Any, Any]] = []
     received: list[Any] = []

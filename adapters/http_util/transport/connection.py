@@ -60,7 +60,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def _reset(self, bodiless: bool) -> None:
         self.status = 0
-        self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.received = False  # any byte of the answer
         self._early = False  # the answer began before the request was sent
@@ -296,10 +295,6 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:  # the first one counts; a second one ends the connection
             raise httptools.HttpParserError("a second answer to one request")
 
-    def on_status(self, reason: bytes) -> None:
-        if not self._head_done:
-            self.reason += reason  # it may come in pieces
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # trailers are counted and ignored
             self.headers.append((name, value))
@@ -321,7 +316,6 @@ class Connection(asyncio.BufferedProtocol):
             if status < 100 or status == 101 or sized or codings:
                 self._fail(httpx.RemoteProtocolError(f"an invalid interim answer, {status}"))
             self.headers.clear()
-            self.reason = b""
             return
         if codings not in ([], [b"chunked"], [b"identity"]):  # llhttp would pass the coded bytes on
             self._fail(httpx.RemoteProtocolError("a transfer coding that was not requested"))

@@ -83,7 +83,6 @@ class Answer:
 
     status: int
     body: bytes
-    reason: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -101,7 +100,7 @@ async def whole(pieces: Sequence[bytes]) -> Answer | None:
         return None
     finally:
         await connection.aclose()
-    return Answer(connection.status, b"".join(body), connection.reason, tuple(connection.headers))
+    return Answer(connection.status, b"".join(body), tuple(connection.headers))
 
 
 async def body_of(connection: Connection) -> AsyncIterator[bytes]:

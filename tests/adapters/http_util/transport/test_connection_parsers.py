@@ -173,7 +173,7 @@ def test_never_another_answer_than_h11(answer: bytes, cuts: list[int]) -> None:
 @settings(max_examples=300)
 @given(answers, st.lists(st.integers(0, 2000), max_size=6))
 def test_any_split_of_any_answer_is_understood_alike(answer: bytes, cuts: list[int]) -> None:
-    """Status, reason, headers and body, or the refusal, do not depend on how the bytes come."""
+    """Status, headers and body, or the refusal, do not depend on how the bytes come."""
 
     async def compare() -> None:
         expected = await whole([answer])
