@@ -43,7 +43,7 @@ from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.template import MIN_BYTES, Lane, Template
+from adapters.openai_http.template import MIN_BYTES
 from adapters.openai_http.thinking import MEDIA
 
 _Event = TypeVar("_Event", bytes, ServerSentEvent)
@@ -102,7 +102,6 @@ class AnswerReader:
             error_text=error_text,
             secrets=secrets,
         )
-        self._template: Template | None = None
         self._undecided = self._choices.undecided
         self._slow = True  # the first event shows which endpoint answers
         self._failure: WorkerError | None = None
@@ -207,19 +206,15 @@ class AnswerReader:
             tokens = pieces.add_thoughts(lines)
         else:
             lane = self._choices.texts
-            texts = lane(lines) if len(lines) < MIN_BYTES else self._by_template(lines, lane)
-            if texts is None:
+            read = lane(lines) if len(lines) < MIN_BYTES else pieces.templates.read(lines, lane)
+            if read is None:
                 return None
+            texts = read[1]
             tokens = tokens_of(texts, pieces.index)
             pieces.add_plain(len(texts))
         if self.phase is not Phase.OPEN:
             self._note_phase()
         return tokens
-
-    def _by_template(self, lines: bytes, lane: Lane) -> list[str] | None:
-        if self._template is None:
-            self._template = Template()
-        return self._template.texts(lines, lane)
 
     def read_line(self, line: bytes, tokens: list[Token]) -> None:
         """Add the Tokens of an event that is one line of data to `tokens`. Raises as `read`."""

@@ -4,7 +4,7 @@ A choice has its parts in a delta, in a message, or beside them. From a message 
 deltas, only the parts that no delta had are read, so that nothing is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from adapter_api import ErrorCode, StreamingError, Token
@@ -14,6 +14,7 @@ from adapters.http_util.failed import failure_in
 from adapters.openai_http.endings import Finish
 from adapters.openai_http.facts import Facts
 from adapters.openai_http.lanes import (
+    Lane,
     UsualChoice,
     UsualDelta,
     chat_texts,
@@ -88,7 +89,7 @@ class Choices:
         self._secrets = secrets
         self._from_messages = [0, 0, 0]  # how much of each channel messages brought
         self.begun = False
-        self.texts: Callable[[bytes], list[str] | None] = completion_texts
+        self.texts: Lane[None] = completion_texts
 
     @property
     def undecided(self) -> bool:

@@ -7,6 +7,7 @@ so is its whole batch. Then `AnswerReader` reads it, which is slower but lenient
 may report a failure.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -181,30 +182,37 @@ _filtered_chats = msgspec.json.Decoder(_Chunk[_FilteredChoice]).decode_lines
 _thoughts = msgspec.json.Decoder(_Chunk[_ThoughtChoice]).decode_lines
 _calls = msgspec.json.Decoder(_Chunk[_CallChoice]).decode_lines
 _usual = msgspec.json.Decoder(UsualChunk).decode
+
+_Common = TypeVar("_Common")
+Read = tuple[_Common, list[str]]
+"""What the chunks of one read have in common, and the text of each, which is not empty."""
+Lane = Callable[[bytes], Read[_Common] | None]
+"""Reads chunks, one a line; None if any chunk is unusual."""
+
 _UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def completion_texts(lines: bytes) -> list[str] | None:
+def completion_texts(lines: bytes) -> Read[None] | None:
     """Return the text of each chunk, none of them empty; None if any chunk is unusual.
 
     Args:
         lines: One chunk per line. Empty lines are ignored, like empty events.
     """
     try:
-        return [chunk.choices[0].text for chunk in _completions(lines)]
+        return None, [chunk.choices[0].text for chunk in _completions(lines)]
     except _UNUSUAL:
         return None
 
 
-def chat_texts(lines: bytes) -> list[str] | None:
+def chat_texts(lines: bytes) -> Read[None] | None:
     """Return the same as completion_texts, for chat chunks."""
     try:
-        return [chunk.choices[0].delta.content for chunk in _chats(lines)]
+        return None, [chunk.choices[0].delta.content for chunk in _chats(lines)]
     except _UNUSUAL:
         return None
 
 
-def filtered_texts(lines: bytes) -> list[str] | None:
+def filtered_texts(lines: bytes) -> Read[None] | None:
     """Return the same as chat_texts, for a server that reports its filter's result for each
     piece."""
     try:
@@ -215,10 +223,10 @@ def filtered_texts(lines: bytes) -> list[str] | None:
         for category in (choice.content_filter_results or {}).values():
             if category.filtered:
                 return None
-    return [choice.delta.content for choice in choices]
+    return None, [choice.delta.content for choice in choices]
 
 
-def thoughts(lines: bytes) -> tuple[str, list[str]] | None:
+def thoughts(lines: bytes) -> Read[str] | None:
     """Return the server's name for reasoning, and the reasoning of each chunk.
 
     None if any chunk is unusual or has no reasoning.
@@ -233,7 +241,7 @@ def thoughts(lines: bytes) -> tuple[str, list[str]] | None:
     return "reasoning_content" if deltas[-1].reasoning_content else "reasoning", found
 
 
-def call_arguments(lines: bytes) -> tuple[int, list[str]] | None:
+def call_arguments(lines: bytes) -> Read[int] | None:
     """Return the index of the one call that all chunks continue, and their pieces of arguments.
 
     None if any chunk is unusual or continues another call.

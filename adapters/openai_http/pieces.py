@@ -16,6 +16,7 @@ from adapters.http_util import safe_text
 from adapters.openai_http.calls import CallPiece, Calls
 from adapters.openai_http.lanes import call_arguments, thoughts
 from adapters.openai_http.tags import TagSplitter
+from adapters.openai_http.template import Templates
 from adapters.openai_http.thinking import MEDIA, READ, Thinking, content_parts, unread_in
 from adapters.openai_http.unicode import Halves
 
@@ -50,6 +51,8 @@ class Pieces:
         self._deliver_reasoning = deliver_reasoning
         self._tags = TagSplitter(tags) if tags else None
         self._halves = Halves()
+        self.templates = Templates()
+        """Shorten large reads."""
         self._salt = salt
         # Few answers have these parts, and each is a collection of its own.
         self._calls: Calls | None = None
@@ -128,7 +131,7 @@ class Pieces:
 
     def add_arguments(self, lines: bytes) -> list[Token] | None:
         """Return the Tokens of chunks that continue one call; None if any of them does not."""
-        found = call_arguments(lines)
+        found = self.templates.read(lines, call_arguments)
         number = None if found is None else self.calls.append(*found)
         if found is None or number is None:
             return None
@@ -142,7 +145,7 @@ class Pieces:
 
     def add_thoughts(self, lines: bytes) -> list[Token] | None:
         """Return the Tokens of chunks that bring reasoning only; None if any of them does not."""
-        found = None if self._halves.held else thoughts(lines)
+        found = None if self._halves.held else self.templates.read(lines, thoughts)
         if found is None:
             return None
         self.thinking.name, pieces = found

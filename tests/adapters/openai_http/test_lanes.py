@@ -100,7 +100,7 @@ def test_a_chunk_with_text_and_delta_is_left_to_the_slow_lane() -> None:
 def test_a_chat_choice_with_an_error_is_left_to_the_slow_lane(choice: dict[str, Any]) -> None:
     """Return whether the error is in the choice, or in its message or delta."""
     plain = {"index": 0, "delta": {"content": "a"}}
-    assert chat_texts(_line({"choices": [plain]})) == ["a"]
+    assert chat_texts(_line({"choices": [plain]})) == (None, ["a"])
     assert chat_texts(_line({"choices": [plain | choice]})) is None
     assert chat_texts(_line({"choices": [{"delta": {"content": "a", "error": "x"}}]})) is None
 
@@ -230,7 +230,7 @@ def test_text_with_anything_else_that_counts_leaves_the_fast_lane(more: dict[str
     """Nothing beside the text gets lost; what says nothing stays in the lane."""
     assert chat_texts(_line(delta({"content": "a", **more}))) is None
     nothing = {"tool_calls": [], "reasoning_content": None, "reasoning": "", "role": None}
-    assert chat_texts(_line(delta({"content": "a", **nothing}))) == ["a"]
+    assert chat_texts(_line(delta({"content": "a", **nothing}))) == (None, ["a"])
 
 
 # Arguments

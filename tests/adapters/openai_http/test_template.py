@@ -2,13 +2,21 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.openai_http.lanes import chat_texts, completion_texts
-from adapters.openai_http.template import MAX_MISSES, Lane, Template
+from adapters.openai_http.lanes import (
+    Lane,
+    Read,
+    call_arguments,
+    chat_texts,
+    completion_texts,
+    thoughts,
+)
+from adapters.openai_http.template import MAX_MISSES, MIN_BYTES, Template, Templates
 from tests.openai_chunks import delta, piece
 
 _TEXTS = st.text(st.characters(codec="utf-8"))
@@ -17,13 +25,12 @@ _TEXTS = st.text(st.characters(codec="utf-8"))
 class _CountingLane:
     """A lane that counts its calls."""
 
-    def __init__(self, lane: Lane = chat_texts) -> None:
+    def __init__(self) -> None:
         self.calls = 0
-        self._lane = lane
 
-    def __call__(self, lines: bytes) -> list[str] | None:
+    def __call__(self, lines: bytes) -> Read[None] | None:
         self.calls += 1
-        return self._lane(lines)
+        return chat_texts(lines)
 
 
 def _chat(text: str) -> bytes:
@@ -34,19 +41,37 @@ def _completion(text: str) -> bytes:
     return json.dumps(piece(text), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _learned(lane: Lane, chunk: Callable[[str], bytes]) -> Template:
-    template = Template()
-    assert template.texts(chunk("a"), lane) == ["a"]
+def _thought(text: str) -> bytes:
+    return json.dumps(delta({"content": None, "reasoning": text})).encode()
+
+
+def _argument(text: str) -> bytes:
+    call = {"index": 1, "function": {"arguments": text}}
+    return json.dumps(delta({"tool_calls": [call]})).encode()
+
+
+def _learned(lane: Lane[Any], chunk: Callable[[str], bytes]) -> Template[Any]:
+    template = Template(lane)
+    assert template.read(chunk("a")) == lane(chunk("a")) != None  # noqa: E711
     return template
 
 
-@pytest.mark.parametrize("chunk", [_chat, _completion])
+_LANES = [
+    (completion_texts, _completion),
+    (chat_texts, _chat),
+    (thoughts, _thought),
+    (call_arguments, _argument),
+]
+
+
+@pytest.mark.parametrize(("lane", "chunk"), _LANES)
 @given(texts=st.lists(_TEXTS, min_size=1))
-def test_texts_are_those_of_the_lane(chunk: Callable[[str], bytes], texts: list[str]) -> None:
-    """Any text, empty ones included, in either endpoint's chunks and either way of escaping."""
-    lane = chat_texts if chunk is _chat else completion_texts
+def test_texts_are_those_of_the_lane(
+    lane: Lane[Any], chunk: Callable[[str], bytes], texts: list[str]
+) -> None:
+    """Any text, empty ones included, whatever it is part of and however it is escaped."""
     lines = b"\n".join(map(chunk, texts))
-    assert _learned(lane, chunk).texts(lines, lane) == lane(lines)
+    assert _learned(lane, chunk).read(lines) == lane(lines)
 
 
 @given(st.lists(st.sampled_from([b"\\", b'"', b",", b"a", b"\n", b'","', b"\xff", b"\x00"])))
@@ -56,7 +81,7 @@ def test_broken_texts_are_refused_as_by_the_lane(parts: list[bytes]) -> None:
     broken = before + b"".join(parts) + after
     template = _learned(chat_texts, _chat)
     for lines in (broken, b"\n".join([broken, _chat("b")]), b"\n".join([_chat("b"), broken])):
-        assert template.texts(lines, chat_texts) == chat_texts(lines)
+        assert template.read(lines) == chat_texts(lines)
 
 
 @given(st.data())
@@ -68,20 +93,20 @@ def test_changed_bytes_are_read_as_by_the_lane(data: st.DataObject) -> None:
     byte = data.draw(st.binary(max_size=2))
     chunks[number] = chunks[number][:at] + byte + chunks[number][at + 1 :]
     lines = b"\n".join(chunks)
-    assert _learned(chat_texts, _chat).texts(lines, chat_texts) == chat_texts(lines)
+    assert _learned(chat_texts, _chat).read(lines) == chat_texts(lines)
 
 
 def test_two_broken_texts_do_not_make_two_whole_ones() -> None:
     """An escaped quote at the end of one text would join it to the next."""
     before, after = _chat("TEXT").split(b"TEXT")
     lines = b"%b\n%b" % (before + b"a\\" + after, before + b',"b' + after)
-    assert _learned(chat_texts, _chat).texts(lines, chat_texts) is None
+    assert _learned(chat_texts, _chat).read(lines) is None
 
 
 def test_one_broken_text_does_not_make_two_whole_ones() -> None:
     """A quote that the server forgot to escape."""
     lines = _chat("TEXT").replace(b"TEXT", b'a","b')
-    assert _learned(chat_texts, _chat).texts(lines, chat_texts) is None
+    assert _learned(chat_texts, _chat).read(lines) is None
 
 
 def test_a_known_template_needs_no_lane() -> None:
@@ -90,41 +115,62 @@ def test_a_known_template_needs_no_lane() -> None:
     template = _learned(lane, _chat)
     before = lane.calls
     for _ in range(10):
-        assert template.texts(b"\n".join([_chat("a"), _chat("\\ \u20ac")]), lane) is not None
+        lines = b"\n".join([_chat("a"), _chat("\\ \u20ac")])
+        assert template.read(lines) == (None, ["a", "\\ \u20ac"])
     assert lane.calls == before
 
 
 def test_a_template_follows_the_answer() -> None:
     """Some servers write the current second into each chunk."""
     lane = _CountingLane()
-    template = Template()
+    template = Template(lane)
     for second in range(3 * MAX_MISSES):
         lines = json.dumps(delta({"content": "a"}) | {"created": second}).encode()
-        assert template.texts(lines, lane) == ["a"]
+        assert template.read(lines) == (None, ["a"])
         before = lane.calls
-        assert template.texts(lines, lane) == ["a"]
+        assert template.read(lines) == (None, ["a"])
         assert lane.calls == before
 
 
 def test_an_answer_without_a_template_is_searched_only_for_a_while() -> None:
     """Random padding differs in each chunk; from then on each read costs one call of the lane."""
     lane = _CountingLane()
-    template = Template()
+    template = Template(lane)
     for number in range(20):
         before = lane.calls
         padded = json.dumps(delta({"content": "a"}) | {"obfuscation": "x" * number}).encode()
-        assert template.texts(padded, lane) == ["a"]
+        assert template.read(padded) == (None, ["a"])
     assert lane.calls == before + 1
 
 
 def test_a_name_that_is_also_a_text_is_not_a_place_for_it() -> None:
     """A model may generate its own name, or any other string of its chunk."""
     chunk = delta({"content": "gpt"}) | {"model": "gpt", "id": "gpt"}
-    template = Template()
+    template = Template(chat_texts)
     lines = json.dumps(chunk).encode()
-    assert template.texts(lines, chat_texts) == ["gpt"]
+    assert template.read(lines) == (None, ["gpt"])
     other = lines.replace(b'"content": "gpt"', b'"content": "b"')
     assert other != lines
-    assert template.texts(other, chat_texts) == ["b"]
+    assert template.read(other) == (None, ["b"])
     renamed = lines.replace(b'"model": "gpt"', b'"model": "b"')
-    assert template.texts(renamed, chat_texts) == ["gpt"]
+    assert template.read(renamed) == (None, ["gpt"])
+
+
+def test_small_reads_need_no_template() -> None:
+    """They go to the lane, which is as fast for a few chunks."""
+    lane, templates = _CountingLane(), Templates()
+    for _ in range(3):
+        assert templates.read(_chat("a"), lane) == (None, ["a"])
+    assert lane.calls == 3
+    large = b"\n".join([_chat("a")] * (MIN_BYTES // len(_chat("a")) + 1))
+    calls = []
+    for _ in range(3):
+        assert templates.read(large, lane) is not None
+        calls.append(lane.calls)
+    assert calls[0] == calls[1] == calls[2]
+
+
+def test_a_large_read_of_nothing_teaches_nothing() -> None:
+    """Events without data are empty lines."""
+    lines = b"\n" * MIN_BYTES
+    assert Template(chat_texts).read(lines) == chat_texts(lines)
