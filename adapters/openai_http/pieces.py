@@ -6,6 +6,7 @@ from typing import Any
 from adapter_api import (
     ErrorCode,
     Reasoning,
+    Refusal,
     ScoredToken,
     StreamingError,
     Token,
@@ -191,10 +192,10 @@ class Pieces:
         if reasoning and not (content or refusal):
             self.scores.clear()  # they are of the reasoning
         if not skip_text and (content or refusal):
-            if content:
+            if content and content != refusal:  # some servers repeat a refusal as content
                 self.add_text(content, tokens, logprob)
             if refusal:
-                self._refuse(refusal, tokens, said=refusal == content)
+                self._refuse(refusal, tokens)
         if part.get("audio"):
             raise _protocol_error("the answer is audio, for which this contract has no event")
         self._read_calls(part, tokens)
@@ -219,7 +220,7 @@ class Pieces:
             self.in_thought = False
             self.answered = True
             self.spoken += 1
-            tokens.append(self._token(text, logprob))
+            tokens.append(self._token(text, logprob, refuses=channel == "refusal"))
 
     def add_reasoning(self, reasoning: str, tokens: list[Token]) -> None:
         """Keep a piece of reasoning, and add its Token if it is delivered."""
@@ -234,18 +235,20 @@ class Pieces:
             tokens.append(Reasoning("", self.index, reasoning=reasoning))
             self.index += 1
 
-    def _token(self, text: str, logprob: float | None) -> Token:
+    def _token(self, text: str, logprob: float | None, *, refuses: bool) -> Token:
         index = self.index
         self.index = index + 1
+        if refuses:
+            self.scores.clear()  # of an answer that has none
+            return Refusal(text, index, logprob)
         if not self.scores:
             return Token(text, index, logprob)
         scores, self.scores = tuple(self.scores), []
         return ScoredToken(text, index, logprob, logprobs=scores)
 
-    def _refuse(self, refusal: Any, tokens: list[Token], *, said: bool) -> None:
+    def _refuse(self, refusal: Any, tokens: list[Token]) -> None:
         self._refusal = self._refusal or io.StringIO()
-        if not said:  # some servers repeat it as content
-            self.add_text(refusal, tokens, channel="refusal")
+        self.add_text(refusal, tokens, channel="refusal")
         if self._refusal.tell() + len(refusal) > MAX_REFUSAL_CHARS:
             raise _protocol_error(f"a refusal of more than {MAX_REFUSAL_CHARS} characters")
         self._refusal.write(refusal.encode("utf-8", "replace").decode())
@@ -309,7 +312,7 @@ class Pieces:
                 self.add_text(text, tokens)
         for channel in ("content", "refusal"):
             if rest := self._halves.rest(channel):
-                self.add_text(rest, tokens)
+                self.add_text(rest, tokens, channel=channel)
         for piece in () if self._calls is None else self._calls.close():
             self._add_call(piece, tokens)
 

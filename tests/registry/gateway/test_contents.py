@@ -51,6 +51,32 @@ async def test_a_refusal_is_not_content(start: Start) -> None:
         assert (message.content, message.refusal, message.parsed) == (None, "".join(WORDS), None)
 
 
+async def test_a_refusal_of_an_engine_is_passed_on(start: Start) -> None:
+    """Pieces of `delta.refusal` arrive unchanged, even if a server repeats them as content."""
+
+    async def answer(_: Request, wire: Wire) -> None:
+        await wire.stream_head()
+        for delta in ({"refusal": "I can"}, {"refusal": "not.", "content": "not."}):
+            await wire.event(wire.payload(choices=[{"index": 0, "delta": delta}]))
+        await wire.finish()
+        await wire.done()
+
+    async with engine(answer) as server, AdapterHost() as host:
+        host.bind("default", "r0", bound(server))
+        await host.check("default")
+        served = await start(host=host)
+        async with (
+            client_of(served.url) as client,
+            client.chat.completions.stream(
+                model="default", messages=MESSAGES, response_format=City
+            ) as stream,
+        ):
+            kinds = [event.type async for event in stream if event.type != "chunk"]
+            message = (await stream.get_final_completion()).choices[0].message
+    assert kinds == ["refusal.delta"] * 2 + ["refusal.done"]
+    assert (message.content, message.refusal) == (None, "I cannot.")
+
+
 async def test_a_custom_call_streams(start: Start) -> None:
     """The first piece of a call comes with the role, as openai's reader of custom calls needs."""
 
