@@ -37,7 +37,7 @@ from adapters.http_util import (
 )
 from adapters.openai_http.answer import AnswerReader
 from adapters.openai_http.attempt import Job
-from adapters.openai_http.body import Body
+from adapters.openai_http.body import MAX_PIECE_BYTES, Body
 from adapters.openai_http.config import OpenAIHttpConfig
 from adapters.openai_http.connected import Connected, connect
 from adapters.openai_http.outcome import Phase
@@ -158,16 +158,21 @@ class OpenAIHttpAdapter:
             body = Body(posted, job.clock)
             piece = b"..."
             while piece and answer.phase is not Phase.CLOSED:
-                piece = body.cut(await body.read(answer.phase))
+                piece = await body.read(answer.phase)
+                if len(piece) > MAX_PIECE_BYTES:
+                    piece = body.cut(piece)
                 tokens = answer.feed(piece) if piece else answer.end()
                 # Azure's first chunk has neither id nor choices, and does not name the model.
                 if not started and (answer.facts.completion_id or answer.begun):
                     started = True
                     server.note_answer(answer.facts)
                     yield job.started(connected, answer)
-                job.note_pieces(answer.pieces, tokens)
                 if tokens:
-                    yield tokens
+                    if job.first_piece_at is None:
+                        job.note_progress()
+                    yield tokens  # later ones begin a new wait by themselves
+                elif answer.progressed:
+                    job.note_progress()
             server.note_answer(answer.facts)
             verdict = answer.finish(always_finishes=server.dialect.always_finishes)
             if verdict.tokens:

@@ -110,6 +110,8 @@ class AnswerReader:
         self._misplaced = ""  # where text stood that is not read
         self.phase = Phase.OPEN
         """The phase of the answer."""
+        self.progressed = False
+        """True if the last piece of the body brought anything, delivered or not."""
 
     @property
     def begun(self) -> bool:
@@ -135,6 +137,8 @@ class AnswerReader:
 
     def feed(self, piece: bytes) -> list[Token]:
         """Return the Tokens in a piece of the body. Errors are kept for `finish`."""
+        pieces = self._pieces
+        before = pieces.count + pieces.other_work
         try:
             framing = self._framing
             decode = framing.decode or framing.feed  # calling a local variable is faster
@@ -142,10 +146,14 @@ class AnswerReader:
         except (WorkerError, DecodeLimitError) as error:
             self._fail(error)
             return []
-        if isinstance(batch, list):
-            return self._read_all(batch, self.read)
-        tokens = self.read_plain(batch)
-        return self._read_all(batch.split(b"\n"), self.read_line) if tokens is None else tokens
+        if isinstance(batch, bytes):
+            tokens = self.read_plain(batch)
+            if tokens is None:
+                tokens = self._read_all(batch.split(b"\n"), self.read_line)
+        else:
+            tokens = self._read_all(batch, self.read)
+        self.progressed = pieces.count + pieces.other_work > before
+        return tokens
 
     def end(self) -> list[Token]:
         """Return the Tokens that the end of the body completes; `finish` gives the verdict."""

@@ -17,7 +17,6 @@ from adapter_api import (
     Started,
     StreamClock,
     TaskRequest,
-    Token,
     WorkerError,
     WorkerTimeout,
 )
@@ -78,7 +77,6 @@ class Job:
     endpoints: Endpoints
     attempts: int = attrs.field(default=0, init=False)
     first_piece_at: float | None = attrs.field(default=None, init=False)
-    _pieces: int = attrs.field(default=0, init=False)
 
     @property
     def model(self) -> str | None:
@@ -113,18 +111,10 @@ class Job:
 
     # Its limits
 
-    def note_pieces(self, count: int, tokens: list[Token]) -> None:
-        """Note how many pieces the engine generated, and the Tokens that are delivered next.
-
-        A new piece is progress, so a new wait begins; if there is a Token, the stream begins it.
-        """
-        if count == self._pieces:
-            return
-        self._pieces = count
+    def note_progress(self) -> None:
+        """Begin a new wait, because the engine generated something."""
         if self.first_piece_at is None:
             self.first_piece_at = self.clock.now()
-        elif tokens:
-            return
         self.clock.allow(self.config.stall_timeout_s, _stalled)
 
     # One attempt

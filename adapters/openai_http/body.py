@@ -67,9 +67,7 @@ class Body:
         return self._linger() if phase is Phase.FINISHED else self._resume()
 
     def cut(self, piece: bytes) -> bytes:
-        """Return the part of a piece that is decoded at once; `read` returns the rest next."""
-        if len(piece) <= MAX_PIECE_BYTES:
-            return piece
+        """Return the part of a long piece that is decoded at once; `read` returns the rest next."""
         self._rest = piece[MAX_PIECE_BYTES:]
         return piece[:MAX_PIECE_BYTES]
 
