@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any
 
@@ -201,23 +201,12 @@ class OpenAIHttpAdapter:
             verdict.message_extra,
         )
 
-    async def _accepted(self, job: Job, connected: Connected) -> Posted:
+    def _accepted(self, job: Job, connected: Connected) -> Awaitable[Posted]:
         """Return the accepted answer of the first attempt that gets one."""
         self._budget.earn()
-        clock = job.clock
-
-        def on_retry(error: WorkerError, attempt: int, wait_s: float) -> None:
-            clock.note_retry(error)
-            clock.allow(None)  # waiting before the next request is charged to the deadline alone
-            job.note(
-                connected,
-                f"attempt {attempt} failed with {error.code}; the next follows in {wait_s:.3f} s",
-                status=error.status,
-            )
-
-        attempt = partial(job.attempt, connected)
+        attempt, on_retry = partial(job.attempt, connected), partial(job.note_retry, connected)
         policy = self.config.retry.limited_to(job.task.max_attempts)
-        return await try_and_retry(attempt, policy, clock, self._budget, self._rng, on_retry)
+        return try_and_retry(attempt, policy, job.clock, self._budget, self._rng, on_retry)
 
 
 def _unavailable(why: str) -> EngineUnavailable:

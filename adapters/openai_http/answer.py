@@ -89,18 +89,16 @@ class AnswerReader:
         self._secrets = secrets = tuple(secrets)
         self._framing = Framing(decoder, secrets)
         self._finish = Finish(secrets)
-        self._pieces = Pieces(
-            deliver_reasoning=wanted.reasoning, salt=wanted.salt, tags=reasoning_tags
-        )
+        self._pieces = Pieces(wanted.reasoning, wanted.salt, reasoning_tags)
         self.facts = Facts(secrets)
         """The facts that the answer states about itself."""
         self._choices = Choices(
             self._pieces,
             self._finish,
             self.facts,
-            logprobs=wanted.logprobs,
-            error_text=error_text,
-            secrets=secrets,
+            wanted.logprobs,
+            error_text,
+            secrets,
         )
         self._undecided = self._choices.undecided
         self._slow = True  # the first event shows which endpoint answers
@@ -334,15 +332,15 @@ class AnswerReader:
         if pieces.unread:
             self._refuse_media()
         return Verdict(
-            proof=proof,
-            tokens=tokens,
-            tool_calls=valid,
-            invalid_tool_calls=invalid,
-            refused=pieces.refused,
-            message_extra=pieces.message_extra(history=self._wanted.history),
-            said_nothing=pieces.said_nothing,
-            lost_calls=names_calls(self._finish.reason) and not (valid or invalid),
-            unread=pieces.unread_names(),
+            proof,
+            tokens,
+            valid,
+            invalid,
+            pieces.refused,
+            pieces.message_extra(history=self._wanted.history),
+            pieces.said_nothing,
+            names_calls(self._finish.reason) and not (valid or invalid),
+            pieces.unread_names(),
         )
 
     def _refuse_media(self) -> None:

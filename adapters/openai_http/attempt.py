@@ -219,34 +219,50 @@ class Job:
 
     # What is reported
 
+    def note_retry(
+        self, connected: Connected, error: WorkerError, number: int, wait_s: float
+    ) -> None:
+        """Report that attempt `number` failed and the next one follows in `wait_s` seconds."""
+        self.clock.note_retry(error)
+        self.clock.allow(None)  # waiting before the next request is charged to the deadline alone
+        self.note(
+            connected,
+            f"attempt {number} failed with {error.code}; the next follows in {wait_s:.3f} s",
+            status=error.status,
+        )
+
     def started(self, connected: Connected, answer: AnswerReader) -> Started:
         """Return the Started event of an accepted job."""
         server = connected.server
         refused = server.refused_fields(self.model, tools=bool(self.task.tools))
-        return Started(
-            job_id=self.task.job_id,
-            engine=server.dialect.engine,
-            engine_version=server.version or "unknown",
-            model=answer.facts.model or self.model,
-            seed=None if "seed" in refused else self.task.seed,
-            replica_id=self.config.replica_id,
+        return Started(  # by position, as in `metrics`: names cost a quarter of the call
+            self.task.job_id,
+            server.dialect.engine,
+            server.version or "unknown",
+            answer.facts.model or self.model,
+            None if "seed" in refused else self.task.seed,
+            self.config.replica_id,
         )
 
     def metrics(self, answer: AnswerReader) -> Metrics:
         """Return the job's counts and times so far."""
         now, usage, first_at = self.clock.now(), answer.facts.usage, self.first_piece_at
-        submitted_at = self.clock.started_at
+        first_token_ms, decode_ms = None, 0.0
+        if first_at is not None:
+            first_token_ms = round((first_at - self.clock.started_at) * 1000, 3)
+            decode_ms = round((now - first_at) * 1000, 3)
+        if usage is None:
+            return Metrics(answer.tokens, None, first_token_ms, decode_ms, "counted", self.attempts)
         return Metrics(
-            tokens_generated=usage.completion_tokens if usage else answer.tokens,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            time_to_first_token_ms=(
-                None if first_at is None else round((first_at - submitted_at) * 1000, 3)
-            ),
-            decode_time_ms=0.0 if first_at is None else round((now - first_at) * 1000, 3),
-            usage_source="engine" if usage else "counted",
-            attempts=self.attempts,
-            cached_tokens=usage.cached_tokens if usage else None,
-            reasoning_tokens=usage.reasoning_tokens if usage else None,
+            usage.completion_tokens,
+            usage.prompt_tokens,
+            first_token_ms,
+            decode_ms,
+            "engine",
+            self.attempts,
+            (),
+            usage.cached_tokens,
+            usage.reasoning_tokens,
         )
 
     def check(self, connected: Connected, verdict: Verdict) -> None:

@@ -76,7 +76,6 @@ class Choices:
         pieces: Pieces,
         finish: Finish,
         facts: Facts,
-        *,
         logprobs: bool,
         error_text: str | None,
         secrets: tuple[str, ...],

@@ -44,10 +44,9 @@ class Pieces:
 
     def __init__(
         self,
-        *,
-        deliver_reasoning: bool = False,
-        salt: str = "",
-        tags: tuple[str, str] | None = None,
+        deliver_reasoning: bool,
+        salt: str,
+        tags: tuple[str, str] | None,
     ) -> None:
         self._deliver_reasoning = deliver_reasoning
         self._tags = TagSplitter(tags) if tags else None

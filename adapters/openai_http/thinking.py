@@ -11,7 +11,7 @@ from typing import Any
 
 from adapter_api import ErrorCode, StreamingError
 from adapter_api.messages import DETAIL_KEYS, REASONING_KEYS
-from adapters.openai_http.calls import opaque_bytes
+from adapters.openai_http.payload import bytes_as_json
 
 MAX_REASONING_CHARS = 8 << 20
 """Reasoning that is kept for the next turn: about two million tokens."""
@@ -104,7 +104,7 @@ class Thinking:
                     kept[field] = value
 
     def _count(self, value: object) -> None:
-        self._bytes += opaque_bytes(value)
+        self._bytes += bytes_as_json(value)
         if self._bytes > MAX_DETAIL_BYTES:
             raise _too_much(f"more than {MAX_DETAIL_BYTES} bytes of opaque reasoning")
 
