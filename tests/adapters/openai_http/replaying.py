@@ -7,8 +7,9 @@ from adapter_api import TaskRequest
 KEY = "correct-horse-battery-staple"
 """The text that no recording contains."""
 
-LIMITS = {"first_token_timeout_s": 0.3, "stall_timeout_s": 0.3}
-"""Short limits of a replay, for answers that stop."""
+LIMITS = {"first_token_timeout_s": 1.0, "stall_timeout_s": 1.0}
+"""Limits for answers that stop. The virtual clock counts processor time, too, of which a hostile
+answer takes tenths of a second on a slow machine."""
 
 
 async def frames_of(adapter: Any, task: TaskRequest) -> list[dict[str, Any]]:
