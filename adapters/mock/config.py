@@ -44,6 +44,10 @@ def _to_calls(value: Iterable[ToolCall | Mapping[str, Any]]) -> tuple[ToolCall, 
     return tuple(_to_call(one, number) for number, one in enumerate(value))
 
 
+_WHOLE = ("stop", "length", "eos", "end_turn")
+"""Words that prove an answer whole. Any other word would be a failure that looks like an answer."""
+
+
 @attrs.frozen
 class MockConfig:
     """The script. The same config and task give the same events."""
@@ -74,7 +78,11 @@ class MockConfig:
     echo: bool = attrs.field(
         default=False, metadata={"help": "Answer with the words of the prompt instead of tokens"}
     )
-    finish_reason: str = attrs.field(default="stop", metadata={"help": "How the answer ends"})
+    finish_reason: str = attrs.field(
+        default="stop",
+        validator=one_of(*_WHOLE),
+        metadata={"help": "How the answer ends; error_code makes it fail"},
+    )
     engine_version: str = attrs.field(
         default="1.0", metadata={"help": "The engine version to report"}
     )

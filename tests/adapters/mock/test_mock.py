@@ -234,6 +234,7 @@ async def test_closing_ends_its_jobs_and_refuses_others() -> None:
     ("options", "says"),
     [
         ({"error_code": "NO"}, "error_code must be one of INVALID_PARAMS, .*, got 'NO'"),
+        ({"finish_reason": "content_filter"}, "finish_reason must be one of stop, length, eos"),
         ({"delay_s": -1.0}, "delay_s must be a finite number of at least 0, got -1.0"),
         ({"error_after": -1}, "error_after must be an integer of at least 0"),
         ({"retry_after_ms": -1}, "retry_after_ms must be an integer of at least 0"),
