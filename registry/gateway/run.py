@@ -1,5 +1,6 @@
 """A gateway from files: its host, its workers, its keys and its metrics."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from registry.gateway.server import ServerSettings, serve, stop_on_signals
 from registry.gateway.settings import Settings
 from registry.observers.prometheus import PrometheusObserver
 from registry.workers import AdapterHost, WorkersWatch
+
+logger = logging.getLogger("worker_adapters.gateway")
 
 
 @attrs.frozen(kw_only=True)
@@ -113,6 +116,7 @@ async def run_over(
         host = await stack.enter_async_context(open_host(observers))
         if plan.keys is not None and keys is not None:
             await stack.enter_async_context(KeysWatch(plan.keys, keys.replace))
+        _warn_of_aliases(plan.settings, host)
         gateway = Gateway(host, keys, plan.settings)
         served = application(
             gateway, lambda: (generate_latest(figures), CONTENT_TYPE_LATEST), events
@@ -120,3 +124,10 @@ async def run_over(
         with stop_on_signals() as stop:
             whole = await serve(gateway, served, plan.server, stop, listening=listening)
         return None if whole else stop.signal
+
+
+def _warn_of_aliases(settings: Settings, host: AdapterHost) -> None:
+    """Log the aliases whose pool does not exist. A later version of the files may declare it."""
+    for alias, pool_id in settings.aliases.items():
+        if pool_id not in host.models():
+            logger.warning("alias %r leads to pool %r, which is not declared", alias, pool_id)

@@ -84,8 +84,14 @@ def gateway(
         from registry.cli.terminal.serving import run_gateway
         from registry.gateway.run import GatewayPlan
         from registry.gateway.server import ServerSettings
-        from registry.gateway.settings import Settings
+        from registry.gateway.settings import Settings, is_origin
 
+        for origin in cors or ():
+            if not is_origin(origin):
+                raise UsageError(
+                    f"--cors must be an origin such as https://chat.example.org, or *, "
+                    f"got {origin!r}"
+                )
         settings = Settings(
             aliases=_aliases(alias or []),
             max_body_bytes=max_body,

@@ -1,4 +1,4 @@
-"""`worker-adapters gateway key`."""
+"""`worker-adapters gateway key`, and wrong options of `gateway`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,3 +33,10 @@ def test_a_key_file_that_cannot_be_written(cli: Callable[..., Any], tmp_path: Pa
     done = cli("gateway", "key", "x", "--keys", str(path))
     assert (done.code, done.out) == (2, "")
     assert done.err == f"error: --keys: {path}: No such file or directory\n"
+
+
+def test_a_wrong_origin_is_named(cli: Callable[..., Any]) -> None:
+    """The gateway does not start with an origin that no browser sends."""
+    done = cli("gateway", "--cors", "nope")
+    assert done.code == 2
+    assert "--cors must be an origin such as https://chat.example.org, or *, got 'nope'" in done.err
