@@ -22,7 +22,7 @@ def invalid(field: str, allowed: str, value: object) -> InvalidRequest:
 
     Args:
         field: The field, as a path such as `messages[2].content`.
-                allowed: A description of the valid values.
+        allowed: A description of the valid values.
         value: The given value; it is shown in full only if it is short.
     """
     return _error(field, validators.refusal(field, allowed, value))

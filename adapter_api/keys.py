@@ -27,7 +27,7 @@ def without_keys(text: str, *, known_only: bool = False) -> str:
     """Return `text` with HIDDEN in the place of every word that looks like a key.
 
     Args:
-                text: A text that is about to be shown. The time is linear in its length.
+        text: A text that is about to be shown. The time is linear in its length.
         known_only: Hide only words with the form of a provider's key. For texts that usually
             contain long names, such as those of files.
     """

@@ -11,8 +11,7 @@ one with contents that a consumer could not use: the job then ends with INTERNAL
 
 Three facts keep the table small. Before Started nothing was delivered, so a failure raises and the
 job may be sent elsewhere. From Started on, a failure is the last event. The end of the events is
-not an
-event: without End or Error before it, it is STREAM_TRUNCATED.
+not an event: without End or Error before it, it is STREAM_TRUNCATED.
 
 Token stands for all kinds of Token. Their indexes count 0, 1, 2, ... The first ToolCallDelta of a
 call has its id and whole name, later ones neither, and calls count 0, 1, 2, ... as well.
@@ -121,7 +120,10 @@ class EventOrder:
         self._refuses = False  # a piece of a refusal was given
 
     def admit(self, event: object, index: int) -> None:
-        """Check `event`, and move to the state that follows it. Args: event: The adapter's event.
+        """Check `event`, and move to the state that follows it.
+
+        Args:
+            event: The adapter's event.
             index: The index that a Token must have.
 
         Raises:

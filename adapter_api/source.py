@@ -25,8 +25,8 @@ class Source:
         job_id: The job, for messages.
 
     Attributes:
-        closed: Set once all resources of the events are released. closer: The task that is closing
-            them now.
+        closed: Set once all resources of the events are released.
+        closer: The task that is closing them now.
     """
 
     __slots__ = ("_cancels", "_events", "_job_id", "_step", "_waits_for", "closed", "closer")

@@ -87,6 +87,7 @@ class SyncAdapter(_Front, Generic[_A]):
 
     Args:
         adapter: The adapter.
+        lease: A use of the loop thread to share; None for one of its own.
 
     Attributes:
         adapter: The same, for its name and config.

@@ -43,7 +43,6 @@ from adapters.openai_http.names import plain
 from adapters.openai_http.outcome import Phase, Verdict, Wanted
 from adapters.openai_http.payload import NOT_JSON, decode
 from adapters.openai_http.pieces import Pieces
-from adapters.openai_http.template import MIN_BYTES
 from adapters.openai_http.thinking import MEDIA
 
 _Event = TypeVar("_Event", bytes, ServerSentEvent)
@@ -135,8 +134,7 @@ class AnswerReader:
 
     def feed(self, piece: bytes) -> list[Token]:
         """Return the Tokens in a piece of the body. Errors are kept for `finish`."""
-        pieces = self._pieces
-        before = pieces.count + pieces.other_work
+        before = self.pieces
         try:
             framing = self._framing
             decode = framing.decode or framing.feed  # calling a local variable is faster
@@ -150,7 +148,7 @@ class AnswerReader:
                 tokens = self._read_all(batch.split(b"\n"), self.read_line)
         else:
             tokens = self._read_all(batch, self.read)
-        self.progressed = pieces.count + pieces.other_work > before
+        self.progressed = self.pieces > before
         return tokens
 
     def end(self) -> list[Token]:
@@ -211,8 +209,7 @@ class AnswerReader:
         elif pieces.in_thought:
             tokens = pieces.add_thoughts(lines)
         else:
-            lane = self._choices.texts
-            read = lane(lines) if len(lines) < MIN_BYTES else pieces.templates.read(lines, lane)
+            read = pieces.templates.read(lines, self._choices.texts)
             if read is None:
                 return None
             texts = read[1]

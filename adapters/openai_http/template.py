@@ -18,7 +18,8 @@ MIN_BYTES = 1 << 10
 """The minimum of one read. With fewer chunks the lane is as fast."""
 
 MAX_MISSES = 4
-"""How many templates may fail in turn. A server that adds, say, random padding never has one."""
+"""The maximum number of templates in a row that match no later read. A server that adds random
+padding to each chunk never has a template that matches."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _PROBE = "a text of its own"

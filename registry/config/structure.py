@@ -70,7 +70,8 @@ class Problems(Exception):
 def structure(cls: type, data: Mapping[Any, Any]) -> Any:
     """Return the object of the attrs class `cls` that `data` describes.
 
-    Raises: Problems: With every problem.
+    Raises:
+        Problems: With every problem.
     """
     return _converter.get_structure_hook(cls)(data, cls)
 

@@ -116,7 +116,7 @@ async def run_over(
         host = await stack.enter_async_context(open_host(observers))
         if plan.keys is not None and keys is not None:
             await stack.enter_async_context(KeysWatch(plan.keys, keys.replace))
-        _warn_of_aliases(plan.settings, host)
+        warn_of_aliases(plan.settings, host)
         gateway = Gateway(host, keys, plan.settings)
         served = application(
             gateway, lambda: (generate_latest(figures), CONTENT_TYPE_LATEST), events
@@ -126,7 +126,7 @@ async def run_over(
         return None if whole else stop.signal
 
 
-def _warn_of_aliases(settings: Settings, host: AdapterHost) -> None:
+def warn_of_aliases(settings: Settings, host: AdapterHost) -> None:
     """Log the aliases whose pool does not exist. A later version of the files may declare it."""
     for alias, pool_id in settings.aliases.items():
         if pool_id not in host.models():

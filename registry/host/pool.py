@@ -244,7 +244,8 @@ class Pool:
 
         Args:
             job: The job.
-            lease: The attempt that failed. error: The attempt's error.
+            lease: The attempt that failed.
+            error: The attempt's error.
             backoff_s: How long this job must not return to that replica.
 
         Returns:

@@ -36,7 +36,8 @@ async def result_in_time(call: "asyncio.Task[_T]", limit_s: float) -> _T:
     as it may ignore its cancellation.
 
     Args:
-        call: Runs in a task of its own. limit_s: The maximum time to wait, in seconds.
+        call: The call, which runs in a task of its own.
+        limit_s: The maximum time to wait, in seconds.
 
     Raises:
         TimeoutError: If it took longer.

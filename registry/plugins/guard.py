@@ -64,6 +64,7 @@ def guarded(
     Args:
         record: The adapter the code belongs to.
         doing: A description of the call, for the message, such as "building it".
+        call: The call, without arguments.
         explain: Describes an exception in more words than its type and text.
         passing: Our own errors, which propagate.
         show: Removes secrets from the description.

@@ -1,4 +1,4 @@
-"""The check of what an adapter's request says of the task."""
+"""Checks that an adapter's request carries the task."""
 
 import json
 import re
@@ -70,8 +70,8 @@ def _check_options(task: TaskRequest, body: bytes) -> None:
             expected, found = list(expected), [found] if isinstance(found, str) else found
         if expected is not None and found != expected:
             raise Violation(
-                f"the task's {name} is {expected!r}, and the request has {found!r}: what the task "
-                "asks for must reach the engine, or the job must fail"
+                f"the task's {name} is {expected!r}, and the request has {found!r}: send every "
+                "option of the task, or fail the job"
             )
 
 

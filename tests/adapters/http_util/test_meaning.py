@@ -14,17 +14,8 @@ from adapter_api import ErrorCode
 from adapters.http_util import error_from_payload, error_from_response
 from adapters.http_util.error_body import ErrorBody
 from adapters.http_util.meaning import code_for
-from tests.adapters.http_util.refused import (
-    AUTH,
-    AWAY,
-    BUSY,
-    FILTER,
-    INVALID,
-    MISSING,
-    QUOTA,
-    RESET,
-    refused,
-)
+from adapters.http_util.wordings import AUTH, AWAY, BUSY, FILTER, INVALID, MISSING, QUOTA, RESET
+from tests.adapters.http_util.refused import refused
 
 CASES: list[tuple[int | None, Any, ErrorCode]] = [
     # Quota

@@ -9,7 +9,7 @@ import pytest
 
 from adapter_api import ErrorCode
 from adapters.http_util import error_from_payload
-from tests.adapters.http_util.refused import (
+from adapters.http_util.wordings import (
     AUTH,
     AWAY,
     BUSY,
@@ -19,8 +19,8 @@ from tests.adapters.http_util.refused import (
     OVERFLOW,
     QUOTA,
     RESET,
-    refused,
 )
+from tests.adapters.http_util.refused import refused
 
 CASES: list[tuple[int | None, Any, ErrorCode]] = [
     # Lengths

@@ -6,7 +6,8 @@ The tables hold wordings as engines, gateways and clouds send them, and others t
 import pytest
 
 from adapters.http_util import error_from_payload
-from tests.adapters.http_util.refused import BUSY, INVALID, OVERFLOW, refused
+from adapters.http_util.wordings import BUSY, INVALID, OVERFLOW
+from tests.adapters.http_util.refused import refused
 
 TOO_LONG = [
     # Engines

@@ -1,5 +1,7 @@
 """The gateway read with openai's own package: refusals, calls, the engine's own numbers."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -36,6 +38,19 @@ def client_of(url: str) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
 
 
+@asynccontextmanager
+async def client_before(
+    start: Start, answer: Callable[[Request, Wire], Awaitable[None]]
+) -> AsyncIterator[AsyncOpenAI]:
+    """A client of a gateway whose one engine answers with `answer`."""
+    async with engine(answer) as server, AdapterHost() as host:
+        host.bind("default", "r0", bound(server))
+        await host.check("default")
+        served = await start(host=host)
+        async with client_of(served.url) as client:
+            yield client
+
+
 async def test_a_refusal_is_not_content(start: Start) -> None:
     """A refusal comes in `refusal`, streamed or not, so that nothing parses it as the answer."""
     served = await start(registry.get("mock", {"tokens": WORDS, "refuses": True}))
@@ -61,18 +76,14 @@ async def test_a_refusal_of_an_engine_is_passed_on(start: Start) -> None:
         await wire.finish()
         await wire.done()
 
-    async with engine(answer) as server, AdapterHost() as host:
-        host.bind("default", "r0", bound(server))
-        await host.check("default")
-        served = await start(host=host)
-        async with (
-            client_of(served.url) as client,
-            client.chat.completions.stream(
-                model="default", messages=MESSAGES, response_format=City
-            ) as stream,
-        ):
-            kinds = [event.type async for event in stream if event.type != "chunk"]
-            message = (await stream.get_final_completion()).choices[0].message
+    async with (
+        client_before(start, answer) as client,
+        client.chat.completions.stream(
+            model="default", messages=MESSAGES, response_format=City
+        ) as stream,
+    ):
+        kinds = [event.type async for event in stream if event.type != "chunk"]
+        message = (await stream.get_final_completion()).choices[0].message
     assert kinds == ["refusal.delta"] * 2 + ["refusal.done"]
     assert (message.content, message.refusal) == (None, "I cannot.")
 
@@ -89,19 +100,15 @@ async def test_a_custom_call_streams(start: Start) -> None:
         await wire.finish("tool_calls")
         await wire.done()
 
-    async with engine(answer) as server, AdapterHost() as host:
-        host.bind("default", "r0", bound(server))
-        await host.check("default")
-        served = await start(host=host)
-        async with (
-            client_of(served.url) as client,
-            client.chat.completions.stream(
-                model="default",
-                messages=MESSAGES,
-                tools=[{"type": "custom", "custom": {"name": "sh"}}],
-            ) as stream,
-        ):
-            deltas = [e.chunk.choices[0].delta async for e in stream if e.type == "chunk"]
+    async with (
+        client_before(start, answer) as client,
+        client.chat.completions.stream(
+            model="default",
+            messages=MESSAGES,
+            tools=[{"type": "custom", "custom": {"name": "sh"}}],
+        ) as stream,
+    ):
+        deltas = [e.chunk.choices[0].delta async for e in stream if e.type == "chunk"]
     first, second = (delta.tool_calls or [] for delta in deltas[:2])
     assert (deltas[0].role, deltas[0].content) == ("assistant", None)
     assert first[0].model_dump()["custom"] == {"name": "sh", "input": "ls "}
@@ -118,15 +125,11 @@ async def test_the_numbers_of_the_engine_reach_the_client(start: Start) -> None:
         await wire.usage(OWN)
         await wire.done()
 
-    async with engine(answer) as server, AdapterHost() as host:
-        host.bind("default", "r0", bound(server))
-        await host.check("default")
-        served = await start(host=host)
-        async with client_of(served.url) as client:
-            ask: dict[str, Any] = {"model": "default", "messages": MESSAGES}
-            whole = await client.chat.completions.create(**ask, service_tier="flex")
-            ask |= {"stream": True, "stream_options": {"include_usage": True}}
-            chunks = [chunk async for chunk in await client.chat.completions.create(**ask)]
+    async with client_before(start, answer) as client:
+        ask: dict[str, Any] = {"model": "default", "messages": MESSAGES}
+        whole = await client.chat.completions.create(**ask, service_tier="flex")
+        ask |= {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = [chunk async for chunk in await client.chat.completions.create(**ask)]
     assert whole.service_tier == chunks[-2].service_tier == "flex"
     for usage in (whole.usage, chunks[-1].usage):
         found = usage.model_dump(exclude_none=True)

@@ -6,7 +6,7 @@ import pytest
 
 import registry
 from registry import AdapterHost
-from registry.gateway.run import _warn_of_aliases
+from registry.gateway.run import warn_of_aliases
 from registry.gateway.settings import Settings
 
 
@@ -44,5 +44,5 @@ async def test_an_alias_of_an_unknown_pool_is_warned_of(caplog: pytest.LogCaptur
     async with AdapterHost() as host:
         host.bind("chat", "r0", registry.get("mock"))
         with caplog.at_level(logging.WARNING):
-            _warn_of_aliases(Settings(aliases={"gpt-4o": "chat", "gpt-5": "chta"}), host)
+            warn_of_aliases(Settings(aliases={"gpt-4o": "chat", "gpt-5": "chta"}), host)
     assert caplog.messages == ["alias 'gpt-5' leads to pool 'chta', which is not declared"]
