@@ -10,7 +10,7 @@ from adapters.openai_http.facts import MAX_NAME_CHARS
 MAX_MODELS = 1024
 """The maximum number of listed models kept: large providers have several hundred."""
 
-MAX_MODELS_CHARS = 24 << 10
+MAX_MODELS_CHARS = 16 << 10
 """The length of their names together. Redacting that many characters takes up to 25 ms."""
 
 _CONTEXT = ("max_model_len", "n_ctx", "n_ctx_train", "context_length", "context_window")
